@@ -1,0 +1,66 @@
+"""The errors a user meets. Each says what was wrong, the value, what is allowed and what to do.
+
+    raise CorpusError(path, line=3, found="4 fields", expected="5, 7, 9 … fields")
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class KitError(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class ConfigError(KitError):
+    """A configuration that cannot be run: unknown key, wrong type, impossible combination."""
+
+
+class CorpusMissing(KitError):
+    """A corpus is not where it was looked for; the message lists the steps to get it."""
+
+
+class CorpusError(KitError):
+    """A corpus file that does not follow its format.
+
+    `files_read` is how many files of the corpus had been read without fault before this one.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        found: str,
+        expected: str,
+        line: int | None = None,
+        files_read: int = 0,
+    ) -> None:
+        self.path = Path(path)
+        self.line = line
+        self.found = found
+        self.expected = expected
+        self.files_read = files_read
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        where = f"{self.path}:{self.line}" if self.line is not None else f"{self.path}"
+        return (
+            f"{where}: found {self.found}; expected {self.expected} "
+            f"({self.files_read} file(s) read before it)"
+        )
+
+
+class ScoreError(KitError):
+    """The official scorer would refuse these files; the message says which line and why."""
+
+
+class RunFolderError(KitError):
+    """A run folder that is unfinished, damaged, or not what was asked for."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """The closest allowed name as a hint: `" — did you mean 'minilm'?"`, or an empty string."""
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f" — did you mean {close[0]!r}?" if close else ""

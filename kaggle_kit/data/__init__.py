@@ -1,0 +1,1 @@
+"""Floor 1: from official corpus files to a step plan."""

@@ -1,0 +1,1 @@
+"""Floor 2: predictions and official scores."""

@@ -1,0 +1,1 @@
+"""Floor 1: backbones, adapters and heads."""

@@ -1,0 +1,1 @@
+"""Floor 4: the command line, and what wires the floors together."""
