@@ -1,0 +1,161 @@
+"""The typed shape of a run's configuration: what each group in `params/` may say.
+
+Every YAML below `params/` is checked against these classes, so an unknown key or a wrong type is
+an error. `compose` in `config.py` fills a `RunConfig` from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+NF4_ABOVE_PARAMETERS = 4_000_000_000
+
+
+def quantization_for(parameters: int) -> str | None:
+    """The study's rule: more than 4B parameters are loaded in NF4, the others are not quantised."""
+    return "nf4" if parameters > NF4_ABOVE_PARAMETERS else None
+
+
+@dataclass
+class LoraSettings:
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    targets: list[str] = field(default_factory=list)
+
+
+@dataclass
+class UnslothSettings:
+    compatible: bool = False
+
+
+@dataclass
+class ModelConfig:
+    """A backbone. `path` overrides the hub with a local folder; `recipe` builds it on the spot."""
+
+    name: str = MISSING
+    title: str = MISSING
+    hub_id: str | None = None
+    revision: str | None = None
+    path: str | None = None
+    recipe: str | None = None  # name of a local build (models/tiny.py) instead of a download
+    family: str = MISSING  # decoder | encoder
+    architecture: str = MISSING  # llama | gemma2 | phi3 | mistral | bert
+    parameters: int = MISSING
+    max_positions: int = MISSING
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    t4_batch: int = 4  # sequences of 512 tokens known to fit a T4 with full checkpointing
+    gated: bool = False  # the hub asks for a licence click and a token
+    unsloth: UnslothSettings = field(default_factory=UnslothSettings)
+
+
+@dataclass
+class ComponentConfig:
+    name: str = MISSING
+    kind: str = MISSING  # core.types.Kind
+    level: int = MISSING
+    labels: list[str] = field(default_factory=list)  # empty: taken from the training split
+    scheme: str = "BIO"
+    loss_weight: float = 1.0
+
+
+@dataclass
+class PublishedResult:
+    metric: str = MISSING
+    value: float = MISSING
+    system: str = ""
+    source: str = ""
+
+
+@dataclass
+class HeldOut:
+    """A split that the distribution lacks, cut from another by a hash of the document id."""
+
+    source: str = "train"
+    fraction: float = 0.2
+
+
+@dataclass
+class TaskConfig:
+    name: str = MISSING
+    title: str = MISSING
+    reference: str = ""
+    format: str = MISSING  # data/formats/<format>.py
+    access: str = MISSING  # public | restricted
+    licence: str = ""
+    components: list[ComponentConfig] = field(default_factory=list)
+    layout: dict[str, list[str]] = field(default_factory=dict)  # split -> globs below the root
+    held_out: dict[str, HeldOut] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)  # for the reader
+    segments: str = "sentences"  # sentences | windows
+    scorer: str = MISSING
+    primary_metric: str = MISSING
+    secondary_metrics: list[str] = field(default_factory=list)
+    published_best: list[PublishedResult] = field(default_factory=list)
+    obtain: str = ""  # the steps to get the corpus, shown when it is missing
+    slugs: list[str] = field(default_factory=list)  # Kaggle dataset slugs probed under /kaggle/input
+    path: str | None = None  # explicit place of the corpus
+
+
+@dataclass
+class StrategyConfig:
+    name: str = MISSING
+    title: str = MISSING
+    kind: str = MISSING  # single (the multi-task kinds come with the engine)
+    attention: str = "causal"  # causal | bidirectional, for tagging heads on decoders
+
+
+@dataclass
+class ProfileConfig:
+    """At what scale and on which corpora. Only `paper: true` may ever enter a paper table."""
+
+    name: str = MISSING
+    title: str = MISSING
+    corpora: str = MISSING  # practice | public | any
+    paper: bool = False
+    device: str = "auto"  # auto | cpu | cuda
+    precision: str = "auto"  # auto | float32 | float16
+    max_train_samples: int | None = None
+    max_dev_samples: int | None = None
+
+
+@dataclass
+class TrainingConfig:
+    learning_rate: float = 5e-4
+    epochs: float = 3.0
+    max_steps: int | None = None
+    effective_batch: int = 16  # samples per optimiser step, whatever the micro-batch
+    token_budget: int = 2048  # padded tokens per micro-batch
+    max_length: int = 128  # tokens per segment
+    stride: int = 32  # tokens shared by neighbouring windows of one long segment
+    warmup: float = 0.0  # share of the steps
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    packing: bool = True
+
+
+@dataclass
+class PracticeConfig:
+    """The knobs of the synthetic corpora (data/practice)."""
+
+    seed: int = 7
+    documents: int = 60  # notes (or question threads) in the training split; dev and test get a third each
+    transfer: str = "shared"  # shared | none | conflicting
+    lexicon_overlap: float = 1.0  # share of a task's terms that other tasks also use
+    terms: int = 120  # invented terms per semantic class
+    noise: float = 0.0  # share of annotations with a random label
+
+
+@dataclass
+class RunConfig:
+    model: ModelConfig = field(default_factory=ModelConfig)
+    tasks: dict[str, TaskConfig] = field(default_factory=dict)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    practice: PracticeConfig = field(default_factory=PracticeConfig)
+    experiment: dict[str, Any] = field(default_factory=dict)
+    seed: int = 42
