@@ -1,0 +1,84 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Overview: what the finished runs say
+#
+# **Question.** Which runs are finished, what did each one score on its task's primary metric, and what
+# did it cost in tokens and seconds?
+#
+# This page trains nothing and needs no torch. It reads the run folders, shows them as one table and
+# three figures, and writes the same as an HTML report that opens anywhere without a network.
+
+# %%
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
+    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
+    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
+    mounted = (package.parent for package in Path("/kaggle/input").glob("**/kaggle_kit"))
+    root = next((r for each in (near, mounted) for r in each if (r / "kaggle_kit/__init__.py").is_file()), None)
+    assert root, "kaggle_kit not found: run `make setup`, open this page inside its checkout, or add it as a Kaggle input"
+    sys.path.insert(0, str(root))
+
+# %% tags=["parameters"]
+runs_dir = "runs"
+report = "reports/overview.html"
+
+# %% [markdown]
+# ## The runs
+#
+# Only folders with a complete manifest count. `smoke` and `practice` mark runs that show that the
+# machinery works; they are not results.
+
+# %%
+from kaggle_kit.analysis.overview import overview_table
+from kaggle_kit.analysis.report import style_table, write_report
+from kaggle_kit.core.artifacts import find_runs
+from kaggle_kit.core.runtime import in_workspace
+
+runs = find_runs(in_workspace(runs_dir))
+table = overview_table(runs)
+print(f"{len(runs)} finished run(s) in {runs_dir}")
+style_table(table)
+
+# %% [markdown]
+# ## Figures
+#
+# Training loss over optimiser steps, real tokens that each task has seen, and the primary metric
+# beside the best published figure where the run used the published corpus.
+
+# %%
+from IPython.display import display
+from kaggle_kit.analysis.figures import loss_curves, score_bars, tokens_per_task
+
+for figure in (loss_curves(runs), tokens_per_task(runs), score_bars(table)):
+    display(figure)
+
+# %% [markdown]
+# ## Record
+
+# %%
+path = write_report(runs, in_workspace(report))
+print(f"report: {path}")
+
+# %% [markdown]
+# ## How to read it
+#
+# - Two rows are comparable only where task, corpus and metric agree; their token and parameter columns
+#   say whether the comparison is also fair.
+# - A row marked `smoke` or `practice` must never be quoted: the model, the data or both are toys.
+# - A loss curve that falls while the score stays at zero points at the evaluation, not at the training.
