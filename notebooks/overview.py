@@ -31,7 +31,8 @@ if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above 
     near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
     mounted = (package.parent for package in Path("/kaggle/input").glob("**/kaggle_kit"))
     root = next((r for each in (near, mounted) for r in each if (r / "kaggle_kit/__init__.py").is_file()), None)
-    assert root, "kaggle_kit not found: run `make setup`, open this page inside its checkout, or add it as a Kaggle input"
+    if root is None:
+        raise ModuleNotFoundError("no kaggle_kit: run `make setup`, open the page in its checkout, or add it as a Kaggle input")
     sys.path.insert(0, str(root))
 
 # %% tags=["parameters"]
