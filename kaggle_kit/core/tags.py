@@ -1,0 +1,66 @@
+"""BIO and BIOES tags: from labelled chunks of words to tags and back.
+
+    names = tag_names(("Drug",), "BIO")                 # ("O", "B-Drug", "I-Drug")
+    chunks(["B-Drug", "I-Drug", "O"])                   # [(0, 2, "Drug")]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kaggle_kit.core.errors import ConfigError
+
+OUTSIDE = "O"
+_PREFIXES = {"BIO": "BI", "BIOES": "BIES"}
+
+
+def tag_names(labels: Sequence[str], scheme: str) -> tuple[str, ...]:
+    """`O` first, then every prefix of every label; the index of a name is its class."""
+    if scheme not in _PREFIXES:
+        raise ConfigError(f"unknown tagging scheme {scheme!r}; allowed: {', '.join(_PREFIXES)}")
+    return (OUTSIDE, *(f"{prefix}-{label}" for label in labels for prefix in _PREFIXES[scheme]))
+
+
+def tag_chunks(spans: Iterable[tuple[int, int, str]], words: int, scheme: str) -> list[str]:
+    """Tags of `words` words for [first, stop) chunks. Of overlapping chunks the longest is tagged."""
+    tags = [OUTSIDE] * words
+    for first, stop, label in sorted(spans, key=lambda span: (span[0] - span[1], span)):
+        if any(tag != OUTSIDE for tag in tags[first:stop]):
+            continue
+        tags[first:stop] = _chunk_tags(stop - first, label, scheme)
+    return tags
+
+
+def _chunk_tags(length: int, label: str, scheme: str) -> list[str]:
+    if scheme == "BIO":
+        return [f"B-{label}"] + [f"I-{label}"] * (length - 1)
+    if length == 1:
+        return [f"S-{label}"]
+    return [f"B-{label}"] + [f"I-{label}"] * (length - 2) + [f"E-{label}"]
+
+
+def chunks(tags: Sequence[str]) -> list[tuple[int, int, str]]:
+    """[first, stop) chunks of a tag sequence; an `I` or `E` that continues nothing starts a chunk."""
+    found: list[tuple[int, int, str]] = []
+    open_from: int | None = None
+    for position, tag in enumerate((*tags, OUTSIDE)):
+        prefix, _, label = tag.partition("-")
+        continues = open_from is not None and prefix in "IE" and label == tags[open_from][2:]
+        if open_from is not None and not continues:
+            found.append((open_from, position, tags[open_from][2:]))
+            open_from = None
+        if prefix != OUTSIDE and open_from is None:
+            open_from = position
+        if prefix in ("E", "S") and open_from is not None:
+            found.append((open_from, position + 1, label))
+            open_from = None
+    return found
+
+
+def may_follow(previous: str | None, tag: str | None, scheme: str) -> bool:
+    """Whether a tag may stand after another; None is the start or the end of the sequence."""
+    before, _, before_label = (previous or OUTSIDE).partition("-")
+    after, _, after_label = (tag or OUTSIDE).partition("-")
+    if after in ("I", "E"):
+        return before in ("B", "I") and before_label == after_label
+    return not (scheme == "BIOES" and before in ("B", "I"))

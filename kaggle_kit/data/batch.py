@@ -1,0 +1,139 @@
+"""From planned rows to tensors: one micro-batch is one flat row of real tokens, no padding.
+
+    batch = make_batch(encoded, PlannedBatch("ner", rows=(4, 0), tokens=61))
+    batch.input_ids.shape                       # (61,)
+
+Targets are named by component. What each kind holds is the contract with its head:
+
+    token_classification   index (words,) place of each owned word in the row · labels (words,)
+    sequence_ranking       first, last (sequences,) places · labels (sequences,) 1, 0 or -1 unknown ·
+                           group (sequences,) which question
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kaggle_kit.core.types import ComponentSpec, Kind
+from kaggle_kit.data.encode import EncodedTask
+from kaggle_kit.data.plan import PlannedBatch, StepPlan
+
+Targets = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Sequences of one task, concatenated. `counts` is how many things each component's loss averages."""
+
+    task: str
+    rows: tuple[int, ...]
+    input_ids: Tensor  # (tokens,)
+    type_ids: Tensor  # (tokens,) 1 in the second half of a pair
+    lengths: tuple[int, ...]
+    targets: dict[str, Targets]
+    counts: dict[str, int]
+    overlap_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens: every position of the row holds one."""
+        return self.input_ids.numel()
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatch:
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        targets = {name: {k: move(v) for k, v in target.items()} for name, target in self.targets.items()}
+        return replace(self, input_ids=move(self.input_ids), type_ids=move(self.type_ids), targets=targets)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step's micro-batches, in the plan's order."""
+
+    number: int
+    micro_batches: tuple[MicroBatch, ...]
+
+    def by_task(self) -> Iterator[tuple[str, list[MicroBatch]]]:
+        """(task, its micro-batches), tasks in the order of their first micro-batch."""
+        tasks = dict.fromkeys(batch.task for batch in self.micro_batches)
+        for task in tasks:
+            yield task, [batch for batch in self.micro_batches if batch.task == task]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Step:
+        return replace(self, micro_batches=tuple(b.to(device, non_blocking) for b in self.micro_batches))
+
+
+class PlanDataset(Dataset):
+    """The plan as a map-style dataset: item i is optimiser step i, ready for the model."""
+
+    def __init__(self, plan: StepPlan, encoded: Mapping[str, EncodedTask]) -> None:
+        self.plan = plan
+        self.encoded = dict(encoded)
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, number: int) -> Step:
+        planned = self.plan.steps[number].micro_batches
+        return Step(number, tuple(make_batch(self.encoded[batch.task], batch) for batch in planned))
+
+
+def make_batch(encoded: EncodedTask, planned: PlannedBatch) -> MicroBatch:
+    """The tensors of one planned micro-batch, on the CPU."""
+    rows = encoded.rows(planned.rows)
+    lengths = tuple(int(length) for length in rows["length"])
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    targets: dict[str, Targets] = {}
+    for component in encoded.spec.components:
+        if component.kind in _TARGETS:
+            targets[component.name] = _TARGETS[component.kind](rows, starts, component)
+    return MicroBatch(
+        task=planned.task,
+        rows=tuple(planned.rows),
+        input_ids=torch.from_numpy(np.concatenate(rows["input_ids"]).astype(np.int64)),
+        type_ids=_type_ids(rows, lengths),
+        lengths=lengths,
+        targets=targets,
+        counts={name: int((target["labels"] >= 0).sum()) for name, target in targets.items()},
+        overlap_tokens=int(np.sum(rows["overlap"])),
+    )
+
+
+def _type_ids(rows: Mapping[str, Any], lengths: Sequence[int]) -> Tensor:
+    if "second" not in rows:
+        return torch.zeros(sum(lengths), dtype=torch.long)
+    halves = [np.arange(n) >= second for n, second in zip(lengths, rows["second"], strict=True)]
+    return torch.from_numpy(np.concatenate(halves).astype(np.int64))
+
+
+def _token_targets(rows: Mapping[str, Any], starts: np.ndarray, component: ComponentSpec) -> Targets:
+    columns = zip(rows["word_tokens"], rows[f"tags:{component.name}"], rows["owned"], starts, strict=True)
+    index, labels = [], []
+    for tokens, tags, owned, start in columns:
+        index.append(tokens[owned] + start)
+        labels.append(tags[owned])
+    return {"index": _long(np.concatenate(index)), "labels": _long(np.concatenate(labels))}
+
+
+def _ranking_targets(rows: Mapping[str, Any], starts: np.ndarray, component: ComponentSpec) -> Targets:
+    return {
+        "first": _long(starts),
+        "last": _long(starts + np.asarray(rows["length"]) - 1),
+        "labels": _long(rows["relevant"]),
+        "group": _long(rows["group"]),
+    }
+
+
+def _long(values: Any) -> Tensor:
+    return torch.from_numpy(np.asarray(values).astype(np.int64))
+
+
+_TARGETS = {Kind.TOKENS: _token_targets, Kind.RANKING: _ranking_targets}

@@ -1,0 +1,165 @@
+"""From a document to tokenised passages whose words know their characters and their owner.
+
+A passage is one sequence the backbone reads. A stretch longer than `max_length` becomes several
+windows that share `stride` tokens; each word is *owned* by exactly one window, the one in which it
+stands further from the edge, so losses and predictions never count a word twice or miss one.
+
+    for passage in passages(text, tokenizer, PassageSettings(max_length=128)): ...
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.data.segments import sentences
+
+WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
+
+
+@dataclass(frozen=True)
+class PassageSettings:
+    """`segments`: one passage a sentence, or `windows` filled with whole sentences.
+
+    `last_subword`: a word is represented by its last token (a causal model has read the whole word
+    only there) instead of its first.
+    """
+
+    max_length: int = 128
+    stride: int = 32
+    segments: str = "sentences"
+    last_subword: bool = False
+
+    def __post_init__(self) -> None:
+        if self.segments not in ("sentences", "windows"):
+            raise ConfigError(f"segments is {self.segments!r}; allowed: sentences, windows")
+
+
+@dataclass(frozen=True)
+class Passage:
+    input_ids: list[int]
+    word_tokens: list[int]  # place of each word's token in input_ids
+    word_starts: list[int]  # characters in the document
+    word_ends: list[int]
+    owned: list[bool]  # per word: is this the passage that answers for it?
+    overlap: int  # tokens that the previous window has already read
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """What the tokenizer puts around a sequence, and between the two halves of a pair."""
+
+    prefix: list[int]
+    suffix: list[int]
+    between: list[int]
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
+        bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+        full = tokenizer("a")["input_ids"]
+        first = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+        separator = tokenizer.sep_token_id
+        between = [separator] if separator is not None else tokenizer("\n", add_special_tokens=False)["input_ids"]
+        return cls(full[:first], full[first + len(bare) :], between)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Consecutive tokens of the document with their characters."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+def passages(text: str, tokenizer: PreTrainedTokenizerBase, settings: PassageSettings) -> Iterator[Passage]:
+    """The passages of one document, in order."""
+    special = SpecialTokens.of(tokenizer)
+    capacity = settings.max_length - len(special.prefix) - len(special.suffix)
+    if capacity <= settings.stride:
+        raise ConfigError(
+            f"max_length {settings.max_length} leaves {capacity} tokens, not more than the stride "
+            f"{settings.stride}; raise training.max_length or lower training.stride"
+        )
+    pieces = _sentence_pieces(text, tokenizer)
+    if settings.segments == "windows":
+        pieces = _joined(pieces, capacity)
+    for piece in pieces:
+        words = _words(text, piece, settings.last_subword)
+        for window in _windows(len(piece.ids), capacity, settings.stride):
+            yield _passage(piece, words, window, special)
+
+
+def _sentence_pieces(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[_Piece]:
+    ranges = sentences(text)
+    if not ranges:
+        return
+    encoded = tokenizer(
+        [text[start:end] for start, end in ranges], add_special_tokens=False, return_offsets_mapping=True
+    )
+    for (start, _), ids, offsets in zip(ranges, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        yield _Piece(ids, [(start + first, start + last) for first, last in offsets])
+
+
+def _joined(pieces: Iterator[_Piece], capacity: int) -> Iterator[_Piece]:
+    """Whole sentences put together as long as they fit."""
+    ids: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    for piece in pieces:
+        if ids and len(ids) + len(piece.ids) > capacity:
+            yield _Piece(ids, offsets)
+            ids, offsets = [], []
+        ids, offsets = ids + piece.ids, offsets + piece.offsets
+    if ids:
+        yield _Piece(ids, offsets)
+
+
+def _words(text: str, piece: _Piece, last_subword: bool) -> list[tuple[int, int, int]]:
+    """(token, start, end) of every word of the piece; words that no token covers are left out."""
+    if not piece.ids:
+        return []
+    found, cursor = [], 0
+    for match in WORD.finditer(text, piece.offsets[0][0], piece.offsets[-1][1]):
+        start, end = match.span()
+        while cursor < len(piece.ids) and piece.offsets[cursor][1] <= start:
+            cursor += 1
+        token = cursor
+        while last_subword and token + 1 < len(piece.ids) and piece.offsets[token + 1][0] < end:
+            token += 1
+        if token < len(piece.ids) and piece.offsets[token][0] < end:
+            found.append((token, start, end))
+    return found
+
+
+def _windows(tokens: int, capacity: int, stride: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """(first, stop, owned_from, owned_to, overlap) in tokens; the owned ranges partition the piece."""
+    first, owned_from, overlap = 0, 0, 0
+    while True:
+        stop = min(first + capacity, tokens)
+        owned_to = tokens if stop == tokens else stop - stride // 2
+        yield first, stop, owned_from, owned_to, overlap
+        if stop == tokens:
+            return
+        first, owned_from, overlap = stop - stride, owned_to, stride
+
+
+def _passage(
+    piece: _Piece,
+    words: list[tuple[int, int, int]],
+    window: tuple[int, int, int, int, int],
+    special: SpecialTokens,
+) -> Passage:
+    first, stop, owned_from, owned_to, overlap = window
+    inside = [word for word in words if first <= word[0] < stop]
+    shift = len(special.prefix) - first
+    return Passage(
+        input_ids=special.prefix + piece.ids[first:stop] + special.suffix,
+        word_tokens=[token + shift for token, _, _ in inside],
+        word_starts=[start for _, start, _ in inside],
+        word_ends=[end for _, _, end in inside],
+        owned=[owned_from <= token < owned_to for token, _, _ in inside],
+        overlap=overlap,
+    )

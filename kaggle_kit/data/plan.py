@@ -1,0 +1,207 @@
+"""A training run as a plan: every optimiser step, its micro-batches, tasks and tokens, before it runs.
+
+    sampler = MultiTaskBatchSampler({"ner": TaskRows.of(encoded)}, PlanSettings(...), seed=42)
+    plan = sampler.plan()
+    plan.steps[0].micro_batches[0].rows, plan.tokens["ner"], plan.sha256
+
+The plan is a pure function of the encoded rows, the settings and the seed. Token totals are known
+before training, a resumed run needs only the step number, and every sampling strategy can be tested
+without a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from kaggle_kit.core.errors import ConfigError
+
+SAMPLING = ("proportional", "uniform", "temperature")
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """`effective_batch` counts sequences per optimiser step; `token_budget` tokens per micro-batch."""
+
+    epochs: float = 3.0
+    max_steps: int | None = None
+    effective_batch: int = 16
+    token_budget: int = 2048
+    sampling: str = "proportional"
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.sampling not in SAMPLING:
+            raise ConfigError(f"sampling is {self.sampling!r}; allowed: {', '.join(SAMPLING)}")
+        for name in ("epochs", "effective_batch", "token_budget", "temperature"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """What the plan must know of a task: the length of every row and which rows stay together."""
+
+    lengths: np.ndarray  # (rows,) tokens
+    groups: np.ndarray  # (rows,) non-decreasing group numbers
+
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """(groups + 1,) first row of each group, then the number of rows."""
+        starts = np.flatnonzero(np.diff(self.groups, prepend=self.groups[:1] - 1))
+        return np.append(starts, len(self.groups))
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """Rows of one task that pass through the model together, longest first."""
+
+    task: str
+    rows: tuple[int, ...]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One optimiser step."""
+
+    micro_batches: tuple[PlannedBatch, ...]
+
+    @cached_property
+    def tokens(self) -> dict[str, int]:
+        """Real tokens of the step, per task."""
+        return _total(self.micro_batches)
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The whole run. As a sequence it is the dataset that the trainer iterates, one item a step."""
+
+    steps: tuple[PlannedStep, ...]
+    settings: PlanSettings
+    seed: int
+    tasks: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @cached_property
+    def tokens(self) -> dict[str, int]:
+        """Real tokens of the run, per task."""
+        totals = dict.fromkeys(self.tasks, 0)
+        totals.update(_total(batch for step in self.steps for batch in step.micro_batches))
+        return totals
+
+    @cached_property
+    def sha256(self) -> str:
+        """Changes with any step, row, setting or the seed."""
+        digest = hashlib.sha256(json.dumps([asdict(self.settings), self.seed]).encode())
+        for step in self.steps:
+            for batch in step.micro_batches:
+                digest.update(f"{batch.task}:{batch.rows}:{batch.tokens};".encode())
+            digest.update(b"|")
+        return digest.hexdigest()
+
+
+def _total(batches: Iterator[PlannedBatch] | Sequence[PlannedBatch]) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for batch in batches:
+        totals[batch.task] = totals.get(batch.task, 0) + batch.tokens
+    return totals
+
+
+class MultiTaskBatchSampler:
+    """Draws groups task by task until each step is full, then packs them into micro-batches.
+
+    Every task is a stream that passes over its own data in a fresh order each epoch. Which stream the
+    next group comes from follows the sampling: in proportion to the data, uniformly, or in proportion
+    to size ** (1 / temperature). The number of sequences in a run is the same under each: `epochs`
+    times all tasks' data.
+    """
+
+    def __init__(self, tasks: Mapping[str, TaskRows], settings: PlanSettings, seed: int) -> None:
+        if not tasks:
+            raise ConfigError("a plan needs at least one task")
+        self.tasks = dict(tasks)
+        self.settings = settings
+        self.seed = seed
+
+    def plan(self) -> StepPlan:
+        """The run's plan; calling it again gives the same one."""
+        steps: list[PlannedStep] = []
+        drawn: dict[str, list[int]] = {}
+        sequences = 0
+        for task, group in self._draws():
+            first, stop = self.tasks[task].bounds[group : group + 2]
+            drawn.setdefault(task, []).extend(range(first, stop))
+            sequences += stop - first
+            if sequences >= self.settings.effective_batch:
+                steps.append(self._step(drawn))
+                drawn, sequences = {}, 0
+            if len(steps) == self.settings.max_steps:
+                break
+        else:
+            if drawn:
+                steps.append(self._step(drawn))
+        return StepPlan(tuple(steps), self.settings, self.seed, tuple(self.tasks))
+
+    def shares(self) -> dict[str, float]:
+        """The probability with which the next group comes from each task."""
+        sizes = {task: float(len(rows.bounds) - 1) for task, rows in self.tasks.items()}
+        exponent = {"proportional": 1.0, "uniform": 0.0, "temperature": 1.0 / self.settings.temperature}
+        weights = {task: size ** exponent[self.settings.sampling] for task, size in sizes.items()}
+        return {task: weight / sum(weights.values()) for task, weight in weights.items()}
+
+    def _draws(self) -> Iterator[tuple[str, int]]:
+        """(task, group) in training order."""
+        sizes = {task: len(rows.bounds) - 1 for task, rows in self.tasks.items()}
+        total = math.ceil(self.settings.epochs * sum(sizes.values()))
+        names, children = list(self.tasks), np.random.SeedSequence(self.seed).spawn(len(self.tasks) + 1)
+        streams = {
+            name: _epochs(sizes[name], np.random.default_rng(child))
+            for name, child in zip(names, children[1:], strict=True)
+        }
+        order = self._task_order(total, sizes, np.random.default_rng(children[0]))
+        for number in order:
+            yield names[number], next(streams[names[number]])
+
+    def _task_order(self, total: int, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
+        """Task numbers of all draws: each task exactly its share, in random order."""
+        exact = np.array([total * share for share in self.shares().values()])
+        counts = np.floor(exact).astype(int)
+        largest_remainders = np.argsort(counts - exact, kind="stable")[: total - counts.sum()]
+        counts[largest_remainders] += 1
+        return rng.permutation(np.repeat(np.arange(len(sizes)), counts))
+
+    def _step(self, drawn: Mapping[str, Sequence[int]]) -> PlannedStep:
+        batches = [batch for task in self.tasks if task in drawn for batch in self._pack(task, drawn[task])]
+        return PlannedStep(tuple(batches))
+
+    def _pack(self, task: str, rows: Sequence[int]) -> Iterator[PlannedBatch]:
+        """Rows by falling length, cut into as few micro-batches of like size as the budget allows."""
+        lengths = self.tasks[task].lengths
+        ordered = sorted(rows, key=lambda row: (-lengths[row], row))
+        parts = max(1, math.ceil(int(lengths[ordered].sum()) / self.settings.token_budget))
+        target = int(lengths[ordered].sum()) / parts
+        batch: list[int] = []
+        tokens = 0
+        for row in ordered:
+            length = int(lengths[row])
+            if batch and (tokens + length > self.settings.token_budget or tokens >= target):
+                yield PlannedBatch(task, tuple(batch), tokens)
+                batch, tokens = [], 0
+            batch.append(int(row))
+            tokens += length
+        yield PlannedBatch(task, tuple(batch), tokens)
+
+
+def _epochs(groups: int, rng: np.random.Generator) -> Iterator[int]:
+    """Group numbers, epoch after epoch, each in a fresh order."""
+    while True:
+        yield from (int(group) for group in rng.permutation(groups))
