@@ -146,6 +146,7 @@ class PracticeConfig:
     transfer: str = "shared"  # shared | none | conflicting
     lexicon_overlap: float = 1.0  # share of a task's terms that other tasks also use
     terms: int = 120  # invented terms per semantic class
+    coverage: float = 0.6  # share of a task's terms that its training split shows; dev and test use all
     noise: float = 0.0  # share of annotations with a random label
 
 
