@@ -1,0 +1,251 @@
+"""The run folder: where one run leaves everything that other notebooks may read of it.
+
+    run = RunFolder.create(reserve(runs_dir, run_id), to_yaml(config), config_hash(config), flags, seed=42)
+    run.append_event({"step": 1, "loss": 0.7})
+    run.finish(totals=Totals({"ncbi_disease": 40_960}, 147_456, 61.0), device="cpu", data_hashes={...})
+
+`config.yaml` claims a folder and `manifest.json` completes it: the manifest is written last and
+atomically, and a folder without one is unfinished. `runs.start_run` does the first line for a page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.predictions import line, read_lines
+from kaggle_kit.core.records import append_record, read_records, to_json, write_atomically
+from kaggle_kit.core.runtime import environment, git_sha, library_versions
+from kaggle_kit.core.types import UnifiedSample
+
+HEADER = "# run: "
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure. `n` is how many gold items it was measured on, `scorer` who defines it."""
+
+    name: str
+    value: float
+    unit: str
+    split: str
+    n: int
+    scorer: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a run cost: real (unpadded) tokens seen per task, trained parameters, wall seconds."""
+
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    trainable_parameters: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk. `facts` is what was known at its start: id, page, config hash, flags, …"""
+
+    path: Path
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def create(
+        cls, path: Path, config_yaml: str, config_hash: str, flags: Mapping[str, bool], **facts: Any
+    ) -> RunFolder:
+        """Make `path` a run. What is known at its start goes into the first line of `config.yaml`.
+
+        The file is created exclusively: RunFolderError where a run, finished or not, already lies.
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        facts = {
+            "run_id": path.name,
+            **facts,
+            "config_hash": config_hash,
+            "flags": dict(flags),
+            "started": _now(),
+        }
+        try:
+            with (path / "config.yaml").open("x", encoding="utf-8") as file:
+                file.write(f"{HEADER}{to_json(facts)}\n{config_yaml}")
+        except FileExistsError as error:
+            raise RunFolderError(
+                f"{path} already holds a run; reserve a new folder instead of writing into it"
+            ) from error
+        for folder in ("checkpoints", "adapters", "predictions"):
+            (path / folder).mkdir(exist_ok=True)
+        return cls(path, facts)
+
+    @classmethod
+    def open(cls, path: Path, *, finished: bool = True) -> RunFolder:
+        """An existing run; RunFolderError where there is none, or it must be finished and is not."""
+        if not (path / "config.yaml").is_file():
+            raise RunFolderError(
+                f"{path} is not a run folder: it has no config.yaml; give the folder of one run"
+            )
+        first, _, _ = (path / "config.yaml").read_text(encoding="utf-8").partition("\n")
+        try:
+            run = cls(path, json.loads(first.removeprefix(HEADER)))
+        except ValueError as error:
+            raise RunFolderError(
+                f"{path / 'config.yaml'}: its first line is not {HEADER!r} and JSON"
+            ) from error
+        if finished:
+            run.manifest()
+        return run
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def config_yaml(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def events_jsonl(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def tokens_jsonl(self) -> Path:
+        return self.path / "tokens.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def adapters(self) -> Path:
+        return self.path / "adapters"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions"
+
+    @property
+    def metrics_json(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def manifest_json(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def notebook(self) -> Path:
+        return self.path / "notebook.ipynb"
+
+    @property
+    def finished(self) -> bool:
+        return self.manifest_json.is_file()
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration as plain values, readable whatever version wrote it."""
+        return yaml.safe_load(self.config_yaml.read_text(encoding="utf-8"))
+
+    def official(self, task: str) -> Path:
+        """The folder for the task's predictions in its own file format."""
+        return self.predictions / "official" / task
+
+    def append_event(self, event: Mapping[str, Any]) -> None:
+        """One line per optimiser step; a figure that is not finite is written as null."""
+        append_record(self.events_jsonl, event)
+
+    def append_tokens(self, tokens: Mapping[str, Any]) -> None:
+        """One line per optimiser step: `step`, and the cumulative real tokens of every task."""
+        append_record(self.tokens_jsonl, tokens)
+
+    def events(self) -> list[dict[str, Any]]:
+        return read_records(self.events_jsonl)
+
+    def tokens(self) -> list[dict[str, Any]]:
+        return read_records(self.tokens_jsonl)
+
+    def write_metrics(self, metrics: Iterable[Metric]) -> Path:
+        return write_atomically(
+            self.metrics_json, to_json([asdict(metric) for metric in metrics], indent=2) + "\n"
+        )
+
+    def metrics(self) -> list[Metric]:
+        """The run's figures; empty where the page recorded none."""
+        if not self.metrics_json.is_file():
+            return []
+        return [Metric(**fields) for fields in json.loads(self.metrics_json.read_text(encoding="utf-8"))]
+
+    def write_predictions(self, task: str, split: str, samples: Iterable[UnifiedSample]) -> Path:
+        """`predictions/<task>.<split>.jsonl`: offsets, labels, scores and ids, without any text."""
+        self.predictions.mkdir(exist_ok=True)
+        return write_atomically(self.predictions / f"{task}.{split}.jsonl", "".join(line(s) for s in samples))
+
+    def read_predictions(self, task: str, split: str) -> list[UnifiedSample]:
+        path = self.predictions / f"{task}.{split}.jsonl"
+        if not path.is_file():
+            there = ", ".join(sorted(p.name for p in self.predictions.glob("*.jsonl"))) or "none"
+            raise RunFolderError(f"{path}: no such predictions; the run has: {there}")
+        return read_lines(path)
+
+    def finish(self, *, totals: Totals, device: str, data_hashes: Mapping[str, str], **more: Any) -> Path:
+        """Write the manifest, which makes the run count. `more` adds facts of the page's own.
+
+        RunFolderError for a run that is already finished: a result is never replaced.
+        """
+        if self.finished:
+            raise RunFolderError(f"{self.path} is already finished; start a new run instead")
+        manifest = {
+            "complete": True,
+            **self.facts,
+            **more,
+            "finished": _now(),
+            "device": device,
+            "totals": asdict(totals),
+            "data_hashes": dict(data_hashes),
+            "versions": library_versions(),
+            "git_sha": git_sha(),
+            "environment": asdict(environment(self.path)),
+        }
+        return write_atomically(self.manifest_json, to_json(manifest, indent=2) + "\n")
+
+    def manifest(self) -> dict[str, Any]:
+        """What `finish` recorded; RunFolderError for an unfinished or damaged run."""
+        if not self.finished:
+            raise RunFolderError(
+                f"{self.path} is unfinished: it has no manifest.json; run its page to the end"
+            )
+        try:
+            manifest = json.loads(self.manifest_json.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunFolderError(f"{self.manifest_json} is damaged ({error}); run the page again") from error
+        if not isinstance(manifest, dict) or manifest.get("complete") is not True:
+            raise RunFolderError(f"{self.manifest_json} does not say complete: true; run the page again")
+        return manifest
+
+
+def reserve(runs_dir: Path, run_id: str) -> Path:
+    """A new, empty folder for a run: `<runs_dir>/<run_id>`, or with `-2`, `-3`, … where one exists."""
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        path = runs_dir / (run_id if number == 1 else f"{run_id}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("count() has no end")
+
+
+def find_runs(runs_dir: Path) -> list[RunFolder]:
+    """The finished runs of a folder, by name; none where the folder is absent."""
+    manifests = sorted(runs_dir.glob("*/manifest.json"))
+    return [RunFolder.open(path.parent) for path in manifests if (path.parent / "config.yaml").is_file()]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,67 @@
+"""From a configuration to its run folder: the readable id, the flags, and the folder itself.
+
+run = start_run(config, page="s1_single_task", runs_dir=runs_dir, run_dir=run_dir)
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from kaggle_kit.core.artifacts import RunFolder, reserve
+from kaggle_kit.core.config import config_hash, to_yaml
+from kaggle_kit.core.runtime import in_workspace
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.core.types import Access
+
+
+def run_id(page: str, task: str, model: str, strategy: str, profile: str, seed: int, config_hash: str) -> str:
+    """Readable and different for every configuration: the names, then the hash that settles it."""
+    parts = (page, task, model, strategy, profile, f"seed{seed}", config_hash[:8])
+    return "-".join(re.sub(r"[^A-Za-z0-9_.+]+", "_", part) for part in parts)
+
+
+def run_flags(config: RunConfig) -> dict[str, bool]:
+    """Why a run may not be quoted or shared.
+
+    `smoke`: too small to mean anything. `practice`: synthetic corpora. `restricted`: its corpora may
+    not leave the machine (practice data, being invented, always may).
+    """
+    practice = config.profile.corpora == "practice"
+    restricted = any(task.access == Access.RESTRICTED for task in config.tasks.values())
+    return {
+        "smoke": config.profile.name == "smoke",
+        "practice": practice,
+        "restricted": restricted and not practice,
+    }
+
+
+def config_run_id(config: RunConfig, page: str) -> str:
+    """The id of a page's run with this configuration."""
+    tasks = "+".join(config.tasks)
+    names = (config.model.name, config.strategy.name, config.profile.name)
+    return run_id(page, tasks, *names, config.seed, config_hash(config))
+
+
+def start_run(
+    config: RunConfig, page: str, runs_dir: Path | str = "runs", run_dir: Path | str = ""
+) -> RunFolder:
+    """Open the folder of a page's run.
+
+    `run_dir` is the folder that `ops.run` reserved; empty (Run all, plain papermill) reserves one
+    below `runs_dir`, relative to the workspace. RunFolderError where `run_dir` already holds a run.
+    """
+    path = Path(run_dir) if run_dir else reserve(in_workspace(runs_dir), config_run_id(config, page))
+    return RunFolder.create(
+        path,
+        to_yaml(config),
+        config_hash(config),
+        run_flags(config),
+        page=page,
+        tasks=list(config.tasks),
+        model=config.model.name,
+        strategy=config.strategy.name,
+        profile=config.profile.name,
+        paper=config.profile.paper,
+        seed=config.seed,
+    )

@@ -1,0 +1,117 @@
+"""Facts of the machine and the code that a run records, the module's one logger, and its workspace.
+
+logger.info("running %s on %s", git_sha(), environment())
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "scikit-learn",
+    "hydra-core",
+)
+GIB = 1024**3
+SOURCE_ROOT = Path(__file__).resolve().parents[2]
+KAGGLE_WORKING = Path("/kaggle/working")
+
+
+def _logger() -> logging.Logger:
+    """One handler, however often the module is reloaded; silent where the caller configured logging."""
+    named = logging.getLogger("kaggle_kit")
+    if not named.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        handler.addFilter(lambda record: not logging.getLogger().handlers)
+        named.addHandler(handler)
+        named.setLevel(logging.INFO)
+    return named
+
+
+logger = _logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The machine a run used. Disk is what is free where the run is written."""
+
+    python: str
+    platform: str
+    cores: int
+    memory_gib: float
+    disk_free_gib: float
+    kaggle: str | None
+
+
+def environment(folder: Path = Path(".")) -> Environment:
+    """What this process may use: cores by its affinity, not by what the host has."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    affinity = getattr(os, "sched_getaffinity", None)
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(terse=True),
+        cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
+        memory_gib=round(memory / GIB, 1),
+        disk_free_gib=round(shutil.disk_usage(folder).free / GIB, 1),
+        kaggle=kaggle_run_type(),
+    )
+
+
+def library_versions(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    """Installed versions read from package metadata (nothing is imported); absent ones are left out."""
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_sha(folder: Path = SOURCE_ROOT) -> str | None:
+    """The commit of the checkout at `folder`, with `-dirty` for local changes; None outside a checkout."""
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "--no-optional-locks", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return shown.stdout.strip() or None
+
+
+def kaggle_run_type(environ: Mapping[str, str] = os.environ) -> str | None:
+    """`Interactive` in the Kaggle editor, `Batch` for a saved version, None anywhere else."""
+    return environ.get("KAGGLE_KERNEL_RUN_TYPE") or None
+
+
+def workspace() -> Path:
+    """Where relative output paths of a page begin, whatever directory its kernel was started in.
+
+    Kaggle's working folder, else the checkout that holds this module, else the working directory.
+    """
+    if kaggle_run_type() and KAGGLE_WORKING.is_dir():
+        return KAGGLE_WORKING
+    return SOURCE_ROOT if (SOURCE_ROOT / "params").is_dir() else Path.cwd()
+
+
+def in_workspace(path: Path | str) -> Path:
+    """`path` itself when absolute, else below the workspace."""
+    return workspace() / Path(path).expanduser()
