@@ -49,7 +49,7 @@ class Mention:
     fragments: tuple[tuple[int, int], ...]
     type: str
     concepts: tuple[str, ...] = ()
-    attributes: Mapping[str, str] = field(default=NOTHING, hash=False)
+    attributes: Mapping[str, str] = field(default_factory=lambda: NOTHING, hash=False)
     provenance: Provenance | None = field(default=None, compare=False)
     score: float | None = None
 
@@ -79,7 +79,7 @@ class Relation:
     source: str
     target: str
     roles: tuple[str, str] = ("Arg1", "Arg2")
-    attributes: Mapping[str, str] = field(default=NOTHING, hash=False)
+    attributes: Mapping[str, str] = field(default_factory=lambda: NOTHING, hash=False)
     provenance: Provenance | None = field(default=None, compare=False)
     score: float | None = None
 
@@ -118,7 +118,7 @@ class UnifiedSample:
     mentions: tuple[Mention, ...] = ()
     relations: tuple[Relation, ...] = ()
     pairs: tuple[RankedPair, ...] = ()
-    metadata: Mapping[str, str] = field(default=NOTHING, hash=False)
+    metadata: Mapping[str, str] = field(default_factory=lambda: NOTHING, hash=False)
     provenance: Provenance | None = field(default=None, compare=False)
 
 
