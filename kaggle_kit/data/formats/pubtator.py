@@ -1,0 +1,173 @@
+"""PubTator: title, abstract, mentions with concepts and concept-level relations, many documents a file.
+
+    samples, warnings = read("pubtator", Path("NCBItrainset_corpus.txt"))
+
+    8528200|t|A title.
+    8528200|a|An abstract.
+    8528200<TAB>2<TAB>7<TAB>title<TAB>SpecificDisease<TAB>D003110|D009369
+    8528200<TAB>CID<TAB>D003110<TAB>D009369
+
+Offsets count the title, one separating character (a line break here) and the abstract, ends exclusive.
+Format: https://www.ncbi.nlm.nih.gov/research/pubtator3/tutorial and the BioCreative V CDR readme.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
+from kaggle_kit.data.formats.base import Reading, integer, lines
+
+EXPECTED_FILES = "PubTator files (*.txt or *.PubTator)"
+PREDICTIONS_FILE = "predictions.PubTator.txt"
+
+NO_CONCEPT = "-1"  # what the CDR corpus writes for a mention outside its vocabulary
+_PASSAGE = re.compile(r"([^|\t]+)\|([ta])\|(.*)")
+_BLANKS = str.maketrans("\r\n\t", "   ")
+
+
+def find(folder: Path) -> list[Path]:
+    """Every `.txt` and `.PubTator` file below the folder, read-me and licence files left out."""
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in {".txt", ".pubtator"})
+    return sorted(path for path in files if not path.name.lower().startswith(("readme", "license")))
+
+
+def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
+    """All documents of a file, an identifier that comes back included; text is None without title.
+
+    A relation holds between concepts: it is linked to the first mention of each and keeps
+    `concepts` "C1|C2" as an attribute; without a mention of both it is dropped with a warning.
+    Raises CorpusError for a malformed line.
+    """
+    return [document.sample(reading) for document in _documents(path)]
+
+
+def write(samples: Iterable[UnifiedSample], folder: Path) -> list[Path]:
+    """One file with the annotations of all samples, a blank line between documents, no texts.
+
+    The format has no pieces and no mention-level relations: a discontiguous mention is written as
+    the stretch from its first to its last character, a relation only where its concepts are known.
+    """
+    blocks = ("".join(f"{line}\n" for line in _annotation_lines(sample)) for sample in samples)
+    path = folder / PREDICTIONS_FILE
+    path.write_text("\n".join(block for block in blocks if block), encoding="utf-8", newline="")
+    return [path]
+
+
+@dataclass
+class _Document:
+    """The lines of one document, as they are met."""
+
+    name: str
+    path: Path
+    line: int
+    passages: dict[str, str] = field(default_factory=dict)  # "t" and "a"
+    mentions: list[tuple[int, list[str]]] = field(default_factory=list)
+    relations: list[tuple[int, list[str]]] = field(default_factory=list)
+
+    def sample(self, reading: Reading) -> UnifiedSample:
+        text = "\n".join(self.passages.get(part, "") for part in "ta") if self.passages else None
+        mentions = tuple(self._mentions(text, reading))
+        return UnifiedSample(
+            document_id=self.name,
+            text=text,
+            split=reading.split,
+            access=reading.access,
+            mentions=mentions,
+            relations=tuple(self._relations(mentions, reading)),
+            provenance=Provenance(str(self.path), self.line),
+        )
+
+    def _mentions(self, text: str | None, reading: Reading) -> Iterator[Mention]:
+        seen: set[tuple[str, ...]] = set()
+        for number, fields in self.mentions:
+            if tuple(fields) in seen:
+                reading.warn(self.path, number, found="the same mention again", expected="each mention once")
+                continue
+            seen.add(tuple(fields))
+            _, start, end, stored, kind, *concepts = fields
+            span = (integer(start, self.path, number, "start"), integer(end, self.path, number, "end"))
+            where = Provenance(str(self.path), number)
+            mention = Mention(f"T{len(seen)}", (span,), kind, _concepts(concepts), provenance=where)
+            if text is not None and (actual := mention.text(text)).translate(_BLANKS) != stored:
+                expected = f"{actual[:40]!r}, the text at its offsets"
+                reading.warn(self.path, number, found=f"stored text {stored[:40]!r}", expected=expected)
+            yield mention
+
+    def _relations(self, mentions: Iterable[Mention], reading: Reading) -> Iterator[Relation]:
+        first: dict[str, str] = {}
+        for mention in mentions:
+            for concept in mention.concepts:
+                first.setdefault(concept, mention.id)
+        for place, (number, (_, kind, source, target)) in enumerate(self.relations, start=1):
+            if source in first and target in first:
+                concepts = {"concepts": f"{source}|{target}"}
+                where = Provenance(str(self.path), number)
+                link = Relation(
+                    f"R{place}", kind, first[source], first[target], attributes=concepts, provenance=where
+                )
+                yield link
+            else:
+                found = f"{kind} between {source[:40]!r} and {target[:40]!r}"
+                reading.warn(self.path, number, found=found, expected="a mention of both concepts")
+
+
+def _documents(path: Path) -> Iterator[_Document]:
+    """A document ends where another identifier or another title begins."""
+    current: _Document | None = None
+    for number, line in lines(path):
+        passage = _PASSAGE.fullmatch(line)
+        name = passage[1] if passage else line.split("\t", 1)[0]
+        titled_again = current is not None and passage is not None and passage[2] in current.passages
+        if current is None or current.name != name or titled_again:
+            if current is not None:
+                yield current
+            current = _Document(name, path, number)
+        if passage:
+            current.passages[passage[2]] = passage[3]
+        else:
+            _add_annotation(current, number, line)
+    if current is not None:
+        yield current
+
+
+def _add_annotation(document: _Document, number: int, line: str) -> None:
+    fields = line.split("\t")
+    if len(fields) == 4 and fields[0] and not fields[1].isdigit():
+        document.relations.append((number, fields))
+    elif 5 <= len(fields) <= 7 and fields[0] and fields[4]:  # CDR adds the names of a composite's parts
+        document.mentions.append((number, fields))
+    else:
+        expected = "id|t|title, id|a|abstract, or tab-separated id start end text type [concept] or id relation c1 c2"
+        raise CorpusError(document.path, line=number, found=repr(line[:60]), expected=expected)
+
+
+def _concepts(fields: list[str]) -> tuple[str, ...]:
+    """`A|B` are two concepts of a composite mention; `A+B` is one concept made of two, kept whole."""
+    parts = (part.strip() for part in fields[0].split("|")) if fields else ()
+    return tuple(part for part in parts if part not in ("", "-", NO_CONCEPT))
+
+
+def _annotation_lines(sample: UnifiedSample) -> list[str]:
+    name = sample.document_id
+    written = []
+    for mention in sample.mentions:
+        words = (
+            sample.text[mention.start : mention.end].translate(_BLANKS) if sample.text is not None else "-"
+        )
+        concepts = "|".join(mention.concepts) or NO_CONCEPT
+        written.append(f"{name}\t{mention.start}\t{mention.end}\t{words}\t{mention.type}\t{concepts}")
+    by_id = {mention.id: mention for mention in sample.mentions}
+    for relation in sample.relations:
+        ends = relation.attributes.get("concepts", "").split("|")
+        if len(ends) != 2:
+            ends = [
+                by_id[end].concepts[0] for end in (relation.source, relation.target) if by_id[end].concepts
+            ]
+        if len(ends) == 2:
+            written.append(f"{name}\t{relation.type}\t{ends[0]}\t{ends[1]}")
+    return written
