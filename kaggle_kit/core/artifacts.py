@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +66,13 @@ class RunFolder:
         The file is created exclusively: RunFolderError where a run, finished or not, already lies.
         """
         path.mkdir(parents=True, exist_ok=True)
-        facts = {
-            "run_id": path.name,
-            **facts,
-            "config_hash": config_hash,
-            "flags": dict(flags),
-            "started": _now(),
-        }
+        facts = {"run_id": path.name} | facts
+        facts |= {"config_hash": config_hash, "flags": dict(flags), "started": _now()}
         try:
             with (path / "config.yaml").open("x", encoding="utf-8") as file:
                 file.write(f"{HEADER}{to_json(facts)}\n{config_yaml}")
         except FileExistsError as error:
-            raise RunFolderError(
-                f"{path} already holds a run; reserve a new folder instead of writing into it"
-            ) from error
+            raise RunFolderError(f"{path} already holds a run; reserve a new folder") from error
         for folder in ("checkpoints", "adapters", "predictions"):
             (path / folder).mkdir(exist_ok=True)
         return cls(path, facts)
@@ -89,16 +81,12 @@ class RunFolder:
     def open(cls, path: Path, *, finished: bool = True) -> RunFolder:
         """An existing run; RunFolderError where there is none, or it must be finished and is not."""
         if not (path / "config.yaml").is_file():
-            raise RunFolderError(
-                f"{path} is not a run folder: it has no config.yaml; give the folder of one run"
-            )
+            raise RunFolderError(f"{path} is no run folder: it has no config.yaml; give a run's own folder")
         first, _, _ = (path / "config.yaml").read_text(encoding="utf-8").partition("\n")
         try:
             run = cls(path, json.loads(first.removeprefix(HEADER)))
         except ValueError as error:
-            raise RunFolderError(
-                f"{path / 'config.yaml'}: its first line is not {HEADER!r} and JSON"
-            ) from error
+            raise RunFolderError(f"{path / 'config.yaml'}: line 1 is not {HEADER!r} and JSON") from error
         if finished:
             run.manifest()
         return run
@@ -132,6 +120,47 @@ class RunFolder:
         return self.path / "predictions"
 
     @property
+    def metrics_json(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def manifest_json(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def notebook(self) -> Path:
+        return self.path / "notebook.ipynb"
+
+    @property
+    def finished(self) -> bool:
+        return self.manifest_json.is_file()
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration as plain values, readable whatever version wrote it."""
+        return yaml.safe_load(self.config_yaml.read_text(encoding="utf-8"))
+
+    def official(self, task: str) -> Path:
+        """The folder for the task's predictions in its own file format."""
+        return self.predictions / "official" / task
+
+    def append_event(self, event: Mapping[str, Any]) -> None:
+        """One line per optimiser step; a figure that is not finite is written as null."""
+        append_record(self.events_jsonl, event)
+
+    def append_tokens(self, tokens: Mapping[str, Any]) -> None:
+        """One line per optimiser step: `step`, and the cumulative real tokens of every task."""
+        append_record(self.tokens_jsonl, tokens)
+
+    def events(self) -> list[dict[str, Any]]:
+        return read_records(self.events_jsonl)
+
+    def tokens(self) -> list[dict[str, Any]]:
+        return read_records(self.tokens_jsonl)
+
+    def write_metrics(self, metrics: Iterable[Metric]) -> Path:
+        text = to_json([asdict(metric) for metric in metrics], indent=2)
+        return write_atomically(self.metrics_json, text + "\n")
+
     def metrics_json(self) -> Path:
         return self.path / "metrics.json"
 
@@ -216,9 +245,7 @@ class RunFolder:
     def manifest(self) -> dict[str, Any]:
         """What `finish` recorded; RunFolderError for an unfinished or damaged run."""
         if not self.finished:
-            raise RunFolderError(
-                f"{self.path} is unfinished: it has no manifest.json; run its page to the end"
-            )
+            raise RunFolderError(f"{self.path} is unfinished (no manifest.json); run its page to the end")
         try:
             manifest = json.loads(self.manifest_json.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -231,14 +258,14 @@ class RunFolder:
 def reserve(runs_dir: Path, run_id: str) -> Path:
     """A new, empty folder for a run: `<runs_dir>/<run_id>`, or with `-2`, `-3`, … where one exists."""
     runs_dir.mkdir(parents=True, exist_ok=True)
-    for number in count(1):
-        path = runs_dir / (run_id if number == 1 else f"{run_id}-{number}")
+    path, number = runs_dir / run_id, 1
+    while True:
         try:
             path.mkdir()
+            return path
         except FileExistsError:
-            continue
-        return path
-    raise AssertionError("count() has no end")
+            number += 1
+            path = runs_dir / f"{run_id}-{number}"
 
 
 def find_runs(runs_dir: Path) -> list[RunFolder]:

@@ -34,16 +34,13 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
-        if not line.endswith("\n"):
-            break
+    for number, line in enumerate(lines, start=1):
         try:
             records.append(json.loads(line))
         except ValueError as error:
-            raise RunFolderError(
-                f"{path}:{number}: not a line of JSON ({error}); the log is damaged"
-            ) from error
+            raise RunFolderError(f"{path}:{number}: not JSON ({error}); the log is damaged") from error
     return records
 
 

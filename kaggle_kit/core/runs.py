@@ -44,7 +44,7 @@ def config_run_id(config: RunConfig, page: str) -> str:
 
 
 def start_run(
-    config: RunConfig, page: str, runs_dir: Path | str = "runs", run_dir: Path | str = ""
+    config: RunConfig, page: str, *, runs_dir: Path | str = "runs", run_dir: Path | str = ""
 ) -> RunFolder:
     """Open the folder of a page's run.
 
