@@ -161,48 +161,6 @@ class RunFolder:
         text = to_json([asdict(metric) for metric in metrics], indent=2)
         return write_atomically(self.metrics_json, text + "\n")
 
-    def metrics_json(self) -> Path:
-        return self.path / "metrics.json"
-
-    @property
-    def manifest_json(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def notebook(self) -> Path:
-        return self.path / "notebook.ipynb"
-
-    @property
-    def finished(self) -> bool:
-        return self.manifest_json.is_file()
-
-    def config(self) -> dict[str, Any]:
-        """The resolved configuration as plain values, readable whatever version wrote it."""
-        return yaml.safe_load(self.config_yaml.read_text(encoding="utf-8"))
-
-    def official(self, task: str) -> Path:
-        """The folder for the task's predictions in its own file format."""
-        return self.predictions / "official" / task
-
-    def append_event(self, event: Mapping[str, Any]) -> None:
-        """One line per optimiser step; a figure that is not finite is written as null."""
-        append_record(self.events_jsonl, event)
-
-    def append_tokens(self, tokens: Mapping[str, Any]) -> None:
-        """One line per optimiser step: `step`, and the cumulative real tokens of every task."""
-        append_record(self.tokens_jsonl, tokens)
-
-    def events(self) -> list[dict[str, Any]]:
-        return read_records(self.events_jsonl)
-
-    def tokens(self) -> list[dict[str, Any]]:
-        return read_records(self.tokens_jsonl)
-
-    def write_metrics(self, metrics: Iterable[Metric]) -> Path:
-        return write_atomically(
-            self.metrics_json, to_json([asdict(metric) for metric in metrics], indent=2) + "\n"
-        )
-
     def metrics(self) -> list[Metric]:
         """The run's figures; empty where the page recorded none."""
         if not self.metrics_json.is_file():
