@@ -1,0 +1,116 @@
+"""SemEval-2014 Task 7, disorder mentions (A) and their concepts (B), as the organisers' eval.pl.
+
+    figures = score(Path("gold"), Path("predictions"))
+    figures["task_a_strict_f1"], figures["task_b_strict_accuracy"]
+
+Two known defects of the script stand under the official names. It keeps the carriage return of a
+CRLF file in the last offset, so that no span of such a file equals one of an LF file; and its
+relaxed recall counts right predictions where found gold mentions belong, so that many predictions
+on one mention raise it. The figures with the suffix `_corrected` have neither. Source: Pradhan et
+al. 2014 (S14-2007).
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+from kaggle_kit.core.errors import ScoreError
+
+Spans = dict[tuple[str, ...], str]  # offsets as written -> CUI in lower case
+Pieces = list[tuple[int, int]]
+
+
+def score(gold: Path, pred: Path) -> dict[str, float]:
+    """All figures of two folders of `.pipe` files, unrounded; a figure with nothing right is 0.
+
+    Raises ScoreError where the script stops: a file that is not a pipe file, an even number of
+    fields, offsets that decrease along a line.
+    """
+    official = _figures(_read(gold), _read(pred))
+    corrected = _figures(_read(gold, "\r\n"), _read(pred, "\r\n"), recall_of_gold=True)
+    return official | {f"{name}_corrected": value for name, value in corrected.items()}
+
+
+def _read(folder: Path, line_end: str = "\n") -> dict[str, Spans]:
+    """document name -> its mentions; of lines with the same offsets the last counts."""
+    if not folder.is_dir():
+        raise ScoreError(f"{folder}: no such folder; give the folder that holds the .pipe files")
+    documents: dict[str, Spans] = {}
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or path.name.startswith(".") or path.name.endswith("~"):
+            continue
+        for number, line in enumerate(path.read_bytes().decode("latin-1").split("\n"), start=1):
+            line = line.rstrip(line_end)
+            if line:
+                document, cui, offsets = _mention(line, f"{path}:{number}")
+                documents.setdefault(document, {})[offsets] = cui
+    return documents
+
+
+def _mention(line: str, where: str) -> tuple[str, str, tuple[str, ...]]:
+    fields = line.split("||")
+    while fields and not fields[-1]:
+        fields.pop()  # as Perl's split
+    if len(fields) < 5 or len(fields) % 2 == 0:
+        raise ScoreError(
+            f"{where}: {len(fields)} field(s) where the scorer wants document||type||CUI and pairs of "
+            f"offsets; the folder may hold nothing but such files"
+        )
+    document, _, cui, *offsets = fields
+    if any(_number(later) < _number(earlier) for earlier, later in pairwise(offsets)):
+        raise ScoreError(
+            f"{where}: offsets {'||'.join(offsets)!r}; the scorer wants them in increasing order"
+        )
+    return document, cui.lower(), tuple(offsets)
+
+
+def _figures(
+    gold: dict[str, Spans], pred: dict[str, Spans], recall_of_gold: bool = False
+) -> dict[str, float]:
+    gold_size = sum(map(len, gold.values()))
+    pred_size = sum(map(len, pred.values()))
+    same_span = same_concept = met_pred = met_gold = 0
+    for document, spans in pred.items():
+        answers = gold.get(document, {})
+        same_span += len(spans.keys() & answers.keys())
+        same_concept += len(spans.items() & answers.items())
+        met_pred += _meeting(spans, answers)
+        met_gold += _meeting(answers, spans)
+    missed = gold_size - met_gold
+    recalled = met_gold if recall_of_gold else met_pred
+    return {
+        **_prf("task_a_strict", same_span / (pred_size or 1), same_span / (gold_size or 1)),
+        **_prf("task_a_relaxed", met_pred / (pred_size or 1), recalled / (recalled + missed or 1)),
+        "task_b_strict_accuracy": same_concept / (gold_size or 1),
+        "task_b_relaxed_accuracy": same_concept / (same_span or 1),
+    }
+
+
+def _prf(name: str, precision: float, recall: float) -> dict[str, float]:
+    f1 = 2 * precision * recall / (precision + recall) if precision else 0.0
+    return {f"{name}_precision": precision, f"{name}_recall": recall, f"{name}_f1": f1}
+
+
+def _meeting(spans: Spans, others: Spans) -> int:
+    """How many of the spans share a character with any of the others; touching shares none."""
+    targets = [piece for other in others for piece in _pieces(other)]
+    return sum(
+        any(
+            start < other_end and other_start < end
+            for start, end in _pieces(span)
+            for other_start, other_end in targets
+        )
+        for span in spans
+    )
+
+
+def _pieces(offsets: tuple[str, ...]) -> Pieces:
+    return [(_number(start), _number(end)) for start, end in zip(offsets[::2], offsets[1::2], strict=True)]
+
+
+def _number(text: str) -> int:
+    """The leading digits of a field, 0 without any, as Perl reads a number."""
+    digits = re.match(r"\s*[+-]?[0-9]+", text)
+    return int(digits[0]) if digits else 0

@@ -1,0 +1,241 @@
+"""SemEval-2015 Task 14, disorders (task 1) and their slots (task 2), as the organisers' scripts.
+
+    figures = score(Path("gold"), Path("predictions"))
+    figures["task1_strict_f1"], figures["task2a_weighted_accuracy"]
+
+Known defects stand under the official names. In task 2 a gold disorder that was found exactly
+changes its partner when a further prediction meets it, and the first one vanishes; partners are
+taken greedily, in an arbitrary order (here: that of the files), with all that another gold disorder
+could have had; the weights know `doner_other` only, so `donor_other` weighs nothing. The figures
+with the suffix `_corrected` pair one to one, exact pairs first and then as many as possible with
+the largest overlap, and read both spellings as one. Source: Elhadad et al. 2015 (S15-2051) and
+github.com/cemantix/semeval-2015-task-14-scoring.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from kaggle_kit.core.errors import ScoreError
+
+CUI, BODY_LOCATION = "cui", "body_location"
+MARKED = 0.95  # what a departure from the default weighs in most slots
+CHANGES = ("increased", "improved", "worsened", "resolved", "decreased", "changed")
+WEIGHTS: dict[str, dict[str, float]] = {
+    "negation": {"no": 0.21, "yes": 0.79},
+    "subject": {"patient": 0.05, "family_member": MARKED, "other": MARKED, "doner_other": MARKED},
+    "uncertainty": {"no": 0.07, "yes": 0.93},
+    "course": {"unmarked": 0.05, **dict.fromkeys(CHANGES, MARKED)},
+    "severity": {"unmarked": 0.08, "moderate": MARKED, "severe": MARKED, "slight": MARKED},
+    "conditional": {"false": 0.06, "true": 0.94},
+    "generic": {"false": 0.05, "true": MARKED},
+}
+SLOTS = (CUI, *WEIGHTS, BODY_LOCATION)
+FIELDS = 19
+
+
+@dataclass
+class Disorder:
+    """One span of a document. `values` are CUI and closed slots, `locations` a set with `null`."""
+
+    pieces: list[tuple[int, int]]
+    values: dict[str, str]
+    locations: set[str] = field(default_factory=set)
+
+    def agrees(self, other: Disorder, slot: str) -> bool:
+        if slot == BODY_LOCATION:
+            return not self.locations.isdisjoint(other.locations)
+        return self.values[slot] == other.values[slot]
+
+    def weight(self, slot: str) -> float:
+        """What the slot counts for when this is the gold disorder."""
+        if slot == BODY_LOCATION:
+            return 0.51 if self.locations <= {"null"} else 0.49
+        return 1.0 if slot == CUI else WEIGHTS[slot].get(self.values[slot], 0.0)
+
+    def extent(self, other: Disorder) -> int:
+        """Positions that the best pair of pieces has in common, ends counted as positions."""
+        common = (min(e, f) - max(s, t) + 1 for s, e in self.pieces for t, f in other.pieces)
+        return max([0, *common])
+
+
+Spans = dict[str, Disorder]  # span string -> disorder, within one document
+Partners = dict[str, str]  # gold span -> predicted span
+Pairing = Callable[[Spans, Spans], tuple[Partners, int]]  # -> partners, false positives
+
+
+@dataclass
+class Outcome:
+    """Pairs over all documents, with what is left on either side."""
+
+    pairs: list[tuple[Disorder, Disorder]]
+    false_positives: int
+    false_negatives: int
+
+
+def score(gold: Path, pred: Path) -> dict[str, float]:
+    """All figures of two folders of `.pipe` files, unrounded; `wa_<slot>` only where a pair weighs in.
+
+    Tasks 2A and 2B differ in what a system is given, not in how it is scored. Raises ScoreError for
+    a missing folder, or a gold folder without pipe files.
+    """
+    if not any(_files(gold)):
+        raise ScoreError(f"{gold}: no file with .pipe in its name; give the folder of the gold files")
+    official = _read(gold), _read(pred)
+    one_donor = _read(gold, one_donor=True), _read(pred, one_donor=True)
+    task2 = _slot_figures(_outcome(*official, _greedy))
+    task2_corrected = _slot_figures(_outcome(*one_donor, _one_to_one))
+    figures = _named("task1_strict_{}", _prf(_outcome(*official, _strict)))
+    figures |= _named("task1_relaxed_{}", _prf(_outcome(*official, partial(_greedy, with_cui=True))))
+    figures |= _named(
+        "task1_relaxed_{}_corrected", _prf(_outcome(*one_donor, partial(_one_to_one, with_cui=True)))
+    )
+    for task in ("task2a", "task2b"):
+        figures |= _named(task + "_{}", task2) | _named(task + "_{}_corrected", task2_corrected)
+    return figures
+
+
+def _named(pattern: str, figures: dict[str, float]) -> dict[str, float]:
+    return {pattern.format(name): value for name, value in figures.items()}
+
+
+# --- reading ---------------------------------------------------------------------------------------
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ScoreError(f"{folder}: no such folder; give the folder that holds the .pipe files")
+    return sorted(path for path in folder.iterdir() if ".pipe" in path.name and path.is_file())
+
+
+def _read(folder: Path, one_donor: bool = False) -> dict[str, Spans]:
+    """document name -> its disorders. Of lines with one span the last gives CUI and slots."""
+    documents: dict[str, Spans] = {}
+    for path in _files(folder):
+        # Bytes are lower-cased as the scripts do it: ASCII letters only, names of documents too.
+        for line in path.read_bytes().lower().decode("latin-1").split("\n"):
+            fields = line.rstrip("\r").split("|")
+            if not any(fields[1:]):
+                continue
+            fields += [""] * (FIELDS - len(fields))
+            document, span, cui, *slots = fields
+            if one_donor:
+                slots = ["doner_other" if value == "donor_other" else value for value in slots]
+            spans = documents.setdefault(document, {})
+            disorder = spans.setdefault(span, Disorder(_pieces(span), {}))
+            disorder.values = {CUI: cui, **dict(zip(WEIGHTS, slots[::2], strict=False))}
+            disorder.locations.add(slots[2 * len(WEIGHTS)])
+    return documents
+
+
+def _pieces(span: str) -> list[tuple[int, int]]:
+    ends = (piece.partition("-") for piece in span.split(",")) if span else ()
+    return [(_number(start), _number(end)) for start, _, end in ends]
+
+
+def _number(text: str) -> int:
+    """The leading digits of a field, 0 without any, as Perl reads a number."""
+    digits = re.match(r"\s*[0-9]+", text)
+    return int(digits[0]) if digits else 0
+
+
+# --- pairing ---------------------------------------------------------------------------------------
+
+
+def _outcome(gold: dict[str, Spans], pred: dict[str, Spans], pairing: Pairing) -> Outcome:
+    """Gold documents only: predictions for any other document are ignored."""
+    outcome = Outcome([], 0, 0)
+    for document, answers in gold.items():
+        guesses = pred.get(document, {})
+        partners, false_positives = pairing(answers, guesses)
+        outcome.pairs += [(answers[g], guesses[p]) for g, p in partners.items()]
+        outcome.false_positives += false_positives
+        outcome.false_negatives += len(answers) - len(partners)
+    return outcome
+
+
+def _exact(gold: Spans, pred: Spans, with_cui: bool) -> Partners:
+    shared = (span for span in gold if span in pred)
+    return {span: span for span in shared if not with_cui or gold[span].agrees(pred[span], CUI)}
+
+
+def _strict(gold: Spans, pred: Spans) -> tuple[Partners, int]:
+    partners = _exact(gold, pred, with_cui=True)
+    return partners, len(pred) - len(partners)
+
+
+def _greedy(gold: Spans, pred: Spans, with_cui: bool = False) -> tuple[Partners, int]:
+    """Each gold disorder takes all that is left and meets it, and keeps the largest overlap.
+
+    Task 1 (`with_cui`) passes over a gold disorder whose own span is taken; task 2 does not, so an
+    exact pair can be undone.
+    """
+    partners = _exact(gold, pred, with_cui)
+    taken = set(partners.values())
+    false_positives = 0
+    for span, disorder in gold.items():
+        if with_cui and span in taken:
+            continue
+        meeting = {p: _extent(disorder, pred[p], with_cui) for p in pred if p not in taken}
+        meeting = {p: extent for p, extent in meeting.items() if extent}
+        if meeting:
+            taken |= meeting.keys()
+            partners[span] = max(meeting, key=meeting.__getitem__)
+            false_positives += len(meeting) - 1
+    return partners, false_positives + len(pred.keys() - taken)
+
+
+def _one_to_one(gold: Spans, pred: Spans, with_cui: bool = False) -> tuple[Partners, int]:
+    """Exact pairs, then the largest number of pairs among the rest, then the largest overlap."""
+    partners = _exact(gold, pred, with_cui)
+    left = [span for span in gold if span not in partners]
+    right = [span for span in pred if span not in partners]
+    extents = np.array([[_extent(gold[g], pred[p], with_cui) for p in right] for g in left])
+    if extents.size:
+        gain = np.where(extents > 0, extents + extents.sum(), 0)  # one pair more beats any overlap
+        for row, column in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
+            if extents[row, column]:
+                partners[left[row]] = right[column]
+    return partners, len(pred) - len(partners)
+
+
+def _extent(gold: Disorder, pred: Disorder, with_cui: bool) -> int:
+    return gold.extent(pred) if not with_cui or gold.agrees(pred, CUI) else 0
+
+
+# --- figures ---------------------------------------------------------------------------------------
+
+
+def _prf(outcome: Outcome) -> dict[str, float]:
+    found = len(outcome.pairs)
+    precision = found / (found + outcome.false_positives or 1)
+    recall = found / (found + outcome.false_negatives or 1)
+    f1 = 2 * precision * recall / (precision + recall) if found else 0.0
+    return {"precision": precision, "recall": recall, "f1": f1}
+
+
+def _slot_figures(outcome: Outcome) -> dict[str, float]:
+    """Accuracies are means over pairs; `wa_<slot>` is the weight got right over the weight there."""
+    pairs = outcome.pairs
+    # (pairs, slots): what each slot weighs, and whether it is right
+    weights = np.array([[gold.weight(slot) for slot in SLOTS] for gold, _ in pairs]).reshape(-1, len(SLOTS))
+    right = np.array([[g.agrees(p, slot) for slot in SLOTS] for g, p in pairs], dtype=bool).reshape(
+        weights.shape
+    )
+    gained = np.where(right, weights, 0.0)
+    accuracy = float(right.mean()) if pairs else 0.0
+    weighted = float((gained.sum(axis=1) / weights.sum(axis=1)).mean()) if pairs else 0.0
+    figures = _prf(outcome)
+    figures |= {"accuracy": accuracy, "f1_times_accuracy": figures["f1"] * accuracy}
+    figures |= {"weighted_accuracy": weighted, "f1_times_weighted_accuracy": figures["f1"] * weighted}
+    for slot, gain, total in zip(SLOTS, gained.sum(axis=0), weights.sum(axis=0), strict=True):
+        if total:
+            figures[f"wa_{slot}"] = float(gain / total)
+    return figures
