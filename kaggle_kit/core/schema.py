@@ -87,7 +87,9 @@ class TaskConfig:
     access: str = MISSING  # public | restricted
     licence: str = ""
     components: list[ComponentConfig] = field(default_factory=list)
-    layout: dict[str, list[str]] = field(default_factory=dict)  # split -> globs below the root
+    types: dict[str, str] = field(default_factory=dict)  # corpus's mention type -> the study's; others stay
+    # split -> globs below the root; `split@B` holds instead where an option has the value B
+    layout: dict[str, list[str]] = field(default_factory=dict)
     held_out: dict[str, HeldOut] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)  # for the reader
     segments: str = "sentences"  # sentences | windows

@@ -1,0 +1,159 @@
+"""What types cannot say about a configuration: legal words, sane numbers, combinations that exist.
+
+validate(config)          # ConfigError listing every problem, or nothing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.schema import (
+    ModelConfig,
+    ProfileConfig,
+    RunConfig,
+    StrategyConfig,
+    TaskConfig,
+    TrainingConfig,
+)
+from kaggle_kit.core.types import Access, Kind
+
+FAMILIES = ("decoder", "encoder")
+ARCHITECTURES = ("llama", "gemma2", "phi3", "mistral", "bert")
+STRATEGY_KINDS = ("single",)
+ATTENTION = ("causal", "bidirectional")
+CORPORA = ("practice", "public", "any")
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "float32", "float16")
+SCHEMES = ("BIO", "BIOES")
+SEGMENTS = ("sentences", "windows")
+
+
+def validate(config: RunConfig) -> None:
+    """Raises ConfigError with one line per illegal value or combination."""
+    problems = list(
+        chain(
+            _model(config.model),
+            _strategy(config.strategy, config.tasks),
+            _profile(config.profile),
+            _training(config.training, config.model),
+            *(_task(name, task) for name, task in config.tasks.items()),
+            *(_admitted(task, config.profile) for task in config.tasks.values()),
+        )
+    )
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _model(model: ModelConfig) -> Iterator[str]:
+    yield from _one_of("model.family", model.family, FAMILIES)
+    yield from _one_of("model.architecture", model.architecture, ARCHITECTURES)
+    yield from _within("model.parameters", model.parameters, low=1)
+    yield from _within("model.max_positions", model.max_positions, low=1)
+    yield from _within("model.lora.rank", model.lora.rank, low=1)
+    yield from _within("model.lora.alpha", model.lora.alpha, low=1)
+    yield from _within("model.lora.dropout", model.lora.dropout, low=0, below=1)
+    yield from _within("model.t4_batch", model.t4_batch, low=1)
+    if not model.lora.targets:
+        yield "model.lora.targets is empty; name the linear layers that get an adapter"
+    if not (model.hub_id or model.path or model.recipe):
+        yield "model has no source; set one of model.hub_id, model.path, model.recipe"
+
+
+def _strategy(strategy: StrategyConfig, tasks: dict[str, TaskConfig]) -> Iterator[str]:
+    yield from _one_of("strategy.kind", strategy.kind, STRATEGY_KINDS)
+    yield from _one_of("strategy.attention", strategy.attention, ATTENTION)
+    if strategy.kind == "single" and len(tasks) != 1:
+        names = ", ".join(tasks) or "none"
+        yield f"strategy {strategy.name!r} trains exactly one task, but tasks are: {names}; name one"
+
+
+def _profile(profile: ProfileConfig) -> Iterator[str]:
+    yield from _one_of("profile.corpora", profile.corpora, CORPORA)
+    yield from _one_of("profile.device", profile.device, DEVICES)
+    yield from _one_of("profile.precision", profile.precision, PRECISIONS)
+    for key in ("max_train_samples", "max_dev_samples"):
+        if (limit := getattr(profile, key)) is not None:
+            yield from _within(f"profile.{key}", limit, low=1)
+    if profile.paper and profile.corpora == "practice":
+        yield (
+            f"profile {profile.name!r} is a paper profile but reads practice corpora; "
+            "set profile.corpora=any (or public), or profile.paper=false"
+        )
+    if profile.device == "cpu" and profile.precision == "float16":
+        yield "profile.precision=float16 needs a GPU, but profile.device is cpu; set profile.precision=float32"
+
+
+def _training(training: TrainingConfig, model: ModelConfig) -> Iterator[str]:
+    yield from _within("training.learning_rate", training.learning_rate, above=0)
+    yield from _within("training.epochs", training.epochs, above=0)
+    if training.max_steps is not None:
+        yield from _within("training.max_steps", training.max_steps, low=1)
+    yield from _within("training.effective_batch", training.effective_batch, low=1)
+    yield from _within("training.max_length", training.max_length, low=8)
+    yield from _within("training.stride", training.stride, low=0, below=training.max_length)
+    yield from _within("training.token_budget", training.token_budget, low=training.max_length)
+    yield from _within("training.warmup", training.warmup, low=0, below=1)
+    yield from _within("training.weight_decay", training.weight_decay, low=0)
+    yield from _within("training.max_grad_norm", training.max_grad_norm, above=0)
+    if training.max_length > model.max_positions:
+        yield (
+            f"training.max_length={training.max_length} is more than the {model.max_positions} positions "
+            f"of model {model.name!r}; set it to {model.max_positions} or less"
+        )
+
+
+def _task(key: str, task: TaskConfig) -> Iterator[str]:
+    place = f"tasks.{key}"
+    if task.name != key:
+        yield f"{place}.name is {task.name!r}; it must be the task's id {key!r}"
+    yield from _one_of(f"{place}.access", task.access, [access.value for access in Access])
+    yield from _one_of(f"{place}.segments", task.segments, SEGMENTS)
+    if not task.components:
+        yield f"{place}.components is empty; a task predicts at least one thing"
+    names = [component.name for component in task.components]
+    for index, component in enumerate(task.components):
+        here = f"{place}.components.{index}"
+        yield from _one_of(f"{here}.kind", component.kind, [kind.value for kind in Kind])
+        yield from _one_of(f"{here}.level", component.level, (1, 2))
+        yield from _one_of(f"{here}.scheme", component.scheme, SCHEMES)
+        yield from _within(f"{here}.loss_weight", component.loss_weight, low=0)
+        if names.index(component.name) != index:
+            yield f"{here}.name {component.name!r} is taken by another component; choose another"
+    for split, held_out in task.held_out.items():
+        yield from _within(f"{place}.held_out.{split}.fraction", held_out.fraction, above=0, below=1)
+        yield from _one_of(f"{place}.held_out.{split}.source", held_out.source, list(task.layout))
+
+
+def _admitted(task: TaskConfig, profile: ProfileConfig) -> Iterator[str]:
+    if profile.corpora == "public" and task.access == Access.RESTRICTED:
+        yield (
+            f"profile {profile.name!r} admits public corpora only, and {task.name!r} is restricted; "
+            "choose a public task, or a profile with corpora practice or any"
+        )
+
+
+def _one_of(key: str, value: object, allowed: Sequence[object]) -> Iterator[str]:
+    if value not in allowed:
+        listed = ", ".join(map(str, allowed))
+        yield f"{key}={value} is not legal; allowed: {listed}{nearest(str(value), map(str, allowed))}"
+
+
+def _within(
+    key: str,
+    value: float,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Iterator[str]:
+    bounds = []
+    if low is not None:
+        bounds.append((value >= low, f"at least {low:g}"))
+    if above is not None:
+        bounds.append((value > above, f"more than {above:g}"))
+    if below is not None:
+        bounds.append((value < below, f"less than {below:g}"))
+    if not all(holds for holds, _ in bounds):  # NaN holds nowhere
+        yield f"{key}={value} is out of range; allowed: {' and '.join(words for _, words in bounds)}"

@@ -1,0 +1,217 @@
+"""From names to one checked configuration: Hydra composes the groups of `params/`.
+
+    config = compose(model="minilm", task="ncbi_disease", profile="open", overrides=["seed=7"])
+
+What is said later wins: schema defaults < model, task, strategy < profile < experiment < overrides.
+An experiment is a named setting and may choose the model, strategy and profile itself; an override
+`model=NAME` has the last word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from kaggle_kit.core.checks import validate
+from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.schema import RunConfig
+
+__all__ = ["GROUPS", "compose", "config_hash", "from_yaml", "members", "params_dir", "to_yaml", "validate"]
+
+GROUPS = ("model", "task", "strategy", "profile", "experiment")
+MACHINE_KEYS = ("path", "text_folder")  # where files lie on this machine says nothing about the run
+
+_hydra_lock = threading.RLock()  # Hydra keeps its state in a process-wide singleton
+
+
+def params_dir() -> Path:
+    """The folder of the configuration groups: $KAGGLE_KIT_PARAMS, else `params/` beside the package."""
+    named = os.environ.get("KAGGLE_KIT_PARAMS")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "params"
+    if not folder.is_dir():
+        raise ConfigError(
+            f"no configuration folder at {folder}; set KAGGLE_KIT_PARAMS to the project's params/"
+        )
+    return folder.resolve()
+
+
+def members(group: str) -> list[str]:
+    """The names that a group of `params/` offers, sorted."""
+    return sorted(path.stem for path in (params_dir() / group).glob("*.yaml"))
+
+
+def compose(
+    model: str = "tiny",
+    task: str | Sequence[str] = "semeval2014t7",
+    strategy: str = "s1_single",
+    profile: str = "smoke",
+    experiment: str | None = None,
+    overrides: Iterable[str] = (),
+    seed: int = 42,
+) -> RunConfig:
+    """The checked configuration of one run.
+
+    `overrides` are `key=value` strings in Hydra's value grammar, such as `training.epochs=2`,
+    `tasks.semeval2017t3.options.subtask=B` or `model=bert`. Raises ConfigError listing every
+    unknown name, unknown key, wrong type and illegal combination it found.
+    """
+    chosen, values, problems = _parse(overrides)
+    tasks = chosen.pop("task", task)
+    tasks = [tasks] if isinstance(tasks, str) else list(tasks)
+    experiment = chosen.pop("experiment", experiment)
+    named = [
+        ("model", model),
+        ("strategy", strategy),
+        ("profile", profile),
+        *(("task", name) for name in tasks),
+    ]
+    named += [("experiment", experiment)] if experiment else []
+    unknown = [
+        problem for group, name in (*named, *chosen.items()) for problem in _unknown_member(group, name)
+    ]
+    if unknown:
+        _raise(problems + unknown)
+    defaults = [{"model": model}, *({f"task@tasks.{name}": name} for name in tasks)]
+    defaults += [{"strategy": strategy}, {"profile": profile}]
+    defaults += [{"experiment": experiment}] if experiment else []
+    config = _compose_groups(defaults, [f"{group}={name}" for group, name in chosen.items()], seed)
+    _raise(problems + [problem for key, value in values for problem in _apply(config, key, value)])
+    return _finish(config)
+
+
+def config_hash(config: RunConfig) -> str:
+    """16 hex digits of the SHA-256 of the configuration's canonical JSON, machine paths left out."""
+    canonical = json.dumps(_without_paths(asdict(config)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def to_yaml(config: RunConfig) -> str:
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def from_yaml(text: str) -> RunConfig:
+    """The configuration that `to_yaml` wrote, checked again. Raises ConfigError."""
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(text))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(_explain(error)) from error
+    return _finish(config)
+
+
+def _parse(overrides: Iterable[str]) -> tuple[dict[str, str], list[tuple[str, Any]], list[str]]:
+    """Group choices, (key, value) pairs, and what could not be understood."""
+    parser = OverridesParser.create()
+    chosen: dict[str, str] = {}
+    values: list[tuple[str, Any]] = []
+    problems: list[str] = []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            override = None
+        if override is None or override.type != OverrideType.CHANGE or override.is_sweep_override():
+            problems.append(f"override {text!r} is not of the form key=value, such as training.epochs=2")
+        elif override.key_or_group in GROUPS:
+            chosen[override.key_or_group] = str(override.value())
+        else:
+            values.append((override.key_or_group, override.value()))
+    return chosen, values, problems
+
+
+def _unknown_member(group: str, name: str) -> list[str]:
+    allowed = members(group)
+    if name in allowed:
+        return []
+    return [f"unknown {group} {name!r}; allowed: {', '.join(allowed)}{nearest(name, allowed)}"]
+
+
+def _compose_groups(defaults: list[dict[str, str]], choices: list[str], seed: int) -> DictConfig:
+    """Hydra's part: the groups of `params/` merged into the typed schema, in the order of `defaults`."""
+    with _hydra_lock:
+        store = ConfigStore.instance()
+        store.store(name="run_schema", node=RunConfig)
+        store.store(name="run", node={"defaults": ["run_schema", "_self_", *defaults], "seed": seed})
+        try:
+            with initialize_config_dir(str(params_dir()), version_base="1.3"):
+                config = hydra_compose("run", overrides=choices)
+        except (HydraException, OmegaConfBaseException, YAMLError) as error:
+            raise ConfigError(_explain(error)) from error
+    OmegaConf.set_struct(config, None)  # the schema is closed already; its open dicts may grow
+    return config
+
+
+def _apply(config: DictConfig, key: str, value: Any) -> list[str]:
+    """Sets one key in place; says what is wrong with it instead of raising."""
+    parts = key.split(".")
+    if parts[0] == "tasks" and parts[1:] and parts[1] not in config.tasks:
+        return [f"{key}: this run has no task {parts[1]!r}; its tasks: {', '.join(config.tasks)}"]
+    try:
+        if any(part.isdigit() for part in parts):  # a place in a list
+            OmegaConf.update(config, key, value)
+        else:
+            nested = value
+            for part in reversed(parts):
+                nested = {part: nested}
+            config.merge_with(nested)
+    except OmegaConfBaseException as error:
+        return [f"override {key}={value}: {_explain(error)}"]
+    return []
+
+
+def _explain(error: Exception) -> str:
+    """What was wrong, the place, and for an unknown key the allowed ones."""
+    root = error
+    while root.__cause__ is not None and not isinstance(root, OmegaConfBaseException):
+        root = root.__cause__
+    where = str(error).splitlines()[0] if root is not error else ""
+    allowed = _field_names(getattr(root, "object_type", None))
+    key = str(getattr(root, "key", ""))
+    if allowed and key and key not in allowed:
+        what = f"unknown key {root.full_key!r}; allowed: {', '.join(allowed)}{nearest(key, allowed)}"
+    elif isinstance(root, OmegaConfBaseException):
+        what = f"{root.full_key}: {root.msg}" if root.full_key else str(root.msg)
+    else:
+        what = str(root).strip()
+    return f"{where} {what}".strip()
+
+
+def _field_names(schema: Any) -> list[str]:
+    return [field.name for field in fields(schema)] if is_dataclass(schema) else []
+
+
+def _finish(config: DictConfig) -> RunConfig:
+    missing = sorted(OmegaConf.missing_keys(config))
+    _raise([f"{key} has no value; set it in its file below params/ or override it" for key in missing])
+    try:
+        run = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:  # an interpolation that leads nowhere
+        raise ConfigError(_explain(error)) from error
+    validate(run)
+    return run
+
+
+def _without_paths(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_paths(value) for key, value in node.items() if key not in MACHINE_KEYS}
+    return [_without_paths(item) for item in node] if isinstance(node, list) else node
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise ConfigError("\n".join(problems))
