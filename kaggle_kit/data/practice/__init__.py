@@ -1,0 +1,171 @@
+"""Practice corpora: obviously synthetic, all five tasks, with known cross-task transfer planted.
+
+    roots = cached(PracticeConfig(transfer="shared"))    # {"semeval2014t7": <folder>, …}
+    planted(PracticeConfig()).class_of("semeval2014t7")  # the truth: term -> class
+
+What is planted. Texts are carrier sentences filled with invented terms of five semantic classes
+(disorder, drug, procedure, anatomy, finding). Every slot takes a term of any class, so the context
+does not give the class away and a term has to be known. The class decides every label: disorders are
+the mentions of 2014 and 2015 (there anatomy terms are body locations), disorders, procedures and
+findings the EVENTs of 2016, an answer of 2017 is Good if it names a term of the class asked for, and
+2021t6 types every term by its class and relates pairs of classes. A task's training split shows only
+`coverage` of its terms, its dev and test splits all of them; each common term is shown by the same
+number of tasks (`coverage` × 5), and every task shows every other one the same share of what that one
+does not see itself. `lexicon_overlap` of a task's terms are common to all tasks, the rest are its own.
+
+    transfer=shared       a common term has one class in all tasks: what is learnt in one helps the others
+    transfer=none         each task draws the class of a common term by itself: the others teach nothing
+    transfer=conflicting  a common term has a different class in each task: the others mislead
+
+With `lexicon_overlap=0` no two tasks share a term, whatever `transfer` says; together with
+`transfer=none` that is the null without interference. The texts depend on neither `transfer` nor
+`noise`: they are composed blind to the classes, so pre-training on them cannot leak a label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from kaggle_kit.core import cache
+from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.schema import PracticeConfig
+from kaggle_kit.data.practice import anafora, brat, notes, questions, share
+from kaggle_kit.data.practice.labels import label
+from kaggle_kit.data.practice.lexicon import CLASSES, FIVE, Lexicon, draw
+
+__all__ = ["CLASSES", "FIVE", "Lexicon", "cached", "corpus_text", "generate", "planted"]
+
+VERSION = 1  # goes up whenever the same settings give other files; part of the cache's key
+SPLITS = ("train", "dev", "test")
+TRANSFERS = ("shared", "none", "conflicting")
+
+# Per note task: folder below the corpus root for each split, document name, and the writer.
+NOTE_TASKS = {
+    "semeval2014t7": (("train", "devel", "test"), "practice{0:04d}-DISCHARGE_SUMMARY", share.write_pipe),
+    "semeval2015t14": (
+        ("train/discharge", "devel/discharge", "test/discharge"),
+        "practice{0:04d}-DISCHARGE_SUMMARY",
+        share.write_slots,
+    ),
+    "semeval2016t12": (("Train", "Dev", "Test"), "practice{0:04d}_clinic_{0:04d}", anafora.write),
+    "semeval2021t6": (("train", "dev", "test"), "practice{0:04d}", brat.write),
+}
+
+
+def planted(settings: PracticeConfig) -> Lexicon:
+    """The truth of these settings: terms, their class in each task, which training split shows them."""
+    _check(settings, FIVE)
+    return draw(settings)
+
+
+def generate(folder: Path, settings: PracticeConfig, tasks: Sequence[str] = FIVE) -> dict[str, Path]:
+    """Write `<folder>/<task id>/…` in each task's official format; returns the corpus roots.
+
+    A task's files depend on the settings alone, not on which other tasks are asked for. Raises
+    ConfigError for values out of range, unknown tasks, and a task folder that already holds files.
+    """
+    _check(settings, tasks)
+    lexicon = draw(settings)
+    roots = {task: folder / task for task in tasks}
+    for root in roots.values():
+        if root.is_dir() and any(root.iterdir()):
+            raise ConfigError(f"{root} already holds files; give an empty folder or delete it first")
+    for task, root in roots.items():
+        _write_task(task, settings, lexicon, root)
+    return roots
+
+
+def cached(
+    settings: PracticeConfig, cache_dir: Path | None = None, tasks: Sequence[str] = FIVE
+) -> dict[str, Path]:
+    """Like `generate`, once per settings and generator version, below `cache_dir` (default: the cache)."""
+    _check(settings, tasks)
+    canonical = json.dumps({"version": VERSION, **asdict(settings)}, sort_keys=True)
+    key = hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    home = (cache_dir or cache.cache_dir("practice")) / key
+    lexicon = draw(settings)
+    build = {task: partial(_write_task, task, settings, lexicon) for task in tasks}
+    return {task: cache.build_once(home / task, build[task]) for task in tasks}
+
+
+def corpus_text(settings: PracticeConfig) -> list[str]:
+    """All training texts, each by itself: notes of the four note tasks, then questions and answers."""
+    _check(settings, FIVE)
+    lexicon = draw(settings)
+    texts = [note.text for task in NOTE_TASKS for _, note in _notes(task, "train", settings, lexicon)]
+    threads = _threads("train", settings, lexicon)
+    texts += [thread.body for thread in threads]
+    texts += [comment.text for thread in threads for comment in thread.comments]
+    return texts
+
+
+def _write_task(task: str, settings: PracticeConfig, lexicon: Lexicon, root: Path) -> None:
+    classes = lexicon.classes[task]
+    for place, split in enumerate(SPLITS):
+        rng = _rng(settings, task, split, purpose=2)
+        if task == "semeval2017t3":
+            path = root / f"SemEval2017-practice-{split}-subtaskA.xml"
+            questions.write(_threads(split, settings, lexicon), classes, path, noise=settings.noise, rng=rng)
+            continue
+        folders, name, write = NOTE_TASKS[task]
+        for number, note in _notes(task, split, settings, lexicon):
+            write(label(name.format(number), note, classes, settings.noise, rng), root / folders[place])
+
+
+def _notes(
+    task: str, split: str, settings: PracticeConfig, lexicon: Lexicon
+) -> Iterator[tuple[int, notes.Note]]:
+    rng = _rng(settings, task, split, purpose=1)
+    deck = notes.Deck(lexicon.terms(task, split), rng)
+    for number in _numbers(settings, split):
+        yield number, notes.compose(deck, rng)
+
+
+def _threads(split: str, settings: PracticeConfig, lexicon: Lexicon) -> list[questions.Thread]:
+    rng = _rng(settings, "semeval2017t3", split, purpose=1)
+    deck = notes.Deck(lexicon.terms("semeval2017t3", split), rng)
+    return [questions.compose(number, deck, rng) for number in _numbers(settings, split)]
+
+
+def _numbers(settings: PracticeConfig, split: str) -> range:
+    """Document numbers of a split, running on from train through dev to test."""
+    held_out = max(4, round(settings.documents / 3))
+    start = 1 + {"train": 0, "dev": settings.documents, "test": settings.documents + held_out}[split]
+    return range(start, start + (settings.documents if split == "train" else held_out))
+
+
+def _rng(settings: PracticeConfig, task: str, split: str, *, purpose: int) -> np.random.Generator:
+    """One stream each for the texts (1) and the label noise (2) of every task and split."""
+    return np.random.default_rng([settings.seed, purpose, FIVE.index(task), SPLITS.index(split)])
+
+
+def _check(settings: PracticeConfig, tasks: Sequence[str]) -> None:
+    problems = [
+        f"unknown practice task {task!r}; allowed: {', '.join(FIVE)}{nearest(task, FIVE)}"
+        for task in tasks
+        if task not in FIVE
+    ]
+    if settings.transfer not in TRANSFERS:
+        hint = nearest(settings.transfer, TRANSFERS)
+        problems.append(f"practice.transfer is {settings.transfer!r}; allowed: {', '.join(TRANSFERS)}{hint}")
+    for name, low, high in (
+        ("seed", 0, None),
+        ("documents", 1, None),
+        ("terms", 5, None),
+        ("lexicon_overlap", 0, 1),
+        ("coverage", 0.05, 1),
+        ("noise", 0, 1),
+    ):
+        value = getattr(settings, name)
+        if not (low <= value and (high is None or value <= high)):
+            allowed = f"at least {low}" if high is None else f"{low} to {high}"
+            problems.append(f"practice.{name} is {value}; allowed: {allowed}")
+    if problems:
+        raise ConfigError("; ".join(problems))

@@ -1,0 +1,211 @@
+"""The truth behind the practice corpora: invented terms, their class in each task, who sees them.
+
+lexicon = draw(settings)
+lexicon.class_of("semeval2014t7")["brelum"]             # "disorder"
+"brelum" in lexicon.seen_in_training("semeval2014t7")   # False: only other tasks teach it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TypeVar
+
+import numpy as np
+
+from kaggle_kit.core.schema import PracticeConfig
+
+T = TypeVar("T")
+
+FIVE = ("semeval2014t7", "semeval2015t14", "semeval2016t12", "semeval2017t3", "semeval2021t6")
+CLASSES = ("disorder", "drug", "procedure", "anatomy", "finding")  # as many as tasks: see `_assign`
+
+# Unordered pairs of classes that stand in a relation: (type, source class, target class).
+RELATIONS = (
+    ("TREATS", "drug", "disorder"),
+    ("CAUSES", "drug", "finding"),
+    ("REVEALS", "procedure", "disorder"),
+    ("EXAMINES", "procedure", "anatomy"),
+    ("LOCATED_IN", "disorder", "anatomy"),
+    ("LOCATED_IN", "finding", "anatomy"),
+)
+
+# How a lexicon of terms is cut into families, again and again: (modifiers, bare head is a term too).
+PATTERN = ((0, True), (0, True), (0, True), (2, False), (0, True), (0, True), (0, True), (1, True))
+
+ONSETS = tuple("b br d dr f fl g gl k kl kr m n pl pr sk t tr v z".split())
+NUCLEI = tuple("a e i o u ae ou ei".split())
+CODAS = ("", "l", "m", "n", "r", "x")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Terms that share a head word, and with it their class and their visibility in every task.
+
+    No modifier: the head alone is a term. Two modifiers: "a h" and "b h", which may be coordinated
+    as "a and b h". One modifier and a bare head: "a h" with the term "h" nested inside it.
+    """
+
+    id: int
+    modifiers: tuple[str, ...]
+    head: str
+    bare: bool
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        inner = (Term(self, None),) if self.bare else ()
+        return inner + tuple(Term(self, modifier) for modifier in self.modifiers)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One entry of the lexicon: a head word, or a modifier and a head."""
+
+    family: Family
+    modifier: str | None
+
+    @property
+    def text(self) -> str:
+        return f"{self.modifier} {self.family.head}" if self.modifier else self.family.head
+
+    @property
+    def cui(self) -> str:
+        """An invented concept id, C99 and five digits, the same in every task."""
+        place = self.family.modifiers.index(self.modifier) + 1 if self.modifier else 0
+        return f"C99{3 * self.family.id + place:05d}"
+
+    @property
+    def concept(self) -> str:
+        """The concept id an annotator finds for it; one family in ten has none."""
+        return "CUI-less" if self.family.id // 5 % 10 == 9 else self.cui
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """What is planted. `families`, `classes` and `seen` are keyed by task id."""
+
+    families: Mapping[str, tuple[Family, ...]]
+    classes: Mapping[str, Mapping[int, str]]  # task -> family id -> class
+    seen: Mapping[str, frozenset[int]]  # task -> ids of the families in its training split
+
+    def terms(self, task: str, split: str) -> tuple[Term, ...]:
+        """The terms a split of a task draws from: the seen ones in train, all in dev and test."""
+        families = (f for f in self.families[task] if split != "train" or f.id in self.seen[task])
+        return tuple(term for family in families for term in family.terms)
+
+    def class_of(self, task: str) -> dict[str, str]:
+        """Term -> semantic class in this task."""
+        return {term.text: self.classes[task][term.family.id] for term in self.terms(task, "dev")}
+
+    def seen_in_training(self, task: str) -> frozenset[str]:
+        """The terms that this task's own training split may contain."""
+        return frozenset(term.text for term in self.terms(task, "train"))
+
+
+def relation_between(first: str, second: str) -> tuple[str, str, str] | None:
+    """The relation that two classes stand in, whichever is named first."""
+    return next((r for r in RELATIONS if {first, second} == set(r[1:])), None)
+
+
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """One of the options, each equally likely."""
+    return options[int(rng.integers(len(options)))]
+
+
+def draw(settings: PracticeConfig) -> Lexicon:
+    """The lexicon of these settings. Words, families and visibility do not depend on `transfer`."""
+    rng = np.random.default_rng([settings.seed, 0])
+    shapes = _shapes(settings.terms)
+    common = round(settings.lexicon_overlap * len(shapes))
+    words = _words(rng)
+
+    def families(first: int, shapes: list[tuple[int, bool]]) -> list[Family]:
+        """Five families of each shape, one for each class, numbered from `first`."""
+        fives = [shape for shape in shapes for _ in range(5)]
+        return [_family(words, number, shape) for number, shape in enumerate(fives, start=first)]
+
+    shared = families(0, shapes[:common])
+    private = {
+        task: families(5 * len(shapes) * place, shapes[common:]) for place, task in enumerate(FIVE, start=1)
+    }
+    seen = _visibility(rng, shared, private, settings.coverage)
+    classes = _assign(rng, shared, private, settings.transfer)
+    return Lexicon({task: (*shared, *private[task]) for task in FIVE}, classes, seen)
+
+
+def _shapes(terms: int) -> list[tuple[int, bool]]:
+    """Family shapes of one class, `terms` terms in all."""
+    shapes: list[tuple[int, bool]] = []
+    while terms > 0:
+        modifiers, bare = PATTERN[len(shapes) % len(PATTERN)]
+        shapes.append((modifiers, bare) if modifiers + bare <= terms else (0, True))
+        terms -= sum(shapes[-1])
+    return shapes
+
+
+def _family(words: Iterator[str], number: int, shape: tuple[int, bool]) -> Family:
+    modifiers, bare = shape
+    return Family(number, tuple(next(words) for _ in range(modifiers)), next(words), bare)
+
+
+def _words(rng: np.random.Generator) -> Iterator[str]:
+    """Distinct pronounceable pseudo-words of two or three syllables and at least five letters."""
+    known: set[str] = set()
+    while True:
+        word = "".join(pick(rng, part) for _ in range(rng.integers(2, 4)) for part in (ONSETS, NUCLEI))
+        word += pick(rng, CODAS)
+        if len(word) >= 5 and word not in known:
+            known.add(word)
+            yield word
+
+
+def _assign(
+    rng: np.random.Generator,
+    shared: Sequence[Family],
+    private: Mapping[str, Sequence[Family]],
+    transfer: str,
+) -> dict[str, dict[int, str]]:
+    """Class of each family in each task; five families of one shape always hold all five classes.
+
+    A conflicting term has a random order of the classes of its own, one for each task: any two tasks
+    disagree, and no fixed translation between tasks exists that a model could learn instead.
+    """
+    classes = {task: {f.id: CLASSES[f.id % 5] for f in private[task]} for task in FIVE}
+    for start in range(0, len(shared), 5):
+        order = rng.permutation(5)
+        own = [rng.permutation(5) for _ in FIVE]
+        for place, task in enumerate(FIVE):
+            for r, family in enumerate(shared[start : start + 5]):
+                which = {"shared": r, "conflicting": order[(r + place) % 5], "none": own[place][r]}[transfer]
+                classes[task][family.id] = CLASSES[which]
+    return classes
+
+
+def _visibility(
+    rng: np.random.Generator,
+    shared: Sequence[Family],
+    private: Mapping[str, Sequence[Family]],
+    coverage: float,
+) -> dict[str, frozenset[int]]:
+    """Which families each training split shows.
+
+    A common family is shown by coverage * 5 tasks, and all sets of that many tasks are used equally
+    often, so every task teaches every other task the same share of what it does not see itself.
+    """
+    seen: dict[str, set[int]] = {task: set() for task in FIVE}
+    for r in range(5):
+        column = [shared[i] for i in rng.permutation(len(shared)) if i % 5 == r]
+        low, share = divmod(coverage * len(FIVE), 1)
+        many = round(share * len(column))
+        for count, families in ((int(low) + 1, column[:many]), (int(low), column[many:])):
+            subsets = list(combinations(FIVE, min(count, len(FIVE))))
+            first = int(rng.integers(len(subsets)))
+            for place, family in enumerate(families, start=first):
+                for task in subsets[place % len(subsets)]:
+                    seen[task].add(family.id)
+        for task in FIVE:
+            column = private[task][r::5]
+            order = rng.permutation(len(column))
+            seen[task].update(column[i].id for i in order[: round(coverage * len(column))])
+    return {task: frozenset(ids) for task, ids in seen.items()}
