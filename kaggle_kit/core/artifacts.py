@@ -45,7 +45,7 @@ class Metric:
 class Totals:
     """What a run cost: real (unpadded) tokens seen per task, trained parameters, wall seconds."""
 
-    tokens: Mapping[str, int] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
     trainable_parameters: int = 0
     seconds: float = 0.0
 

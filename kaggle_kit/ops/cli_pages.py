@@ -1,0 +1,38 @@
+"""`python -m kaggle_kit pages …`: the notebook pages and their generated pairs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The notebook pages and their generated .ipynb pairs.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_pages() -> None:
+    """Name every page and the parameters that it declares."""
+    from kaggle_kit.ops.pages import find_pages, parameters
+
+    for name, path in find_pages().items():
+        typer.echo(f"{name}  " + "  ".join(f"{key}={value!r}" for key, value in parameters(path).items()))
+
+
+@app.command()
+def pair(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 where a pair is stale.")
+    ] = False,
+) -> None:
+    """Generate the .ipynb of every page from its .py source."""
+    from kaggle_kit.ops.pages import find_pages, is_paired
+    from kaggle_kit.ops.pages import pair as write_pair
+
+    stale = [path for path in find_pages().values() if not is_paired(path)]
+    for path in stale:
+        typer.echo(f"stale: {path.with_suffix('.ipynb')}" if check else f"written: {write_pair(path)}")
+    if not stale:
+        typer.echo("every page has its pair")
+    elif check:
+        typer.echo("run `python -m kaggle_kit pages pair`", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,105 @@
+"""The notebook pages: find them by name, pair each with its .ipynb, read what parameters they declare.
+
+    pair(page_path("s1_single_task"))        # python -m kaggle_kit pages pair
+
+The `.py` in percent format is the source. Its `.ipynb` is generated: a kernelspec, no outputs, and
+cell ids that depend on the cells alone, so that generating twice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.runtime import SOURCE_ROOT
+
+PAGES_DIR = SOURCE_ROOT / "notebooks"
+METADATA = {
+    "jupytext": {"formats": "ipynb,py:percent"},
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def find_pages(folder: Path = PAGES_DIR) -> dict[str, Path]:
+    """Every page's source below `folder`, by the name of its file without the ending.
+
+    Raises ConfigError where there is no such folder or two pages have one name.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"no notebook pages: {folder} is not a folder; run from a checkout of the project")
+    pages: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.py")):
+        if other := pages.get(path.stem):
+            raise ConfigError(f"two pages are named {path.stem!r}: {other} and {path}; rename one")
+        pages[path.stem] = path
+    return pages
+
+
+def page_path(name: str, folder: Path = PAGES_DIR) -> Path:
+    """The source of one page; ConfigError with the nearest name for an unknown one."""
+    pages = find_pages(folder)
+    if name not in pages:
+        raise ConfigError(f"unknown page {name!r}; allowed: {', '.join(pages)}{nearest(name, pages)}")
+    return pages[name]
+
+
+def notebook(page: Path) -> NotebookNode:
+    """The page as a notebook without outputs, its metadata and cell ids settled."""
+    source = jupytext.read(page, fmt="py:percent")
+    seen: Counter[str] = Counter()
+    for cell in source.cells:
+        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[digest] += 1
+        cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+    source.metadata = nbformat.from_dict(METADATA)
+    source.nbformat, source.nbformat_minor = 4, 5
+    return source
+
+
+def paired_text(page: Path) -> str:
+    """The bytes that the page's .ipynb must have."""
+    return nbformat.writes(notebook(page)).rstrip("\n") + "\n"
+
+
+def is_paired(page: Path) -> bool:
+    pair_path = page.with_suffix(".ipynb")
+    return pair_path.is_file() and pair_path.read_text(encoding="utf-8") == paired_text(page)
+
+
+def pair(page: Path) -> Path:
+    """Write the page's .ipynb beside it, unless it is already right."""
+    path = page.with_suffix(".ipynb")
+    return path if is_paired(page) else write_atomically(path, paired_text(page))
+
+
+def parameters(page: Path) -> dict[str, Any]:
+    """Names and default values in the page's `parameters` cell.
+
+    Raises ConfigError where the page has no such cell, or it holds anything but literals.
+    """
+    cells = [c for c in notebook(page).cells if "parameters" in c.metadata.get("tags", ())]
+    if len(cells) != 1:
+        raise ConfigError(f'{page}: found {len(cells)} cells tagged "parameters"; a page has exactly one')
+    try:
+        return dict(_assignment(statement) for statement in ast.parse(cells[0].source).body)
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(
+            f'{page}: the "parameters" cell must hold `name = literal` only ({error})'
+        ) from error
+
+
+def _assignment(statement: ast.stmt) -> tuple[str, Any]:
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return name, ast.literal_eval(value)
+    raise ValueError(f"line {statement.lineno}: not an assignment to one name")

@@ -1,0 +1,104 @@
+"""Execute a notebook page into a run folder, in a kernel of this very interpreter.
+
+folder = run_page("s1_single_task", model="minilm", task="ncbi_disease", profile="open", seed=42)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import papermill
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from papermill.exceptions import PapermillExecutionError
+
+from kaggle_kit.core.artifacts import RunFolder, reserve
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.errors import ConfigError, RunFolderError, nearest
+from kaggle_kit.core.runs import config_run_id
+from kaggle_kit.core.runtime import SOURCE_ROOT, logger
+from kaggle_kit.ops.pages import PAGES_DIR, notebook, page_path, parameters
+
+
+class PageFailed(RunFolderError):
+    """A page raised; the message names the cell, the error, and where the executed page lies."""
+
+
+class ThisInterpreter(AsyncKernelManager):
+    """A kernel of `sys.executable`, whatever kernelspecs are installed, that imports this checkout."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        # The kernel's own log would only add notes on its transport; what a page raises comes by message.
+        quiet = "--IPKernelApp.log_level=CRITICAL"
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", quiet]
+        paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
+        environ = {"PYTHONPATH": os.pathsep.join(paths)}
+        return KernelSpec(argv=command, env=environ, display_name="Python 3", language="python")
+
+
+def run_page(
+    page: str,
+    *,
+    model: str,
+    task: str,
+    profile: str = "smoke",
+    strategy: str | None = None,
+    seed: int = 42,
+    overrides: Sequence[str] = (),
+    runs_dir: Path = Path("runs"),
+    progress: bool = True,
+    pages_dir: Path = PAGES_DIR,
+) -> Path:
+    """Run a training page and return its finished run folder, the executed page inside.
+
+    The configuration is composed here first, so a wrong name fails before a kernel starts. Without
+    `strategy` the page's own default holds.
+
+    Raises ConfigError for an unknown page, name or override; PageFailed when a cell raises;
+    RunFolderError when the page ends without finishing its run.
+    """
+    source = page_path(page, pages_dir)
+    strategy = strategy or str(parameters(source).get("strategy", "s1_single"))
+    choices = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
+    config = compose(**choices, overrides=list(overrides))
+    run_dir = reserve(runs_dir.expanduser().resolve(), config_run_id(config, page))
+    values = choices | {
+        "overrides": list(overrides),
+        "runs_dir": str(run_dir.parent),
+        "run_dir": str(run_dir),
+    }
+    execute_page(source, values, run_dir / "notebook.ipynb", progress=progress)
+    return RunFolder.open(run_dir).path
+
+
+def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progress: bool = True) -> Path:
+    """Execute one page with `values` for its parameters and keep the executed copy, failed or not.
+
+    Raises ConfigError for a parameter that the page does not declare, PageFailed when a cell raises.
+    """
+    declared = parameters(page)
+    if unknown := [name for name in values if name not in declared]:
+        hints = "; ".join(f"{name!r}{nearest(name, declared)}" for name in unknown)
+        raise ConfigError(f"{page.stem} has no parameter {hints}; it declares: {', '.join(declared)}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    logger.info("running %s, executed copy in %s", page.stem, output)
+    try:
+        papermill.execute_notebook(
+            notebook(page),
+            output,
+            parameters=dict(values),
+            kernel_manager_class=ThisInterpreter,
+            progress_bar=progress,
+        )
+    except PapermillExecutionError as error:
+        code = [line.strip() for line in error.source.splitlines() if line.strip()[:1] not in ("", "#")]
+        raise PageFailed(
+            f"page {page.stem} failed at In [{error.exec_count}], which begins {code[0]!r}: "
+            f"{error.ename}: {error.evalue}\nexecuted page: {output}"
+        ) from error
+    return output
