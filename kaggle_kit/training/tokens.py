@@ -1,0 +1,58 @@
+"""Counting what a run has seen: real tokens per task, at every step, once.
+
+    tracker = TokenTracker(["semeval2014t7"])
+    tracker.count(step)          # the step's micro-batches
+    tracker.record()             # {"step": 1, "tokens": {...}, "total": {...}, ...}
+
+A token counts when the backbone reads it in training: `(attention_mask != 0).sum()` of the padded
+batch, which for an unpadded row is its length. Evaluation and smoke steps are never counted. Tokens
+that a neighbouring window reads as well are real work and are counted, and reported apart too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+
+class CountedBatch(Protocol):
+    task: str
+    tokens: int
+    overlap_tokens: int
+
+
+class TokenTracker:
+    """Cumulative counters whose state is part of a checkpoint, so a resume never counts twice."""
+
+    def __init__(self, tasks: Iterable[str]) -> None:
+        self.step = 0
+        self.total = dict.fromkeys(tasks, 0)
+        self.overlap = dict.fromkeys(self.total, 0)
+        self._last: dict[str, int] = {}
+
+    def count(self, micro_batches: Iterable[CountedBatch]) -> None:
+        """Counts one optimiser step."""
+        self.step += 1
+        self._last = {}
+        for batch in micro_batches:
+            self._last[batch.task] = self._last.get(batch.task, 0) + batch.tokens
+            self.total[batch.task] += batch.tokens
+            self.overlap[batch.task] += batch.overlap_tokens
+
+    def record(self) -> dict[str, Any]:
+        """The line of `tokens.jsonl` for the step counted last."""
+        return {
+            "step": self.step,
+            "tokens": dict(self._last),
+            "total": dict(self.total),
+            "overlap": dict(self.overlap),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "total": dict(self.total), "overlap": dict(self.overlap)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = int(state["step"])
+        self.total = dict(state["total"])
+        self.overlap = dict(state["overlap"])
+        self._last = {}
