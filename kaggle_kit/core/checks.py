@@ -82,7 +82,7 @@ def _profile(profile: ProfileConfig) -> Iterator[str]:
             "set profile.corpora=any (or public), or profile.paper=false"
         )
     if profile.device == "cpu" and profile.precision == "float16":
-        yield "profile.precision=float16 needs a GPU, but profile.device is cpu; set profile.precision=float32"
+        yield "profile.precision=float16 needs a GPU, but profile.device is cpu; set precision to float32"
 
 
 def _training(training: TrainingConfig, model: ModelConfig) -> Iterator[str]:
@@ -124,6 +124,11 @@ def _task(key: str, task: TaskConfig) -> Iterator[str]:
     for split, held_out in task.held_out.items():
         yield from _within(f"{place}.held_out.{split}.fraction", held_out.fraction, above=0, below=1)
         yield from _one_of(f"{place}.held_out.{split}.source", held_out.source, list(task.layout))
+    yield from _within(f"{place}.held_out (sum of the fractions)", _held_out_share(task), low=0, below=1)
+
+
+def _held_out_share(task: TaskConfig) -> float:
+    return sum(held_out.fraction for held_out in task.held_out.values())
 
 
 def _admitted(task: TaskConfig, profile: ProfileConfig) -> Iterator[str]:

@@ -181,11 +181,12 @@ def _explain(error: Exception) -> str:
         root = root.__cause__
     where = str(error).splitlines()[0] if root is not error else ""
     allowed = _field_names(getattr(root, "object_type", None))
-    key = str(getattr(root, "key", ""))
-    if allowed and key and key not in allowed:
-        what = f"unknown key {root.full_key!r}; allowed: {', '.join(allowed)}{nearest(key, allowed)}"
+    key = getattr(root, "key", None)
+    if allowed and key is not None and key not in allowed:
+        what = f"unknown key {root.full_key!r}; allowed: {', '.join(allowed)}{nearest(str(key), allowed)}"
     elif isinstance(root, OmegaConfBaseException):
-        what = f"{root.full_key}: {root.msg}" if root.full_key else str(root.msg)
+        what = str(root.msg).splitlines()[0]
+        what = f"{root.full_key}: {what}" if root.full_key else what
     else:
         what = str(root).strip()
     return f"{where} {what}".strip()

@@ -1,0 +1,208 @@
+"""A whole corpus as samples: its splits read, cut where the distribution lacks one, and hashed.
+
+corpus = load_corpus(task, locate(task))
+train = limit(corpus.splits["train"], 200, seed=42)
+spec = task_spec(task, corpus)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from kaggle_kit.core.errors import CorpusError, CorpusMissing
+from kaggle_kit.core.schema import ComponentConfig, TaskConfig
+from kaggle_kit.core.types import Access, ComponentSpec, Kind, TaskSpec, UnifiedSample
+from kaggle_kit.data import layout
+from kaggle_kit.data.formats import Problem, Reading, read
+
+RANKING_CLASSES = ("irrelevant", "relevant")
+PRACTICE_PREFIX = "practice"  # how the ids of synthetic documents begin
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What was read of a corpus.
+
+    `sha256` covers the files read (relative path and content) and the text of every document.
+    `practice` is true for synthetic text, whichever way it was found.
+    """
+
+    task: TaskConfig
+    root: Path
+    splits: Mapping[str, tuple[UnifiedSample, ...]]
+    warnings: tuple[Problem, ...]
+    sha256: str
+    files: int
+    practice: bool
+
+    @property
+    def access(self) -> Access:
+        """Who may see the text: synthetic text is everybody's, whatever the task's own notes are."""
+        return Access.PUBLIC if self.practice else Access(self.task.access)
+
+
+def load_corpus(
+    task: TaskConfig, root: Path, splits: Sequence[str] = ("train", "dev"), practice: bool = False
+) -> Corpus:
+    """The named splits of the corpus below `root`.
+
+    Raises CorpusMissing for a split without files, CorpusError for the first malformed file.
+    """
+    digest, warnings, files, sources = hashlib.sha256(), [], 0, {}
+    for source in sorted({_portion(task, split)[0] for split in splits}):
+        samples: dict[str, UnifiedSample] = {}
+        for path, outcome in _read(task, root, source, warnings):
+            if isinstance(outcome, CorpusError):
+                outcome.files_read = files
+                raise outcome
+            files += 1
+            _hash(digest, path.relative_to(root), path.read_bytes(), outcome)
+            _gather(outcome, path, samples, warnings)
+        sources[source] = samples.values()
+    read_splits = {split: tuple(_cut(task, split, sources)) for split in splits}
+    practice = practice or any(_synthetic(sample) for samples in read_splits.values() for sample in samples)
+    if practice:
+        read_splits = {split: tuple(map(_publish, samples)) for split, samples in read_splits.items()}
+    return Corpus(task, root, read_splits, tuple(warnings), digest.hexdigest(), files, practice)
+
+
+def check_corpus(task: TaskConfig, root: Path) -> list[Problem]:
+    """Every problem of every file of every split; a split without files is a warning."""
+    problems: list[Problem] = []
+    for split in layout.splits(task):
+        samples: dict[str, UnifiedSample] = {}
+        try:
+            for path, outcome in _read(task, root, split, problems):
+                if isinstance(outcome, CorpusError):
+                    problems.append(
+                        Problem("error", outcome.path, outcome.line, outcome.found, outcome.expected)
+                    )
+                else:
+                    _gather(outcome, path, samples, problems)
+        except CorpusMissing:
+            patterns = " | ".join(layout.globs(task, split))
+            problems.append(Problem("warning", root, None, f"no file of split {split!r}", patterns))
+    return problems
+
+
+def task_spec(task: TaskConfig, corpus: Corpus) -> TaskSpec:
+    """What a model must know of the task; labels the task leaves open come from the training split."""
+    components = tuple(
+        ComponentSpec(
+            part.name, Kind(part.kind), part.level, _labels(part, corpus), part.scheme, part.loss_weight
+        )
+        for part in task.components
+    )
+    return TaskSpec(task.name, components, corpus.access, corpus.practice)
+
+
+def limit(samples: Sequence[UnifiedSample], n: int | None, seed: int) -> tuple[UnifiedSample, ...]:
+    """At most `n` samples drawn without replacement, in their old order; all of them for None."""
+    if n is None or n >= len(samples):
+        return tuple(samples)
+    kept = np.random.default_rng(seed).choice(len(samples), size=n, replace=False)
+    return tuple(samples[index] for index in sorted(kept))
+
+
+def _read(
+    task: TaskConfig, root: Path, split: str, warnings: list[Problem]
+) -> Iterator[tuple[Path, list[UnifiedSample] | CorpusError]]:
+    """Each file of a split with its samples, or with the error that makes it unreadable."""
+    paths = layout.files(task, root, split)
+    if not paths:
+        patterns = " | ".join(layout.globs(task, split)) or "nothing: the layout has no such split"
+        raise CorpusMissing(
+            f"no file of split {split!r} of {task.name!r} below {root}; looked for {patterns}"
+        )
+    text_folder = task.options.get("text_folder")
+    for path in paths:
+        reading = Reading(
+            split, Access(task.access), root / text_folder if text_folder else None, task.options
+        )
+        try:
+            outcome: list[UnifiedSample] | CorpusError = read(task.format, path, reading)
+        except CorpusError as error:
+            outcome = error
+        warnings.extend(reading.warnings)
+        yield path, outcome if isinstance(outcome, CorpusError) else [_retype(task, s) for s in outcome]
+
+
+def _gather(
+    read_samples: list[UnifiedSample], path: Path, samples: dict[str, UnifiedSample], warnings: list[Problem]
+) -> None:
+    """Adds a file's documents to a split's; of a document met before, the first stands."""
+    for sample in read_samples:
+        if samples.setdefault(sample.document_id, sample) is not sample:
+            found = f"document {sample.document_id!r} again"
+            warnings.append(Problem("warning", path, None, found, "each document once"))
+
+
+def _retype(task: TaskConfig, sample: UnifiedSample) -> UnifiedSample:
+    if not task.types:
+        return sample
+    mentions = tuple(replace(m, type=task.types.get(m.type, m.type)) for m in sample.mentions)
+    return replace(sample, mentions=mentions)
+
+
+def _portion(task: TaskConfig, split: str) -> tuple[str, float, float]:
+    """The split on disk that a split is taken from, and its share [low, high) of the document hashes."""
+    source = task.held_out[split].source if split in task.held_out else split
+    low = 0.0
+    for name, held_out in sorted(task.held_out.items()):
+        if held_out.source == source:
+            if name == split:
+                return source, low, low + held_out.fraction
+            low += held_out.fraction
+    return source, low, 1.0
+
+
+def _cut(
+    task: TaskConfig, split: str, sources: Mapping[str, Sequence[UnifiedSample]]
+) -> Iterator[UnifiedSample]:
+    source, low, high = _portion(task, split)
+    for sample in sources[source]:
+        if low <= _place(sample.document_id) < high:
+            yield sample if sample.split == split else replace(sample, split=split)
+
+
+def _place(document_id: str) -> float:
+    """A number in [0, 1) that depends on the id alone, so a document never changes its split."""
+    return int.from_bytes(hashlib.sha256(document_id.encode()).digest()[:6]) / 2**48
+
+
+def _labels(part: ComponentConfig, corpus: Corpus) -> tuple[str, ...]:
+    if part.labels:
+        return tuple(part.labels)
+    train = corpus.splits.get("train", ())
+    if part.kind == Kind.RANKING:
+        return RANKING_CLASSES
+    if part.kind == Kind.RELATIONS:
+        found = {relation.type for sample in train for relation in sample.relations}
+    else:
+        found = {mention.type for sample in train for mention in sample.mentions}
+    if not found:
+        expected = f"annotations that give component {part.name!r} its labels, or a list of them in the task"
+        raise CorpusError(
+            corpus.root, found="none in the training split", expected=expected, files_read=corpus.files
+        )
+    return tuple(sorted(found))
+
+
+def _hash(digest: hashlib._Hash, path: Path, content: bytes, samples: Sequence[UnifiedSample]) -> None:
+    parts = [path.as_posix().encode(), content]
+    parts += [part.encode() for s in samples for part in (s.document_id, s.text or "")]
+    for part in parts:  # the length keeps neighbouring parts apart
+        digest.update(len(part).to_bytes(8) + part)
+
+
+def _synthetic(sample: UnifiedSample) -> bool:
+    return sample.document_id.lower().startswith(PRACTICE_PREFIX)
+
+
+def _publish(sample: UnifiedSample) -> UnifiedSample:
+    return replace(sample, access=Access.PUBLIC)

@@ -1,0 +1,47 @@
+"""The tasks of the study and what is known of each, from `params/task/`.
+
+task("semeval2017t3").primary_metric        # "map"
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+from kaggle_kit.core.config import compose, members, params_dir
+from kaggle_kit.core.schema import TaskConfig
+
+
+def task_names() -> list[str]:
+    """Every task id, sorted."""
+    return members("task")
+
+
+def task(name: str) -> TaskConfig:
+    """A task as its file describes it; the caller may change the copy. ConfigError for an unknown id."""
+    return deepcopy(_task(params_dir(), name))
+
+
+def describe() -> list[dict[str, str]]:
+    """One row per task for a table: id, title, levels, format, access, metric, published best."""
+    return [_row(task(name)) for name in task_names()]
+
+
+@cache
+def _task(params: Path, name: str) -> TaskConfig:
+    return compose(task=name).tasks[name]  # params is the cache's key only
+
+
+def _row(known: TaskConfig) -> dict[str, str]:
+    best = next((result for result in known.published_best if result.metric == known.primary_metric), None)
+    return {
+        "task": known.name,
+        "title": known.title,
+        "levels": "+".join(str(level) for level in sorted({part.level for part in known.components})),
+        "components": ", ".join(f"{part.name} ({part.kind})" for part in known.components),
+        "format": known.format,
+        "access": known.access,
+        "metric": known.primary_metric,
+        "best": f"{best.value:g} ({best.system})" if best else "",
+    }
