@@ -1,0 +1,129 @@
+"""The official figures of 2016/2017 Task 3 (community question answering), as `ev.py` v2.2 prints them.
+
+    score(gold_folder, predicted_folder)["map"]
+
+Reference: the organisers' scorer package, `MAP_scripts`, without options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from kaggle_kit.core.errors import ScoreError
+
+CUTOFF = 10  # every official ranking figure looks at the first ten items of a query
+
+
+class _Line(NamedTuple):
+    query: bytes
+    item: bytes
+    score: float
+    relevant: bool
+
+
+def score(gold: Path, pred: Path) -> dict[str, float]:
+    """All figures of one `.relevancy` and one `.pred` file, or of the folders that hold one each.
+
+    `mrr_percent` is in percent, all else from 0 to 1. The official MAP divides a query's precisions by
+    the relevant items among its first ten, so an item ranked eleventh costs nothing; `map_all_relevant`
+    is the textbook figure, without cut-off and over all relevant items. Raises ScoreError where the
+    official program stops: ids that differ, malformed lines, no line or no relevant item at all.
+    """
+    pairs = list(_aligned(_one_file(gold, "*.relevancy"), _one_file(pred, "*.pred")))
+    if not any(truth.relevant for truth, _ in pairs):
+        raise ScoreError(f"{gold}: none of the {len(pairs)} lines compared is relevant; at least one must be")
+    rankings = _rankings(pairs)
+    tops = [ranking[:CUTOFF] for ranking in rankings]
+    return {
+        "map": fmean(_average_precision(top, sum(top)) for top in tops),
+        "avgrec": _average_recall(rankings),
+        "mrr_percent": 100 * fmean(_reciprocal_rank(top) for top in tops),
+        **_classification([(truth.relevant, guess.relevant) for truth, guess in pairs]),
+        "map_all_relevant": fmean(_average_precision(ranking, sum(ranking)) for ranking in rankings),
+    }
+
+
+def _rankings(pairs: Iterable[tuple[_Line, _Line]]) -> list[list[bool]]:
+    """Per query the relevance of its items, highest predicted score first, ties in file order."""
+    queries: dict[bytes, list[tuple[float, bool]]] = {}
+    for truth, guess in pairs:
+        queries.setdefault(truth.query, []).append((guess.score, truth.relevant))
+    return [
+        [relevant for _, relevant in sorted(items, key=lambda item: item[0], reverse=True)]
+        for items in queries.values()
+    ]
+
+
+def _average_precision(ranking: Sequence[bool], relevant: int) -> float:
+    """The sum of the precisions at each relevant item, over the given number of relevant items."""
+    found = accumulate(ranking)  # relevant items up to and including each rank
+    precisions = [hits / rank for rank, hits in enumerate(found, start=1) if ranking[rank - 1]]
+    return sum(precisions) / relevant if relevant else 0.0
+
+
+def _reciprocal_rank(ranking: Sequence[bool]) -> float:
+    return 1 / (ranking.index(True) + 1) if True in ranking else 0.0
+
+
+def _average_recall(rankings: Sequence[Sequence[bool]]) -> float:
+    """Mean over k = 1..10 of the hits among the first k of all queries, over the most there could be."""
+    depths = range(1, CUTOFF + 1)
+    return fmean(
+        sum(sum(ranking[:k]) for ranking in rankings) / sum(min(k, sum(ranking)) for ranking in rankings)
+        for k in depths
+    )
+
+
+def _classification(labels: Sequence[tuple[bool, bool]]) -> dict[str, float]:
+    """Accuracy, precision, recall and F1 of (true, predicted) labels; 0 where undefined."""
+    hits = sum(truth and guess for truth, guess in labels)
+    predicted = sum(guess for _, guess in labels)
+    actual = sum(truth for truth, _ in labels)
+    precision = hits / predicted if predicted else 0.0
+    recall = hits / actual if actual else 0.0
+    return {
+        "accuracy": fmean(truth == guess for truth, guess in labels),
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / (precision + recall) if hits else 0.0,
+    }
+
+
+def _aligned(gold: Path, pred: Path) -> Iterator[tuple[_Line, _Line]]:
+    """Gold and predicted lines side by side; what one file has more than the other is ignored."""
+    with gold.open("rb") as truths, pred.open("rb") as guesses:
+        for number, (truth, guess) in enumerate(zip(truths, guesses, strict=False), start=1):
+            true_line, guessed_line = _line(truth, gold, number), _line(guess, pred, number)
+            if true_line[:2] != guessed_line[:2]:
+                expected, found = (_shown(line[:2]) for line in (true_line, guessed_line))
+                raise ScoreError(f"{pred}:{number}: found {found}; the gold file has {expected} on this line")
+            yield true_line, guessed_line
+
+
+def _line(raw: bytes, path: Path, number: int) -> _Line:
+    fields = raw.split()
+    try:
+        query, item, _, value, label = fields[:5]
+        return _Line(query, item, float(value), {b"true": True, b"false": False}[label])
+    except (ValueError, KeyError) as error:
+        raise ScoreError(
+            f"{path}:{number}: found {_shown(fields)[:80]!r}; "
+            "expected query, item, rank, a numeric score and true or false"
+        ) from error
+
+
+def _shown(fields: Iterable[bytes]) -> str:
+    return b" ".join(fields).decode("utf-8", "replace")
+
+
+def _one_file(place: Path, pattern: str) -> Path:
+    if place.is_file():
+        return place
+    files = sorted(place.glob(pattern))
+    if len(files) != 1:
+        raise ScoreError(f"{place}: found {len(files)} files {pattern}; expected exactly one")
+    return files[0]
