@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import PracticeConfig
 
 T = TypeVar("T")
@@ -34,8 +35,8 @@ RELATIONS = (
 # How a lexicon of terms is cut into families, again and again: (modifiers, bare head is a term too).
 PATTERN = ((0, True), (0, True), (0, True), (2, False), (0, True), (0, True), (0, True), (1, True))
 
-ONSETS = tuple("b br d dr f fl g gl k kl kr m n pl pr sk t tr v z".split())
-NUCLEI = tuple("a e i o u ae ou ei".split())
+ONSETS = ("b", "br", "d", "dr", "f", "fl", "g", "gl", "k", "kr", "m", "n", "pl", "pr", "t", "tr", "v", "z")
+NUCLEI = ("a", "e", "i", "o", "u", "ae", "ou", "ei")
 CODAS = ("", "l", "m", "n", "r", "x")
 
 
@@ -114,7 +115,10 @@ def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
 
 
 def draw(settings: PracticeConfig) -> Lexicon:
-    """The lexicon of these settings. Words, families and visibility do not depend on `transfer`."""
+    """The lexicon of these settings. Words, families and visibility do not depend on `transfer`.
+
+    Raises ConfigError if a training split would be left without any term.
+    """
     rng = np.random.default_rng([settings.seed, 0])
     shapes = _shapes(settings.terms)
     common = round(settings.lexicon_overlap * len(shapes))
@@ -188,24 +192,36 @@ def _visibility(
     private: Mapping[str, Sequence[Family]],
     coverage: float,
 ) -> dict[str, frozenset[int]]:
-    """Which families each training split shows.
-
-    A common family is shown by coverage * 5 tasks, and all sets of that many tasks are used equally
-    often, so every task teaches every other task the same share of what it does not see itself.
-    """
+    """Which families each training split shows."""
     seen: dict[str, set[int]] = {task: set() for task in FIVE}
     for r in range(5):
-        column = [shared[i] for i in rng.permutation(len(shared)) if i % 5 == r]
-        low, share = divmod(coverage * len(FIVE), 1)
-        many = round(share * len(column))
-        for count, families in ((int(low) + 1, column[:many]), (int(low), column[many:])):
-            subsets = list(combinations(FIVE, min(count, len(FIVE))))
-            first = int(rng.integers(len(subsets)))
-            for place, family in enumerate(families, start=first):
-                for task in subsets[place % len(subsets)]:
-                    seen[task].add(family.id)
+        column = shared[r::5]
+        for family, tasks in zip(column, _sharings(rng, len(column), coverage), strict=True):
+            for task in tasks:
+                seen[task].add(family.id)
         for task in FIVE:
-            column = private[task][r::5]
-            order = rng.permutation(len(column))
-            seen[task].update(column[i].id for i in order[: round(coverage * len(column))])
+            own = private[task][r::5]
+            shown = rng.permutation(len(own))[: round(coverage * len(own))]
+            seen[task].update(own[i].id for i in shown)
+    if not all(seen.values()):
+        raise ConfigError(
+            f"practice.coverage is {coverage}: with so few terms a training split would show none of them; "
+            "raise practice.coverage or practice.terms"
+        )
     return {task: frozenset(ids) for task, ids in seen.items()}
+
+
+def _sharings(rng: np.random.Generator, number: int, coverage: float) -> list[tuple[str, ...]]:
+    """The tasks that show each of `number` common families: `coverage` * 5 of them on average.
+
+    All sets of that many tasks are used equally often, so every task teaches every other task the
+    same share of what it does not see itself.
+    """
+    low, share = divmod(coverage * len(FIVE), 1)
+    more = round(share * number)
+    sharings: list[tuple[str, ...]] = []
+    for size, count in ((int(low) + 1, more), (int(low), number - more)):
+        subsets = list(combinations(FIVE, min(size, len(FIVE))))
+        order = rng.permutation(len(subsets))
+        sharings += [subsets[order[i % len(subsets)]] for i in range(count)]
+    return [sharings[i] for i in rng.permutation(number)]
