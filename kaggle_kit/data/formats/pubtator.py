@@ -94,8 +94,8 @@ class _Document:
             where = Provenance(str(self.path), number)
             mention = Mention(f"T{len(seen)}", (span,), kind, _concepts(concepts), provenance=where)
             if text is not None and (actual := mention.text(text)).translate(_BLANKS) != stored:
-                expected = f"{actual[:40]!r}, the text at its offsets"
-                reading.warn(self.path, number, found=f"stored text {stored[:40]!r}", expected=expected)
+                expected = f"{actual[:60]!r}, the text at its offsets"
+                reading.warn(self.path, number, found=f"stored text {stored[:60]!r}", expected=expected)
             yield mention
 
     def _relations(self, mentions: Iterable[Mention], reading: Reading) -> Iterator[Relation]:
@@ -142,7 +142,9 @@ def _add_annotation(document: _Document, number: int, line: str) -> None:
     elif 5 <= len(fields) <= 7 and fields[0] and fields[4]:  # CDR adds the names of a composite's parts
         document.mentions.append((number, fields))
     else:
-        expected = "id|t|title, id|a|abstract, or tab-separated id start end text type [concept] or id relation c1 c2"
+        expected = (
+            "id|t|title, id|a|abstract, or by tabs: id start end text type [concept], id relation c1 c2"
+        )
         raise CorpusError(document.path, line=number, found=repr(line[:60]), expected=expected)
 
 

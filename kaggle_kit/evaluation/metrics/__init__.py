@@ -1,0 +1,63 @@
+"""Official scores by name: one module per official scorer, each `score(gold, pred) -> figures`.
+
+    score("semeval2014t7", Path("gold"), Path("predictions"))["task_a_strict_f1"]
+    score_cases("brat", Path("cases"))["s000_perfect"]["entity_f1"]
+
+Figures are unrounded floats; a figure that the scorer does not give is left out. Some tasks share a
+scorer, so task ids that have none of their own name may be used as well.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from kaggle_kit.core.errors import ConfigError, ScoreError, nearest
+
+SCORERS = {
+    "semeval2014t7": "semeval2014t7",
+    "semeval2015t14": "semeval2015t14",
+    "semeval2016t12": "semeval2016t12",
+    "semeval2017t3": "semeval2017t3",
+    "brat": "brat",
+    "measeval": "measeval",
+    "pubtator": "mentions",
+}
+TASKS = {
+    "semeval2021t6": "brat",
+    "ddi2013": "brat",
+    "maccrobat_temporal": "brat",
+    "measeval2021t8": "measeval",
+    "ncbi_disease": "pubtator",
+    "bc5cdr": "pubtator",
+}
+
+__all__ = ["SCORERS", "TASKS", "score", "score_cases"]
+
+
+def score(name: str, gold: Path, pred: Path) -> dict[str, float]:
+    """Every figure of the scorer (or of a task's scorer) for two folders in the official format.
+
+    Raises ConfigError for an unknown name, ScoreError for a missing folder and where the official
+    program would stop.
+    """
+    scorer = TASKS.get(name, name)
+    if scorer not in SCORERS:
+        allowed = [*SCORERS, *TASKS]
+        raise ConfigError(f"unknown scorer {name!r}; allowed: {', '.join(allowed)}{nearest(name, allowed)}")
+    for folder in (gold, pred):
+        if not folder.exists():
+            raise ScoreError(f"{folder}: found nothing there; expected the {name} files to score")
+    return import_module(f"{__name__}.{SCORERS[scorer]}").score(gold, pred)
+
+
+def score_cases(name: str, folder: Path) -> dict[str, dict[str, float]]:
+    """Case name -> figures, for the folders directly below `folder` that hold `gold/` and `pred/`."""
+    if not folder.is_dir():
+        raise ScoreError(f"{folder}: found no such folder; expected <case>/gold and <case>/pred below it")
+    cases = [
+        case for case in sorted(folder.iterdir()) if (case / "gold").is_dir() and (case / "pred").is_dir()
+    ]
+    if not cases:
+        raise ScoreError(f"{folder}: found no case in it; expected <case>/gold and <case>/pred below it")
+    return {case.name: score(name, case / "gold", case / "pred") for case in cases}

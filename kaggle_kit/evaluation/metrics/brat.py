@@ -1,0 +1,176 @@
+"""BRAT entities and relations as brateval counts them, and the strict figures beside them.
+
+    score(gold_folder, predicted_folder)["entity_f1"]
+
+Source: READ-BioMed/brateval 0.3.2, CompareEntities and CompareRelations, `-s exact -t exact`, row `all`.
+Two defects are reproduced under its names: a predicted mention with further pieces matches, and matches
+are taken greedily in the order of a Java HashMap over the ids. `entity_strict_*` and `relation_strict_*`
+compare sets of (document, type, pieces) instead.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kaggle_kit.core.errors import ScoreError
+from kaggle_kit.evaluation.metrics.ratios import ratios
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    type: str
+    pieces: tuple[tuple[int, int], ...]
+
+    def found_in(self, predicted: Entity) -> bool:
+        """brateval's exact match: every piece is a piece of the prediction, which may have more."""
+        return self.type == predicted.type and set(self.pieces) <= set(predicted.pieces)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        return (self.type, tuple(sorted(self.pieces)))
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    type: str
+    source: Entity
+    target: Entity
+
+    def found_in(self, predicted: Link) -> bool:
+        same_type = self.type == predicted.type
+        return same_type and self.source.found_in(predicted.source) and self.target.found_in(predicted.target)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        return (self.type, self.source.key, self.target.key)
+
+
+@dataclass
+class Document:
+    """The counted lines of one `.ann` file: id -> entity, id -> relation."""
+
+    entities: dict[str, Entity] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
+
+
+def score(gold: Path, pred: Path) -> dict[str, float]:
+    """Precision, recall and F1 (0 to 1) of entities and relations, official and strict.
+
+    Every gold `.ann` needs a predicted one at the same place below the folder, or else of the same
+    name; predicted files without gold are ignored. Raises ScoreError where brateval stops. Relations
+    of events, at which it stops too, are scored between the events' triggers.
+    """
+    counts: dict[str, Counter[str]] = {"entity": Counter(), "relation": Counter()}
+    strict: dict[str, Counter[str]] = {"entity": Counter(), "relation": Counter()}
+    for gold_path, predicted_path in _paired_files(gold, pred):
+        wanted, found = read_document(gold_path), read_document(predicted_path)
+        counts["entity"].update(_greedy(wanted.entities, found.entities))
+        counts["relation"].update(_greedy(wanted.links, found.links))
+        strict["entity"].update(_shared(wanted.entities.values(), found.entities.values()))
+        strict["relation"].update(_shared(wanted.links.values(), found.links.values()))
+    figures = {}
+    for name in ("entity", "relation"):
+        figures |= ratios(name, **counts[name]) | ratios(f"{name}_strict", **strict[name])
+    return figures
+
+
+def read_document(path: Path) -> Document:
+    """T and R lines as brateval reads them: a T line counts with three fields, an R line with three words."""
+    document = Document()
+    triggers: dict[str, str] = {}
+    relations: dict[str, tuple[int, str]] = {}
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+    for number, line in enumerate(lines, start=1):
+        cells = line.rstrip("\t").split("\t")  # like Java's split, which drops empty fields at the end
+        if line.startswith("T") and len(cells) == 3:
+            document.entities[cells[0]] = _entity(cells[1], f"{path}:{number}")
+        elif line.startswith("R") and line.strip().count(" ") == 2:
+            relations[cells[0]] = (number, line.strip())
+        elif line.startswith("E") and len(cells) > 1:
+            triggers[cells[0]] = _argument(cells[1].split(" ")[0])
+    for name, (number, line) in relations.items():
+        document.links[name] = _link(line, document.entities, triggers, f"{path}:{number}")
+    return document
+
+
+def _entity(cell: str, where: str) -> Entity:
+    kind, _, spans = cell.partition(" ")
+    try:
+        ends = [span.split(" ")[:2] for span in spans.strip().split(";")]
+        return Entity(kind, tuple((int(start), int(end)) for start, end in ends))
+    except ValueError as error:
+        raise ScoreError(
+            f"{where}: found offsets {spans[:60]!r}; expected start end[;start end …]"
+        ) from error
+
+
+def _link(line: str, entities: Mapping[str, Entity], triggers: Mapping[str, str], where: str) -> Link:
+    head, *arguments = line.split(" ")
+    names = [_argument(argument) for argument in arguments]
+    ends = [entities.get(triggers.get(name, name)) for name in names]
+    if "\t" not in head or ends[0] is None or ends[1] is None:
+        raise ScoreError(
+            f"{where}: found {line[:60]!r}; expected R<n>, TAB, type Arg1:id Arg2:id, ids of this file"
+        )
+    return Link(head.split("\t")[1], ends[0], ends[1])
+
+
+def _argument(text: str) -> str:
+    """The id in `role:id`, empty where there is none."""
+    return text.partition(":")[2]
+
+
+def _paired_files(gold: Path, pred: Path) -> list[tuple[Path, Path]]:
+    wanted = sorted(gold.rglob("*.ann"))
+    if not wanted:
+        raise ScoreError(f"{gold}: found no .ann file; expected the gold standard in BRAT stand-off")
+    by_name = {path.name: path for path in sorted(pred.rglob("*.ann"))}
+    pairs = []
+    for path in wanted:
+        beside = pred / path.relative_to(gold)
+        predicted = beside if beside.is_file() else by_name.get(path.name)
+        if predicted is None:
+            raise ScoreError(
+                f"{pred}: found no {path.name}; brateval wants one for every gold file, if an empty one"
+            )
+        pairs.append((path, predicted))
+    return pairs
+
+
+def _greedy(gold: Mapping[str, Entity | Link], predicted: Mapping[str, Entity | Link]) -> dict[str, int]:
+    """Each gold item takes the first free prediction that holds it, both in HashMap order."""
+    free = {name: predicted[name] for name in java_hash_order(predicted)}
+    right = 0
+    for name in java_hash_order(gold):
+        taken = next((other for other, item in free.items() if gold[name].found_in(item)), None)
+        if taken is not None:
+            del free[taken]
+            right += 1
+    return dict(right=right, gold=len(gold), predicted=len(predicted))
+
+
+def java_hash_order(names: Iterable[str]) -> list[str]:
+    """The order in which java.util.HashMap (Java 8 on) iterates keys that were put in this order.
+
+    Keys stand by bucket, inside a bucket by arrival; the table doubles beyond three quarters full.
+    """
+    keys = list(dict.fromkeys(names))
+    buckets = 16
+    while len(keys) > 0.75 * buckets:
+        buckets *= 2
+    return sorted(keys, key=lambda name: _java_hash(name) & (buckets - 1))
+
+
+def _java_hash(name: str) -> int:
+    code = 0
+    for character in name:
+        code = (31 * code + ord(character)) & 0xFFFFFFFF
+    return code ^ (code >> 16)
+
+
+def _shared(gold: Iterable[Entity | Link], predicted: Iterable[Entity | Link]) -> dict[str, int]:
+    wanted, found = {item.key for item in gold}, {item.key for item in predicted}
+    return dict(right=len(wanted & found), gold=len(wanted), predicted=len(found))
