@@ -86,8 +86,9 @@ def _row(line: str, path: Path, number: int) -> _Row:
     if not concept.strip():
         raise CorpusError(path, line=number, found="an empty CUI", expected=f"a CUI or {share.NO_CONCEPT}")
     *slots, location, location_span = (value.strip().removeprefix("*") for value in values[:16])
-    if not location:
-        raise CorpusError(path, line=number, found="an empty body location", expected="a CUI or null")
+    if not location or "," in location:
+        found = f"body location {location[:40]!r}"
+        raise CorpusError(path, line=number, found=found, expected="one CUI, or null")
     location = NULL if location.lower() == NULL else location
     return _Row(
         number,

@@ -120,6 +120,7 @@ def test_where_lines_of_one_span_disagree_the_last_counts(tmp_path: Path):
         (14, "no"),
         (16, ""),
         (18, ""),
+        (18, "C1,C2"),
         (19, "9-3"),
         (19, "1-2|3-4"),
     ],
