@@ -59,15 +59,15 @@ style_table(table)
 # %% [markdown]
 # ## Figures
 #
-# Training loss over optimiser steps, real tokens that each task has seen, and the primary metric
-# beside the best published figure where the run used the published corpus.
+# The primary metric, beside the best published figure where the run used the published corpus; the
+# training loss over optimiser steps; and the real tokens that each task has seen.
 
 # %%
-from IPython.display import display
-from kaggle_kit.analysis.figures import loss_curves, score_bars, tokens_per_task
+from IPython.display import Image, display
+from kaggle_kit.analysis.figures import loss_curves, png, score_bars, tokens_per_task
 
-for figure in (loss_curves(runs), tokens_per_task(runs), score_bars(table)):
-    display(figure)
+for figure in (score_bars(table), loss_curves(runs), tokens_per_task(runs)):
+    display(Image(png(figure), width=700))
 
 # %% [markdown]
 # ## Record

@@ -165,7 +165,8 @@ class RunFolder:
         """The run's figures; empty where the page recorded none."""
         if not self.metrics_json.is_file():
             return []
-        return [Metric(**fields) for fields in json.loads(self.metrics_json.read_text(encoding="utf-8"))]
+        records = json.loads(self.metrics_json.read_text(encoding="utf-8"))
+        return [Metric(**r | {"value": float("nan") if r["value"] is None else r["value"]}) for r in records]
 
     def write_predictions(self, task: str, split: str, samples: Iterable[UnifiedSample]) -> Path:
         """`predictions/<task>.<split>.jsonl`: offsets, labels, scores and ids, without any text."""

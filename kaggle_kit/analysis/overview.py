@@ -1,0 +1,79 @@
+"""All finished runs as one table: what each scored on its task's primary metric, and what it cost.
+
+table = overview_table(find_runs(Path("runs")))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from kaggle_kit.core.artifacts import Metric, RunFolder
+
+COLUMNS = {
+    "run": "str",
+    "task": "str",
+    "model": "str",
+    "strategy": "str",
+    "profile": "str",
+    "seed": "int64",
+    "metric": "str",
+    "split": "str",
+    "score": "float64",  # in the scorer's own unit, mostly a share of 1
+    "n": "Int64",  # gold items behind the score
+    "published": "float64",  # best published figure of this metric, NaN where it does not apply
+    "tokens": "int64",  # real tokens of this task seen in training
+    "parameters": "int64",  # trained, not total
+    "seconds": "float64",
+    "flags": "str",
+}
+
+
+def overview_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
+    """One row per run, task and split; a run whose page recorded no primary metric has no score."""
+    rows = [row for run in runs for task in run.manifest()["tasks"] for row in _rows(run, task)]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def flag_names(flags: Mapping[str, bool]) -> list[str]:
+    """The flags that are set: smoke, practice, restricted."""
+    return [name for name, is_set in flags.items() if is_set]
+
+
+def published_best(task: Mapping[str, Any]) -> float | None:
+    """The best published figure of a task's primary metric, as its configuration quotes it.
+
+    A task with subtasks (2017 Task 3) quotes one system per subtask and names the subtask with it.
+    """
+    subtask = task.get("options", {}).get("subtask")
+    values = [
+        result["value"]
+        for result in task.get("published_best", ())
+        if result["metric"] == task["primary_metric"]
+        and (subtask is None or f"subtask {subtask}" in result["system"])
+    ]
+    return max(values, default=None)
+
+
+def _rows(run: RunFolder, task: str) -> list[dict[str, Any]]:
+    manifest = run.manifest()
+    config = run.config()["tasks"][task]
+    name, totals, flags = config["primary_metric"], manifest["totals"], manifest["flags"]
+    common = {key: manifest[key] for key in ("model", "strategy", "profile", "seed")} | {
+        "run": run.run_id,
+        "task": task,
+        "metric": name,
+        "published": None if flags.get("practice") else published_best(config),
+        "tokens": totals["tokens"].get(task, 0),
+        "parameters": totals["trainable_parameters"],
+        "seconds": totals["seconds"],
+        "flags": ", ".join(flag_names(flags)),
+    }
+    scores = [metric for metric in run.metrics() if (metric.task, metric.name) == (task, name)]
+    return [common | _score(metric) for metric in scores] or [common | {"split": ""}]
+
+
+def _score(metric: Metric) -> dict[str, Any]:
+    return {"split": metric.split, "score": metric.value, "n": metric.n}
