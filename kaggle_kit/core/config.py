@@ -13,7 +13,8 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
@@ -143,7 +145,7 @@ def _unknown_member(group: str, name: str) -> list[str]:
 
 def _compose_groups(defaults: list[dict[str, str]], choices: list[str], seed: int) -> DictConfig:
     """Hydra's part: the groups of `params/` merged into the typed schema, in the order of `defaults`."""
-    with _hydra_lock:
+    with _hydra_lock, _own_hydra():
         store = ConfigStore.instance()
         store.store(name="run_schema", node=RunConfig)
         store.store(name="run", node={"defaults": ["run_schema", "_self_", *defaults], "seed": seed})
@@ -154,6 +156,17 @@ def _compose_groups(defaults: list[dict[str, str]], choices: list[str], seed: in
             raise ConfigError(_explain(error)) from error
     OmegaConf.set_struct(config, None)  # the schema is closed already; its open dicts may grow
     return config
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Room for our Hydra inside a program that may run its own; theirs is put back afterwards."""
+    theirs = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = theirs
 
 
 def _apply(config: DictConfig, key: str, value: Any) -> list[str]:
@@ -177,9 +190,9 @@ def _apply(config: DictConfig, key: str, value: Any) -> list[str]:
 def _explain(error: Exception) -> str:
     """What was wrong, the place, and for an unknown key the allowed ones."""
     root = error
-    while root.__cause__ is not None and not isinstance(root, OmegaConfBaseException):
-        root = root.__cause__
-    where = str(error).splitlines()[0] if root is not error else ""
+    while not isinstance(root, OmegaConfBaseException) and (cause := root.__cause__ or root.__context__):
+        root = cause
+    where = str(error).partition(":")[0] + ":" if root is not error else ""  # "In 'model/bert':"
     allowed = _field_names(getattr(root, "object_type", None))
     key = getattr(root, "key", None)
     if allowed and key is not None and key not in allowed:

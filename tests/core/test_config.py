@@ -1,0 +1,278 @@
+"""Composition: what every file in params/ says, who wins, what is refused and how it is said."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from kaggle_kit.core.config import compose, config_hash, from_yaml, members, params_dir, to_yaml
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.schema import RunConfig, quantization_for
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+PUBLISHED_PARAMETERS = {  # billions
+    "gemma2b": 2.614,
+    "phi3mini": 3.821,
+    "llama3b": 3.213,
+    "mistral7b": 7.248,
+    "llama8b": 8.030,
+    "biomistral": 7.242,
+}
+
+
+def test_the_defaults_are_smoke_scale_on_one_practice_task():
+    config = compose()
+    assert isinstance(config, RunConfig)
+    assert (config.model.name, list(config.tasks), config.strategy.name) == (
+        "tiny",
+        ["semeval2014t7"],
+        "s1_single",
+    )
+    assert (config.profile.name, config.profile.corpora, config.profile.paper) == ("smoke", "practice", False)
+    assert config.seed == 42
+
+
+@pytest.mark.parametrize("model", members("model"))
+def test_every_model_composes_with_alpha_twice_the_rank(model):
+    lora = compose(model=model).model.lora
+    assert lora.alpha == 2 * lora.rank
+    assert lora.dropout == 0.05
+    assert lora.targets
+
+
+@pytest.mark.parametrize("model", PUBLISHED_PARAMETERS)
+def test_the_study_models_carry_their_published_size_and_the_rank_it_implies(model):
+    entry = compose(model=model).model
+    assert entry.parameters / 1e9 == pytest.approx(PUBLISHED_PARAMETERS[model], abs=6e-4)
+    assert entry.lora.rank == (32 if quantization_for(entry.parameters) == "nf4" else 16)
+    assert entry.unsloth.compatible
+
+
+def test_phi3_names_its_fused_layers():
+    assert compose(model="phi3mini").model.lora.targets == ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+
+
+@pytest.mark.parametrize("task", members("task"))
+def test_every_task_composes_under_its_own_id(task):
+    config = compose(task=task)
+    assert config.tasks[task].name == task
+    assert config.tasks[task].obtain
+
+
+@pytest.mark.parametrize("profile", members("profile"))
+def test_every_profile_composes_on_a_public_task(profile):
+    assert compose(task="semeval2017t3", profile=profile).profile.name == profile
+
+
+@pytest.mark.parametrize("experiment", members("experiment"))
+def test_every_experiment_composes(experiment):
+    assert compose(task="semeval2017t3", experiment=experiment).experiment["name"] == experiment
+
+
+def test_an_experiment_beats_model_and_profile_and_an_override_beats_both():
+    config = compose(model="bert", task="ncbi_disease", profile="smoke", experiment="ncbi_minilm")
+    assert (config.model.name, config.profile.name) == ("minilm", "open")
+    assert (config.training.learning_rate, config.training.epochs, config.training.max_length) == (
+        2e-3,
+        5.0,
+        128,
+    )
+    overrides = ["training.epochs=1", "model=biobert", "profile=smoke"]
+    config = compose(task="ncbi_disease", experiment="ncbi_minilm", overrides=overrides)
+    assert (config.model.name, config.profile.name, config.training.epochs) == ("biobert", "smoke", 1.0)
+
+
+def test_a_profile_beats_the_schema_and_its_siblings_stay():
+    config = compose()
+    assert config.training.epochs == 2.0  # the smoke profile's, the schema says 3
+    assert config.training.effective_batch == 16  # the schema's
+
+
+def test_overrides_reach_dictionaries_lists_and_the_task_choice():
+    config = compose(
+        overrides=[
+            "task=semeval2017t3",
+            "tasks.semeval2017t3.options.subtask=B",
+            "tasks.semeval2017t3.components.0.labels=[no,yes]",
+            "tasks.semeval2017t3.held_out.dev.fraction=0.1",
+            "training.learning_rate=3e-4",
+            "profile.max_train_samples=null",
+        ]
+    )
+    task = config.tasks["semeval2017t3"]
+    assert task.options["subtask"] == "B"
+    assert task.components[0].labels == ["no", "yes"]
+    assert (task.held_out["dev"].source, task.held_out["dev"].fraction) == ("train", 0.1)
+    assert config.training.learning_rate == 3e-4
+    assert config.profile.max_train_samples is None
+
+
+def test_an_unknown_key_is_named_with_the_allowed_ones_and_the_nearest():
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides=["training.learning_rat=1"])
+    message = str(caught.value)
+    assert "'training.learning_rat'" in message and "max_length" in message
+    assert "did you mean 'learning_rate'?" in message
+
+
+def test_an_unknown_member_is_named_with_the_allowed_ones_and_the_nearest():
+    with pytest.raises(
+        ConfigError, match="unknown model 'minilmm'; allowed: bert, .*did you mean 'minilm'"
+    ) as caught:
+        compose(model="minilmm", task="semeval2041t7", profile="smoke")
+    assert "unknown task 'semeval2041t7'" in str(caught.value)
+
+
+def test_all_bad_overrides_are_told_at_once():
+    overrides = [
+        "training.epochs=many",
+        "model.lora.rank=1.5",
+        "tasks.other.title=x",
+        "nonsense",
+        "+a=1",
+        "seed=1,2",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides=overrides)
+    message = str(caught.value)
+    assert len(message.splitlines()) == len(overrides)
+    for part in (
+        "training.epochs=many",
+        "model.lora.rank=1.5",
+        "no task 'other'",
+        "'nonsense'",
+        "'+a=1'",
+        "'seed=1,2'",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["profile.device=gpu"], "profile.device=gpu .*allowed: auto, cpu, cuda"),
+        (["profile.precision=bfloat16"], "profile.precision=bfloat16 .*did you mean 'float16'"),
+        (["profile.precision=float16"], "float16 needs a GPU"),
+        (["profile.paper=true"], "paper profile but reads practice corpora"),
+        (["strategy.kind=double"], "strategy.kind=double .*allowed: single"),
+        (["tasks.semeval2014t7.components.0.level=3"], "level=3 .*allowed: 1, 2"),
+        (["tasks.semeval2014t7.components.0.kind=tagging"], "kind=tagging .*token_classification"),
+        (["training.learning_rate=nan"], "learning_rate=nan .*more than 0"),
+        (["training.stride=128"], "training.stride=128 .*less than 128"),
+        (["training.max_length=1024"], "512 positions of model 'tiny'"),
+        (["model.lora.targets=[]"], "model.lora.targets is empty"),
+        (["model.recipe=null"], "model has no source"),
+        (["tasks.semeval2014t7.held_out.dev.fraction=1.5"], "fraction=1.5 .*less than 1"),
+    ],
+)
+def test_an_illegal_value_or_combination_is_refused(overrides, told):
+    with pytest.raises(ConfigError, match=told):
+        compose(overrides=overrides)
+
+
+def test_a_public_profile_refuses_a_restricted_corpus():
+    with pytest.raises(ConfigError, match="admits public corpora only, and 'semeval2014t7' is restricted"):
+        compose(task="semeval2014t7", profile="open")
+
+
+def test_the_single_task_strategy_refuses_two_tasks():
+    with pytest.raises(ConfigError, match="exactly one task, but tasks are: semeval2014t7, semeval2017t3"):
+        compose(task=["semeval2014t7", "semeval2017t3"])
+
+
+@pytest.fixture
+def other_params(tmp_path, monkeypatch):
+    shutil.copytree(params_dir(), tmp_path / "params")
+    monkeypatch.setenv("KAGGLE_KIT_PARAMS", str(tmp_path / "params"))
+    return tmp_path / "params"
+
+
+def test_a_file_with_an_unknown_key_is_named_with_the_key(other_params):
+    (other_params / "model" / "odd.yaml").write_text("name: odd\nlora: {ranks: 8}\n")
+    with pytest.raises(ConfigError, match=r"model/odd.*'model\.lora\.ranks'.*did you mean 'rank'"):
+        compose(model="odd")
+
+
+def test_a_file_with_a_wrong_type_is_named_with_the_value(other_params):
+    (other_params / "model" / "odd.yaml").write_text("name: odd\nlora: {rank: lots}\n")
+    with pytest.raises(ConfigError, match=r"model/odd.*lora\.rank.*'lots'"):
+        compose(model="odd")
+
+
+def test_a_file_that_lacks_a_value_is_refused(other_params):
+    (other_params / "strategy" / "odd.yaml").write_text("name: odd\nkind: single\n")
+    with pytest.raises(ConfigError, match=r"strategy\.title has no value"):
+        compose(strategy="odd")
+
+
+def test_a_file_that_is_no_yaml_is_refused(other_params):
+    (other_params / "model" / "odd.yaml").write_text("name: [odd\n")
+    with pytest.raises(ConfigError):
+        compose(model="odd")
+
+
+def test_a_missing_configuration_folder_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLE_KIT_PARAMS", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="nowhere; set KAGGLE_KIT_PARAMS"):
+        compose()
+
+
+def test_yaml_goes_out_and_comes_back_equal():
+    config = compose(task="semeval2017t3", experiment="cqa_minilm", overrides=["model.path=somewhere"])
+    again = from_yaml(to_yaml(config))
+    assert again == config
+    assert config_hash(again) == config_hash(config)
+
+
+def test_yaml_with_an_unknown_key_is_refused():
+    text = to_yaml(compose()).replace("learning_rate:", "learning_rat:")
+    with pytest.raises(ConfigError, match="did you mean 'learning_rate'"):
+        from_yaml(text)
+
+
+def test_the_hash_ignores_the_order_of_keys_and_the_places_of_files():
+    config = compose()
+    shuffled = "\n".join(reversed(re.split(r"\n(?=\S)", to_yaml(config).strip())))
+    assert config_hash(from_yaml(shuffled)) == config_hash(config)
+    elsewhere = compose(overrides=["model.path=somewhere", "tasks.semeval2014t7.path=elsewhere"])
+    assert config_hash(elsewhere) == config_hash(config)
+
+
+def test_the_hash_changes_with_every_kind_of_setting():
+    changed = [[], ["seed=1"], ["training.learning_rate=1e-4"], ["model=bert"], ["practice.noise=0.1"]]
+    assert len({config_hash(compose(overrides=overrides)) for overrides in changed}) == len(changed)
+
+
+def test_the_hash_is_the_same_in_another_process():
+    code = "from kaggle_kit.core.config import compose, config_hash; print(config_hash(compose()))"
+    environment = {**os.environ, "PYTHONHASHSEED": "99", "PYTHONPATH": str(REPOSITORY)}
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert other.stdout.strip() == config_hash(compose())
+    assert re.fullmatch(r"[0-9a-f]{16}", config_hash(compose()))
+
+
+def test_composing_works_inside_somebody_elses_hydra_and_leaves_it_alone():
+    with initialize_config_dir(str(params_dir()), version_base="1.3", job_name="theirs"):
+        theirs = GlobalHydra.instance().hydra
+        first = compose(model="bert")
+        assert GlobalHydra.instance().hydra is theirs or GlobalHydra.instance().is_initialized()
+    assert not GlobalHydra.instance().is_initialized()
+    assert compose(model="bert") == first
+
+
+def test_every_group_of_the_schema_has_its_place_in_a_run():
+    assert {"model", "tasks", "strategy", "profile", "training", "experiment"} <= {
+        f.name for f in fields(RunConfig)
+    }

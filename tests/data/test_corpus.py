@@ -1,0 +1,209 @@
+"""Whole corpora: splits by layout and by hash, labels from the data, the hash of what was read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kaggle_kit.core.errors import CorpusError, CorpusMissing
+from kaggle_kit.core.types import Access
+from kaggle_kit.data import layout
+from kaggle_kit.data.corpus import check_corpus, limit, load_corpus, task_spec
+from kaggle_kit.data.registry import task
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def brat(folder, names, *, relation=True):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / f"{name}.txt").write_text("aspirin helps against pain")
+        lines = "T1\tDrug 0 7\taspirin\nT2\tSymptom 22 26\tpain\n"
+        (folder / f"{name}.ann").write_text(lines + ("R1\tTREATS Arg1:T1 Arg2:T2\n" if relation else ""))
+    return folder
+
+
+@pytest.fixture
+def slot(tmp_path):
+    brat(tmp_path / "train", ["a", "b", "c"])
+    brat(tmp_path / "dev", ["d"])
+    return task("semeval2021t6")
+
+
+def test_the_splits_are_read_and_name_themselves(tmp_path, slot):
+    corpus = load_corpus(slot, tmp_path)
+    assert [sample.document_id for sample in corpus.splits["train"]] == ["a", "b", "c"]
+    assert [sample.split for sample in corpus.splits["dev"]] == ["dev"]
+    assert (corpus.files, corpus.practice, corpus.access) == (4, False, Access.PUBLIC)
+
+
+def test_labels_left_open_come_sorted_from_the_training_split(tmp_path, slot):
+    spec = task_spec(slot, load_corpus(slot, tmp_path))
+    assert [(part.name, part.level, part.labels) for part in spec.components] == [
+        ("ner", 1, ("Drug", "Symptom")),
+        ("relations", 2, ("TREATS",)),
+    ]
+
+
+def test_labels_that_are_given_stand(tmp_path, slot):
+    slot.components[0].labels = ["Symptom"]
+    spec = task_spec(slot, load_corpus(slot, tmp_path))
+    assert spec.components[0].labels == ("Symptom",)
+
+
+def test_a_component_without_any_annotation_is_told(tmp_path):
+    brat(tmp_path / "train", ["a"], relation=False)
+    slot = task("semeval2021t6")
+    with pytest.raises(CorpusError, match="component 'relations'"):
+        task_spec(slot, load_corpus(slot, tmp_path, splits=("train",)))
+
+
+def test_the_slot_reads_pubtator_by_one_override(tmp_path):
+    (tmp_path / "train").mkdir()
+    text = "7|t|Pain\n7|a|None.\n7\t0\t4\tPain\tDisease\tD010146\n"
+    (tmp_path / "train" / "corpus.PubTator").write_text(text)
+    slot = task("semeval2021t6")
+    slot.format = "pubtator"
+    corpus = load_corpus(slot, tmp_path, splits=("train",))
+    assert corpus.splits["train"][0].mentions[0].concepts == ("D010146",)
+
+
+def test_mention_types_are_named_as_the_study_names_them(tmp_path):
+    text = "7|t|Pain\n7|a|None.\n7\t0\t4\tPain\tSpecificDisease\tD010146\n"
+    (tmp_path / "NCBItrainset_corpus.txt").write_text(text)
+    ncbi = task("ncbi_disease")
+    corpus = load_corpus(ncbi, tmp_path, splits=("train",))
+    assert [mention.type for mention in corpus.splits["train"][0].mentions] == ["Disease"]
+
+
+def test_a_split_without_files_is_told_with_its_globs(tmp_path, slot):
+    with pytest.raises(CorpusMissing, match=r"split 'test' of 'semeval2021t6'.*test \| Test"):
+        load_corpus(slot, tmp_path, splits=("test",))
+
+
+def test_a_malformed_file_stops_the_reading_and_counts_the_good_ones(tmp_path, slot):
+    (tmp_path / "train" / "c.ann").write_text("T1\tDrug 0 700\taspirin\n")
+    with pytest.raises(CorpusError, match=r"c\.ann:1: .*\(3 file\(s\) read before it\)"):
+        load_corpus(slot, tmp_path)  # d of the dev split, then a and b
+
+
+def test_the_check_goes_past_every_bad_file(tmp_path, slot):
+    (tmp_path / "train" / "a.ann").write_text("T1\tDrug 0 700\taspirin\n")
+    (tmp_path / "dev" / "d.ann").write_bytes(b"T1\tDrug 0 7\t\xff\n")
+    problems = check_corpus(slot, tmp_path)
+    assert [problem.path.name for problem in problems if problem.severity == "error"] == ["a.ann", "d.ann"]
+    assert any("no file of split 'test'" in problem.found for problem in problems)
+
+
+def test_a_document_in_two_folders_of_a_split_stands_once(tmp_path, slot):
+    brat(tmp_path / "Train", ["a"])
+    corpus = load_corpus(slot, tmp_path, splits=("train",))
+    assert len(corpus.splits["train"]) == 3
+    assert ["document 'a' again" in warning.found for warning in corpus.warnings] == [True]
+
+
+def test_held_out_splits_part_the_documents_by_their_ids_alone(tmp_path):
+    names = [f"note{number:03d}" for number in range(200)]
+    brat(tmp_path / "few", names[:100])
+    brat(tmp_path / "all", names)
+    reports = task("maccrobat_temporal")
+    split_of = {}
+    for folder, expected in (("all", 200), ("few", 100)):
+        corpus = load_corpus(reports, tmp_path / folder, splits=("train", "dev", "test"))
+        placed = {s.document_id: split for split, samples in corpus.splits.items() for s in samples}
+        assert len(placed) == expected == sum(map(len, corpus.splits.values()))
+        assert all(sample.split == split for split, samples in corpus.splits.items() for sample in samples)
+        split_of[folder] = placed
+    assert split_of["few"].items() <= split_of["all"].items()
+    sizes = Counter(split_of["all"].values())
+    assert 18 <= sizes["dev"] <= 44 and 18 <= sizes["test"] <= 44  # 15 % of 200, within three sigma
+
+
+def test_a_held_out_split_alone_is_what_it_is_beside_the_others(tmp_path):
+    brat(tmp_path, [f"note{number:03d}" for number in range(60)])
+    reports = task("maccrobat_temporal")
+    alone = load_corpus(reports, tmp_path, splits=("dev",)).splits["dev"]
+    assert alone == load_corpus(reports, tmp_path).splits["dev"]
+
+
+def test_the_hash_follows_annotations_texts_and_names_but_not_the_place(tmp_path, slot):
+    first = load_corpus(slot, tmp_path).sha256
+    elsewhere = tmp_path / "elsewhere"
+    brat(elsewhere / "train", ["a", "b", "c"])
+    brat(elsewhere / "dev", ["d"])
+    assert load_corpus(slot, elsewhere).sha256 == first
+    (elsewhere / "train" / "a.txt").write_text("aspirin works against pain"[:22] + "pain")
+    changed_text = load_corpus(slot, elsewhere).sha256
+    (elsewhere / "train" / "a.ann").rename(elsewhere / "train" / "e.ann")
+    (elsewhere / "train" / "a.txt").rename(elsewhere / "train" / "e.txt")
+    assert len({first, changed_text, load_corpus(slot, elsewhere).sha256}) == 3
+
+
+def test_practice_text_is_public_and_marked_even_if_nobody_says_so(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "practice001.text").write_text("SYNTHETIC PRACTICE NOTE\nno pain")
+    (tmp_path / "train" / "practice001.pipe").write_text(
+        "practice001.text||Disease_Disorder||C9900001||27||31\n"
+    )
+    notes = task("semeval2014t7")
+    corpus = load_corpus(notes, tmp_path, splits=("train",))
+    assert corpus.practice
+    assert corpus.splits["train"][0].access == Access.PUBLIC == corpus.access
+    assert task_spec(notes, corpus).practice
+
+
+def test_real_notes_of_a_restricted_task_stay_restricted(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "n1.text").write_text("no pain")
+    (tmp_path / "train" / "n1.pipe").write_text("n1.text||Disease_Disorder||C0030193||3||7\n")
+    corpus = load_corpus(task("semeval2014t7"), tmp_path, splits=("train",))
+    assert corpus.splits["train"][0].access == Access.RESTRICTED == corpus.access
+    assert not corpus.practice
+
+
+def test_the_subtask_chooses_the_files():
+    forum = task("semeval2017t3")
+    assert layout.globs(forum, "dev")[0] == "**/*dev-subtaskA.xml"
+    forum.options["subtask"] = "B"
+    assert layout.globs(forum, "dev")[0] == "**/*QL-dev.xml"
+    assert layout.splits(forum) == ["train", "dev", "test"]
+
+
+def test_a_limit_keeps_the_order_and_depends_on_the_seed_alone(tmp_path, slot):
+    brat(tmp_path / "train", [f"n{number:02d}" for number in range(40)])
+    train = load_corpus(slot, tmp_path).splits["train"]
+    few = limit(train, 10, seed=3)
+    assert len(few) == 10 and list(few) == sorted(few, key=train.index)
+    assert few == limit(train, 10, seed=3) != limit(train, 10, seed=4)
+    assert limit(train, None, seed=3) == limit(train, 99, seed=3) == train
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "train", "dev"),
+    [
+        ("ncbi_disease", "ncbi_disease", (592, 5134), (100, 787)),
+        ("measeval2021t8", "measeval", (248, 2531), (65, 832)),
+    ],
+)
+def test_real_corpora_have_the_documents_and_mentions_they_are_known_for(name, folder, train, dev):
+    if not REAL.is_dir():
+        pytest.skip("no real data")
+    corpus = load_corpus(task(name), REAL / folder)
+    for split, (documents, mentions) in (("train", train), ("dev", dev)):
+        samples = corpus.splits[split]
+        assert (len(samples), sum(len(sample.mentions) for sample in samples)) == (documents, mentions)
+
+
+@pytest.mark.parametrize(
+    ("subtask", "queries", "candidates"),
+    [("A", 244, 2440), ("B", 50, 500), ("C", 50, 5000), ("D", 250, 7384)],
+)
+def test_every_subtask_of_the_forum_finds_its_real_development_file(subtask, queries, candidates):
+    if not REAL.is_dir():
+        pytest.skip("no real data")
+    forum = task("semeval2017t3")
+    forum.options["subtask"] = subtask
+    samples = load_corpus(forum, REAL / "semeval2017t3", splits=("dev",)).splits["dev"]
+    assert (len(samples), sum(len(sample.pairs) for sample in samples)) == (queries, candidates)
