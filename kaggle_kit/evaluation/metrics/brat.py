@@ -60,8 +60,9 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     """Precision, recall and F1 (0 to 1) of entities and relations, official and strict.
 
     Every gold `.ann` needs a predicted one at the same place below the folder, or else of the same
-    name; predicted files without gold are ignored. Raises ScoreError where brateval stops. Relations
-    of events, at which it stops too, are scored between the events' triggers.
+    name; predicted files without gold are ignored. Raises ScoreError where brateval stops, but for two
+    cases that MACCROBAT has: a relation of events is one of their triggers, and a relation may name a
+    mention whose own line does not count.
     """
     counts: dict[str, Counter[str]] = {"entity": Counter(), "relation": Counter()}
     strict: dict[str, Counter[str]] = {"entity": Counter(), "relation": Counter()}
@@ -80,19 +81,21 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 def read_document(path: Path) -> Document:
     """T and R lines as brateval reads them: a T line counts with three fields, an R line with three words."""
     document = Document()
+    uncounted: dict[str, Entity] = {}
     triggers: dict[str, str] = {}
     relations: dict[str, tuple[int, str]] = {}
     lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
     for number, line in enumerate(lines, start=1):
         cells = line.rstrip("\t").split("\t")  # like Java's split, which drops empty fields at the end
-        if line.startswith("T") and len(cells) == 3:
-            document.entities[cells[0]] = _entity(cells[1], f"{path}:{number}")
+        if line.startswith("T") and len(cells) > 1:
+            counted = document.entities if len(cells) == 3 else uncounted
+            counted[cells[0]] = _entity(cells[1], f"{path}:{number}")
         elif line.startswith("R") and line.strip().count(" ") == 2:
             relations[cells[0]] = (number, line.strip())
         elif line.startswith("E") and len(cells) > 1:
             triggers[cells[0]] = _argument(cells[1].split(" ")[0])
     for name, (number, line) in relations.items():
-        document.links[name] = _link(line, document.entities, triggers, f"{path}:{number}")
+        document.links[name] = _link(line, uncounted | document.entities, triggers, f"{path}:{number}")
     return document
 
 

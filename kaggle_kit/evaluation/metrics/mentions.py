@@ -25,7 +25,7 @@ Span = tuple[str, tuple[tuple[int, int], ...]]  # type, pieces in order
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
-    """`mention_figures` of two PubTator files, or of folders of them. Raises ScoreError for unreadable ones."""
+    """`mention_figures` of two PubTator files or folders of them; ScoreError for malformed ones."""
     try:
         wanted, found = (read("pubtator", place, Reading()) for place in (gold, pred))
     except CorpusError as error:
@@ -34,9 +34,10 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 
 
 def mention_figures(gold: Iterable[UnifiedSample], predicted: Iterable[UnifiedSample]) -> dict[str, float]:
-    """Precision, recall and F1, 0 to 1: `strict_*`, `relaxed_*` and, where there are any, `discontiguous_strict_*`.
+    """Precision, recall and F1, 0 to 1: `strict_*`, `relaxed_*` and `discontiguous_strict_*`.
 
-    Repeated mentions count once. Predictions in documents without gold are wrong ones.
+    The last are left out where no mention has several pieces. Repeated mentions count once.
+    Predictions in documents without gold are wrong ones.
     """
     wanted, found = _spans(gold), _spans(predicted)
     figures = _strict("strict", wanted, found)
