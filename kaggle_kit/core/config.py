@@ -75,24 +75,15 @@ def compose(
     """
     chosen, values, problems = _parse(overrides)
     tasks = chosen.pop("task", task)
-    tasks = [tasks] if isinstance(tasks, str) else list(tasks)
     experiment = chosen.pop("experiment", experiment)
-    named = [
-        ("model", model),
-        ("strategy", strategy),
-        ("profile", profile),
-        *(("task", name) for name in tasks),
-    ]
-    named += [("experiment", experiment)] if experiment else []
+    groups = [("model", model), *(("task", name) for name in _listed(tasks)), ("strategy", strategy)]
+    groups += [("profile", profile), *(("experiment", name) for name in _listed(experiment))]
     unknown = [
-        problem for group, name in (*named, *chosen.items()) for problem in _unknown_member(group, name)
+        problem for group, name in (*groups, *chosen.items()) for problem in _unknown_member(group, name)
     ]
     if unknown:
-        _raise(problems + unknown)
-    defaults = [{"model": model}, *({f"task@tasks.{name}": name} for name in tasks)]
-    defaults += [{"strategy": strategy}, {"profile": profile}]
-    defaults += [{"experiment": experiment}] if experiment else []
-    config = _compose_groups(defaults, [f"{group}={name}" for group, name in chosen.items()], seed)
+        raise ConfigError("\n".join(problems + unknown))
+    config = _compose_groups(groups, [f"{group}={name}" for group, name in chosen.items()], seed)
     _raise(problems + [problem for key, value in values for problem in _apply(config, key, value)])
     return _finish(config)
 
@@ -136,6 +127,10 @@ def _parse(overrides: Iterable[str]) -> tuple[dict[str, str], list[tuple[str, An
     return chosen, values, problems
 
 
+def _listed(names: str | Sequence[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else list(dict.fromkeys(names or ()))
+
+
 def _unknown_member(group: str, name: str) -> list[str]:
     allowed = members(group)
     if name in allowed:
@@ -143,8 +138,9 @@ def _unknown_member(group: str, name: str) -> list[str]:
     return [f"unknown {group} {name!r}; allowed: {', '.join(allowed)}{nearest(name, allowed)}"]
 
 
-def _compose_groups(defaults: list[dict[str, str]], choices: list[str], seed: int) -> DictConfig:
-    """Hydra's part: the groups of `params/` merged into the typed schema, in the order of `defaults`."""
+def _compose_groups(groups: list[tuple[str, str]], choices: list[str], seed: int) -> DictConfig:
+    """Hydra's part: members of the groups merged into the typed schema, later ones over earlier ones."""
+    defaults = [{f"task@tasks.{name}" if group == "task" else group: name} for group, name in groups]
     with _hydra_lock, _own_hydra():
         store = ConfigStore.instance()
         store.store(name="run_schema", node=RunConfig)

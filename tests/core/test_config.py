@@ -169,7 +169,7 @@ def test_all_bad_overrides_are_told_at_once():
         (["tasks.semeval2014t7.components.0.kind=tagging"], "kind=tagging .*token_classification"),
         (["training.learning_rate=nan"], "learning_rate=nan .*more than 0"),
         (["training.stride=128"], "training.stride=128 .*less than 128"),
-        (["training.max_length=1024"], "512 positions of model 'tiny'"),
+        (["training.max_length=2048"], "1024 positions of model 'tiny'"),
         (["model.lora.targets=[]"], "model.lora.targets is empty"),
         (["model.recipe=null"], "model has no source"),
         (["tasks.semeval2014t7.held_out.dev.fraction=1.5"], "fraction=1.5 .*less than 1"),

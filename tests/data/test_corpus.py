@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.core.errors import CorpusError, CorpusMissing
+from kaggle_kit.core.schema import PracticeConfig
 from kaggle_kit.core.types import Access
 from kaggle_kit.data import layout
 from kaggle_kit.data.corpus import check_corpus, limit, load_corpus, task_spec
+from kaggle_kit.data.practice import generate
 from kaggle_kit.data.registry import task
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -152,6 +154,14 @@ def test_practice_text_is_public_and_marked_even_if_nobody_says_so(tmp_path):
     assert corpus.practice
     assert corpus.splits["train"][0].access == Access.PUBLIC == corpus.access
     assert task_spec(notes, corpus).practice
+
+
+def test_every_practice_corpus_fits_the_layout_of_its_task(tmp_path):
+    for name, root in generate(tmp_path, PracticeConfig(documents=6)).items():
+        known = task(name)
+        corpus = load_corpus(known, root, splits=("train", "dev", "test"), practice=True)
+        assert [len(samples) for samples in corpus.splits.values()] == [6, 4, 4], name
+        assert check_corpus(known, root) == []
 
 
 def test_real_notes_of_a_restricted_task_stay_restricted(tmp_path):
