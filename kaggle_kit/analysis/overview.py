@@ -18,6 +18,7 @@ COLUMNS = {
     "model": "str",
     "strategy": "str",
     "profile": "str",
+    "flags": "str",
     "seed": "int64",
     "metric": "str",
     "split": "str",
@@ -27,7 +28,6 @@ COLUMNS = {
     "tokens": "int64",  # real tokens of this task seen in training
     "parameters": "int64",  # trained, not total
     "seconds": "float64",
-    "flags": "str",
 }
 
 

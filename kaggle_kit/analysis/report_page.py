@@ -9,7 +9,7 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title>
 <style>
-  body { margin: 2.5rem auto; max-width: 72rem; padding: 0 1.25rem; color: #22262c; background: #fff;
+  body { margin: 2.5rem auto; max-width: 72rem; padding: 0 1rem; color: #22262c; background: #fff;
          font: 15px/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
   h1 { font-size: 1.7rem; margin: 0; }
   h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
@@ -17,8 +17,8 @@ PAGE = """<!DOCTYPE html>
   .banner { border-left: 6px solid #c05621; background: #fdf1e7; padding: .8rem 1rem; margin: 1.2rem 0; }
   .banner strong { color: #9c4214; letter-spacing: .02em; }
   .wide { overflow-x: auto; }
-  table { border-collapse: collapse; font-size: .86rem; }
-  th, td { padding: .35rem .6rem; text-align: left; white-space: nowrap; }
+  table { border-collapse: collapse; font-size: .84rem; }
+  th, td { padding: .35rem .5rem; text-align: left; white-space: nowrap; }
   thead th { border-bottom: 2px solid #c9ced6; color: #4a515b; font-weight: 600; }
   tbody td, tbody th { border-bottom: 1px solid #eceef1; font-weight: normal; }
   td.figure { text-align: right; font-variant-numeric: tabular-nums; }

@@ -1,0 +1,138 @@
+"""The overview of hand-made run folders: the right figures in the table, an honest and closed report."""
+
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from kaggle_kit.analysis.figures import loss_curves, png, score_bars, tokens_per_task
+from kaggle_kit.analysis.overview import overview_table, published_best
+from kaggle_kit.analysis.report import write_report
+from kaggle_kit.core.artifacts import Metric, Totals, find_runs
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.runs import start_run
+
+
+def add_run(
+    folder, *, task="semeval2017t3", model="tiny", profile="smoke", metric="map", value=0.25, splits=("dev",)
+):
+    run = start_run(compose(task=task, model=model, profile=profile), page="s1_single_task", runs_dir=folder)
+    for step, loss in enumerate((0.9, math.nan, 0.3), start=1):
+        run.append_event({"step": step, "losses": {task: loss}})
+    run.write_metrics([Metric(metric, value, "share", split, 500, task, task) for split in splits])
+    run.finish(totals=Totals({task: 1200}, 64, 3.5), device="cpu", data_hashes={task: "ab" * 32})
+    return run
+
+
+def test_a_row_holds_score_cost_and_flags(tmp_path):
+    add_run(tmp_path)
+    (row,) = overview_table(find_runs(tmp_path)).to_dict("records")
+    assert (row["task"], row["model"], row["profile"], row["seed"]) == ("semeval2017t3", "tiny", "smoke", 42)
+    assert (row["metric"], row["score"], row["split"], row["n"]) == ("map", 0.25, "dev", 500)
+    assert (row["tokens"], row["parameters"], row["seconds"]) == (1200, 64, 3.5)
+    assert row["flags"] == "smoke, practice"
+
+
+def test_a_practice_run_is_not_set_beside_the_published_best(tmp_path):
+    add_run(tmp_path)
+    add_run(tmp_path, profile="open", model="minilm")
+    table = overview_table(find_runs(tmp_path)).set_index("profile")["published"]
+    assert math.isnan(table["smoke"])
+    assert table["open"] == 0.8843  # KeLP on subtask A, not the figures of B, C or D
+
+
+def test_the_published_best_is_of_the_same_metric():
+    task = {"primary_metric": "f1", "published_best": [{"metric": "accuracy", "value": 0.9, "system": ""}]}
+    assert published_best(task) is None
+    task["published_best"] += [{"metric": "f1", "value": value, "system": ""} for value in (0.5, 0.7)]
+    assert published_best(task) == 0.7
+
+
+def test_a_run_without_its_primary_metric_has_a_row_without_a_score(tmp_path):
+    add_run(tmp_path, metric="mrr")
+    (row,) = overview_table(find_runs(tmp_path)).to_dict("records")
+    assert (math.isnan(row["score"]), row["split"]) == (True, "")
+
+
+def test_every_scored_split_is_a_row(tmp_path):
+    add_run(tmp_path, splits=("dev", "test"))
+    assert list(overview_table(find_runs(tmp_path))["split"]) == ["dev", "test"]
+
+
+def test_a_loss_curve_leaves_out_the_step_that_overflowed(tmp_path):
+    (axes,) = loss_curves([add_run(tmp_path)]).axes
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == [1, 3]
+    assert list(line.get_ydata()) == [0.9, 0.3]
+
+
+def test_bars_are_as_long_as_the_tokens_and_scores(tmp_path):
+    add_run(tmp_path)
+    runs = find_runs(tmp_path)
+    assert [bar.get_width() for bar in tokens_per_task(runs).axes[0].patches] == [1200]
+    assert [bar.get_width() for bar in score_bars(overview_table(runs)).axes[0].patches] == [0.25]
+
+
+def test_figures_of_no_runs_say_so_and_still_draw():
+    table = overview_table([])
+    for figure in (loss_curves([]), tokens_per_task([]), score_bars(table)):
+        assert "no run" in figure.texts[0].get_text()
+        assert png(figure).startswith(b"\x89PNG")
+
+
+def test_a_report_of_toy_runs_says_at_its_top_that_they_are_no_results(tmp_path):
+    add_run(tmp_path)
+    text = write_report(find_runs(tmp_path), tmp_path / "out" / "report.html").read_text()
+    assert text.index("SMOKE / PRACTICE") < text.index("<table")
+    assert "1 of the 1 run(s)" in text
+    assert "0.2500" in text
+
+
+def test_a_report_of_full_runs_has_no_banner(tmp_path):
+    add_run(tmp_path, profile="open", model="minilm", task="ncbi_disease", metric="strict_f1", value=0.7785)
+    text = write_report(find_runs(tmp_path), tmp_path / "report.html").read_text()
+    assert "SMOKE" not in text
+    assert "0.7785" in text
+
+
+def test_an_empty_study_still_gets_a_report(tmp_path):
+    assert "No finished run" in write_report([], tmp_path / "report.html").read_text()
+
+
+class References(HTMLParser):
+    """Collects every address that a browser would fetch, and the stack of open tags."""
+
+    def __init__(self):
+        super().__init__()
+        self.addresses, self.open = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "srcset")]
+        if tag not in ("meta", "img", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_one_file_that_fetches_nothing(tmp_path):
+    add_run(tmp_path)
+    text = write_report(find_runs(tmp_path), tmp_path / "report.html").read_text()
+    page = References()
+    page.feed(text)
+    assert page.open == []
+    assert len(page.addresses) == 3
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert not re.search(r"https?://|url\(|@import|<script", text)
+
+
+@pytest.mark.parametrize("name", ["<b>x</b>", "a&b"])
+def test_names_from_a_run_cannot_inject_markup(tmp_path, name):
+    run = start_run(compose(), page="page", runs_dir=tmp_path)
+    run.write_metrics([Metric(name, 0.5, "share", "dev", 1, "s", "semeval2014t7")])
+    run.finish(totals=Totals(), device=name, data_hashes={})
+    text = write_report([run], tmp_path / "report.html").read_text()
+    assert name not in text
