@@ -29,10 +29,10 @@ from pathlib import Path
 if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
     page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
     near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
-    mounted = (package.parent for package in Path("/kaggle/input").glob("**/kaggle_kit"))
-    root = next((r for each in (near, mounted) for r in each if (r / "kaggle_kit/__init__.py").is_file()), None)
+    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
+    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
     if root is None:
-        raise ModuleNotFoundError("no kaggle_kit: run `make setup`, open the page in its checkout, or add it as a Kaggle input")
+        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in its checkout, or add it as a Kaggle input")
     sys.path.insert(0, str(root))
 
 # %% tags=["parameters"]
@@ -64,6 +64,7 @@ style_table(table)
 
 # %%
 from IPython.display import Image, display
+
 from kaggle_kit.analysis.figures import loss_curves, png, score_bars, tokens_per_task
 
 for figure in (score_bars(table), loss_curves(runs), tokens_per_task(runs)):
