@@ -1,0 +1,37 @@
+# Everything a newcomer needs; it asks for a POSIX shell, make, git and some Python 3 to begin with.
+# `make setup PYTHON=python3.12` chooses the interpreter of .venv.
+.PHONY: help setup study test check clean
+.NOTPARALLEL:
+
+# Any interpreter that starts will do here: .ci/setup.py looks for a fitting one itself.
+BOOT = for p in $(PYTHON) python3 python3.11 python3.12 python3.13 python; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 7))' >/dev/null 2>&1; then \
+		PYTHON='$(PYTHON)' exec $$p .ci/setup.py $(SETUP_OPTIONS); fi; done; \
+	echo 'No Python was found. Install Python 3.11, 3.12 or 3.13: python.org, your package manager or pyenv.' >&2; \
+	exit 1
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+
+setup: ## create or refresh .venv; an instant when there is nothing to do
+	@$(BOOT)
+
+study: setup ## run the embedded default study and write its report
+	@.venv/bin/python -m kaggle_kit study
+
+# The tools come from .venv where it has them, else from a small .venv-check without torch.
+check: SETUP_OPTIONS = --light
+check: ## the static gates alone: no torch, under a minute
+	@[ -x .venv/bin/lint-imports ] || ($(BOOT))
+	@bin=.venv/bin; [ -x $$bin/lint-imports ] || bin=.venv-check/bin; set -ex; \
+	$$bin/ruff check .; \
+	$$bin/ruff format --check .; \
+	$$bin/lint-imports --no-logo; \
+	$$bin/python -m pytest -q tests/static
+
+test: setup check ## the whole suite: static gates, unit and property tests, every page
+	.venv/bin/python -m pytest --durations=15
+	.venv/bin/python -m pytest -q --nbval-lax --nbval-current-env notebooks
+
+clean: ## remove the environments and caches, never the runs
+	rm -rf .venv .venv-check .pytest_cache .ruff_cache .hypothesis .import_linter_cache kaggle_kit.egg-info
