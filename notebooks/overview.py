@@ -32,7 +32,7 @@ if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above 
     mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
     root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
     if root is None:
-        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in its checkout, or add it as a Kaggle input")
+        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
     sys.path.insert(0, str(root))
 
 # %% tags=["parameters"]
