@@ -16,7 +16,7 @@ from lxml import etree
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
 from kaggle_kit.data.formats.base import Reading, decode, integer, validate
-from kaggle_kit.data.formats.xml_safe import child_text, parse
+from kaggle_kit.data.formats.xml_safe import filled_text, parse
 
 EXPECTED_FILES = "<ID>/<ID>.Temporal-Relation.gold.completed.xml (or Entity, or system) or a note <ID>/<ID>"
 ROLES = ("Source", "Target")
@@ -30,12 +30,11 @@ def find(folder: Path) -> list[Path]:
     Gold is preferred to system output, and the Relation schema, which holds the entities too, to Entity.
     """
     chosen: dict[Path, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*.xml"), key=preference):
         if name := _NAME.fullmatch(path.name):
-            note = path.with_name(name["id"])
-            if note not in chosen or preference(path) < preference(chosen[note]):
-                chosen[note] = path
-        elif path.name == path.parent.name and path.is_file():
+            chosen.setdefault(path.with_name(name["id"]), path)
+    for path in folder.rglob("*"):
+        if path.name == path.parent.name and path.is_file():
             chosen.setdefault(path, path)
     return [chosen[note] for note in sorted(chosen)]
 
@@ -57,6 +56,8 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     relations: list[Relation] = []
     if name or path.suffix == ".xml":
         root = parse(path)
+        if root.tag != "data":
+            raise CorpusError(path, line=root.sourceline, found=f"<{root.tag}>", expected="Anafora's <data>")
         mentions = [_mention(element, path) for element in root.iterfind("annotations/entity")]
         known = {mention.id for mention in mentions}
         links = root.iterfind("annotations/relation")
@@ -107,11 +108,11 @@ def _text(path: Path, document_id: str, reading: Reading) -> str | None:
 
 def _mention(element: etree._Element, path: Path) -> Mention:
     line = element.sourceline
-    span = child_text(element, "span", path)
+    span = filled_text(element, "span", path)
     return Mention(
-        child_text(element, "id", path),
+        filled_text(element, "id", path),
         tuple(_piece(piece, path, line) for piece in span.split(";")),
-        child_text(element, "type", path),
+        filled_text(element, "type", path),
         attributes=_properties(element),
         provenance=Provenance(str(path), line),
     )
@@ -125,7 +126,7 @@ def _piece(text: str, path: Path, line: int) -> tuple[int, int]:
 
 
 def _relation(element: etree._Element, known: set[str], path: Path, reading: Reading) -> Relation | None:
-    identifier = child_text(element, "id", path)
+    identifier = filled_text(element, "id", path)
     properties = _properties(element)
     ends = [properties.pop(role, "") for role in ROLES]
     lost = [role for role, end in zip(ROLES, ends, strict=True) if end not in known]
@@ -134,7 +135,7 @@ def _relation(element: etree._Element, known: set[str], path: Path, reading: Rea
         reading.warn(path, element.sourceline, found=found, expected="two entities; the link is dropped")
         return None
     where = Provenance(str(path), element.sourceline)
-    return Relation(identifier, child_text(element, "type", path), *ends, ROLES, properties, where)
+    return Relation(identifier, filled_text(element, "type", path), *ends, ROLES, properties, where)
 
 
 def _properties(element: etree._Element) -> dict[str, str]:

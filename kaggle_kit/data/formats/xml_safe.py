@@ -60,6 +60,14 @@ def child_text(element: etree._Element, tag: str, path: Path) -> str:
     return "".join(child.itertext()).strip()
 
 
+def filled_text(element: etree._Element, tag: str, path: Path) -> str:
+    """As `child_text`, but CorpusError also where the child is blank."""
+    text = child_text(element, tag, path)
+    if not text:
+        raise CorpusError(path, line=element.sourceline, found=f"blank <{tag}>", expected="text in it")
+    return text
+
+
 def _content(path: Path) -> bytes:
     opener = gzip.open if path.suffix == ".gz" else open
     try:

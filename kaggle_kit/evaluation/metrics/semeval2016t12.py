@@ -75,9 +75,10 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     """Precision, recall and F1 of every row; rows without anything to count are left out.
 
     In the official attribute rows an entity without the attribute counts as one more value, "none", in
-    notes where the attribute occurs at all; `<row>_stated_…` counts stated values only. The closure rows
-    are left out too if a CONTAINS link lacks an end, where the official program stops. Raises ScoreError
-    for files that the program cannot read, and where there is no gold file.
+    notes where the attribute occurs at all, and an empty attribute as another; `<row>_stated_…` counts
+    stated values only. The closure row is left out too if a CONTAINS link lacks an end, where the
+    official program stops. Raises ScoreError for files that the program cannot read, and where there
+    is no gold file.
     """
     rows: dict[str, Row] = {}
     closable = True
@@ -102,12 +103,10 @@ def _count_entities(truth: Note, guess: Note, rows: dict[str, Row]) -> None:
             {(e.span, e.properties.get(attribute)) for e in note.entities if e.type == kind}
             for note in (truth, guess)
         )
-        stated_gold, stated_predicted = (
-            {element for element in elements if element[1] is not None} for elements in (gold, predicted)
-        )
-        if stated_gold or stated_predicted:
+        if any(value is not None for _, value in gold | predicted):
             _count(name, gold, predicted, rows)
-            _count(f"{name}_stated", stated_gold, stated_predicted, rows)
+        stated = [{element for element in elements if element[1]} for elements in (gold, predicted)]
+        _count(f"{name}_stated", *stated, rows)
 
 
 def _count_links(gold: set[Link], predicted: set[Link], rows: dict[str, Row]) -> None:
