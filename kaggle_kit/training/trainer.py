@@ -11,7 +11,6 @@ micro-batch; the optimiser gets an explicit list of parameters, because switchin
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,16 +38,20 @@ class MultiTaskTrainer(Trainer):
             model=model, args=args, train_dataset=steps, data_collator=_only_item, callbacks=list(callbacks)
         )
         self.tokens = TokenTracker(steps.plan.tasks)
-        self.record: dict[str, Any] = {}
+        self.record: dict[str, Any] = {}  # what the step just done leaves for the log
+        for callback in callbacks:
+            if hasattr(callback, "bind"):
+                callback.bind(self)
 
-    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | None = None) -> Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | None = None
+    ) -> Tensor:
         """One optimiser step's gradients: each task forward and backward over its micro-batches."""
-        started = time.perf_counter()
         model.train()
         step = inputs.to(self.args.device)
         losses = {task: self._backward(model, batches) for task, batches in step.by_task()}
         self.tokens.count(step.micro_batches)
-        self.record = {"losses": losses, "seconds": time.perf_counter() - started}
+        self.record = {"losses": losses}
         return torch.tensor(sum(losses.values()), device=self.args.device)
 
     def _backward(self, model: nn.Module, batches: Sequence[Any]) -> float:

@@ -1,0 +1,53 @@
+"""Score predicted samples with the task's own scorer, on files in the task's own format.
+
+    figures = score_samples(task, gold, predicted, run.official(task.name))
+
+Gold and predictions go through the same writer into `gold/` and `pred/`, so what is scored can be
+handed to the organisers' script as it lies there. No text is written but what a format demands.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from kaggle_kit.core.artifacts import Metric
+from kaggle_kit.core.schema import TaskConfig
+from kaggle_kit.core.types import UnifiedSample
+from kaggle_kit.data.formats import write
+from kaggle_kit.evaluation.metrics import score
+
+
+def score_samples(
+    task: TaskConfig, gold: Sequence[UnifiedSample], predicted: Sequence[UnifiedSample], folder: Path
+) -> dict[str, float]:
+    """The official figures of `predicted` against `gold`, under the scorer's own names."""
+    for name, samples in (("gold", _as_gold(gold)), ("pred", predicted)):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        write(task.format, samples, folder / name)
+    return score(task.scorer, folder / "gold", folder / "pred")
+
+
+def metrics_of(
+    task: TaskConfig, figures: dict[str, float], gold: Sequence[UnifiedSample], split: str
+) -> list[Metric]:
+    """The figures as records: with unit, split, number of gold items and scorer."""
+    items = sum(len(sample.mentions) + len(sample.pairs) for sample in gold)
+    return [
+        Metric(
+            name,
+            value,
+            "percent" if name.endswith("percent") else "fraction",
+            split,
+            items,
+            task.scorer,
+            task.name,
+        )
+        for name, value in figures.items()
+    ]
+
+
+def _as_gold(samples: Sequence[UnifiedSample]) -> list[UnifiedSample]:
+    return [replace(sample, metadata={**sample.metadata, "status": "gold"}) for sample in samples]

@@ -1,0 +1,160 @@
+"""What a page calls between its headings: corpora, backbone, token files, plan, scores.
+
+    corpora = open_corpora(config)
+    loaded = open_backbone(config)
+    train = encode_split(config, corpora, "train", loaded)
+
+Only pages and `ops` put the floors together; each function here is one such joint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from kaggle_kit.core.artifacts import Metric, RunFolder
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.schema import RunConfig, TaskConfig
+from kaggle_kit.core.types import TaskSpec, UnifiedSample
+from kaggle_kit.data import practice
+from kaggle_kit.data.corpus import Corpus, limit, load_corpus, task_spec
+from kaggle_kit.data.encode import EncodedTask, encode
+from kaggle_kit.data.locate import locate
+from kaggle_kit.data.normalise import ConceptNormaliser
+from kaggle_kit.data.passages import PassageSettings
+from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, StepPlan, TaskRows
+from kaggle_kit.evaluation.official import metrics_of, score_samples
+from kaggle_kit.evaluation.predict import predict
+from kaggle_kit.models.loading import Loaded, load_backbone
+from kaggle_kit.models.tiny import build_tiny
+
+
+def open_corpora(config: RunConfig) -> dict[str, Corpus]:
+    """Every task's corpus: the practice one if the profile says so, else the real one or an error."""
+    synthetic = config.profile.corpora == "practice"
+    if synthetic:
+        missing = [name for name in config.tasks if name not in practice.FIVE]
+        if missing:
+            raise ConfigError(
+                f"no practice corpus for {', '.join(missing)}; there is one for {', '.join(practice.FIVE)}. "
+                f"For the real corpus choose profile=open (or profile.corpora=public)"
+            )
+        roots: Mapping[str, Path] = practice.cached(config.practice, tasks=list(config.tasks))
+    else:
+        roots = {name: locate(task) for name, task in config.tasks.items()}
+    return {name: load_corpus(task, roots[name], practice=synthetic) for name, task in config.tasks.items()}
+
+
+def open_backbone(config: RunConfig) -> Loaded:
+    """The frozen backbone; a `recipe` model is built first, from practice text."""
+    model = config.model
+    if model.recipe == "tiny" and model.path is None:
+        model = replace(
+            model, path=str(build_tiny(model.architecture, practice.corpus_text(config.practice)))
+        )
+    return load_backbone(
+        model,
+        device=config.profile.device,
+        precision=config.profile.precision,
+        bidirectional=config.strategy.attention == "bidirectional",
+    )
+
+
+def task_specs(config: RunConfig, corpora: Mapping[str, Corpus]) -> dict[str, TaskSpec]:
+    """What the model must know of each task."""
+    return {name: task_spec(task, corpora[name]) for name, task in config.tasks.items()}
+
+
+def split_samples(
+    config: RunConfig, corpora: Mapping[str, Corpus], split: str
+) -> dict[str, tuple[UnifiedSample, ...]]:
+    """A split of every task, cut to the profile's limit."""
+    most = {"train": config.profile.max_train_samples, "dev": config.profile.max_dev_samples}
+    return {
+        name: limit(corpus.splits[split], most.get(split), config.seed) for name, corpus in corpora.items()
+    }
+
+
+def encode_split(
+    config: RunConfig,
+    samples: Mapping[str, Sequence[UnifiedSample]],
+    specs: Mapping[str, TaskSpec],
+    loaded: Loaded,
+) -> dict[str, EncodedTask]:
+    """The token files of one split of every task."""
+    encoded = {}
+    for name, task in config.tasks.items():
+        settings = PassageSettings(
+            max_length=config.training.max_length,
+            stride=config.training.stride,
+            segments=task.segments,
+            last_subword=loaded.causal,
+        )
+        encoded[name] = encode(samples[name], specs[name], loaded.tokenizer, settings)
+    return encoded
+
+
+def plan_training(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> StepPlan:
+    """Every optimiser step of the run, before the first one is taken."""
+    training = config.training
+    settings = PlanSettings(
+        epochs=training.epochs,
+        max_steps=training.max_steps,
+        effective_batch=training.effective_batch,
+        token_budget=training.token_budget,
+    )
+    rows = {name: TaskRows(task.lengths, task.groups) for name, task in encoded.items()}
+    return MultiTaskBatchSampler(rows, settings, config.seed).plan()
+
+
+def evaluate(
+    config: RunConfig,
+    run: RunFolder,
+    model,
+    loaded: Loaded,
+    encoded: Mapping[str, EncodedTask],
+    gold: Mapping[str, Sequence[UnifiedSample]],
+    train: Mapping[str, Sequence[UnifiedSample]],
+    split: str,
+) -> list[Metric]:
+    """Predict a split of every task, write the predictions, and score them as the organisers do."""
+    metrics: list[Metric] = []
+    for name, task in config.tasks.items():
+        predicted = predict(
+            model,
+            encoded[name],
+            gold[name],
+            token_budget=config.training.token_budget,
+            device=loaded.decisions["device"].value,
+            float16=loaded.decisions["dtype"].value == "float16",
+        )
+        predicted = with_concepts(task, train[name], predicted)
+        run.write_predictions(name, split, predicted)
+        figures = score_samples(task, gold[name], predicted, run.official(name))
+        metrics += metrics_of(task, figures, gold[name], split)
+    return metrics
+
+
+def with_concepts(
+    task: TaskConfig, train: Sequence[UnifiedSample], predicted: Sequence[UnifiedSample]
+) -> list[UnifiedSample]:
+    """Concept ids for predicted mentions, learnt from the training mentions (if those carry any)."""
+    known = [
+        (mention.text(sample.text), mention.concepts[0])
+        for sample in train
+        for mention in sample.mentions
+        if mention.concepts and sample.text is not None
+    ]
+    if not known:
+        return list(predicted)
+    normaliser = ConceptNormaliser.fit(known)
+    texts = [mention.text(sample.text) for sample in predicted for mention in sample.mentions]
+    concepts = iter(normaliser.predict(texts) if texts else [])
+    return [
+        replace(
+            sample,
+            mentions=tuple(replace(mention, concepts=(next(concepts),)) for mention in sample.mentions),
+        )
+        for sample in predicted
+    ]
