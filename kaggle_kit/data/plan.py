@@ -35,6 +35,7 @@ class PlanSettings:
     token_budget: int = 2048
     sampling: str = "proportional"
     temperature: float = 1.0
+    target_tokens: int | None = None  # a token-controlled run: its one task, to exactly so many tokens
 
     def __post_init__(self) -> None:
         if self.sampling not in SAMPLING:
@@ -42,6 +43,8 @@ class PlanSettings:
         for name in ("epochs", "effective_batch", "token_budget", "temperature"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.target_tokens is not None and self.target_tokens <= 0:
+            raise ConfigError(f"target_tokens is {self.target_tokens}; it must be above 0")
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,16 @@ class TaskRows:
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """Rows of one task that pass through the model together, longest first."""
+    """Rows of one task that pass through the model together, longest first.
+
+    `cut` is how many tokens are taken off the end of the last row: only the very last sequence of a
+    token-controlled run is ever cut, so that the run ends on its target to the token.
+    """
 
     task: str
     rows: tuple[int, ...]
     tokens: int
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ class StepPlan:
         digest = hashlib.sha256(json.dumps([asdict(self.settings), self.seed]).encode())
         for step in self.steps:
             for batch in step.micro_batches:
-                digest.update(f"{batch.task}:{batch.rows}:{batch.tokens};".encode())
+                digest.update(f"{batch.task}:{batch.rows}:{batch.tokens}:{batch.cut};".encode())
             digest.update(b"|")
         return digest.hexdigest()
 
@@ -128,27 +136,30 @@ class MultiTaskBatchSampler:
     def __init__(self, tasks: Mapping[str, TaskRows], settings: PlanSettings, seed: int) -> None:
         if not tasks:
             raise ConfigError("a plan needs at least one task")
+        if settings.target_tokens is not None and len(tasks) > 1:
+            raise ConfigError(f"a token-controlled plan has one task, not {len(tasks)}: {', '.join(tasks)}")
         self.tasks = dict(tasks)
         self.settings = settings
         self.seed = seed
 
     def plan(self) -> StepPlan:
         """The run's plan; calling it again gives the same one."""
+        target = self.settings.target_tokens or math.inf
         steps: list[PlannedStep] = []
         drawn: dict[str, list[int]] = {}
-        sequences = 0
+        sequences = tokens = cut = 0
         for task, group in self._draws():
-            first, stop = self.tasks[task].bounds[group : group + 2]
-            drawn.setdefault(task, []).extend(range(first, stop))
-            sequences += stop - first
-            if sequences >= self.settings.effective_batch:
-                steps.append(self._step(drawn))
+            rows, cut = self._fit(task, group, target - tokens)
+            drawn.setdefault(task, []).extend(rows)
+            sequences += len(rows)
+            tokens += int(self.tasks[task].lengths[rows].sum()) - cut
+            if sequences >= self.settings.effective_batch or tokens == target:
+                steps.append(self._step(drawn, cut))
                 drawn, sequences = {}, 0
-            if len(steps) == self.settings.max_steps:
+            if tokens == target or len(steps) == self.settings.max_steps:
                 break
-        else:
-            if drawn:
-                steps.append(self._step(drawn))
+        if drawn:
+            steps.append(self._step(drawn, cut))
         return StepPlan(tuple(steps), self.settings, self.seed, tuple(self.tasks))
 
     def shares(self) -> dict[str, float]:
@@ -159,46 +170,57 @@ class MultiTaskBatchSampler:
         return {task: weight / sum(weights.values()) for task, weight in weights.items()}
 
     def _draws(self) -> Iterator[tuple[str, int]]:
-        """(task, group) in training order."""
+        """(task, group) in training order; without end where a token target will stop it."""
         sizes = {task: len(rows.bounds) - 1 for task, rows in self.tasks.items()}
-        total = math.ceil(self.settings.epochs * sum(sizes.values()))
         names, children = list(self.tasks), np.random.SeedSequence(self.seed).spawn(len(self.tasks) + 1)
         streams = {
             name: _epochs(sizes[name], np.random.default_rng(child))
             for name, child in zip(names, children[1:], strict=True)
         }
-        order = self._task_order(total, sizes, np.random.default_rng(children[0]))
-        for number in order:
+        if self.settings.target_tokens is not None:
+            yield from ((names[0], group) for group in streams[names[0]])
+        total = math.ceil(self.settings.epochs * sum(sizes.values()))
+        for number in self._task_order(total, np.random.default_rng(children[0])):
             yield names[number], next(streams[names[number]])
 
-    def _task_order(self, total: int, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
+    def _fit(self, task: str, group: int, left: float) -> tuple[list[int], int]:
+        """The group's rows as far as `left` tokens reach, and the tokens to cut off the last of them."""
+        rows = list(range(*self.tasks[task].bounds[group : group + 2]))
+        ends = np.cumsum(self.tasks[task].lengths[rows])
+        if ends[-1] <= left:
+            return rows, 0
+        kept = int(np.searchsorted(ends, left)) + 1
+        return rows[:kept], int(ends[kept - 1] - left)
+
+    def _task_order(self, total: int, rng: np.random.Generator) -> np.ndarray:
         """Task numbers of all draws: each task exactly its share, in random order."""
         exact = np.array([total * share for share in self.shares().values()])
         counts = np.floor(exact).astype(int)
         largest_remainders = np.argsort(counts - exact, kind="stable")[: total - counts.sum()]
         counts[largest_remainders] += 1
-        return rng.permutation(np.repeat(np.arange(len(sizes)), counts))
+        return rng.permutation(np.repeat(np.arange(len(counts)), counts))
 
-    def _step(self, drawn: Mapping[str, Sequence[int]]) -> PlannedStep:
-        batches = [batch for task in self.tasks if task in drawn for batch in self._pack(task, drawn[task])]
+    def _step(self, drawn: Mapping[str, Sequence[int]], cut: int) -> PlannedStep:
+        batches = [b for task in self.tasks if task in drawn for b in self._pack(task, drawn[task], cut)]
         return PlannedStep(tuple(batches))
 
-    def _pack(self, task: str, rows: Sequence[int]) -> Iterator[PlannedBatch]:
-        """Rows by falling length, cut into as few micro-batches of like size as the budget allows."""
+    def _pack(self, task: str, rows: Sequence[int], cut: int) -> Iterator[PlannedBatch]:
+        """Rows by falling length, in as few micro-batches of like size as the budget allows."""
         lengths = self.tasks[task].lengths
-        ordered = sorted(rows, key=lambda row: (-lengths[row], row))
-        parts = max(1, math.ceil(int(lengths[ordered].sum()) / self.settings.token_budget))
-        target = int(lengths[ordered].sum()) / parts
+        whole, shortened = (rows[:-1], rows[-1:]) if cut else (rows, ())
+        ordered = [*sorted(whole, key=lambda row: (-lengths[row], row)), *shortened]
+        total = int(lengths[ordered].sum())
+        share = total / math.ceil(total / self.settings.token_budget)
         batch: list[int] = []
         tokens = 0
         for row in ordered:
             length = int(lengths[row])
-            if batch and (tokens + length > self.settings.token_budget or tokens >= target):
+            if batch and (tokens + length > self.settings.token_budget or tokens >= share):
                 yield PlannedBatch(task, tuple(batch), tokens)
                 batch, tokens = [], 0
-            batch.append(int(row))
+            batch.append(row)
             tokens += length
-        yield PlannedBatch(task, tuple(batch), tokens)
+        yield PlannedBatch(task, tuple(batch), tokens - cut, cut)
 
 
 def _epochs(groups: int, rng: np.random.Generator) -> Iterator[int]:
