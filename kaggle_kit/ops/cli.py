@@ -1,0 +1,121 @@
+"""The command line: `python -m kaggle_kit COMMAND …`, one thin function per command.
+
+    python -m kaggle_kit score semeval2014t7 --gold gold/ --pred pred/ --json
+    python -m kaggle_kit run s1_single_task --model minilm --task ncbi_disease training.epochs=5
+
+Imports stand inside the commands, so that `--help` and `score` never wait for torch. An error that
+the project raises on purpose is one message on stderr and exit code 2, without a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from kaggle_kit.core.errors import ConfigError, KitError
+from kaggle_kit.ops import cli_data, cli_pages
+
+
+class CleanErrors(TyperGroup):
+    """A command group that turns every KitError into a message and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KitError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=CleanErrors,
+    help="Clinical multi-task study: run its pages, score predictions, check corpora.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_pages.app, name="pages")
+
+Seed = Annotated[int, typer.Option(help="Seed of everything random in the run.")]
+RunsDir = Annotated[Path, typer.Option(help="Where run folders are kept.")]
+
+
+@app.command()
+def run(
+    page: Annotated[str, typer.Argument(help="A notebook page by its name, such as s1_single_task.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.epochs=5.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A file of params/model/.")] = "tiny",
+    task: Annotated[str, typer.Option(help="A task id; see `data list`.")] = "semeval2014t7",
+    profile: Annotated[str, typer.Option(help="smoke, open or t4.")] = "smoke",
+    strategy: Annotated[str | None, typer.Option(help="Default: the page's own.")] = None,
+    seed: Seed = 42,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Execute one page into a run folder and print the folder."""
+    from kaggle_kit.ops.run import run_page
+
+    folder = run_page(
+        page,
+        model=model,
+        task=task,
+        profile=profile,
+        strategy=strategy,
+        seed=seed,
+        overrides=overrides or (),
+        runs_dir=runs_dir,
+    )
+    typer.echo(str(folder))
+
+
+@app.command()
+def study(
+    model: Annotated[str, typer.Option(help="A file of params/model/.")] = "tiny",
+    task: Annotated[list[str] | None, typer.Option(help="Give it again for a further task.")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, open or t4.")] = "smoke",
+    seed: Seed = 42,
+    runs_dir: RunsDir = Path("runs"),
+    report: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("reports/study.html"),
+) -> None:
+    """Run the study's pages in order, reuse what is finished, and write one HTML report."""
+    from kaggle_kit.ops.study import TASKS, run_study
+
+    settings = {"model": model, "profile": profile, "seed": seed}
+    path = run_study(runs_dir, report, task or TASKS, **settings, say=typer.echo)
+    typer.echo(f"report: {path}")
+
+
+@app.command()
+def score(
+    task: Annotated[str, typer.Argument(help="A task id or the name of an official scorer.")],
+    gold: Annotated[Path | None, typer.Option(help="Folder with the gold files.")] = None,
+    pred: Annotated[Path | None, typer.Option(help="Folder with the predicted files.")] = None,
+    cases: Annotated[Path | None, typer.Option(help="Folder of <case>/gold and <case>/pred.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Score predictions in a task's own file format exactly as its official scorer does."""
+    from kaggle_kit.evaluation.metrics import score as score_folders
+    from kaggle_kit.evaluation.metrics import score_cases
+
+    if cases is not None and gold is None and pred is None:
+        figures = score_cases(task, cases)
+        table = "\n\n".join(f"{case}\n{_table(values)}" for case, values in figures.items())
+    elif cases is None and gold is not None and pred is not None:
+        figures = score_folders(task, gold, pred)
+        table = _table(figures)
+    else:
+        given = [name for name, value in (("--gold", gold), ("--pred", pred), ("--cases", cases)) if value]
+        found = " and ".join(given) or "none of them"
+        raise ConfigError(f"score: found {found}; allowed: --gold DIR with --pred DIR, or --cases DIR alone")
+    typer.echo(json.dumps(figures) if as_json else table)
+
+
+def _table(figures: dict[str, float]) -> str:
+    width = max(map(len, figures), default=0)
+    return "\n".join(f"{name:<{width}}  {value:>10.4f}" for name, value in figures.items())

@@ -1,0 +1,75 @@
+"""`python -m kaggle_kit data …`: which corpora there are, where they lie, whether they are sound.
+
+python -m kaggle_kit data check ncbi_disease --path ~/corpora/ncbi
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The corpora: list, find, check, and write practice ones.", no_args_is_help=True)
+
+Task = Annotated[str, typer.Argument(help="A task id; see `data list`.")]
+COLUMNS = ("task", "levels", "format", "access", "metric", "title")
+
+
+@app.command("list")
+def list_tasks() -> None:
+    """Every task of the registry: level, file format, access, primary metric."""
+    from kaggle_kit.data.registry import describe
+
+    rows = [dict(zip(COLUMNS, COLUMNS, strict=True)), *describe()]
+    widths = {column: max(len(row[column]) for row in rows) for column in COLUMNS}
+    for row in rows:
+        typer.echo("  ".join(f"{row[column]:<{widths[column]}}" for column in COLUMNS).rstrip())
+
+
+@app.command("locate")
+def locate_corpus(task: Task) -> None:
+    """Print the folder where a corpus was found, or every place looked at and how to get it."""
+    from kaggle_kit.data.locate import locate
+    from kaggle_kit.data.registry import task as registered
+
+    typer.echo(str(locate(registered(task))))
+
+
+@app.command()
+def check(
+    task: Task,
+    path: Annotated[Path | None, typer.Option(help="The corpus folder, instead of looking for it.")] = None,
+) -> None:
+    """List every problem of a corpus; exit code 1 if one of them makes a file unusable."""
+    from dataclasses import replace
+
+    from kaggle_kit.data.corpus import check_corpus
+    from kaggle_kit.data.locate import locate
+    from kaggle_kit.data.registry import task as registered
+
+    known = registered(task)
+    root = locate(replace(known, path=str(path)) if path else known)
+    problems = check_corpus(known, root)
+    for problem in problems:
+        typer.echo(str(problem))
+    errors = sum(problem.severity == "error" for problem in problems)
+    typer.echo(f"{task} at {root}: {errors} error(s), {len(problems) - errors} warning(s)")
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def practice(
+    out: Annotated[Path, typer.Option(help="A folder for the corpora; one subfolder per task.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as documents=20 transfer=none.")
+    ] = None,
+) -> None:
+    """Write the synthetic practice corpora of all five tasks in their official formats."""
+    from kaggle_kit.core.config import compose
+    from kaggle_kit.data.practice import generate
+
+    config = compose(overrides=[f"practice.{setting}" for setting in settings or ()])
+    for task, root in generate(out, config.practice).items():
+        typer.echo(f"{task}  {root}")
