@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,7 @@ class PlanSettings:
     sampling: str = "proportional"
     temperature: float = 1.0
     target_tokens: int | None = None  # a token-controlled run: its one task, to exactly so many tokens
+    null_every: int | None = None  # every n-th step, one task in turn is halved for the conflict null
 
     def __post_init__(self) -> None:
         if self.sampling not in SAMPLING:
@@ -66,13 +67,15 @@ class PlannedBatch:
     """Rows of one task that pass through the model together, longest first.
 
     `cut` is how many tokens are taken off the end of the last row: only the very last sequence of a
-    token-controlled run is ever cut, so that the run ends on its target to the token.
+    token-controlled run is ever cut, so that the run ends on its target to the token. `half` is 0 or 1
+    where the step splits this task's rows at random, to see how often one task conflicts with itself.
     """
 
     task: str
     rows: tuple[int, ...]
     tokens: int
     cut: int = 0
+    half: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class StepPlan:
         digest = hashlib.sha256(json.dumps([asdict(self.settings), self.seed]).encode())
         for step in self.steps:
             for batch in step.micro_batches:
-                digest.update(f"{batch.task}:{batch.rows}:{batch.tokens}:{batch.cut};".encode())
+                digest.update(f"{batch.task}:{batch.rows}:{batch.tokens}:{batch.cut}:{batch.half};".encode())
             digest.update(b"|")
         return digest.hexdigest()
 
@@ -129,8 +132,8 @@ class MultiTaskBatchSampler:
 
     Every task is a stream that passes over its own data in a fresh order each epoch. Which stream the
     next group comes from follows the sampling: in proportion to the data, uniformly, or in proportion
-    to size ** (1 / temperature). The number of sequences in a run is the same under each: `epochs`
-    times all tasks' data.
+    to size ** (1 / temperature). The number of groups in a run is the same under each: `epochs` times
+    all tasks' groups.
     """
 
     def __init__(self, tasks: Mapping[str, TaskRows], settings: PlanSettings, seed: int) -> None:
@@ -154,12 +157,12 @@ class MultiTaskBatchSampler:
             sequences += len(rows)
             tokens += int(self.tasks[task].lengths[rows].sum()) - cut
             if sequences >= self.settings.effective_batch or tokens == target:
-                steps.append(self._step(drawn, cut))
+                steps.append(self._step(drawn, cut, number=len(steps)))
                 drawn, sequences = {}, 0
             if tokens == target or len(steps) == self.settings.max_steps:
                 break
         if drawn:
-            steps.append(self._step(drawn, cut))
+            steps.append(self._step(drawn, cut, number=len(steps)))
         return StepPlan(tuple(steps), self.settings, self.seed, tuple(self.tasks))
 
     def shares(self) -> dict[str, float]:
@@ -200,9 +203,25 @@ class MultiTaskBatchSampler:
         counts[largest_remainders] += 1
         return rng.permutation(np.repeat(np.arange(len(counts)), counts))
 
-    def _step(self, drawn: Mapping[str, Sequence[int]], cut: int) -> PlannedStep:
-        batches = [b for task in self.tasks if task in drawn for b in self._pack(task, drawn[task], cut)]
+    def _step(self, drawn: Mapping[str, Sequence[int]], cut: int, number: int) -> PlannedStep:
+        present = [task for task in self.tasks if task in drawn]
+        halved = self._halved(number, [task for task in present if len(drawn[task]) > 1])
+        batches: list[PlannedBatch] = []
+        for task in present:
+            rows = drawn[task]
+            if task == halved:  # rows come in random order, so any two halves are a random split
+                middle = len(rows) // 2
+                batches += [replace(batch, half=0) for batch in self._pack(task, rows[:middle], cut=0)]
+                batches += [replace(batch, half=1) for batch in self._pack(task, rows[middle:], cut)]
+            else:
+                batches += self._pack(task, rows, cut)
         return PlannedStep(tuple(batches))
+
+    def _halved(self, number: int, candidates: Sequence[str]) -> str | None:
+        every = self.settings.null_every
+        if every is None or number % every or not candidates:
+            return None
+        return candidates[number // every % len(candidates)]
 
     def _pack(self, task: str, rows: Sequence[int], cut: int) -> Iterator[PlannedBatch]:
         """Rows by falling length, in as few micro-batches of like size as the budget allows."""
