@@ -21,8 +21,14 @@ from kaggle_kit.core.types import Access, Kind
 
 FAMILIES = ("decoder", "encoder")
 ARCHITECTURES = ("llama", "gemma2", "phi3", "mistral", "bert")
-STRATEGY_KINDS = ("single",)
+STRATEGY_KINDS = ("single", "shared", "shared_private", "hierarchical", "sequential")
 ATTENTION = ("causal", "bidirectional")
+FUSIONS = ("none", "attention", "gated")
+CROSS_LEVELS = ("attention", "concatenation")
+ADAPT_SHARED = ("frozen", "continued")
+LOSS_WEIGHTINGS = ("equal", "static", "uncertainty")
+SAMPLINGS = ("proportional", "uniform", "temperature")
+QUANTIZATIONS = ("none", "nf4")
 CORPORA = ("practice", "public", "any")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32", "float16")
@@ -35,7 +41,7 @@ def validate(config: RunConfig) -> None:
     problems = list(
         chain(
             _model(config.model),
-            _strategy(config.strategy, config.tasks),
+            _strategy(config.strategy, config.tasks, config.model),
             _profile(config.profile),
             _training(config.training, config.model),
             *(_task(name, task) for name, task in config.tasks.items()),
@@ -61,12 +67,57 @@ def _model(model: ModelConfig) -> Iterator[str]:
         yield "model has no source; set one of model.hub_id, model.path, model.recipe"
 
 
-def _strategy(strategy: StrategyConfig, tasks: dict[str, TaskConfig]) -> Iterator[str]:
+def _strategy(strategy: StrategyConfig, tasks: dict[str, TaskConfig], model: ModelConfig) -> Iterator[str]:
+    yield from _strategy_words(strategy)
+    yield from _strategy_sizes(strategy)
+    names = ", ".join(tasks) or "none"
+    several = strategy.kind in ("shared", "shared_private", "sequential")
+    if strategy.kind == "single" and len(tasks) != 1:
+        yield f"strategy {strategy.name!r} trains exactly one task, but tasks are: {names}; name one"
+    if several and len(tasks) < 2:
+        yield f"strategy {strategy.name!r} trains several tasks, but tasks are: {names}; name two or more"
+    if strategy.kind == "hierarchical":
+        yield from _both_levels(strategy, tasks)
+    if strategy.pcgrad and len(tasks) < 2:
+        yield f"strategy.pcgrad=true needs conflicting tasks, but tasks are: {names}; name two or more"
+    if strategy.fusion != "none" and strategy.kind not in ("shared_private", "sequential"):
+        yield f"strategy.fusion={strategy.fusion} needs private adapters, and {strategy.kind} has none; use none"
+    if strategy.unsloth and not (strategy.kind in ("single", "shared") and model.unsloth.compatible):
+        yield (
+            "strategy.unsloth=true is offered for the kinds single and shared on models with "
+            f"unsloth.compatible; this is {strategy.kind} on {model.name}; set it to false"
+        )
+
+
+def _strategy_words(strategy: StrategyConfig) -> Iterator[str]:
     yield from _one_of("strategy.kind", strategy.kind, STRATEGY_KINDS)
     yield from _one_of("strategy.attention", strategy.attention, ATTENTION)
-    if strategy.kind == "single" and len(tasks) != 1:
-        names = ", ".join(tasks) or "none"
-        yield f"strategy {strategy.name!r} trains exactly one task, but tasks are: {names}; name one"
+    yield from _one_of("strategy.fusion", strategy.fusion, FUSIONS)
+    yield from _one_of("strategy.cross_level", strategy.cross_level, CROSS_LEVELS)
+    yield from _one_of("strategy.adapt_shared", strategy.adapt_shared, ADAPT_SHARED)
+    yield from _one_of("strategy.loss_weighting", strategy.loss_weighting, LOSS_WEIGHTINGS)
+    yield from _one_of("strategy.sampling", strategy.sampling, SAMPLINGS)
+    if strategy.quantization is not None:
+        yield from _one_of("strategy.quantization", strategy.quantization, QUANTIZATIONS)
+
+
+def _strategy_sizes(strategy: StrategyConfig) -> Iterator[str]:
+    for key in ("rank", "private_rank"):
+        if (rank := getattr(strategy, key)) is not None:
+            yield from _within(f"strategy.{key}", rank, low=1)
+    yield from _within("strategy.fusion_rank", strategy.fusion_rank, low=0 if strategy.fusion == "gated" else 1)
+    yield from _within("strategy.cut", strategy.cut, above=0, below=1)
+    yield from _within("strategy.cross_level_rank", strategy.cross_level_rank, low=1)
+    yield from _within("strategy.temperature", strategy.temperature, above=0)
+
+
+def _both_levels(strategy: StrategyConfig, tasks: dict[str, TaskConfig]) -> Iterator[str]:
+    levels = {component.level for task in tasks.values() for component in task.components}
+    for level in {1, 2} - levels:
+        yield (
+            f"strategy {strategy.name!r} needs components on both levels, but no task of "
+            f"{', '.join(tasks) or 'none'} has one on level {level}; add such a task"
+        )
 
 
 def _profile(profile: ProfileConfig) -> Iterator[str]:

@@ -60,6 +60,10 @@ class ComponentConfig:
     labels: list[str] = field(default_factory=list)  # empty: taken from the training split
     scheme: str = "BIO"
     loss_weight: float = 1.0
+    max_span_length: int = 8  # words of the longest fragment that a span component can find
+    attribute: str | None = None  # a relation to the document: the label is this attribute of a mention
+    relation_type: str | None = None  # with relation_attribute: which relations carry it
+    relation_attribute: str | None = None  # the label is this attribute of a relation, not its type
 
 
 @dataclass
@@ -87,6 +91,7 @@ class TaskConfig:
     access: str = MISSING  # public | restricted
     licence: str = ""
     components: list[ComponentConfig] = field(default_factory=list)
+    gold_entities: bool = False  # relations are predicted between the given mentions
     types: dict[str, str] = field(default_factory=dict)  # corpus's mention type -> the study's; others stay
     # split -> globs below the root; `split@B` holds instead where an option has the value B
     layout: dict[str, list[str]] = field(default_factory=dict)
@@ -104,10 +109,28 @@ class TaskConfig:
 
 @dataclass
 class StrategyConfig:
+    """How the tasks share one backbone. A rank left empty follows the model's entry in params/."""
+
     name: str = MISSING
     title: str = MISSING
-    kind: str = MISSING  # single (the multi-task kinds come with the engine)
+    kind: str = MISSING  # single | shared | shared_private | hierarchical | sequential
     attention: str = "causal"  # causal | bidirectional, for tagging heads on decoders
+    rank: int | None = None  # of the only or the shared adapter; empty: model.lora.rank
+    private_rank: int | None = None  # of a task's or a level's adapter; empty: half of the shared rank
+    fusion: str = "none"  # none | attention | gated: how shared and private outputs combine
+    fusion_rank: int = 4  # 0 with gated: one gate per layer
+    cut: float = 0.5  # hierarchical: share of the layers in the trunk below both levels
+    cross_level: str = "attention"  # attention | concatenation
+    cross_level_rank: int = 16
+    detach_l1_for_l2: bool = False  # true: level-2 losses do not reach the level-1 adapter
+    adapt_shared: str = "frozen"  # frozen | continued: the shared adapter in the second phase of sequential
+    pcgrad: bool = False
+    loss_weighting: str = "equal"  # equal | static (the components' loss_weight) | uncertainty
+    sampling: str = "proportional"  # proportional | uniform | temperature
+    temperature: float = 1.0
+    quantization: str | None = None  # none | nf4; empty: by the size of the model
+    candidates: list[str] = field(default_factory=list)  # S5: strategies whose finished runs choose the kind
+    unsloth: bool = False  # single and shared only, behind a consistency check
 
 
 @dataclass
