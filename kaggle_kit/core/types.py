@@ -128,6 +128,10 @@ class ComponentSpec:
 
     Level 1 identifies entities; level 2 relates or reasons. `labels` are entity types, relation
     types, or for ranking the two classes, without BIO prefixes and without the empty class.
+    Spans: `max_span_length` is the longest fragment in words. Relations: `candidates` are the
+    (source, target) mention types that training relates, or (type,) where `attribute` is set: then
+    the label is that attribute of one mention, its relation to the document. With
+    `relation_attribute` the label is that attribute of relations of type `relation_type`.
     """
 
     name: str
@@ -136,13 +140,22 @@ class ComponentSpec:
     labels: tuple[str, ...]
     scheme: str = "BIO"
     loss_weight: float = 1.0
+    max_span_length: int = 8
+    attribute: str | None = None
+    relation_type: str | None = None
+    relation_attribute: str | None = None
+    candidates: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """What a model must know of a task; it never asks the registry."""
+    """What a model must know of a task; it never asks the registry.
+
+    `gold_entities`: relations are predicted between given mentions, not between predicted ones.
+    """
 
     name: str
     components: tuple[ComponentSpec, ...]
     access: Access = Access.PUBLIC
     practice: bool = False
+    gold_entities: bool = False

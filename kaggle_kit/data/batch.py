@@ -3,11 +3,8 @@
     batch = make_batch(encoded, PlannedBatch("ner", rows=(4, 0), tokens=61))
     batch.input_ids.shape                       # (61,)
 
-Targets are named by component. What each kind holds is the contract with its head:
-
-    token_classification   index (words,) place of each owned word in the row · labels (words,)
-    sequence_ranking       first, last (sequences,) places · labels (sequences,) 1, 0 or -1 unknown ·
-                           group (sequences,) which question
+Targets are named by component. What each kind holds is told in its module in `data/targets`, and is
+the contract with its head.
 """
 
 from __future__ import annotations
@@ -21,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kaggle_kit.core.types import ComponentSpec, Kind
 from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.data.plan import PlannedBatch, StepPlan
+from kaggle_kit.data.targets import TARGETS
+from kaggle_kit.data.targets.arrays import before, flat, long
 
 Targets = dict[str, Tensor]
 
@@ -90,19 +88,17 @@ def make_batch(encoded: EncodedTask, planned: PlannedBatch) -> MicroBatch:
     """The tensors of one planned micro-batch, on the CPU."""
     rows = encoded.rows(planned.rows)
     lengths = tuple(int(length) for length in rows["length"])
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    targets: dict[str, Targets] = {}
-    for component in encoded.spec.components:
-        if component.kind in _TARGETS:
-            targets[component.name] = _TARGETS[component.kind](rows, starts, component)
+    starts = before(lengths)
+    parts = {part.name: (TARGETS[part.kind], part) for part in encoded.spec.components}
+    targets = {name: kind.tensors(part, rows, starts) for name, (kind, part) in parts.items()}
     return MicroBatch(
         task=planned.task,
         rows=tuple(planned.rows),
-        input_ids=torch.from_numpy(np.concatenate(rows["input_ids"]).astype(np.int64)),
+        input_ids=long(flat(rows["input_ids"])),
         type_ids=_type_ids(rows, lengths),
         lengths=lengths,
         targets=targets,
-        counts={name: int((target["labels"] >= 0).sum()) for name, target in targets.items()},
+        counts={name: kind.count(targets[name]) for name, (kind, _) in parts.items()},
         overlap_tokens=int(np.sum(rows["overlap"])),
     )
 
@@ -110,30 +106,4 @@ def make_batch(encoded: EncodedTask, planned: PlannedBatch) -> MicroBatch:
 def _type_ids(rows: Mapping[str, Any], lengths: Sequence[int]) -> Tensor:
     if "second" not in rows:
         return torch.zeros(sum(lengths), dtype=torch.long)
-    halves = [np.arange(n) >= second for n, second in zip(lengths, rows["second"], strict=True)]
-    return torch.from_numpy(np.concatenate(halves).astype(np.int64))
-
-
-def _token_targets(rows: Mapping[str, Any], starts: np.ndarray, component: ComponentSpec) -> Targets:
-    columns = zip(rows["word_tokens"], rows[f"tags:{component.name}"], rows["owned"], starts, strict=True)
-    index, labels = [], []
-    for tokens, tags, owned, start in columns:
-        index.append(tokens[owned] + start)
-        labels.append(tags[owned])
-    return {"index": _long(np.concatenate(index)), "labels": _long(np.concatenate(labels))}
-
-
-def _ranking_targets(rows: Mapping[str, Any], starts: np.ndarray, component: ComponentSpec) -> Targets:
-    return {
-        "first": _long(starts),
-        "last": _long(starts + np.asarray(rows["length"]) - 1),
-        "labels": _long(rows["relevant"]),
-        "group": _long(rows["group"]),
-    }
-
-
-def _long(values: Any) -> Tensor:
-    return torch.from_numpy(np.asarray(values).astype(np.int64))
-
-
-_TARGETS = {Kind.TOKENS: _token_targets, Kind.RANKING: _ranking_targets}
+    return long(flat(np.arange(n) >= second for n, second in zip(lengths, rows["second"], strict=True)))

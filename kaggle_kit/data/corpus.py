@@ -18,6 +18,7 @@ from kaggle_kit.core.errors import CorpusError, CorpusMissing
 from kaggle_kit.core.schema import ComponentConfig, TaskConfig
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import layout
+from kaggle_kit.data.candidates import seen_types
 from kaggle_kit.data.formats import Problem, Reading, read
 
 RANKING_CLASSES = ("irrelevant", "relevant")
@@ -92,13 +93,8 @@ def check_corpus(task: TaskConfig, root: Path) -> list[Problem]:
 
 def task_spec(task: TaskConfig, corpus: Corpus) -> TaskSpec:
     """What a model must know of the task; labels the task leaves open come from the training split."""
-    components = tuple(
-        ComponentSpec(
-            part.name, Kind(part.kind), part.level, _labels(part, corpus), part.scheme, part.loss_weight
-        )
-        for part in task.components
-    )
-    return TaskSpec(task.name, components, corpus.access, corpus.practice)
+    components = tuple(_component(part, corpus) for part in task.components)
+    return TaskSpec(task.name, components, corpus.access, corpus.practice, task.gold_entities)
 
 
 def limit(samples: Sequence[UnifiedSample], n: int | None, seed: int) -> tuple[UnifiedSample, ...]:
@@ -173,6 +169,24 @@ def _cut(
 def _place(document_id: str) -> float:
     """A number in [0, 1) that depends on the id alone, so a document never changes its split."""
     return int.from_bytes(hashlib.sha256(document_id.encode()).digest()[:6]) / 2**48
+
+
+def _component(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
+    spec = ComponentSpec(
+        part.name,
+        Kind(part.kind),
+        part.level,
+        _labels(part, corpus),
+        part.scheme,
+        part.loss_weight,
+        part.max_span_length,
+        part.attribute,
+        part.relation_type,
+        part.relation_attribute,
+    )
+    if spec.kind is not Kind.RELATIONS:
+        return spec
+    return replace(spec, candidates=seen_types(spec, corpus.splits.get("train", ())))
 
 
 def _labels(part: ComponentConfig, corpus: Corpus) -> tuple[str, ...]:

@@ -4,15 +4,17 @@
     encoded.lengths[:3], encoded.rows([0, 1])["input_ids"]
 
 One row is one sequence the backbone reads: a passage of a document, or a question with one of its
-candidates. `groups` says which rows belong together (all candidates of a question).
+candidates. `groups` says which rows belong together (all candidates of a question). What each
+component adds to a row is told by its module in `data/targets`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,22 @@ from transformers import PreTrainedTokenizerBase
 
 from kaggle_kit.core.cache import build_once, cache_dir
 from kaggle_kit.core.errors import ConfigError, CorpusError
-from kaggle_kit.core.tags import tag_chunks, tag_names
-from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec, UnifiedSample
-from kaggle_kit.data.passages import Passage, PassageSettings, SpecialTokens, passages
+from kaggle_kit.core.types import Kind, TaskSpec, UnifiedSample
+from kaggle_kit.data.pairs import PairSequence, pair_sequences
+from kaggle_kit.data.passages import Passage, PassageSettings, passages
+from kaggle_kit.data.targets import TARGETS
 
-VERSION = 1  # raise when the meaning of a column changes: cached files of older versions are not read
+VERSION = 2  # raise when the meaning of a column changes: cached files of older versions are not read
+
+NUMBER, NUMBERS = Value("int32"), List(Value("int32"))
+ROW = {"document": NUMBER, "group": NUMBER, "length": NUMBER, "overlap": NUMBER, "input_ids": NUMBERS}
+PASSAGE = {
+    "word_tokens": NUMBERS,
+    "word_starts": NUMBERS,
+    "word_ends": NUMBERS,
+    "owned": List(Value("bool")),
+}
+PAIR = {"pair": NUMBER, "second": NUMBER}
 
 
 @dataclass(frozen=True)
@@ -35,7 +48,8 @@ class EncodedTask:
     """One split of one task, ready to be planned and batched.
 
     `lengths` (rows,) are real tokens, special tokens included; `overlap` (rows,) those of them that a
-    neighbouring window reads too; `groups` (rows,) is non-decreasing.
+    neighbouring window reads too; `groups` (rows,) is non-decreasing. `replaced` columns stand in for
+    those of the file.
     """
 
     spec: TaskSpec
@@ -43,13 +57,37 @@ class EncodedTask:
     lengths: np.ndarray
     overlap: np.ndarray
     groups: np.ndarray
+    replaced: Mapping[str, list[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def rows(self, indices: Sequence[int]) -> dict[str, list[Any]]:
-        """The columns of some rows; ragged columns are lists of numpy arrays."""
-        return self.table[list(indices)]
+    def rows(self, indices: Sequence[int]) -> dict[str, Any]:
+        """The columns of some rows; ragged columns are one array per row."""
+        rows = dict(self.table[list(indices)])
+        return rows | {name: [column[row] for row in indices] for name, column in self.replaced.items()}
+
+    def relating(self, samples: Sequence[UnifiedSample]) -> EncodedTask:
+        """The same rows with the relation candidates of these samples' mentions, one sample a document.
+
+        Prediction relates the mentions it has found; the file holds the candidates among gold ones.
+        """
+        parts = [part for part in self.spec.components if part.kind is Kind.RELATIONS]
+        replaced: dict[str, list[Any]] = {}
+        if parts:
+            for document, sequences in self._documents():
+                for part in parts:
+                    for row in TARGETS[part.kind].columns(part, sequences, samples[document]):
+                        for name, column in row.items():
+                            replaced.setdefault(name, []).append(column)
+        return replace(self, replaced=replaced)
+
+    def _documents(self) -> Iterator[tuple[int, list[Passage]]]:
+        names = [part.name for part in fields(Passage)]
+        table = self.rows(range(len(self)))
+        columns = zip(table["document"], *(table[name] for name in names), strict=True)
+        for document, rows in groupby(columns, key=lambda row: int(row[0])):
+            yield document, [Passage(**dict(zip(names, row[1:], strict=True))) for row in rows]
 
 
 def encode(
@@ -60,7 +98,9 @@ def encode(
 ) -> EncodedTask:
     """Raises CorpusError for samples without text and ConfigError where there is nothing to encode."""
     key = _content_key(samples, spec, tokenizer, settings)
-    folder = build_once(cache_dir("tokens") / key, lambda out: _write(samples, spec, tokenizer, settings, out))
+    folder = build_once(
+        cache_dir("tokens") / key, lambda out: _write(samples, spec, tokenizer, settings, out)
+    )
     table = Dataset.from_file(str(folder / "rows.arrow"))
     if len(table) == 0:
         raise ConfigError(f"{spec.name}: the split holds no text to encode; check its layout and limits")
@@ -71,7 +111,10 @@ def encode(
 
 
 def _content_key(
-    samples: Sequence[UnifiedSample], spec: TaskSpec, tokenizer: PreTrainedTokenizerBase, settings: PassageSettings
+    samples: Sequence[UnifiedSample],
+    spec: TaskSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: PassageSettings,
 ) -> str:
     digest = hashlib.sha256(json.dumps([VERSION, asdict(spec), asdict(settings)]).encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
@@ -87,122 +130,44 @@ def _write(
     settings: PassageSettings,
     folder: Path,
 ) -> None:
-    ranking = any(component.kind is Kind.RANKING for component in spec.components)
-    rows = _pair_rows if ranking else _passage_rows
-    features = _pair_features() if ranking else _passage_features(spec)
-    with ArrowWriter(path=str(folder / "rows.arrow"), features=features) as writer:
-        for row in rows(samples, spec, tokenizer, settings):
-            writer.write(row)
+    ranking = _is_ranking(spec)
+    features = ROW | (PAIR if ranking else PASSAGE)
+    for component in spec.components:
+        features |= TARGETS[component.kind].features(component)
+    number = 0
+    with ArrowWriter(path=str(folder / "rows.arrow"), features=Features(features)) as writer:
+        for document, sample in enumerate(samples):
+            sequences = list(_sequences(sample, ranking, tokenizer, settings))
+            columns = [TARGETS[part.kind].columns(part, sequences, sample) for part in spec.components]
+            for sequence, *parts in zip(sequences, *columns, strict=True):
+                group = document if ranking else number
+                row = {"document": document, "group": group, "length": len(sequence.input_ids)}
+                row |= vars(sequence)
+                for part in parts:
+                    row |= part
+                writer.write(row)
+                number += 1
         writer.finalize()
 
 
-# --- passages of documents -------------------------------------------------------------------------
+def _is_ranking(spec: TaskSpec) -> bool:
+    ranking = [component.kind is Kind.RANKING for component in spec.components]
+    if any(ranking) and not all(ranking):
+        raise ConfigError(
+            f"{spec.name}: {Kind.RANKING.value} reads questions with candidates, the other kinds "
+            "passages of documents; make them two tasks"
+        )
+    return any(ranking)
 
 
-def _passage_features(spec: TaskSpec) -> Features:
-    columns: dict[str, Any] = {name: Value("int32") for name in ("document", "group", "length", "overlap")}
-    for name in ("input_ids", "word_tokens", "word_starts", "word_ends"):
-        columns[name] = List(Value("int32"))
-    columns["owned"] = List(Value("bool"))
-    for component in spec.components:
-        if component.kind is Kind.TOKENS:
-            columns[f"tags:{component.name}"] = List(Value("int16"))
-    return Features(columns)
-
-
-def _passage_rows(
-    samples: Sequence[UnifiedSample],
-    spec: TaskSpec,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: PassageSettings,
-) -> Iterator[dict[str, Any]]:
-    group = 0
-    for document, sample in enumerate(samples):
-        for passage in passages(_text(sample), tokenizer, settings):
-            row: dict[str, Any] = {
-                "document": document,
-                "group": group,
-                "length": len(passage.input_ids),
-                **asdict(passage),
-            }
-            for component in spec.components:
-                if component.kind is Kind.TOKENS:
-                    row[f"tags:{component.name}"] = _tags(passage, sample, component)
-            yield row
-            group += 1
-
-
-def _text(sample: UnifiedSample) -> str:
+def _sequences(
+    sample: UnifiedSample, ranking: bool, tokenizer: PreTrainedTokenizerBase, settings: PassageSettings
+) -> Iterator[Passage | PairSequence]:
     if sample.text is None:
         path = sample.provenance.path if sample.provenance else sample.document_id
-        raise CorpusError(path, found="annotations without their text", expected="the document's text beside them")
-    return sample.text
-
-
-def _tags(passage: Passage, sample: UnifiedSample, component: ComponentSpec) -> list[int]:
-    """Tag classes of the passage's words. A discontiguous mention is tagged fragment by fragment."""
-    index = {name: number for number, name in enumerate(tag_names(component.labels, component.scheme))}
-    spans = []
-    for mention in sample.mentions:
-        if mention.type in component.labels:
-            for start, end in mention.fragments:
-                first, stop = _words_between(passage, start, end)
-                if first < stop:
-                    spans.append((first, stop, mention.type))
-    return [index[tag] for tag in tag_chunks(spans, len(passage.word_tokens), component.scheme)]
-
-
-def _words_between(passage: Passage, start: int, end: int) -> tuple[int, int]:
-    """[first, stop) words that share a character with [start, end)."""
-    first = int(np.searchsorted(passage.word_ends, start, side="right"))
-    stop = int(np.searchsorted(passage.word_starts, end, side="left"))
-    return first, stop
-
-
-# --- questions with candidates ---------------------------------------------------------------------
-
-
-def _pair_features() -> Features:
-    columns: dict[str, Any] = {
-        name: Value("int32") for name in ("document", "pair", "group", "length", "overlap", "second")
-    }
-    return Features({**columns, "input_ids": List(Value("int32")), "relevant": Value("int8")})
-
-
-def _pair_rows(
-    samples: Sequence[UnifiedSample],
-    spec: TaskSpec,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: PassageSettings,
-) -> Iterator[dict[str, Any]]:
-    special = SpecialTokens.of(tokenizer)
-    room = settings.max_length - len(special.prefix) - len(special.between) - len(special.suffix)
-    for document, sample in enumerate(samples):
-        texts = [_text(sample)] + [pair.text for pair in sample.pairs]
-        question, *candidates = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        for number, (pair, candidate) in enumerate(zip(sample.pairs, candidates, strict=True)):
-            left, right = _truncate(len(question), len(candidate), room)
-            head = special.prefix + question[:left] + special.between
-            input_ids = head + candidate[:right] + special.suffix
-            yield {
-                "document": document,
-                "pair": number,
-                "group": document,
-                "length": len(input_ids),
-                "overlap": 0,
-                "second": len(head),
-                "input_ids": input_ids,
-                "relevant": -1 if pair.relevant is None else int(pair.relevant),
-            }
-
-
-def _truncate(question: int, candidate: int, room: int) -> tuple[int, int]:
-    """How much of each stays: the longer one is shortened first, to no less than the other."""
-    if question + candidate <= room:
-        return question, candidate
-    half = room // 2
-    if question <= half:
-        return question, room - question
-    if candidate <= room - half:
-        return room - candidate, candidate
-    return half, room - half
+        expected = "the document's text beside them"
+        raise CorpusError(path, found="annotations without their text", expected=expected)
+    if ranking:
+        candidates = [pair.text for pair in sample.pairs]
+        return pair_sequences(sample.text, candidates, tokenizer, settings.max_length)
+    return passages(sample.text, tokenizer, settings)

@@ -10,7 +10,8 @@ stands further from the edge, so losses and predictions never count a word twice
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -41,12 +42,26 @@ class PassageSettings:
 
 @dataclass(frozen=True)
 class Passage:
-    input_ids: list[int]
-    word_tokens: list[int]  # place of each word's token in input_ids
-    word_starts: list[int]  # characters in the document
-    word_ends: list[int]
-    owned: list[bool]  # per word: is this the passage that answers for it?
+    input_ids: Sequence[int]
+    word_tokens: Sequence[int]  # place of each word's token in input_ids
+    word_starts: Sequence[int]  # characters in the document
+    word_ends: Sequence[int]
+    owned: Sequence[bool]  # per word: is this the passage that answers for it?
     overlap: int  # tokens that the previous window has already read
+
+    def words_in(self, start: int, end: int) -> tuple[int, int]:
+        """[first, stop) words that share a character with [start, end) of the document."""
+        return bisect_right(self.word_ends, start), bisect_left(self.word_starts, end)
+
+    def holds(self, fragments: Sequence[tuple[int, int]]) -> bool:
+        """Whether every fragment has a word here and none leaves the passage."""
+        if not len(self.word_starts):
+            return False
+        low, high = self.word_starts[0], self.word_ends[-1]
+        if any(start < low or high < end for start, end in fragments):
+            return False
+        words = (self.words_in(start, end) for start, end in fragments)
+        return all(first < stop for first, stop in words)
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,9 @@ class SpecialTokens:
         full = tokenizer("a")["input_ids"]
         first = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
         separator = tokenizer.sep_token_id
-        between = [separator] if separator is not None else tokenizer("\n", add_special_tokens=False)["input_ids"]
+        between = (
+            [separator] if separator is not None else tokenizer("\n", add_special_tokens=False)["input_ids"]
+        )
         return cls(full[:first], full[first + len(bare) :], between)
 
 

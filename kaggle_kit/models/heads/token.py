@@ -1,6 +1,6 @@
 """BIO/BIOES tagging: one linear layer over the word's token, decoded by Viterbi.
 
-    head = TokenClassificationHead(component, hidden_size=384)
+head = TokenClassificationHead(component, hidden_size=384)
 """
 
 from __future__ import annotations

@@ -1,0 +1,33 @@
+"""Small moves between the ragged columns of a token file and the tensors of a micro-batch.
+
+long(flat([[1, 2], [], [3]]))               # tensor([1, 2, 3])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def flat(parts: Iterable[Any]) -> np.ndarray:
+    """The parts one after the other; parts may be empty, and so may be the whole."""
+    return np.concatenate([np.empty(0, np.int64), *(np.asarray(part).astype(np.int64) for part in parts)])
+
+
+def table(column: Any, width: int) -> np.ndarray:
+    """One row's flat column as the records it holds: (records * width,) -> (records, width)"""
+    return np.asarray(column).astype(np.int64).reshape(-1, width)
+
+
+def before(sizes: Any) -> np.ndarray:
+    """How much stands before each part: sizes (3, 1, 4) -> (0, 3, 4)"""
+    return np.cumsum(sizes) - np.asarray(sizes)
+
+
+def long(values: Any) -> Tensor:
+    """An int64 tensor on the CPU."""
+    return torch.from_numpy(np.asarray(values).astype(np.int64))
