@@ -1,0 +1,63 @@
+"""Every YAML below `params/`: it composes into a run, and it says nothing that is not declared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from kaggle_kit.core import schema
+from kaggle_kit.core.config import compose
+
+PARAMS = Path(__file__).resolve().parents[2] / "params"
+FILES = sorted(PARAMS.rglob("*.yaml"))
+SCHEMAS = {
+    "model": schema.ModelConfig,
+    "task": schema.TaskConfig,
+    "strategy": schema.StrategyConfig,
+    "profile": schema.RunConfig,  # profiles and experiments may set any group
+    "experiment": schema.RunConfig,
+}
+PUBLIC = {1: "semeval2021t6", 2: "semeval2017t3"}  # level -> a task that every profile admits
+
+every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+
+
+def _strategy(path: Path) -> str:
+    """The strategy that a file is, or that it overrides; the default one otherwise."""
+    if path.parent.name == "strategy":
+        return path.stem
+    choices = [c for c in OmegaConf.load(path).get("defaults", []) if not isinstance(c, str)]
+    return next(
+        (choice["override /strategy"] for choice in choices if "override /strategy" in choice), "s1_single"
+    )
+
+
+def test_every_file_lies_in_a_declared_group():
+    assert {path.relative_to(PARAMS).parent.as_posix() for path in FILES} == set(SCHEMAS)
+
+
+@every_file
+def test_the_file_composes_into_a_run(path):
+    kind = OmegaConf.load(PARAMS / "strategy" / f"{_strategy(path)}.yaml").kind
+    tasks = [PUBLIC[2]] if kind == "single" else [PUBLIC[1], PUBLIC[2]]
+    group, name = path.parent.name, path.stem
+    chosen = {"task": tasks, "strategy": _strategy(path)} | {group: [name] if group == "task" else name}
+    run = compose(**chosen)
+    if group == "task":
+        assert list(run.tasks) == [name]
+    else:
+        assert run.experiment["name"] == name if group == "experiment" else getattr(run, group).name == name
+
+
+@every_file
+def test_the_file_uses_declared_keys_only(path):
+    said = OmegaConf.load(path)
+    said.pop("defaults", None)
+    OmegaConf.merge(OmegaConf.structured(SCHEMAS[path.parent.name]), said)  # an unknown key raises
+
+
+def test_an_undeclared_key_would_be_noticed():
+    with pytest.raises(Exception, match="lora_rank"):
+        OmegaConf.merge(OmegaConf.structured(schema.ModelConfig), {"lora_rank": 8})
