@@ -1,0 +1,60 @@
+"""The alarm for losses that are not finite or explode.
+
+trainer = MultiTaskTrainer(..., callbacks=[..., RunLogCallback(run), LossCallback()])
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from kaggle_kit.training.callbacks.base import StudyCallback, TrainingAlarm
+
+
+def loss_fault(loss: float, recent: Sequence[float], start: float | None, factor: float) -> str | None:
+    """What is wrong with a task's loss, or None.
+
+    It explodes when it exceeds both `factor` times the median of the `recent` losses and `start`, the
+    level at which the task began; without the second condition, a task that has been learnt to a loss
+    near 0 would raise the alarm at its first hard step. `start` is None until that level is known.
+    """
+    if not math.isfinite(loss):
+        return f"the loss is {loss}"
+    if start is None:
+        return None
+    usual = median(recent)
+    if loss > max(factor * usual, start):
+        return f"the loss is {loss:.4g}, over {factor:g} times its running median {usual:.4g}"
+    return None
+
+
+class LossCallback(StudyCallback):
+    """Stops a run by TrainingAlarm, naming task and step, at the first faulty loss of any task.
+
+    The level at which a task begins is the median of its first `minimum` losses; the running median is
+    taken over its last `window`.
+    """
+
+    remembered = ("start", "recent")
+
+    def __init__(self, factor: float = 10.0, window: int = 100, minimum: int = 20) -> None:
+        self.factor = factor
+        self.window = window
+        self.minimum = minimum
+        self.start: dict[str, float] = {}
+        self.recent: dict[str, list[float]] = {}
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        for task, loss in self.trainer.record["losses"].items():
+            recent = self.recent.setdefault(task, [])
+            if fault := loss_fault(loss, recent, self.start.get(task), self.factor):
+                earlier = ", ".join(f"{value:.4g}" for value in recent[-5:]) or "none"
+                raise TrainingAlarm(
+                    f"step {state.global_step}, task {task}: {fault} (the losses before: {earlier}). "
+                    f"Lower training.learning_rate, add training.warmup, or look at this step's samples"
+                )
+            recent.append(loss)
+            del recent[: -self.window]
+            if len(recent) == self.minimum:
+                self.start.setdefault(task, median(recent))

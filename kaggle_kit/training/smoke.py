@@ -1,0 +1,153 @@
+"""The gate before a long run: 50 steps on 100 samples must learn, and must leave no trace.
+
+    def trainer(steps, samples):
+        plan = smoke_plan(encoded, settings, seed, steps=steps, samples=samples)
+        return MultiTaskTrainer(model, PlanDataset(plan, encoded), training_arguments(..., steps=steps))
+
+    report = smoke_test(trainer)
+    report.first, report.last, report.skipped
+
+What is trained is the run's own model, under its strategy; afterwards its parameters, torch's, numpy's
+and Python's random state, and optimiser, scaler and token counters of the trainer are what they were.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kaggle_kit.data.encode import EncodedTask
+from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, StepPlan, TaskRows
+from kaggle_kit.training.callbacks import StudyCallback, TrainingAlarm
+from kaggle_kit.training.snapshot import RandomState, TrainerSnapshot
+from kaggle_kit.training.trainer import MultiTaskTrainer
+
+SKIPPED_LIMIT = 0.05
+EDGE = 10  # the first and the last tenth of a task's losses are compared
+
+
+class SmokeGateError(TrainingAlarm):
+    """The gate did not open; `report` holds the whole curve."""
+
+    def __init__(self, report: SmokeReport) -> None:
+        self.report = report
+        curve = ", ".join(f"{loss:.3g}" for loss in report.curve)
+        super().__init__(
+            f"smoke test failed: {'; '.join(report.faults)}. Loss by step: {curve}. "
+            f"Check training.learning_rate and the labels of these samples before a long run"
+        )
+
+
+@dataclass(frozen=True)
+class SmokeReport:
+    """What the steps showed. `first` and `last` are mean losses per task over the first and last tenth of
+    its steps (at least one step)."""
+
+    losses: tuple[Mapping[str, float], ...]  # per step: task -> mean loss, before any weighting
+    gradient_norms: tuple[float, ...]
+    skipped: int
+    tokens: Mapping[str, int]  # read by the test itself; they enter no run's count
+    seconds: float
+
+    @property
+    def curve(self) -> list[float]:
+        """Sum over the tasks, per step."""
+        return [sum(step.values()) for step in self.losses]
+
+    @property
+    def first(self) -> dict[str, float]:
+        return {task: float(np.mean(seen[: _edge(seen)])) for task, seen in self._by_task().items()}
+
+    @property
+    def last(self) -> dict[str, float]:
+        return {task: float(np.mean(seen[-_edge(seen) :])) for task, seen in self._by_task().items()}
+
+    @property
+    def ratio(self) -> float:
+        """Last loss over first, each summed over the tasks."""
+        return sum(self.last.values()) / sum(self.first.values())
+
+    @property
+    def faults(self) -> list[str]:
+        """Why the gate stays shut; empty when it opens."""
+        faults = []
+        if not self.ratio <= 0.5:  # a NaN fails too
+            faults.append(f"the loss fell to {self.ratio:.0%} of its start; it must at least halve")
+        infinite = [n for n, norm in enumerate(self.gradient_norms, 1) if not math.isfinite(norm)]
+        if len(infinite) > self.skipped:  # float16 skips the step of an overflow and goes on
+            faults.append(f"gradient norms are not finite at steps {infinite[:5]}")
+        if self.skipped > SKIPPED_LIMIT * len(self.losses):
+            faults.append(
+                f"{self.skipped} of {len(self.losses)} steps were skipped; allowed {SKIPPED_LIMIT:.0%}"
+            )
+        return faults
+
+    def _by_task(self) -> dict[str, list[float]]:
+        tasks = dict.fromkeys(task for step in self.losses for task in step)
+        return {task: [step[task] for step in self.losses if task in step] for task in tasks}
+
+
+def smoke_test(
+    make_trainer: Callable[[int, int], MultiTaskTrainer], *, steps: int = 50, samples: int = 100
+) -> SmokeReport:
+    """Trains `make_trainer(steps, samples)` and puts everything back as it was before that call.
+
+    Passes when the loss at least halves, every gradient norm that was not skipped is finite and at most
+    5 % of the steps are skipped; else raises SmokeGateError.
+    """
+    random_state = RandomState.now()
+    trainer = make_trainer(steps, samples)
+    before = TrainerSnapshot.of(trainer)
+    watch = _Watch(trainer)
+    trainer.add_callback(watch)
+    begun = time.perf_counter()
+    try:
+        trainer.train()
+        tokens = {task: n - before.tokens["total"][task] for task, n in trainer.tokens.total.items()}
+    finally:
+        trainer.remove_callback(watch)
+        before.restore(trainer)
+        random_state.restore()
+    seconds = time.perf_counter() - begun
+    report = SmokeReport(tuple(watch.losses), tuple(watch.norms), watch.skipped, tokens, seconds)
+    if report.faults:
+        raise SmokeGateError(report)
+    return report
+
+
+def smoke_plan(
+    encoded: Mapping[str, EncodedTask], settings: PlanSettings, seed: int, *, steps: int, samples: int
+) -> StepPlan:
+    """`steps` steps over the first `samples` groups of rows, evenly divided among the tasks."""
+    share = max(1, samples // len(encoded))
+    rows = {}
+    for name, task in encoded.items():
+        whole = TaskRows(task.lengths, task.groups)
+        stop = whole.bounds[: share + 1][-1]
+        rows[name] = TaskRows(task.lengths[:stop], task.groups[:stop])
+    groups = sum(len(task.bounds) - 1 for task in rows.values())
+    enough = math.ceil(steps * settings.effective_batch / groups)  # a group has at least one row
+    return MultiTaskBatchSampler(rows, replace(settings, epochs=enough, max_steps=steps), seed).plan()
+
+
+class _Watch(StudyCallback):
+    """Takes down the curve."""
+
+    def __init__(self, trainer: MultiTaskTrainer) -> None:
+        self.bind(trainer)
+        self.losses: list[dict[str, float]] = []
+        self.norms: list[float] = []
+        self.skipped = 0
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.losses.append(dict(self.trainer.record["losses"]))
+        self.norms.append(self.trainer.record["grad_norm"])
+        self.skipped += bool(self.trainer.accelerator.optimizer_step_was_skipped)
+
+
+def _edge(seen: list[float]) -> int:
+    return max(1, len(seen) // EDGE)
