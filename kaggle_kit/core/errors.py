@@ -13,6 +13,8 @@ from pathlib import Path
 class KitError(Exception):
     """Base of every error this project raises on purpose."""
 
+    exit_code = 2  # of the command that it ends: 2 for what the user can mend beforehand
+
 
 class ConfigError(KitError):
     """A configuration that cannot be run: unknown key, wrong type, impossible combination."""

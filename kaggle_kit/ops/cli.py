@@ -4,7 +4,8 @@
     python -m kaggle_kit run s1_single_task --model minilm --task ncbi_disease training.epochs=5
 
 Imports stand inside the commands, so that `--help` and `score` never wait for torch. An error that
-the project raises on purpose is one message on stderr and exit code 2, without a traceback.
+the project raises on purpose is one message on stderr without a traceback, and exit code 2 (1 where
+a page failed while it ran).
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from kaggle_kit.ops import cli_data, cli_pages
 
 
 class CleanErrors(TyperGroup):
-    """A command group that turns every KitError into a message and exit code 2."""
+    """A command group that turns every KitError into a message and its exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KitError as error:
             typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from error
+            raise typer.Exit(error.exit_code) from error
 
 
 app = typer.Typer(

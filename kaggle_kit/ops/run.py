@@ -27,6 +27,8 @@ from kaggle_kit.ops.pages import PAGES_DIR, notebook, page_path, parameters
 class PageFailed(RunFolderError):
     """A page raised; the message names the cell, the error, and where the executed page lies."""
 
+    exit_code = 1
+
 
 class ThisInterpreter(AsyncKernelManager):
     """A kernel of `sys.executable`, whatever kernelspecs are installed, that imports this checkout."""
