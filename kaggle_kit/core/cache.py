@@ -11,7 +11,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-KAGGLE_SCRATCH = Path("/kaggle/tmp")
+from kaggle_kit.core.runtime import KAGGLE_ROOT, KAGGLE_WORKING
+
+KAGGLE_SCRATCH = KAGGLE_ROOT / "tmp"
 
 
 def cache_dir(name: str) -> Path:
@@ -19,7 +21,7 @@ def cache_dir(name: str) -> Path:
     override = os.environ.get("KAGGLE_KIT_CACHE")
     if override:
         root = Path(override)
-    elif Path("/kaggle/working").is_dir():
+    elif KAGGLE_WORKING.is_dir():
         root = KAGGLE_SCRATCH / "kaggle_kit"
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kaggle_kit"

@@ -30,7 +30,11 @@ LIBRARIES = (
 )
 GIB = 1024**3
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
-KAGGLE_WORKING = Path("/kaggle/working")
+PACKED_SHA = "git_sha"  # beside the package where the kit was unpacked from a kernel, without its .git
+# The one place that knows where Kaggle mounts things; a stand-in of the service moves it.
+KAGGLE_ROOT = Path(os.environ.get("KAGGLE_KIT_KAGGLE_ROOT") or "/kaggle")
+KAGGLE_INPUT = KAGGLE_ROOT / "input"
+KAGGLE_WORKING = KAGGLE_ROOT / "working"
 
 
 def _logger() -> logging.Logger:
@@ -86,7 +90,12 @@ def library_versions(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
 
 
 def git_sha(folder: Path = SOURCE_ROOT) -> str | None:
-    """The commit of the checkout at `folder`, with `-dirty` for local changes; None outside a checkout."""
+    """The commit of the checkout at `folder`, with `-dirty` for local changes; None outside a checkout.
+
+    A kit that was packed into a kernel carries the commit it was packed from.
+    """
+    if (folder / PACKED_SHA).is_file():
+        return (folder / PACKED_SHA).read_text(encoding="utf-8").strip() or None
     if not (folder / ".git").exists():
         return None
     command = ["git", "--no-optional-locks", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusMissing
+from kaggle_kit.core.runtime import KAGGLE_INPUT
 from kaggle_kit.core.schema import TaskConfig
 from kaggle_kit.data.layout import globs, holds, splits
 
@@ -24,7 +25,7 @@ def locate(
     *,
     working_dir: Path | None = None,
     environ: Mapping[str, str] | None = None,
-    kaggle_input: Path = Path("/kaggle/input"),
+    kaggle_input: Path = KAGGLE_INPUT,
 ) -> Path:
     """The root folder of a corpus: the first place below which the task's layout matches.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,19 @@ def page_path(name: str, folder: Path = PAGES_DIR) -> Path:
 def notebook(page: Path) -> NotebookNode:
     """The page as a notebook without outputs, its metadata and cell ids settled."""
     source = jupytext.read(page, fmt="py:percent")
-    seen: Counter[str] = Counter()
-    for cell in source.cells:
-        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
-        seen[digest] += 1
-        cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+    settle_ids(source.cells)
     source.metadata = nbformat.from_dict(METADATA)
     source.nbformat, source.nbformat_minor = 4, 5
     return source
+
+
+def settle_ids(cells: Iterable[NotebookNode]) -> None:
+    """Give every cell an id that depends on its text alone; equal cells are numbered."""
+    seen: Counter[str] = Counter()
+    for cell in cells:
+        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[digest] += 1
+        cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
 
 
 def paired_text(page: Path) -> str:
