@@ -1,0 +1,180 @@
+"""From a page and an experiment to a folder that `kaggle kernels push -p FOLDER` takes.
+
+    experiment = Experiment("s1_single_task", model="minilm", task="ncbi_disease", profile="open")
+    built = build_experiment(experiment, Path("build/kernels"), owner="jane")
+
+The parameters are injected as papermill does it, nothing is executed. The same page, parameters and
+kit give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from papermill.parameterize import parameterize_notebook
+
+from kaggle_kit.core.config import compose, config_hash
+from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.runs import config_run_id
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.core.secrets import refuse_secrets
+from kaggle_kit.ops.kernels import metadata as about
+from kaggle_kit.ops.kernels.kit import first_cell, pack
+from kaggle_kit.ops.pages import PAGES_DIR, notebook, page_path, parameters, settle_ids
+
+LARGEST = 900_000  # bytes of a pushed notebook; Kaggle's own limit is not published
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One run of a training page, by the names that its `parameters` cell declares."""
+
+    page: str
+    model: str
+    task: str
+    strategy: str
+    profile: str
+    seed: int = 42
+    overrides: tuple[str, ...] = ()
+
+    def config(self) -> RunConfig:
+        names = {"model": self.model, "task": self.task, "strategy": self.strategy, "profile": self.profile}
+        return compose(**names, seed=self.seed, overrides=self.overrides)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A folder ready to push. `run_dir` is where the kernel writes its run, below its working folder."""
+
+    folder: Path
+    ref: str
+    run_dir: str
+    config_hash: str
+    size: int
+
+
+def build_experiment(
+    experiment: Experiment,
+    out: Path,
+    owner: str,
+    *,
+    datasets: Sequence[str] = (),
+    models: Sequence[str] = (),
+    kit_dataset: str | None = None,
+    pages_dir: Path = PAGES_DIR,
+) -> Built:
+    """Build `out/<slug>/` for one experiment; the corpora that it reads are attached by their usual slugs.
+
+    With `kit_dataset` (made by `kernels dataset`) the kit and its wheels come from there and the
+    internet is off. Raises ConfigError for a wrong name, a parameter that the page does not declare
+    or a page too large to push; SecretLeak where a token stands among the parameters.
+    """
+    page = page_path(experiment.page, pages_dir)
+    config = experiment.config()
+    run_id, hashed = config_run_id(config, experiment.page), config_hash(config)
+    slug = kernel_slug(experiment, hashed)
+    run_dir = f"runs/{run_id}"
+    values = asdict(experiment) | {"overrides": list(experiment.overrides), "run_dir": run_dir}
+    del values["page"]
+    kernel = about.kernel_of(experiment.page, page)
+    if kit_dataset:
+        kernel = about.Kernel(
+            kernel.gpu, False, (*kernel.datasets, kit_dataset), kernel.models, kernel.kernels
+        )
+    text = page_text(page, values, run_dir=run_dir, internet=kernel.internet, carry=not kit_dataset)
+    folder = out / slug
+    described = about.describe(
+        slug,
+        f"{slug}.ipynb",
+        kernel,
+        owner,
+        datasets=[*corpus_datasets(config, owner), *datasets],
+        models=models,
+    )
+    write_atomically(folder / f"{slug}.ipynb", text)
+    about.write(folder, described)
+    return Built(folder, f"{owner}/{slug}", run_dir, hashed, len(text.encode()))
+
+
+def page_text(
+    page: Path,
+    values: Mapping[str, Any] | None = None,
+    *,
+    run_dir: str = "",
+    internet: bool = True,
+    carry: bool = True,
+) -> str:
+    """The notebook to push: the page with the unpacking cell in front and `values` injected.
+
+    `carry`: embed the kit in the page; otherwise it is looked for in the attached datasets.
+    """
+    built = notebook(page)
+    if values:
+        declared = parameters(page)
+        if unknown := [name for name in values if name not in declared]:
+            hints = "; ".join(f"{name!r}{nearest(name, declared)}" for name in unknown)
+            raise ConfigError(f"{page.stem} has no parameter {hints}; it declares: {', '.join(declared)}")
+        built = _inject(built, values)
+    source = first_cell(run_dir=run_dir, internet=internet, packed=pack() if carry else None)
+    opening = nbformat.v4.new_code_cell(source, metadata={"jupyter": {"source_hidden": True}})
+    built.cells.insert(0, opening)
+    settle_ids(built.cells)
+    text = nbformat.writes(built).rstrip("\n") + "\n"
+    if (size := len(text.encode())) > LARGEST:
+        raise ConfigError(
+            f"{page.stem}: {size:,} bytes to push, at most {LARGEST:,} are allowed; "
+            "take the kit from a dataset (kernels dataset, then --kit-dataset)"
+        )
+    return refuse_secrets(text, f"the notebook built from {page.name}")
+
+
+def mark_session(built: Built, session: int, *, attach: bool) -> None:
+    """Number a built folder's next session, and attach the kernel's own output from the second on.
+
+    The number travels in the notebook's metadata, so that a push whose answer was lost can be told
+    from one that never arrived.
+    """
+    described = about.read_metadata(built.folder)
+    others = [source for source in described["kernel_sources"] if source != built.ref]
+    about.write(built.folder, described | {"kernel_sources": [*others, *([built.ref] if attach else [])]})
+    path = built.folder / described["code_file"]
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["metadata"]["kaggle_kit"] = {"session": session}
+    write_atomically(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def session_of(text: str) -> int | None:
+    """The session number that a notebook carries; None for a notebook without one."""
+    try:
+        return json.loads(text)["metadata"]["kaggle_kit"]["session"]
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def kernel_slug(experiment: Experiment, hashed: str) -> str:
+    """Readable and one per configuration: page, task, model and seed, cut short, then the hash."""
+    names = f"{experiment.page}-{experiment.task}-{experiment.model}-{experiment.seed}"
+    readable = re.sub(r"[^a-z0-9]+", "-", names.lower())
+    return f"{readable[: about.LONGEST_TITLE - 9].rstrip('-')}-{hashed[:8]}"
+
+
+def corpus_datasets(config: RunConfig, owner: str) -> Iterable[str]:
+    """The owner's own private datasets that hold the run's corpora; none where they are practice data."""
+    if config.profile.corpora == "practice":
+        return []
+    return [f"{owner}/{task.slugs[0]}" for task in config.tasks.values() if task.slugs and not task.path]
+
+
+def _inject(page: NotebookNode, values: Mapping[str, Any]) -> NotebookNode:
+    page.metadata["papermill"] = {}  # papermill records there what it injected, and looks for tags everywhere
+    for cell in page.cells:
+        cell.metadata.setdefault("tags", [])
+    return parameterize_notebook(page, dict(values))

@@ -1,0 +1,106 @@
+"""The top of every kernel: what Kaggle's image lacks, the run so far, the tokens.
+
+for note in prepare(run_dir="runs/x", internet=True):
+    print(note)
+
+It runs before anything is installed, so it imports only what every image has. No step of it stops
+the page: a page that does without the missing thing should run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from kaggle_kit.core.runtime import KAGGLE_INPUT, KAGGLE_WORKING, SOURCE_ROOT
+from kaggle_kit.core.secrets import redact, use_secrets
+from kaggle_kit.ops.kernels.outputs import last_step
+
+NOT_ON_KAGGLE = ("torch", "pytest", "nbval")  # the image's own torch stays; tests are not run there
+# peft refuses to place LoRA beside an older torchao (import_utils.is_torchao_available); the image has
+# 0.10, nothing here uses it, and which newer one fits depends on torch: so it goes.
+TORCHAO_TRAP = Version("0.16.0")
+
+
+def prepare(*, run_dir: str, internet: bool) -> list[str]:
+    """Make the session ready and say what was done, one line each."""
+    return [*remove_torchao(), *install(unmet(), internet=internet), *restore(run_dir), *use_secrets()]
+
+
+def unmet(requirements: Path = SOURCE_ROOT / "requirements.txt") -> list[str]:
+    """The lines of requirements.txt that this image does not fulfil."""
+    lines = (line.split("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())
+    wanted = [Requirement(line) for line in lines if line]
+    return [str(need) for need in wanted if need.name not in NOT_ON_KAGGLE and not _fulfilled(need)]
+
+
+def install(missing: list[str], *, internet: bool, wheels: Path = KAGGLE_INPUT) -> list[str]:
+    """Install what is missing, without touching torch: from the index, or from wheels in the inputs."""
+    if not missing:
+        return ["packages: the image has all of them"]
+    folders = sorted({str(wheel.parent) for wheel in wheels.rglob("*.whl")})
+    links = [option for folder in folders for option in ("--find-links", folder)]
+    pinned = [f"torch=={installed}"] if (installed := _installed("torch")) else []
+    problem = _pip("install", *links, *([] if internet else ["--no-index"]), *missing, *pinned)
+    if problem:
+        return [f"packages: could not install {', '.join(missing)}: {problem}"]
+    return [f"packages: installed {', '.join(missing)}"]
+
+
+def remove_torchao() -> list[str]:
+    """Take away a torchao that peft would stumble over."""
+    found = _installed("torchao")
+    if found is None or Version(found) >= TORCHAO_TRAP:
+        return []
+    problem = _pip("uninstall", "--yes", "torchao")
+    return [f"torchao {found}: " + (f"stays ({problem})" if problem else "removed, peft refuses it")]
+
+
+def restore(run_dir: str, inputs: Path = KAGGLE_INPUT, working: Path = KAGGLE_WORKING) -> list[str]:
+    """Copy the run so far from the kernel's own output of an earlier session, where it is mounted.
+
+    The folder appears whole or not at all; one that is already there stays as it is.
+    """
+    target = working / run_dir
+    if not run_dir or target.exists():
+        return []
+    found = [config.parent for config in inputs.glob(f"**/{run_dir}/config.yaml")]
+    if not found:
+        return [f"run: {run_dir} starts afresh"]
+    newest = max(found, key=last_step)
+    unfinished = target.with_name(f".{target.name}.copying")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(newest, unfinished, copy_function=shutil.copyfile)
+    for folder in (unfinished, *(path for path in unfinished.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)  # mounts are read-only, and copytree keeps the mode of folders
+    os.replace(unfinished, target)
+    return [f"run: {run_dir} goes on from step {last_step(target)}"]
+
+
+def _fulfilled(need: Requirement) -> bool:
+    found = _installed(need.name)
+    return found is not None and need.specifier.contains(found, prereleases=True)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _pip(*arguments: str) -> str | None:
+    """What went wrong, in pip's last line; None where nothing did."""
+    command = [sys.executable, "-m", "pip", arguments[0], "--quiet", *arguments[1:]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return None
+    said = (done.stderr or done.stdout).strip().splitlines() or [f"pip ended with {done.returncode}"]
+    return redact(said[-1])

@@ -1,0 +1,44 @@
+"""How far a run folder has come: read from what a kernel left, whole or cut off.
+
+progress = inspect(folder / "runs" / run_id, config_hash)     # Progress(step=400, complete=False)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.errors import RunFolderError
+
+STEP = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`step` is that of the newest checkpoint, 0 without one; `complete` that the manifest says so."""
+
+    step: int
+    complete: bool
+
+
+def inspect(path: Path, config_hash: str | None = None) -> Progress:
+    """The progress of the run at `path`.
+
+    Raises RunFolderError where there is no run folder, its manifest is damaged, or it was made with
+    another configuration than `config_hash`.
+    """
+    run = RunFolder.open(path, finished=False)
+    found = run.facts.get("config_hash")
+    if config_hash is not None and found != config_hash:
+        raise RunFolderError(
+            f"{path} was made with configuration {found}, not {config_hash}; it is another experiment's"
+        )
+    return Progress(last_step(path), run.finished and bool(run.manifest()["complete"]))
+
+
+def last_step(path: Path) -> int:
+    """The step of the newest checkpoint in a run folder. A checkpoint is complete or not there."""
+    names = [STEP.fullmatch(checkpoint.name) for checkpoint in (path / "checkpoints").glob("step-*")]
+    return max((int(name[1]) for name in names if name), default=0)
