@@ -1,0 +1,106 @@
+"""Weights of the tasks' losses, applied to one micro-batch at a time so that no graph is kept.
+
+    weighting = UncertaintyWeightedLoss(["ner", "relations"])
+    weighting.combine("ner", loss, share=tokens / step_tokens).backward()
+
+Both kinds share two methods: `weight(task)`, the factor on the task's loss, and `combine(task, loss,
+share)`, what to call backward on. With PCGrad the weights act before the projection, which gives the
+same update as after it (positive weights commute), and the uncertainties are private parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kaggle_kit.core.errors import ConfigError, nearest
+
+
+class StaticLoss(nn.Module):
+    """Fixed positive weights: equal ones, or tuned ones from the configuration."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        for task, weight in weights.items():
+            if not 0 < weight < float("inf"):
+                raise ConfigError(
+                    f"the loss weight of task {task!r} is {weight}; allowed is a positive finite number. "
+                    "To leave a task out, take it off the task list"
+                )
+        self.weights = dict(weights)
+
+    @classmethod
+    def equal(cls, tasks: Iterable[str]) -> StaticLoss:
+        return cls(dict.fromkeys(tasks, 1.0))
+
+    def weight(self, task: str) -> Tensor:
+        """The factor on `task`'s loss, a scalar."""
+        return torch.tensor(known(self.weights, task))
+
+    def combine(self, task: str, loss: Tensor, share: float = 1.0) -> Tensor:
+        """The micro-batch's part of the weighted loss; `share` is of no consequence here."""
+        return self.weight(task) * loss
+
+
+class UncertaintyWeightedLoss(nn.Module):
+    """Homoscedastic uncertainty: 1/(2σ²)·L + log σ per task (Kendall, Gal and Cipolla, CVPR 2018).
+
+    Trained as s = log σ², from s = 0 (weight 1/2); the gradient in s is ½ - ½·exp(-s)·L, so the
+    optimum is σ² = L with weight 1/(2L): the losses should be means per token, to be comparable.
+    A loss near zero asks for an unbounded weight, and a negative one makes the objective unbounded
+    below; both end at `log_variance_range`, by default a weight of at most ½·e⁴ ≈ 27. The objective
+    itself may well be negative, which is harmless.
+    """
+
+    def __init__(self, tasks: Iterable[str], log_variance_range: tuple[float, float] = (-4.0, 4.0)) -> None:
+        super().__init__()
+        lowest, highest = log_variance_range
+        if not lowest <= 0 <= highest:
+            raise ConfigError(
+                f"log_variance_range is {log_variance_range}; it must contain 0, where training starts"
+            )
+        self.log_variance_range = (lowest, highest)
+        # One parameter per task: a task that is absent from a step has no gradient, rather than a zero
+        # gradient under which AdamW's momentum would go on moving it.
+        self.log_variances = nn.ParameterDict({task: nn.Parameter(torch.zeros(())) for task in tasks})
+
+    def weight(self, task: str) -> Tensor:
+        """1/(2σ²), a scalar that carries the gradient to s."""
+        return 0.5 * torch.exp(-self._log_variance(task))
+
+    def combine(self, task: str, loss: Tensor, share: float = 1.0) -> Tensor:
+        """The micro-batch's part of 1/(2σ²)·L + log σ.
+
+        `loss` is the micro-batch's part of the task's loss in this step, and `share` its part of the
+        step; the shares of a task add up to 1, so that log σ counts once however the batch is cut.
+        """
+        log_variance = self._log_variance(task)
+        return 0.5 * torch.exp(-log_variance) * loss + 0.5 * share * log_variance
+
+    def parameter_group(self, learning_rate: float) -> dict[str, Any]:
+        """The uncertainties for an optimiser: their own learning rate, and no weight decay.
+
+        Decay would pull every σ towards 1 and so every weight towards 1/2.
+        """
+        return {"params": list(self.parameters()), "lr": learning_rate, "weight_decay": 0.0}
+
+    def _log_variance(self, task: str) -> Tensor:
+        parameter = known(self.log_variances, task)
+        # Project the parameter instead of clamping its value: a clamped value has no gradient outside
+        # the range, and a task that got there could never come back.
+        with torch.no_grad():
+            parameter.clamp_(*self.log_variance_range)
+        return parameter
+
+
+def known(table: Mapping[str, Any] | nn.ParameterDict, task: str) -> Any:
+    """`table[task]`, or an error that names the tasks there are."""
+    if task not in table:
+        raise ConfigError(
+            f"no loss weight for task {task!r}; the tasks are {sorted(table.keys())}"
+            f"{nearest(task, table.keys())}. Name every task when the weighting is built"
+        )
+    return table[task]
