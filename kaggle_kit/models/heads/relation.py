@@ -32,7 +32,7 @@ class RelationExtractionHead(nn.Module):
     def __init__(self, component: ComponentSpec, hidden_size: int, dropout: float = 0.1) -> None:
         super().__init__()
         types = {name for names in component.candidates for name in names}
-        self.type = nn.Embedding(max(1, len(types)), TYPE)
+        self.entity_type = nn.Embedding(max(1, len(types)), TYPE)
         self.mention = nn.Linear(2 * hidden_size + TYPE, WIDTH)
         self.document = nn.Parameter(torch.zeros(1, WIDTH))
         self.source = nn.Linear(WIDTH, WIDTH)
@@ -64,4 +64,6 @@ class RelationExtractionHead(nn.Module):
 
     def _mentions(self, hidden: Tensor, targets: dict[str, Tensor]) -> Tensor:
         ends = [hidden.index_select(0, targets[end]).float() for end in ("first", "last")]
-        return F.gelu(self.mention(self.dropout(torch.cat([*ends, self.type(targets["types"])], dim=-1))))
+        return F.gelu(
+            self.mention(self.dropout(torch.cat([*ends, self.entity_type(targets["types"])], dim=-1)))
+        )

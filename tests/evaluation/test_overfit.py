@@ -1,0 +1,160 @@
+"""Every head, on a tiny random Llama, learns a handful of samples by heart and is scored officially."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from kaggle_kit.core.schema import PracticeConfig
+from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, TaskSpec, UnifiedSample
+from kaggle_kit.data import practice
+from kaggle_kit.data.batch import make_batch
+from kaggle_kit.data.corpus import load_corpus, task_spec
+from kaggle_kit.data.encode import encode
+from kaggle_kit.data.formats import write
+from kaggle_kit.data.passages import PassageSettings
+from kaggle_kit.data.registry import task as known_task
+from kaggle_kit.evaluation.metrics import score
+from kaggle_kit.evaluation.predict import by_length, predict
+from kaggle_kit.models.heads import build_head
+from kaggle_kit.models.packing import PACKED, PackedLayout
+from kaggle_kit.models.tiny import random_model, train_tokenizer
+
+BUDGET = 1024  # tokens per micro-batch
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLE_KIT_CACHE", str(tmp_path / "cache"))
+
+
+class TinyModel(nn.Module):
+    """A random two-layer Llama that looks both ways, with the task's heads; all of it is trained."""
+
+    def __init__(self, vocabulary: int, spec: TaskSpec) -> None:
+        super().__init__()
+        self.backbone = random_model("llama", vocabulary, seed=0).model
+        self.backbone.layers = self.backbone.layers[:2]
+        self.backbone.config.num_hidden_layers = 2
+        self.backbone.set_attn_implementation(PACKED)
+        width = self.backbone.config.hidden_size
+        torch.manual_seed(0)
+        heads = {part.name: build_head(part, width, causal=False) for part in spec.components}
+        self.heads = nn.ModuleDict({spec.name: nn.ModuleDict(heads)})
+
+    def forward(self, batch):
+        layout = PackedLayout.of(batch.lengths, causal=False)
+        inputs = {"input_ids": batch.input_ids[None], "position_ids": layout.position_ids[None]}
+        hidden = self.backbone(**inputs, packed=layout, use_cache=False).last_hidden_state[0]
+        heads = self.heads[batch.task].items()
+        return {name: head(hidden, batch.targets[name]) for name, head in heads}
+
+
+def learn(samples: Sequence[UnifiedSample], spec: TaskSpec, passes: int = 60) -> list[UnifiedSample]:
+    """Train on the samples, as the trainer does it, and predict them."""
+    tokenizer = train_tokenizer([sample.text for sample in samples])
+    encoded = encode(samples, spec, tokenizer, PassageSettings(max_length=96, stride=16))
+    model = TinyModel(len(tokenizer), spec).train()
+    batches = [make_batch(encoded, planned) for planned in by_length(encoded, BUDGET)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0)
+    heads = model.heads[spec.name]
+    for _ in range(passes):
+        for batch in batches:
+            outputs = model(batch)
+            losses = {name: heads[name].loss(out, batch.targets[name]) for name, out in outputs.items()}
+            sum(loss / max(1, batch.counts[name]) for name, loss in losses.items()).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    return predict(model, encoded, samples, token_budget=BUDGET, device="cpu")
+
+
+def practised(name: str, documents: int):
+    """(task, spec, the first training documents) of a practice corpus."""
+    task = known_task(name)
+    roots = practice.cached(PracticeConfig(documents=documents, terms=10), tasks=[name])
+    corpus = load_corpus(task, roots[name], splits=("train",), practice=True)
+    return task, task_spec(task, corpus), corpus.splits["train"][:documents]
+
+
+def official(task, gold, predicted, folder: Path) -> dict[str, float]:
+    for name, samples in (("gold", gold), ("pred", predicted)):
+        write(task.format, samples, folder / name)
+    return score(task.scorer, folder / "gold", folder / "pred")
+
+
+def planted(document: str, text: str, *mentions: tuple[str, ...]) -> UnifiedSample:
+    """A sample whose mentions are given by their pieces, each found from the left in the text."""
+    found = []
+    for number, pieces in enumerate(mentions, start=1):
+        fragments, place = [], 0
+        for piece in pieces:
+            start = text.index(piece, place)
+            place = start + len(piece)
+            fragments.append((start, place))
+        found.append(Mention(f"T{number}", tuple(fragments), "Disease_Disorder"))
+    return UnifiedSample(document, text, "train", Access.PUBLIC, mentions=tuple(found))
+
+
+def test_the_span_head_gives_back_planted_discontiguous_nested_and_overlapping_mentions():
+    samples = [
+        planted("a", "the left atrium is mildly dilated today", ("left atrium", "dilated")),
+        planted(
+            "b", "left and right atrial dilatation is seen", ("left", "atrial dilatation"), ("right atrial dilatation",)
+        ),
+        planted("c", "no pain and no fever but chest pain", ("pain",), ("fever",), ("chest pain",)),
+        planted("d", "valve was torn , thickened and calcified", ("valve", "torn"), ("valve", "thickened"), ("valve", "calcified")),
+        planted("e", "tumor of the liver , grown and painful", ("tumor", "liver", "grown"), ("tumor", "liver", "painful"), ("tumor",)),
+        planted("f", "nothing of note in this one"),
+    ]  # fmt: skip
+    component = ComponentSpec("ner", Kind.SPANS, 1, ("Disease_Disorder",), max_span_length=4)
+    predicted = learn(samples, TaskSpec("planted", (component,)))
+    for sample, guess in zip(samples, predicted, strict=True):
+        wanted = {mention.fragments for mention in sample.mentions}
+        assert {mention.fragments for mention in guess.mentions} == wanted, sample.text
+
+
+def test_the_span_head_learns_the_practice_notes_of_2015_by_heart():
+    _, spec, samples = practised("semeval2015t14", documents=3)
+    assert any(mention.discontiguous for sample in samples for mention in sample.mentions)
+    predicted = learn(samples, spec)
+    wanted = {(s.document_id, m.fragments) for s in samples for m in s.mentions}
+    found = {(s.document_id, m.fragments) for s in predicted for m in s.mentions}
+    assert len(wanted & found) >= 0.95 * len(wanted | found)
+
+
+def test_the_relation_head_learns_brat_relations_between_its_own_mentions_by_heart(tmp_path):
+    task, spec, samples = practised("semeval2021t6", documents=3)
+    # tags cannot say the nested and discontiguous mentions that some relations hold between
+    spans = replace(spec.components[0], kind=Kind.SPANS)
+    predicted = learn(samples, replace(spec, components=(spans, spec.components[1])))
+    figures = official(task, samples, predicted, tmp_path)
+    assert figures["entity_f1"] >= 0.9
+    assert figures["relation_f1"] >= 0.9
+
+
+def test_relations_of_2016_stand_on_the_predicted_mentions(tmp_path):
+    task, spec, samples = practised("semeval2016t12", documents=3)
+    predicted = learn(samples, spec)
+    figures = official(task, samples, predicted, tmp_path)
+    # tags lose the discontiguous events and nothing else: every found event has its right DocTimeRel
+    assert figures["timex3_span_f1"] == 1.0
+    assert figures["event_doctimerel_stated_f1"] >= 0.9 * figures["event_span_f1"] > 0.7
+    assert figures["contains_closure_f1"] > 0.7
+    for sample in predicted:
+        ids = {mention.id for mention in sample.mentions}
+        assert {end for relation in sample.relations for end in (relation.source, relation.target)} <= ids
+
+
+def test_contains_and_doctimerel_of_2016_are_learnt_by_heart_between_given_entities(tmp_path):
+    task, spec, samples = practised("semeval2016t12", documents=3)
+    predicted = learn(samples, replace(spec, gold_entities=True))
+    figures = official(task, samples, predicted, tmp_path)
+    assert figures["event_span_f1"] == 1.0
+    assert figures["contains_closure_f1"] >= 0.9
+    assert figures["event_doctimerel_stated_f1"] >= 0.9
