@@ -81,7 +81,7 @@ def _strategy(strategy: StrategyConfig, tasks: dict[str, TaskConfig], model: Mod
     if strategy.pcgrad and len(tasks) < 2:
         yield f"strategy.pcgrad=true needs conflicting tasks, but tasks are: {names}; name two or more"
     if strategy.fusion != "none" and strategy.kind not in ("shared_private", "sequential"):
-        yield f"strategy.fusion={strategy.fusion} needs private adapters, and {strategy.kind} has none; use none"
+        yield f"strategy.fusion={strategy.fusion} fuses private adapters; {strategy.kind} has none: set none"
     if strategy.unsloth and not (strategy.kind in ("single", "shared") and model.unsloth.compatible):
         yield (
             "strategy.unsloth=true is offered for the kinds single and shared on models with "
@@ -105,7 +105,8 @@ def _strategy_sizes(strategy: StrategyConfig) -> Iterator[str]:
     for key in ("rank", "private_rank"):
         if (rank := getattr(strategy, key)) is not None:
             yield from _within(f"strategy.{key}", rank, low=1)
-    yield from _within("strategy.fusion_rank", strategy.fusion_rank, low=0 if strategy.fusion == "gated" else 1)
+    lowest = 0 if strategy.fusion == "gated" else 1
+    yield from _within("strategy.fusion_rank", strategy.fusion_rank, low=lowest)
     yield from _within("strategy.cut", strategy.cut, above=0, below=1)
     yield from _within("strategy.cross_level_rank", strategy.cross_level_rank, low=1)
     yield from _within("strategy.temperature", strategy.temperature, above=0)

@@ -1,38 +1,176 @@
-"""LoRA on a backbone, by PEFT, with targets that are checked instead of silently half-matched.
+"""LoRA adapters on one backbone: which there are, which are active, what each owns.
 
-    model = attach_lora(backbone, config.model.lora, adapter="single")
+    lora = SharedPrivateLoRA(backbone, settings, {"shared": 16, "private_ner": 8}, fusion="attention")
+    with lora.using("shared", "private_ner"):
+        ...
+
+Everything stays PEFT's: parameters, names, files. Two habits of PEFT are kept out, because both lose
+gradients without a word: `set_adapter` freezes what it switches off, and a checkpointed layer is
+recomputed with whatever adapters are active by then. Here switching touches no parameter, and a
+recompute runs with the adapters of its forward pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
+from kaggle_kit.models.fusion import build_fusion
+from kaggle_kit.models.lora_layers import custom_layers
+
+SHARED = "shared"
+PRIVATE = "private_"
 
 
-def attach_lora(backbone: PreTrainedModel, settings: LoraSettings, adapter: str) -> PeftModel:
-    """The backbone with one trainable adapter; the base stays frozen.
+def private(task: str) -> str:
+    """The name of a task's own adapter."""
+    return PRIVATE + task
 
-    `task_type` stays unset on purpose: heads live outside PEFT, because two active adapters with
-    PEFT's `modules_to_save` cannot be trained together.
+
+class SharedPrivateLoRA(nn.Module):
+    """Named adapters on a frozen backbone; those active together add up, or are fused.
+
+    `ranks` maps adapter to rank; every adapter is scaled by the model's alpha / rank, so a rank is
+    capacity and not step size. `only_layers` restricts an adapter to some of the backbone's layers.
+    With a fusion, each private adapter is fused with the shared one. Raises ConfigError where a
+    target matches no linear layer.
     """
-    check_targets(backbone, settings.targets)
-    return get_peft_model(backbone, lora_config(settings), adapter_name=adapter)
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        settings: LoraSettings,
+        ranks: Mapping[str, int],
+        *,
+        fusion: str = "none",
+        fusion_rank: int = 0,
+        only_layers: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        check_targets(backbone, settings.targets)
+        self.ranks = dict(ranks)
+        self.fusion = fusion
+        self.peft = _with_adapters(backbone, settings, self.ranks, only_layers or {})
+        self.layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
+        if SHARED in self.ranks:
+            self._add_fusion(fusion, fusion_rank)
+        for name in self.ranks:
+            for parameter in (*self.parameters_of(name), *self.fusion_of(name)):
+                parameter.requires_grad_(True)
+        self._active: list[str] = []
+        for layer in self.layers:
+            layer._active_adapter = self._active  # one list for all layers: a switch is one assignment
+        self.activate(next(iter(self.ranks)))
+        self._recompute_with_own_adapters()
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        return tuple(self._active)
+
+    def activate(self, *names: str) -> None:
+        """Makes exactly these adapters take part in the next forward pass; freezes and thaws nothing."""
+        unknown = [name for name in names if name not in self.ranks]
+        if unknown:
+            raise ConfigError(f"no adapter {', '.join(unknown)}; there are {', '.join(self.ranks)}")
+        self._active[:] = names
+
+    def using(self, *names: str) -> AbstractContextManager[None]:
+        """The adapters active inside the block; those before it are active again afterwards."""
+        return _Using(self, names)
+
+    def parameters_of(self, adapter: str) -> list[nn.Parameter]:
+        """A and B of one adapter, layer by layer."""
+        held = [layer for layer in self.layers if adapter in layer.lora_A]
+        return [part[adapter].weight for layer in held for part in (layer.lora_A, layer.lora_B)]
+
+    def fusion_of(self, adapter: str) -> list[nn.Parameter]:
+        """The parameters that fuse this adapter with the shared one; none without a fusion."""
+        held = [layer.fusion[adapter] for layer in self.layers if adapter in layer.fusion]
+        return [parameter for module in held for parameter in module.parameters()]
+
+    def _add_fusion(self, kind: str, rank: int) -> None:
+        for layer in self.layers:
+            for name in layer.lora_A:
+                module = build_fusion(kind, self.ranks[SHARED], self.ranks[name], rank)
+                if name.startswith(PRIVATE) and module is not None:
+                    layer.fusion[name] = module.to(layer.lora_A[name].weight)
+
+    def _recompute_with_own_adapters(self) -> None:
+        backbone = self.peft.get_base_model()
+        if any(getattr(module, "gradient_checkpointing", False) for module in backbone.modules()):
+            enable_checkpointing(backbone, lambda: (nullcontext(), self.using(*self._active)))
 
 
-def lora_config(settings: LoraSettings) -> LoraConfig:
+class _Using:
+    def __init__(self, lora: SharedPrivateLoRA, names: Iterable[str]) -> None:
+        self.lora, self.names = lora, tuple(names)
+
+    def __enter__(self) -> None:
+        self.before = self.lora.active
+        self.lora.activate(*self.names)
+
+    def __exit__(self, *_: object) -> None:
+        self.lora.activate(*self.before)
+
+
+def attach_lora(backbone: PreTrainedModel, settings: LoraSettings, adapter: str) -> SharedPrivateLoRA:
+    """The backbone with one trainable adapter of the model's own rank; the base stays frozen."""
+    return SharedPrivateLoRA(backbone, settings, {adapter: settings.rank})
+
+
+def enable_checkpointing(backbone: PreTrainedModel, contexts: Callable | None = None) -> None:
+    """Non-reentrant checkpointing; frozen inputs then need no `enable_input_require_grads`.
+
+    `contexts` gives the contexts of the forward pass and of its recompute (torch's `context_fn`).
+    """
+    options = {"use_reentrant": False} | ({"context_fn": contexts} if contexts else {})
+    enable = getattr(backbone, "activation_checkpointing_enable", None)  # its name since transformers 5.20
+    (enable or backbone.gradient_checkpointing_enable)(options)
+
+
+def _with_adapters(
+    backbone: PreTrainedModel,
+    settings: LoraSettings,
+    ranks: Mapping[str, int],
+    only_layers: Mapping[str, Sequence[int]],
+) -> PeftModel:
+    configs = {}
+    for name, rank in ranks.items():
+        layers = only_layers.get(name)
+        configs[name] = lora_config(settings, rank, layers)
+        configs[name]._register_custom_module(custom_layers())
+    first, *others = configs
+    model = get_peft_model(backbone, configs[first], adapter_name=first)
+    for name in others:
+        model.add_adapter(name, configs[name])
+    return model
+
+
+def lora_config(settings: LoraSettings, rank: int, layers: Sequence[int] | None = None) -> LoraConfig:
+    """`task_type` stays unset: heads live outside PEFT, whose `modules_to_save` bars two active adapters."""
+    targets: list[str] | str = list(settings.targets)
+    if layers is not None:
+        numbers = "|".join(map(str, layers))
+        targets = rf"(.*\.)?layers?\.({numbers})\.(.*\.)?({'|'.join(settings.targets)})"
     return LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
+        r=rank,
+        lora_alpha=_alpha(settings, rank),
         lora_dropout=settings.dropout,
-        target_modules=list(settings.targets),
+        target_modules=targets,
         bias="none",
     )
+
+
+def _alpha(settings: LoraSettings, rank: int) -> float:
+    alpha = settings.alpha * rank / settings.rank
+    return int(alpha) if alpha == int(alpha) else alpha
 
 
 def check_targets(backbone: nn.Module, targets: Sequence[str]) -> None:

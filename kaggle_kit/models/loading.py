@@ -1,34 +1,40 @@
 """Loading a backbone: from the hub, a local folder or a local build, in the precision the device can do.
 
-    loaded = load_backbone(config.model, device="cuda", precision="auto")
-    loaded.backbone, loaded.tokenizer, loaded.decisions["dtype"].reason
+loaded = load_backbone(config.model, device="cuda", precision="auto")
+loaded.backbone, loaded.tokenizer, loaded.decisions["dtype"].reason
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # its import warns about optional CPU kernels
+import torch
+from torch import nn
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-import torch  # noqa: E402
-from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase  # noqa: E402
-
-from kaggle_kit.core.errors import ConfigError  # noqa: E402
-from kaggle_kit.core.schema import ModelConfig, quantization_for  # noqa: E402
-from kaggle_kit.models.packing import PACKED  # noqa: E402
-
-CHECKPOINT_ABOVE_PARAMETERS = 6_900_000_000  # "7B and more": the smallest 7B of the study has 7.24B
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What was chosen, and the one-line reason that goes into the run's record."""
-
-    value: str
-    reason: str
+from kaggle_kit.core.config import compose, members
+from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.schema import ModelConfig
+from kaggle_kit.core.types import Kind
+from kaggle_kit.models.adapters import enable_checkpointing
+from kaggle_kit.models.decisions import (
+    Decision,
+    allocator_in_force,
+    choose_attention,
+    choose_checkpointing,
+    choose_device,
+    choose_dtype,
+    choose_quantization,
+)
+from kaggle_kit.models.flash import FLASH, register_flash
 
 
 @dataclass(frozen=True)
@@ -37,48 +43,11 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     causal: bool
     decisions: dict[str, Decision]
+    config: ModelConfig
 
     @property
     def is_quantized(self) -> bool:
         return self.decisions["quantization"].value != "none"
-
-
-def choose_device(requested: str) -> Decision:
-    """`auto` takes the GPU if there is one; asking for a GPU that is not there is an error."""
-    if requested == "cpu":
-        return Decision("cpu", "asked for")
-    available = torch.cuda.is_available()
-    if requested == "cuda" and not available:
-        raise ConfigError("profile.device is 'cuda' but torch sees no GPU; turn the accelerator on or set profile.device=cpu")
-    return Decision("cuda", "a GPU is there") if available else Decision("cpu", "torch sees no GPU")
-
-
-def choose_dtype(device: str, requested: str, capability: tuple[int, int] | None) -> Decision:
-    """float32 on a CPU; float16 below compute capability 8, where bfloat16 is only emulated."""
-    if requested in ("float32", "float16"):
-        return Decision(requested, "asked for")
-    if device == "cpu":
-        return Decision("float32", "CPU: half precision is slower there")
-    major, minor = capability or (0, 0)
-    return Decision("float16", f"compute capability {major}.{minor}: the study trains in float16 with a scaler")
-
-
-def choose_quantization(config: ModelConfig, requested: str | None = None) -> Decision:
-    """The study's rule by parameter count, unless one is asked for by name."""
-    if requested is not None:
-        return Decision(requested, "asked for")
-    chosen = quantization_for(config.parameters)
-    size = f"{config.parameters / 1e9:.2f}B parameters"
-    return Decision(chosen or "none", f"{size}: {'more' if chosen else 'not more'} than 4B")
-
-
-def choose_checkpointing(config: ModelConfig, device: str, requested: bool) -> Decision:
-    """Always from 7B up on a GPU; below as asked for."""
-    if device == "cpu":
-        return Decision("off", "CPU: memory is not the limit")
-    if config.parameters >= CHECKPOINT_ABOVE_PARAMETERS:
-        return Decision("on", "7B and more are always checkpointed")
-    return Decision("on" if requested else "off", "asked for")
 
 
 def source_of(config: ModelConfig) -> str:
@@ -87,7 +56,9 @@ def source_of(config: ModelConfig) -> str:
     if named:
         folder = Path(named).expanduser()
         if not (folder / "config.json").is_file():
-            raise ConfigError(f"model {config.name}: {folder} holds no config.json; give the folder with the weights")
+            raise ConfigError(
+                f"model {config.name}: {folder} holds no config.json; give the folder with the weights"
+            )
         return str(folder)
     if config.hub_id is None:
         raise ConfigError(f"model {config.name} is built locally; open it through ops.wiring.open_model")
@@ -111,24 +82,74 @@ def load_backbone(
         "dtype": choose_dtype(place.value, precision, capability),
         "quantization": choose_quantization(config, quantization),
         "checkpointing": choose_checkpointing(config, place.value, gradient_checkpointing),
-        "attention": Decision(PACKED, "unpadded rows; SDPA per group of like lengths, Gemma-2's soft cap eager"),
+        "attention": choose_attention(config.architecture, capability),
     }
+    if place.value == "cuda":
+        decisions["allocator"] = allocator_in_force()
     source = source_of(config)
     tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
-    dtype = getattr(torch, decisions["dtype"].value)
+    backbone = _backbone(source, config.revision, {name: made.value for name, made in decisions.items()})
+    causal = config.family == "decoder" and not bidirectional
+    return Loaded(backbone, tokenizer, causal, decisions, config)
+
+
+def load_model(
+    model_name: str, task_type: str, quantization: str | None = None, gradient_checkpointing: bool = True
+) -> tuple[PreTrainedModel, bool]:
+    """The frozen backbone of an entry in params/model, and whether it is quantised.
+
+    `task_type` is what a head will predict (`core.types.Kind`): every kind reads hidden states, so the
+    language-model head is left out. Over 4B parameters are loaded in NF4 unless `quantization` says
+    otherwise. `model.decisions` holds each choice with its reason. Raises ConfigError for unknown names.
+    """
+    if model_name not in members("model"):
+        known = members("model")
+        raise ConfigError(
+            f"no model {model_name!r}; there are {', '.join(known)}{nearest(model_name, known)}"
+        )
+    kinds = [kind.value for kind in Kind]
+    if task_type not in kinds:
+        raise ConfigError(
+            f"task_type is {task_type!r}; allowed: {', '.join(kinds)}{nearest(task_type, kinds)}"
+        )
+    config = compose(model=model_name).model
+    loaded = load_backbone(config, quantization=quantization, gradient_checkpointing=gradient_checkpointing)
+    loaded.backbone.decisions = loaded.decisions
+    return loaded.backbone, loaded.is_quantized
+
+
+def assert_trainable_float32(model: nn.Module) -> None:
+    """Right before step 1: a float16 parameter cannot be unscaled, a bfloat16 one not on a T4."""
+    wrong = [
+        f"{name} is {str(parameter.dtype).removeprefix('torch.')}"
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.dtype != torch.float32
+    ]
+    if wrong:
+        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise ConfigError(
+            f"trainable parameters must be float32, but {shown}; cast adapters and heads to float32"
+        )
+
+
+def _backbone(source: str, revision: str | None, chosen: dict[str, str]) -> PreTrainedModel:
+    """Weights in place, frozen. `chosen` holds the values of the decisions."""
+    quantized = chosen["quantization"] == "nf4"
+    dtype = getattr(torch, chosen["dtype"])
+    if chosen["attention"] == FLASH:
+        register_flash()
     backbone = AutoModel.from_pretrained(
         source,
-        revision=config.revision,
+        revision=revision,
         dtype=dtype,
-        attn_implementation=PACKED,
-        quantization_config=_nf4(dtype) if decisions["quantization"].value == "nf4" else None,
-        device_map={"": place.value} if decisions["quantization"].value == "nf4" and place.value == "cuda" else None,
+        attn_implementation=chosen["attention"],
+        quantization_config=_nf4(dtype) if quantized else None,
+        device_map={"": chosen["device"]} if quantized and chosen["device"] == "cuda" else None,
     )
     backbone.requires_grad_(False)
-    if decisions["checkpointing"].value == "on":
-        backbone.gradient_checkpointing_enable({"use_reentrant": False})
-    causal = config.family == "decoder" and not bidirectional
-    return Loaded(backbone.to(place.value), tokenizer, causal, decisions)
+    if chosen["checkpointing"] == "on":
+        enable_checkpointing(backbone)
+    return backbone.to(chosen["device"])
 
 
 def _nf4(compute_dtype: torch.dtype) -> BitsAndBytesConfig:

@@ -1,31 +1,47 @@
-"""Backbone, adapter and heads as one module that turns a micro-batch into losses or logits.
+"""Backbone, adapters and heads as one module that turns a micro-batch into losses or logits.
 
-    model = MultiTaskModel(attach_lora(backbone, lora, "single"), specs, causal=True)
+    model = build_model(loaded, specs, config.strategy)
     outputs = model(batch)                     # component -> logits
     loss_sums = model.losses(batch, outputs)   # component -> scalar sum
+
+One class serves S1 (one adapter), S2 (one shared by all tasks), S3a (shared + private, fused) and S4
+(the same in two phases). `parameter_groups` says which tasks touch what, so that PCGrad projects
+within what is shared and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from peft import PeftModel
 from torch import Tensor, nn
 
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import TaskSpec
+from kaggle_kit.models.adapters import PRIVATE, SHARED, SharedPrivateLoRA, private
 from kaggle_kit.models.heads import build_head
 from kaggle_kit.models.packing import PackedLayout
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that the same tasks touch. Only groups of several tasks can hold a conflict."""
+
+    parameters: tuple[nn.Parameter, ...]
+    tasks: tuple[str, ...]
 
 
 class MultiTaskModel(nn.Module):
     """One backbone for all tasks, one head per component. The backbone runs on unpadded rows."""
 
-    def __init__(self, backbone: PeftModel, specs: Iterable[TaskSpec], *, causal: bool) -> None:
+    def __init__(self, lora: SharedPrivateLoRA, specs: Iterable[TaskSpec], *, causal: bool) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.lora = lora
         self.causal = causal
+        self.private_off = False  # the first phase of S4 trains without private adapters
         self.specs = {spec.name: spec for spec in specs}
-        width = backbone.config.hidden_size
+        width = self.backbone.config.hidden_size
         self.heads = nn.ModuleDict(
             {
                 spec.name: nn.ModuleDict(
@@ -35,9 +51,23 @@ class MultiTaskModel(nn.Module):
             }
         )
 
+    @property
+    def backbone(self) -> PeftModel:
+        return self.lora.peft
+
+    def activate(self, task: str) -> None:
+        """Makes the next forward pass use the task's adapters; costs one assignment."""
+        self.lora.activate(*self.adapters_of(task))
+
+    def adapters_of(self, task: str) -> list[str]:
+        """The adapters that a task's tokens pass through."""
+        mine = () if self.private_off else (private(task),)
+        return [name for name in self.lora.ranks if not name.startswith(PRIVATE) or name in mine]
+
     def encode(self, batch) -> Tensor:
-        """The last hidden states of a micro-batch: (tokens, hidden)"""
-        layout = PackedLayout.of(batch.lengths, causal=self.causal, device=batch.input_ids.device)
+        """The last hidden states of a micro-batch, with its task's adapters: (tokens, hidden)"""
+        self.activate(batch.task)
+        layout = self.layout(batch)
         inputs = {"input_ids": batch.input_ids[None], "position_ids": layout.position_ids[None]}
         if getattr(self.backbone.config, "type_vocab_size", 0) > 1:
             inputs["token_type_ids"] = batch.type_ids[None]
@@ -46,12 +76,63 @@ class MultiTaskModel(nn.Module):
             inputs["use_cache"] = False
         return backbone(**inputs, packed=layout).last_hidden_state[0]
 
+    def layout(self, batch) -> PackedLayout:
+        return PackedLayout.of(batch.lengths, causal=self.causal, device=batch.input_ids.device)
+
+    def states(self, batch) -> dict[int, Tensor]:
+        """What the heads of each level read; without a hierarchy both levels read the same."""
+        hidden = self.encode(batch)
+        return {1: hidden, 2: hidden}
+
     def forward(self, batch) -> dict[str, Tensor]:
         """Logits of every component of the micro-batch's task."""
-        hidden = self.encode(batch)
-        return {name: head(hidden, batch.targets[name]) for name, head in self.heads[batch.task].items()}
+        states = self.states(batch)
+        heads = self.heads[batch.task]
+        return {
+            part.name: heads[part.name](states[part.level], batch.targets[part.name])
+            for part in self.specs[batch.task].components
+            if part.name in batch.targets
+        }
 
     def losses(self, batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss sums per component, not yet divided by `batch.counts`."""
         heads = self.heads[batch.task]
         return {name: heads[name].loss(logits, batch.targets[name]) for name, logits in outputs.items()}
+
+    def parameter_groups(self) -> dict[str, ParameterGroup]:
+        """Everything that may train, by name: `shared`, `private:<task>`, `fusion:<task>`, `heads:<task>`."""
+        groups = {name: ParameterGroup(tuple(part), tasks) for name, part, tasks in self._groups()}
+        return {name: group for name, group in groups.items() if group.parameters}
+
+    def train_only(self, names: Iterable[str]) -> None:
+        """Freezes every group but these. Raises ConfigError for a name that is no group."""
+        groups, names = self.parameter_groups(), set(names)
+        if unknown := sorted(names - groups.keys()):
+            raise ConfigError(f"no parameter group {', '.join(unknown)}; there are {', '.join(groups)}")
+        for name, group in groups.items():
+            for parameter in group.parameters:
+                parameter.requires_grad_(name in names)
+
+    def pretrain_shared(self) -> None:
+        """S4, first phase: the shared adapter and the heads learn; private adapters take no part."""
+        self.private_off = True
+        self.train_only(name for name in self.parameter_groups() if name.startswith((SHARED, "heads:")))
+
+    def adapt(self, shared: str = "frozen") -> None:
+        """S4, second phase: each task's own adapter, fusion and head; `shared` frozen or continued."""
+        self.private_off = False
+        kept = [SHARED] if shared == "frozen" else []
+        self.train_only(name for name in self.parameter_groups() if name not in kept)
+
+    def _groups(self) -> Iterator[tuple[str, list[nn.Parameter], tuple[str, ...]]]:
+        """(name, parameters, tasks that touch them)"""
+        everyone = tuple(self.specs)
+        for adapter in self.lora.ranks:
+            task = adapter.removeprefix(PRIVATE)
+            if adapter.startswith(PRIVATE):
+                yield f"private:{task}", self.lora.parameters_of(adapter), (task,)
+                yield f"fusion:{task}", self.lora.fusion_of(adapter), (task,)
+            else:
+                yield adapter, self.lora.parameters_of(adapter), everyone
+        for task in everyone:
+            yield f"heads:{task}", list(self.heads[task].parameters()), (task,)

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +69,12 @@ class PackedLayout:
             for group in self.groups
         )
         return replace(self, position_ids=self.position_ids.to(device), groups=groups)
+
+    @cached_property
+    def offsets(self) -> Tensor:
+        """(sequences + 1,) int32: where each sequence begins, then the number of tokens"""
+        starts = torch.tensor((0, *accumulate(self.lengths)), dtype=torch.int32)
+        return starts.to(self.position_ids.device)
 
     @property
     def padded_tokens(self) -> int:

@@ -1,0 +1,74 @@
+"""From a strategy's name to the model that it trains.
+
+    model = build_model(loaded, specs.values(), config.strategy)
+
+S1 has one adapter, S2 one shared by all tasks, S3a and S4 a shared one and one per task, S3b a shared
+one and one per level. Draws the adapters from torch's global generator: seed it before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.schema import LoraSettings, StrategyConfig
+from kaggle_kit.core.types import TaskSpec
+from kaggle_kit.models.adapters import SHARED, SharedPrivateLoRA, private
+from kaggle_kit.models.hierarchical import LEVEL, HierarchicalMTLModel
+from kaggle_kit.models.loading import Loaded
+from kaggle_kit.models.multitask import MultiTaskModel
+
+SINGLE = "single"
+
+
+def build_model(loaded: Loaded, specs: Iterable[TaskSpec], strategy: StrategyConfig) -> MultiTaskModel:
+    """The trainable model of a strategy, on the backbone's device; everything trainable is float32."""
+    specs = tuple(specs)
+    hierarchical = strategy.kind == "hierarchical"
+    layers = loaded.backbone.config.num_hidden_layers
+    cut = cut_layer(strategy, layers) if hierarchical else 0
+    settings = loaded.config.lora
+    lora = SharedPrivateLoRA(
+        loaded.backbone,
+        settings,
+        adapter_ranks(strategy, settings, [spec.name for spec in specs]),
+        fusion=strategy.fusion,
+        fusion_rank=strategy.fusion_rank,
+        only_layers=dict.fromkeys(LEVEL.values(), range(cut, layers)) if hierarchical else None,
+    )
+    if not hierarchical:
+        model = MultiTaskModel(lora, specs, causal=loaded.causal)
+    else:
+        model = HierarchicalMTLModel(
+            lora,
+            specs,
+            causal=loaded.causal,
+            cut=cut,
+            cross_level=strategy.cross_level,
+            cross_level_rank=strategy.cross_level_rank,
+            detach_l1_for_l2=strategy.detach_l1_for_l2,
+        )
+    return model.to(loaded.backbone.device)
+
+
+def adapter_ranks(strategy: StrategyConfig, settings: LoraSettings, tasks: Sequence[str]) -> dict[str, int]:
+    """Adapter -> rank. Raises ConfigError for an unknown kind."""
+    rank = strategy.rank or settings.rank
+    own = strategy.private_rank or max(1, rank // 2)
+    kinds = {
+        "single": {SINGLE: rank},
+        "shared": {SHARED: rank},
+        "shared_private": {SHARED: rank, **{private(task): own for task in tasks}},
+        "hierarchical": {SHARED: rank, **dict.fromkeys(LEVEL.values(), own)},
+    }
+    kinds["sequential"] = kinds["shared_private"]
+    if strategy.kind not in kinds:
+        raise ConfigError(f"strategy.kind is {strategy.kind!r}; allowed: {', '.join(kinds)}")
+    return kinds[strategy.kind]
+
+
+def cut_layer(strategy: StrategyConfig, layers: int) -> int:
+    """The first layer of the top: at least one layer lies on either side of the cut."""
+    if layers < 2:
+        raise ConfigError(f"a backbone of {layers} layer cannot be cut; the hierarchical strategy needs two")
+    return min(max(1, round(strategy.cut * layers)), layers - 1)

@@ -1,0 +1,90 @@
+"""What a run decides from the device and the model, each choice with its one-line reason.
+
+choose_dtype("cuda", "auto", (7, 5))      # Decision("float16", "compute capability 7.5: …")
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.schema import ModelConfig, quantization_for
+from kaggle_kit.models.flash import FLASH, why_no_flash
+from kaggle_kit.models.packing import PACKED
+
+CHECKPOINT_ABOVE_PARAMETERS = 6_900_000_000  # "7B and more": the smallest 7B of the study has 7.24B
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was chosen, and the one-line reason that goes into the run's record."""
+
+    value: str
+    reason: str
+
+
+def choose_device(requested: str) -> Decision:
+    """`auto` takes the GPU if there is one; asking for a GPU that is not there is an error."""
+    if requested == "cpu":
+        return Decision("cpu", "asked for")
+    available = torch.cuda.is_available()
+    if requested == "cuda" and not available:
+        raise ConfigError(
+            "profile.device is 'cuda' but torch sees no GPU; turn the accelerator on or set it to cpu"
+        )
+    return Decision("cuda", "a GPU is there") if available else Decision("cpu", "torch sees no GPU")
+
+
+def choose_dtype(device: str, requested: str, capability: tuple[int, int] | None) -> Decision:
+    """float32 on a CPU; float16 on every GPU, so that a T4, which only emulates bfloat16, is no exception."""
+    if requested in ("float32", "float16"):
+        return Decision(requested, "asked for")
+    if device == "cpu":
+        return Decision("float32", "CPU: half precision is slower there")
+    major, minor = capability or (0, 0)
+    why = "bfloat16 is only emulated" if major < 8 else "as on the T4, so that runs compare"
+    return Decision("float16", f"compute capability {major}.{minor}: {why}; trained with a gradient scaler")
+
+
+def choose_quantization(config: ModelConfig, requested: str | None = None) -> Decision:
+    """The study's rule by parameter count, unless one is asked for by name."""
+    if requested not in (None, "none", "nf4"):
+        raise ConfigError(
+            f"quantization is {requested!r}; allowed: none, nf4, or nothing for the rule by size"
+        )
+    if requested is not None:
+        return Decision(requested, "asked for")
+    chosen = quantization_for(config.parameters)
+    size = f"{config.parameters / 1e9:.2f}B parameters"
+    return Decision(chosen or "none", f"{size}: {'more' if chosen else 'not more'} than 4B")
+
+
+def choose_checkpointing(config: ModelConfig, device: str, requested: bool) -> Decision:
+    """Always from 7B up on a GPU; below as asked for."""
+    if device == "cpu":
+        return Decision("off", "CPU: memory is not the limit")
+    if config.parameters >= CHECKPOINT_ABOVE_PARAMETERS:
+        return Decision("on", "7B and more are always checkpointed")
+    return Decision("on" if requested else "off", "asked for")
+
+
+def choose_attention(architecture: str, capability: tuple[int, int] | None) -> Decision:
+    """Attention on unpadded rows; FlashAttention-2 only where its probe passes, never for Gemma-2."""
+    if architecture == "gemma2":
+        return Decision(PACKED, "Gemma-2's soft cap is computed eagerly; fused kernels leave it out")
+    reason = why_no_flash(capability)
+    if reason is None:
+        return Decision(FLASH, "FlashAttention-2: forward and backward probe passed")
+    # key and value heads are expanded there: grouped heads without a mask hit the math kernel on a T4
+    return Decision(PACKED, f"SDPA per group of like lengths, heads expanded; no FlashAttention-2: {reason}")
+
+
+def allocator_in_force() -> Decision:
+    """What the CUDA allocator really uses: some torch releases accept a setting and ignore it."""
+    settings = torch.cuda.memory._snapshot().get("allocator_settings", {})
+    on = bool(settings.get("expandable_segments"))
+    where = "read back from the allocator"
+    hint = "" if on else "; call core.allocator.set_allocator() before torch is imported"
+    return Decision("expandable segments" if on else "fixed segments", where + hint)

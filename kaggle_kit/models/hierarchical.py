@@ -1,0 +1,99 @@
+"""S3b: entities first, then relations and reasoning that attend to them.
+
+    model = HierarchicalMTLModel(lora, specs, causal=True, cut=14)
+
+The trunk, the layers below the cut, runs once. The layers above it, the top, run with the level-1
+adapter: their output feeds the level-1 heads and is the entity features. For level 2, the trunk's
+output attends across to those features and passes the top again, with the level-2 adapter. The shared
+adapter is active in both parts, so a pass through any top layer sees shared rank + level rank, and a
+cut in the middle spends on two levels what S3a spends on one private adapter.
+
+Cost in passes through the top: one for a task with level-1 components only, two for every other; a
+task of level 2 alone still needs the entity features, but with `detach_l1_for_l2` no gradient of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.types import TaskSpec
+from kaggle_kit.models.adapters import SHARED, SharedPrivateLoRA
+from kaggle_kit.models.cross_level import build_cross_level
+from kaggle_kit.models.multitask import MultiTaskModel
+from kaggle_kit.models.stages import stages_of
+
+LEVEL = {1: "level1", 2: "level2"}
+
+
+class HierarchicalMTLModel(MultiTaskModel):
+    """Expects adapters `shared` (all layers), `level1` and `level2` (layers from `cut` up)."""
+
+    def __init__(
+        self,
+        lora: SharedPrivateLoRA,
+        specs: Iterable[TaskSpec],
+        *,
+        causal: bool,
+        cut: int,
+        cross_level: str = "attention",
+        cross_level_rank: int = 16,
+        detach_l1_for_l2: bool = False,
+    ) -> None:
+        super().__init__(lora, specs, causal=causal)
+        self.stages = stages_of(self.backbone.get_base_model())
+        if not 0 < cut < len(self.stages.layers):
+            raise ConfigError(
+                f"cut is {cut}; the backbone has {len(self.stages.layers)} layers to cut between"
+            )
+        self.cut = cut
+        self.detach_l1_for_l2 = detach_l1_for_l2
+        self.cross = build_cross_level(cross_level, self.backbone.config.hidden_size, cross_level_rank)
+
+    def levels_of(self, task: str) -> set[int]:
+        return {part.level for part in self.specs[task].components}
+
+    def adapters_of(self, task: str) -> list[str]:
+        top = 2 if 2 in self.levels_of(task) else 1
+        return [SHARED, *(LEVEL[level] for level in range(1, top + 1))]
+
+    def activate(self, task: str) -> None:
+        """Each pass chooses its own adapters; before the first, the trunk's."""
+        self.lora.activate(SHARED)
+
+    def encode(self, batch) -> Tensor:
+        """The states of the task's highest level: (tokens, hidden)"""
+        states = self.states(batch)
+        return states[max(states)]
+
+    def states(self, batch) -> dict[int, Tensor]:
+        """Level -> (tokens, hidden); level 1 always, level 2 where the task has a component on it."""
+        self.activate(batch.task)
+        layout, levels = self.layout(batch), self.levels_of(batch.task)
+        trunk = self.stages.run(self.stages.embed(batch, layout), range(self.cut), layout)
+        wanted = 1 in levels or not self.detach_l1_for_l2
+        with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
+            entities = self._top(trunk, 1, layout)
+        if 2 not in levels:
+            return {1: entities[0]}
+        features = entities.detach() if self.detach_l1_for_l2 else entities
+        across = self.cross(trunk[0], features[0], layout)[None]
+        return {1: entities[0], 2: self._top(trunk + across.to(trunk.dtype), 2, layout)[0]}
+
+    def _top(self, hidden: Tensor, level: int, layout) -> Tensor:
+        with self.lora.using(SHARED, LEVEL[level]):
+            top = range(self.cut, len(self.stages.layers))
+            return self.stages.finish(self.stages.run(hidden, top, layout))
+
+    def _groups(self) -> Iterator[tuple[str, list[nn.Parameter], tuple[str, ...]]]:
+        second = tuple(task for task in self.specs if 2 in self.levels_of(task))
+        reaches_first = tuple(
+            task for task in self.specs if 1 in self.levels_of(task) or not self.detach_l1_for_l2
+        )
+        tasks = {LEVEL[1]: reaches_first, LEVEL[2]: second}
+        for name, parameters, everyone in super()._groups():
+            yield name, parameters, tasks.get(name, everyone)
+        yield "cross_level", list(self.cross.parameters()), second

@@ -1,0 +1,70 @@
+"""The LoRA layers of this project, registered with PEFT for dense, 8-bit and 4-bit linear layers.
+
+    config._register_custom_module(custom_layers())
+
+They hold PEFT's own parameters under PEFT's own names, so what they save is a stock adapter. The
+forward differs: active adapters run as one of their summed rank, which costs what a single adapter
+costs; a registered fusion reweights the two halves on the way; one dropout mask serves both; under
+autocast the input is not cast up first, as stock PEFT does, which would save a float32 copy of it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from peft.tuners.lora import layer as dense
+from torch import Tensor, nn
+
+
+class JointForward:
+    """Mixed in before a PEFT layer. `fusion` holds a module per adapter that is fused with the shared one.
+
+    Adapters active together have one scaling (alpha / rank) and one dropout: `SharedPrivateLoRA` gives
+    every adapter those of the model.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.fusion = nn.ModuleDict()
+
+    def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
+        active = [name for name in self.active_adapters if name in self.lora_A]
+        if self.disable_adapters or self.merged or "adapter_names" in kwargs or not active:
+            return super().forward(x, *args, **kwargs)
+        result = self.base_layer(x, *args, **kwargs)
+        return result + self._delta(x, active).to(result.dtype)
+
+    def _delta(self, x: Tensor, active: list[str]) -> Tensor:
+        """The sum of the active adapters' outputs: (..., in) -> (..., out)"""
+        if not torch.is_autocast_enabled(x.device.type):
+            x = self._cast_input_dtype(x, self.lora_A[active[0]].weight.dtype)
+        down = _joined([self.lora_A[name].weight for name in active], 0)  # (ranks, in)
+        up = _joined([self.lora_B[name].weight for name in active], 1)  # (out, ranks)
+        bottleneck = F.linear(self.lora_dropout[active[0]](x), down)  # (..., ranks)
+        if active[-1] in self.fusion:
+            bottleneck = self.fusion[active[-1]](bottleneck)
+        return F.linear(bottleneck * self.scaling[active[0]], up)
+
+
+def _joined(tensors: list[Tensor], dim: int) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
+
+
+class JointLinear(JointForward, dense.Linear):
+    """On `nn.Linear`."""
+
+
+def custom_layers() -> dict[type[nn.Module], type[nn.Module]]:
+    """Base layer -> our LoRA layer. Quantised layers come first: they are subclasses of nn.Linear."""
+    return {**_quantised_layers(), nn.Linear: JointLinear}
+
+
+def _quantised_layers() -> dict[type[nn.Module], type[nn.Module]]:
+    try:
+        import bitsandbytes
+        from peft.tuners.lora import bnb
+    except ImportError:  # an optional package: dense models need none of it
+        return {}
+    four_bit = type("JointLinear4bit", (JointForward, bnb.Linear4bit), {"__doc__": "On 4-bit layers."})
+    eight_bit = type("JointLinear8bit", (JointForward, bnb.Linear8bitLt), {"__doc__": "On 8-bit layers."})
+    return {bitsandbytes.nn.Linear4bit: four_bit, bitsandbytes.nn.Linear8bitLt: eight_bit}
