@@ -159,7 +159,11 @@ class TrainingConfig:
     warmup: float = 0.0  # share of the steps
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    packing: bool = True
+    target_tokens: int | None = None  # token-controlled: train to exactly so many, whatever the epochs
+    null_every: int = 20  # with PCGrad: every n-th step one task is halved for the conflict null
+    quick_every: int = 200  # steps between quick evaluations
+    quick_samples: int = 500  # development samples of a quick evaluation
+    patience: int | None = None  # quick evaluations without a new best before the run stops; empty: never
 
 
 @dataclass

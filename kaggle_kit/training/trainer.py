@@ -5,14 +5,13 @@
 
 It extends the HuggingFace `Trainer` at few seams: one dataset item is one optimiser step, in the
 plan's order; the loss is divided by what was counted, so the effective batch never depends on the
-micro-batch; the optimiser gets an explicit list of parameters, because switching PEFT adapters flips
-`requires_grad`. Schedule, gradient scaler, clipping, callbacks and logging stay the library's.
+micro-batch; the optimiser also moves the loss weights that are learnt. Schedule, gradient scaler,
+clipping, callbacks and logging stay the library's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,12 +19,17 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from kaggle_kit.core.schema import TrainingConfig
+from kaggle_kit.training.losses import StaticLoss, UncertaintyWeightedLoss
+from kaggle_kit.training.pcgrad import PCGradOptimizer
 from kaggle_kit.training.tokens import TokenTracker
 
 
 class MultiTaskTrainer(Trainer):
-    """Trains a `MultiTaskModel` on a `PlanDataset`, counting every token."""
+    """Trains a `MultiTaskModel` on a `PlanDataset`, counting every token.
+
+    `weighting` weighs the tasks' losses (default: equally). `pcgrad_seed` turns gradient surgery on
+    for the parameters that several tasks touch.
+    """
 
     def __init__(
         self,
@@ -33,10 +37,15 @@ class MultiTaskTrainer(Trainer):
         steps: Dataset,
         args: TrainingArguments,
         callbacks: Sequence[TrainerCallback] = (),
+        weighting: StaticLoss | UncertaintyWeightedLoss | None = None,
+        pcgrad_seed: int | None = None,
     ) -> None:
         super().__init__(
             model=model, args=args, train_dataset=steps, data_collator=_only_item, callbacks=list(callbacks)
         )
+        self.weighting = (weighting or StaticLoss.equal(model.specs)).to(args.device)
+        self.pcgrad: PCGradOptimizer | None = None
+        self.pcgrad_seed = pcgrad_seed
         self.tokens = TokenTracker(steps.plan.tasks)
         self.record: dict[str, Any] = {}  # what the step just done leaves for the log
         for callback in callbacks:
@@ -46,24 +55,48 @@ class MultiTaskTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | None = None
     ) -> Tensor:
-        """One optimiser step's gradients: each task forward and backward over its micro-batches."""
-        model.train()
-        step = inputs.to(self.args.device)
-        losses = {task: self._backward(model, batches) for task, batches in step.by_task()}
-        self.tokens.count(step.micro_batches)
-        self.record = {"losses": losses}
-        return torch.tensor(sum(losses.values()), device=self.args.device)
+        """The gradients of one optimiser step.
 
-    def _backward(self, model: nn.Module, batches: Sequence[Any]) -> float:
-        """Adds one task's gradient; returns its loss, the mean over all that its micro-batches count."""
-        counted = {name: sum(batch.counts[name] for batch in batches) for name in batches[0].counts}
-        total = 0.0
-        for batch in batches:
+        A task goes forward and backward over all its micro-batches before the next one switches the
+        adapters. With PCGrad its shared gradient is then set aside, and all are projected and combined
+        once, after the last task. What follows (unscale, clip, step, schedule) is the library's.
+        """
+        model.train()
+        self.weighting.zero_grad()
+        step = inputs.to(self.args.device)
+        losses: dict[str, Tensor] = {}
+        for task, batches in step.by_task():
+            losses[task] = self._backward(model, task, batches)
+            if self.pcgrad:
+                self.pcgrad.collect(task)
+        conflicts = self.pcgrad.combine() if self.pcgrad else None
+
+        self.tokens.count(step.micro_batches)
+        total = torch.stack(list(losses.values()))
+        self.record = {"losses": dict(zip(losses, total.tolist(), strict=True))}
+        if conflicts:
+            self.record |= {"conflicts": conflicts.record(), "nonfinite": conflicts.nonfinite}
+        return total.sum()
+
+    def _backward(self, model: nn.Module, task: str, batches: Sequence[Any]) -> Tensor:
+        """Adds one task's gradient; returns its loss before weighting.
+
+        The loss of a component is its mean over everything that the task's micro-batches count in this
+        step, so cutting the step into more or fewer micro-batches changes nothing.
+        """
+        parts = {part.name: part.loss_weight for part in model.specs[task].components}
+        counted = {name: max(1, sum(batch.counts.get(name, 0) for batch in batches)) for name in parts}
+        tokens = sum(batch.tokens for batch in batches)
+        total = torch.zeros((), device=self.args.device)
+        for batch, previous in zip(batches, [None, *batches], strict=False):
+            if self.pcgrad and previous and previous.half != batch.half:
+                self.pcgrad.halve(task)
             with self.compute_loss_context_manager():
                 sums = model.losses(batch, model(batch))
-                loss = sum(sums[name] / max(1, counted[name]) for name in sums)
-            self.accelerator.backward(loss)
-            total += loss.item()
+                loss = sum(parts[name] * value / counted[name] for name, value in sums.items())
+                weighted = self.weighting.combine(task, loss, share=batch.tokens / tokens)
+            self.accelerator.backward(weighted)
+            total += loss.detach()
         return total
 
     # --- seams of the library ----------------------------------------------------------------------
@@ -71,15 +104,32 @@ class MultiTaskTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        if self.optimizer is None:
-            trainable = [p for p in self.model.parameters() if p.requires_grad]
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            self.optimizer = kind(trainable, weight_decay=self.args.weight_decay, **options)
-        return self.optimizer
-
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         return [next(epoch_iterator) for _ in range(num_batches)], None
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW over what trains, and the learnt loss weights; PCGrad over what several tasks touch."""
+        if self.optimizer is None:
+            trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            groups: list[dict[str, Any]] = [{"params": trainable, "weight_decay": self.args.weight_decay}]
+            if isinstance(self.weighting, UncertaintyWeightedLoss):
+                groups.append(self.weighting.parameter_group(self.args.learning_rate))
+            self.optimizer = kind(groups, **options)
+            if self.pcgrad_seed is not None:
+                generator = torch.Generator().manual_seed(self.pcgrad_seed)
+                self.pcgrad = PCGradOptimizer(self.optimizer, self._shared(), generator)
+        return self.optimizer
+
+    def _shared(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by group, where more than one task touches the group and something in it trains."""
+        groups = self.model.parameter_groups().items()
+        shared = {
+            name: [parameter for parameter in group.parameters if parameter.requires_grad]
+            for name, group in groups
+            if len(group.tasks) > 1
+        }
+        return {name: parameters for name, parameters in shared.items() if parameters}
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # the library's estimate knows padded batches only
@@ -93,30 +143,3 @@ class MultiTaskTrainer(Trainer):
 def _only_item(items: list[Any]) -> Any:
     (item,) = items
     return item
-
-
-def training_arguments(
-    training: TrainingConfig, *, steps: int, output_dir: Path, seed: int, device: str, float16: bool
-) -> TrainingArguments:
-    """The library's arguments for a plan of `steps` optimiser steps."""
-    return TrainingArguments(
-        output_dir=str(output_dir),
-        max_steps=steps,
-        per_device_train_batch_size=1,  # one item of the plan
-        gradient_accumulation_steps=1,  # the plan's micro-batches accumulate inside the step
-        learning_rate=training.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=int(training.warmup * steps),
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
-        seed=seed,
-        use_cpu=device == "cpu",
-        fp16=float16 and device != "cpu",
-        save_strategy="no",
-        eval_strategy="no",
-        logging_steps=max(1, min(50, steps // 10)),
-        report_to="none",
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        logging_nan_inf_filter=False,
-    )

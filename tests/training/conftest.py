@@ -19,7 +19,8 @@ from kaggle_kit.models.adapters import attach_lora
 from kaggle_kit.models.loading import load_backbone
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops import wiring
-from kaggle_kit.training.trainer import MultiTaskTrainer, training_arguments
+from kaggle_kit.training.arguments import training_arguments
+from kaggle_kit.training.trainer import MultiTaskTrainer
 
 TASKS = ("semeval2014t7", "semeval2017t3")
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
@@ -52,8 +53,7 @@ class ToyStudy:
         made = training_arguments(
             training, steps=len(plan), output_dir=folder, seed=5, device="cpu", float16=False
         )
-        made.disable_tqdm = True
-        for name, value in arguments.items():
+        for name, value in ({"disable_tqdm": True} | arguments).items():
             setattr(made, name, value)
         return MultiTaskTrainer(model, PlanDataset(plan, self.encoded), made, callbacks)
 

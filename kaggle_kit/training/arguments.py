@@ -1,0 +1,46 @@
+"""The library's training arguments for a step plan: one plan item a step, nothing random, no stock saves.
+
+training_arguments(config.training, steps=len(plan), output_dir=run.checkpoints, seed=42, device="cpu")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from kaggle_kit.core.schema import TrainingConfig
+
+
+def training_arguments(
+    training: TrainingConfig,
+    *,
+    steps: int,
+    output_dir: Path,
+    seed: int,
+    device: str,
+    float16: bool = False,
+    report_to: str = "none",
+) -> TrainingArguments:
+    """Arguments for `steps` optimiser steps. `float16` means autocast with a gradient scaler, on a GPU."""
+    return TrainingArguments(
+        output_dir=str(output_dir),
+        max_steps=steps,
+        per_device_train_batch_size=1,  # one item of the plan
+        gradient_accumulation_steps=1,  # the plan's micro-batches accumulate inside the step
+        learning_rate=training.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=int(training.warmup * steps),
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        seed=seed,
+        use_cpu=device == "cpu",
+        fp16=float16 and device != "cpu",
+        save_strategy="no",
+        eval_strategy="no",
+        logging_steps=max(1, min(50, steps // 10)),
+        report_to=report_to,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        logging_nan_inf_filter=False,  # a NaN must be seen, not averaged away
+    )

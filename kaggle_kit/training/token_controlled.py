@@ -1,0 +1,52 @@
+"""The twin of a multi-task run: one task, trained to exactly the same number of tokens.
+
+    target = sum(multi_task_run.tokens.values())
+    plan = MultiTaskBatchSampler(rows, replace(settings, target_tokens=target), seed).plan()
+    steps = PlanDataset(plan, encoded)
+    trainer = TokenControlledTrainer(model, steps, args, target_tokens=target, task="ner")
+
+If a multi-task model still wins against it, the gain is transfer between tasks and not more data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import TrainingArguments
+
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.training.trainer import MultiTaskTrainer
+
+
+class TokenControlledTrainer(MultiTaskTrainer):
+    """Refuses to start unless the plan ends on the target to the token, and says afterwards that it did.
+
+    The plan repeats the task's data under the same schedule shape and effective batch as its twin, and
+    cuts the last sequence. Raises ConfigError naming the plan's tokens and the target.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        steps: Dataset,
+        args: TrainingArguments,
+        *,
+        target_tokens: int,
+        task: str,
+        **options: Any,
+    ) -> None:
+        if steps.plan.tokens != {task: target_tokens}:
+            raise ConfigError(
+                f"the plan trains {steps.plan.tokens}, not {{{task!r}: {target_tokens}}}; "
+                "plan it with PlanSettings(target_tokens=…) and one task"
+            )
+        super().__init__(model, steps, args, **options)
+        self.target_tokens = target_tokens
+        self.task = task
+
+    @property
+    def parity_error(self) -> int:
+        """Tokens trained so far minus the target: 0 once the run is done, and goes into its record."""
+        return self.tokens.total[self.task] - self.target_tokens
