@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
+from math import isfinite
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ from torch import Tensor
 
 def cosines(gram: Tensor) -> Tensor:
     """(K, K) cosines of the gradients behind a Gram matrix; 0 against a zero gradient."""
-    norms = gram.diagonal().sqrt()
-    return torch.where(gram == 0, 0.0, gram / norms.outer(norms))
+    norms = gram.diagonal().clamp(min=0).sqrt()  # rounding may leave a difference just below 0
+    products = norms.outer(norms)
+    return torch.where(products == 0, 0.0, gram / products)
 
 
 def cosine_of_halves(gram: Tensor) -> float:
@@ -78,11 +80,14 @@ class ConflictReport:
         return tuple(dict.fromkeys(task for group in self.groups.values() for task in group.nonfinite))
 
     def record(self) -> dict[str, Any]:
-        """Cosines and null by group, for the run's log: `{"shared": {"cosines": {"a × b": …}, …}}`."""
+        """Cosines and null by group, for the run's log: `{"shared": {"cosines": {"a × b": …}, …}}`.
+
+        Without the pairs of a task whose gradient is not finite: one NaN would spoil a run's means.
+        """
         return {
             name: {
-                "cosines": {f"{a} × {b}": cosine for (a, b), cosine in group.cosines.items()},
-                "null": dict(group.null),
+                "cosines": {f"{a} × {b}": c for (a, b), c in group.cosines.items() if isfinite(c)},
+                "null": {task: c for task, c in group.null.items() if isfinite(c)},
             }
             for name, group in self.groups.items()
         }
