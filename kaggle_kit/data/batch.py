@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kaggle_kit.data.encode import EncodedTask
+from kaggle_kit.data.encode import PASSAGE, EncodedTask
 from kaggle_kit.data.plan import PlannedBatch, StepPlan
 from kaggle_kit.data.targets import TARGETS
 from kaggle_kit.data.targets.arrays import before, flat, long
@@ -28,7 +28,10 @@ Targets = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Sequences of one task, concatenated. `counts` is how many things each component's loss averages."""
+    """Sequences of one task, concatenated. `counts` is how many things each component's loss averages.
+
+    `half` is the plan's: 0 or 1 where the step splits its task's rows in two, else None.
+    """
 
     task: str
     rows: tuple[int, ...]
@@ -38,6 +41,7 @@ class MicroBatch:
     targets: dict[str, Targets]
     counts: dict[str, int]
     overlap_tokens: int
+    half: int | None = None
 
     @property
     def tokens(self) -> int:
@@ -86,7 +90,7 @@ class PlanDataset(Dataset):
 
 def make_batch(encoded: EncodedTask, planned: PlannedBatch) -> MicroBatch:
     """The tensors of one planned micro-batch, on the CPU."""
-    rows = encoded.rows(planned.rows)
+    rows = _shortened(encoded.rows(planned.rows), planned.cut)
     lengths = tuple(int(length) for length in rows["length"])
     starts = before(lengths)
     parts = {part.name: (TARGETS[part.kind], part) for part in encoded.spec.components}
@@ -100,7 +104,25 @@ def make_batch(encoded: EncodedTask, planned: PlannedBatch) -> MicroBatch:
         targets=targets,
         counts={name: kind.count(targets[name]) for name, (kind, _) in parts.items()},
         overlap_tokens=int(np.sum(rows["overlap"])),
+        half=planned.half,
     )
+
+
+def _shortened(rows: dict[str, Any], cut: int) -> dict[str, Any]:
+    """The rows without the last one's last `cut` tokens, nor the words that stand there.
+
+    What a component knows of those words is left to its module, which takes the words as they are.
+    """
+    if not cut:
+        return rows
+    rows = {name: list(column) for name, column in rows.items()}
+    rows["length"][-1] -= cut
+    rows["input_ids"][-1] = rows["input_ids"][-1][:-cut]
+    if "word_tokens" in rows:
+        words = int(np.searchsorted(rows["word_tokens"][-1], rows["length"][-1]))
+        for name in PASSAGE:
+            rows[name][-1] = rows[name][-1][:words]
+    return rows
 
 
 def _type_ids(rows: Mapping[str, Any], lengths: Sequence[int]) -> Tensor:

@@ -184,9 +184,15 @@ def _component(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
         part.relation_type,
         part.relation_attribute,
     )
-    if spec.kind is not Kind.RELATIONS:
+    if spec.kind is not Kind.RELATIONS or "train" not in corpus.splits:
         return spec
-    return replace(spec, candidates=seen_types(spec, corpus.splits.get("train", ())))
+    candidates = seen_types(spec, corpus.splits["train"])
+    if not candidates:
+        expected = f"relations (or attributes) with the labels of component {part.name!r}"
+        raise CorpusError(
+            corpus.root, found="none in the training split", expected=expected, files_read=corpus.files
+        )
+    return replace(spec, candidates=candidates)
 
 
 def _labels(part: ComponentConfig, corpus: Corpus) -> tuple[str, ...]:

@@ -133,6 +133,9 @@ def _distance(source: _Placed, target: _Placed) -> int:
 def tensors(component: ComponentSpec, rows: Mapping[str, Any], starts: np.ndarray) -> dict[str, Tensor]:
     mentions = [table(row, MENTION) for row in rows[f"mentions:{component.name}"]]
     candidates = [table(row, CANDIDATE) for row in rows[f"candidates:{component.name}"]]
+    for number, length in enumerate(rows["length"]):
+        candidates[number] = candidates[number][_inside(mentions[number], candidates[number], length)]
+        mentions[number][:, 1:3] = mentions[number][:, 1:3].clip(max=length - 1)
     sizes = [len(row) for row in mentions]
     offsets, document = before(sizes), sum(sizes)
     pairs = list(zip(candidates, offsets, strict=True))
@@ -147,6 +150,12 @@ def tensors(component: ComponentSpec, rows: Mapping[str, Any], starts: np.ndarra
         "labels": long(flat(row[:, 3] for row, _ in pairs)),
         "sizes": long([len(row) for row in candidates]),
     }
+
+
+def _inside(mentions: np.ndarray, candidates: np.ndarray, length: int) -> np.ndarray:
+    """Which candidates have both ends before `length`; others only stand in a passage that was cut."""
+    inside = np.append(mentions[:, 2] < length, True)  # DOCUMENT is the last place
+    return inside[candidates[:, 0]] & inside[candidates[:, 1]]
 
 
 def count(targets: Mapping[str, Tensor]) -> int:

@@ -77,7 +77,7 @@ def tensors(component: ComponentSpec, rows: Mapping[str, Any], starts: np.ndarra
     for row, offset in zip(rows[f"fragments:{component.name}"], offsets, strict=True):
         spans, classes = table(row, 2).T
         spans = spans + offset * longest
-        counts = labels.flat[spans] >= 0
+        counts = np.append(labels, -1)[np.minimum(spans, labels.size)] >= 0  # a cut passage knows more words
         labels.flat[spans[counts]] = classes[counts]
     pairs = zip(rows[f"links:{component.name}"], offsets, strict=True)
     tokens = zip(rows["word_tokens"], starts, strict=True)

@@ -44,7 +44,7 @@ def tensors(component: ComponentSpec, rows: Mapping[str, Any], starts: np.ndarra
     tags = zip(rows[f"tags:{component.name}"], owned, strict=True)
     return {
         "index": long(flat(tokens[mine] + start for tokens, mine, start in places)),
-        "labels": long(flat(row[mine] for row, mine in tags)),
+        "labels": long(flat(row[: len(mine)][mine] for row, mine in tags)),
         "sizes": long([mine.sum() for mine in owned]),
     }
 
