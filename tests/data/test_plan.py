@@ -1,0 +1,186 @@
+"""The step plan: exact shares, exact tokens, whole groups, and the same plan for the same seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, TaskRows
+
+
+def rows_of(lengths, groups=None) -> TaskRows:
+    lengths = np.asarray(lengths)
+    return TaskRows(lengths, np.arange(len(lengths)) if groups is None else np.asarray(groups))
+
+
+def tasks(sizes=(80, 20)) -> dict[str, TaskRows]:
+    rng = np.random.default_rng(0)
+    return {name: rows_of(rng.integers(5, 60, size)) for name, size in zip("abcde", sizes, strict=False)}
+
+
+def drawn(plan) -> Counter:
+    return Counter(batch.task for step in plan.steps for batch in step.micro_batches for _ in batch.rows)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "temperature", "shares", "draws"),
+    [
+        ("proportional", 1.0, {"a": 0.8, "b": 0.2}, {"a": 80, "b": 20}),
+        ("uniform", 1.0, {"a": 0.5, "b": 0.5}, {"a": 50, "b": 50}),
+        ("temperature", 1.0, {"a": 0.8, "b": 0.2}, {"a": 80, "b": 20}),
+        # square roots: 8.944 and 4.472, two to one
+        ("temperature", 2.0, {"a": 2 / 3, "b": 1 / 3}, {"a": 67, "b": 33}),
+    ],
+)
+def test_each_sampling_draws_exactly_its_share(sampling, temperature, shares, draws):
+    chosen = PlanSettings(epochs=1, sampling=sampling, temperature=temperature)
+    sampler = MultiTaskBatchSampler(tasks(), chosen, seed=1)
+    assert sampler.shares() == pytest.approx(shares)
+    assert drawn(sampler.plan()) == draws
+
+
+def test_a_temperature_of_five_lies_between_two_and_uniform():
+    shares = [
+        MultiTaskBatchSampler(tasks(), PlanSettings(sampling="temperature", temperature=t), 0).shares()["a"]
+        for t in (1, 2, 5, 1000)
+    ]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] == pytest.approx(0.5, abs=1e-3)
+    assert shares[2] == pytest.approx(80**0.2 / (80**0.2 + 20**0.2))
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_whole_epochs_read_every_row_equally_often(epochs):
+    plan = MultiTaskBatchSampler(tasks(), PlanSettings(epochs=epochs, effective_batch=7), seed=3).plan()
+    times = Counter((b.task, row) for step in plan.steps for b in step.micro_batches for row in b.rows)
+    assert set(times.values()) == {epochs} and len(times) == 100
+    assert plan.tokens == {name: epochs * int(rows.lengths.sum()) for name, rows in tasks().items()}
+
+
+def test_half_an_epoch_reads_half_of_the_rows_and_none_twice():
+    plan = MultiTaskBatchSampler({"a": tasks()["a"]}, PlanSettings(epochs=0.5), seed=3).plan()
+    rows = [row for step in plan.steps for batch in step.micro_batches for row in batch.rows]
+    assert len(rows) == len(set(rows)) == 40
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=40),
+    budget=st.integers(50, 200),
+    effective=st.integers(1, 9),
+    null=st.sampled_from([None, 1, 2]),
+    seed=st.integers(0, 5),
+)
+def test_budgets_hold_and_tokens_are_the_sum_of_lengths(lengths, budget, effective, null, seed):
+    chosen = PlanSettings(epochs=2, effective_batch=effective, token_budget=budget, null_every=null)
+    plan = MultiTaskBatchSampler({"a": rows_of(lengths)}, chosen, seed).plan()
+    for step in plan.steps:
+        assert sum(len(batch.rows) for batch in step.micro_batches) <= effective
+        for batch in step.micro_batches:
+            assert batch.tokens == sum(lengths[row] for row in batch.rows) <= budget
+            assert [lengths[row] for row in batch.rows] == sorted(
+                (lengths[r] for r in batch.rows), reverse=True
+            )
+    assert plan.tokens == {"a": 2 * sum(lengths)}
+
+
+def test_the_effective_batch_does_not_depend_on_the_token_budget():
+    sizes = []
+    for budget in (64, 4096):
+        chosen = PlanSettings(epochs=1, effective_batch=10, token_budget=budget)
+        plan = MultiTaskBatchSampler(tasks(), chosen, seed=5).plan()
+        sizes.append([sorted((b.task, r) for b in s.micro_batches for r in b.rows) for s in plan.steps])
+    assert sizes[0] == sizes[1]
+    assert [len(step) for step in sizes[0]] == [10] * 10
+
+
+def test_a_row_longer_than_the_budget_passes_alone():
+    plan = MultiTaskBatchSampler(
+        {"a": rows_of([9, 300, 9])}, PlanSettings(epochs=1, token_budget=20), 0
+    ).plan()
+    assert [(b.rows, b.tokens) for b in plan.steps[0].micro_batches] == [((1,), 300), ((0, 2), 18)]
+
+
+def test_the_rows_of_a_group_stay_in_one_step():
+    groups = np.repeat(np.arange(12), 5)
+    rows = rows_of(np.full(60, 10), groups)
+    plan = MultiTaskBatchSampler(
+        {"q": rows}, PlanSettings(epochs=2, effective_batch=12, token_budget=70), 2
+    ).plan()
+    for step in plan.steps:
+        seen = Counter(int(groups[row]) for batch in step.micro_batches for row in batch.rows)
+        assert set(seen.values()) == {5}
+        assert sum(seen.values()) == 15  # the first multiple of a group that fills the step
+
+
+def test_the_same_seed_gives_the_same_plan_and_another_seed_another():
+    first, again, other = (MultiTaskBatchSampler(tasks(), PlanSettings(), seed).plan() for seed in (4, 4, 5))
+    assert first == again and first.sha256 == again.sha256
+    assert first.sha256 != other.sha256
+
+
+def test_the_hash_changes_with_any_setting_and_any_length():
+    base = MultiTaskBatchSampler(tasks(), PlanSettings(), 4).plan().sha256
+    longer = tasks()
+    longer["a"].lengths[3] += 1
+    others = [
+        MultiTaskBatchSampler(tasks(), PlanSettings(token_budget=2049), 4).plan().sha256,
+        MultiTaskBatchSampler(tasks(), PlanSettings(sampling="uniform"), 4).plan().sha256,
+        MultiTaskBatchSampler(tasks(), PlanSettings(max_steps=2), 4).plan().sha256,
+        MultiTaskBatchSampler(longer, PlanSettings(), 4).plan().sha256,
+    ]
+    assert len({base, *others}) == 5
+
+
+def test_a_limit_of_steps_gives_the_first_steps_of_the_whole_run():
+    whole = MultiTaskBatchSampler(tasks(), PlanSettings(effective_batch=8), 4).plan()
+    short = MultiTaskBatchSampler(tasks(), PlanSettings(effective_batch=8, max_steps=5), 4).plan()
+    assert short.steps == whole.steps[:5]
+
+
+@pytest.mark.parametrize("target", [1, 37, 500, 5000])
+def test_a_token_controlled_plan_ends_on_its_target_to_the_token(target):
+    chosen = PlanSettings(target_tokens=target, effective_batch=8, token_budget=128)
+    plan = MultiTaskBatchSampler({"a": tasks()["a"]}, chosen, seed=6).plan()
+    assert plan.tokens == {"a": target}
+    cuts = [batch.cut for step in plan.steps for batch in step.micro_batches]
+    assert not any(cuts[:-1])
+
+
+def test_a_halved_task_is_split_in_two_random_halves_of_the_same_rows():
+    chosen = PlanSettings(epochs=1, effective_batch=20, null_every=2)
+    plan = MultiTaskBatchSampler(tasks(), chosen, seed=7).plan()
+    plain = MultiTaskBatchSampler(tasks(), PlanSettings(epochs=1, effective_batch=20), seed=7).plan()
+    halves = [{b.half for b in step.micro_batches if b.half is not None} for step in plan.steps]
+    assert halves == [{0, 1}, set(), {0, 1}, set(), {0, 1}]
+    for with_null, without in zip(plan.steps, plain.steps, strict=True):
+        read = [
+            sorted((b.task, r) for b in step.micro_batches for r in b.rows) for step in (with_null, without)
+        ]
+        assert read[0] == read[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sampling": "sqrt"}, "sampling is 'sqrt'; allowed: proportional, uniform, temperature"),
+        ({"epochs": 0}, "epochs is 0; it must be above 0"),
+        ({"temperature": -1}, "temperature is -1; it must be above 0"),
+        ({"target_tokens": 0}, "target_tokens is 0; it must be above 0"),
+    ],
+)
+def test_settings_that_cannot_be_planned_are_refused(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        PlanSettings(**wrong)
+
+
+def test_a_plan_needs_a_task_and_a_token_target_exactly_one():
+    with pytest.raises(ConfigError, match="at least one task"):
+        MultiTaskBatchSampler({}, PlanSettings(), 0)
+    with pytest.raises(ConfigError, match="has one task, not 2: a, b"):
+        MultiTaskBatchSampler(tasks(), PlanSettings(target_tokens=9), 0)
