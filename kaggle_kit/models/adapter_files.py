@@ -1,0 +1,107 @@
+"""Adapters on disk: one stock PEFT folder each; fusion, cross-level and heads beside them.
+
+    save_adapters(model, run.adapters)
+    load_adapters(model, run.adapters)        # into a model built for the same strategy and tasks
+
+    adapters/<name>/adapter_model.safetensors, adapter_config.json     load in stock PEFT without this module
+    adapters/fusion.safetensors, heads.safetensors, strategy.json      what stock PEFT knows nothing of
+
+Stock PEFT would load a fused pair and drop its fusion without a word. Here whatever is missing or left
+over is an error that names it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.models.multitask import MultiTaskModel
+
+WEIGHTS = "adapter_model.safetensors"
+FUSION, HEADS, STRATEGY = "fusion.safetensors", "heads.safetensors", "strategy.json"
+
+
+def save_adapters(model: MultiTaskModel, folder: Path) -> None:
+    """Writes everything that training may have changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in model.lora.ranks:
+        place = folder / name
+        place.mkdir(exist_ok=True)
+        state = get_peft_model_state_dict(model.lora.peft, adapter_name=name, save_embedding_layers=False)
+        _write(state, place / WEIGHTS)
+        model.lora.peft.peft_config[name].save_pretrained(str(place))
+    _write(_fusion_state(model), folder / FUSION)
+    _write(model.heads.state_dict(), folder / HEADS)
+    (folder / STRATEGY).write_text(json.dumps(_description(model), indent=2) + "\n")
+
+
+def load_adapters(model: MultiTaskModel, folder: Path) -> None:
+    """Reads a folder of `save_adapters` into a model of the same strategy, ranks and tasks.
+
+    Raises RunFolderError naming a file, a tensor or a setting that is missing, left over or different.
+    """
+    stored, expected = json.loads(_existing(folder / STRATEGY).read_text()), _description(model)
+    for key in expected:
+        if stored.get(key) != expected[key]:
+            raise RunFolderError(
+                f"{folder}: {key} is {stored.get(key)}, but this model has {expected[key]}; "
+                "build the model with the run's own config"
+            )
+    for name in model.lora.ranks:
+        path = folder / name / WEIGHTS
+        current = get_peft_model_state_dict(model.lora.peft, adapter_name=name, save_embedding_layers=False)
+        state = _checked(path, current)
+        set_peft_model_state_dict(model.lora.peft, state, adapter_name=name)
+    beside = _fusion_state(model)
+    for name, tensor in _checked(folder / FUSION, beside).items():
+        beside[name].copy_(tensor)
+    model.heads.load_state_dict(_checked(folder / HEADS, model.heads.state_dict()))
+
+
+def _description(model: MultiTaskModel) -> dict[str, object]:
+    return {
+        "model": type(model).__name__,
+        "ranks": model.lora.ranks,
+        "fusion": model.lora.fusion,
+        "tasks": {task: sorted(heads) for task, heads in model.heads.items()},
+    }
+
+
+def _fusion_state(model: MultiTaskModel) -> dict[str, Tensor]:
+    """Fusion of each layer, and what connects the levels; tensors are those of the model, detached."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = model.parameter_groups()
+    chosen = [name for name in groups if name.startswith("fusion:") or name == "cross_level"]
+    return {names[id(p)]: p.detach() for name in chosen for p in groups[name].parameters}
+
+
+def _write(state: Mapping[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise RunFolderError(f"{path} is missing; without it the model would not be the one that was trained")
+    return path
+
+
+def _checked(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The file's tensors, if they are exactly those expected, in name and shape."""
+    state = load_file(_existing(path))
+    missing, left_over = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or left_over:
+        found = [f"{len(missing)} missing, such as {missing[0]}"] if missing else []
+        found += [f"{len(left_over)} left over, such as {left_over[0]}"] if left_over else []
+        raise RunFolderError(f"{path}: tensors do not match the model: {'; '.join(found)}")
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            raise RunFolderError(
+                f"{path}: {name} is {tuple(tensor.shape)}, but this model has {tuple(expected[name].shape)}"
+            )
+    return state

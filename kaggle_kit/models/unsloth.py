@@ -1,0 +1,70 @@
+"""The unsloth package as another way to load S1 and S2's backbone, if it computes the same.
+
+    backbone = load_unsloth(config.model, reference=loaded.backbone, lengths=(40, 17))
+
+unsloth replaces attention and layers by its own kernels. Whether these keep sequences of an unpadded
+row apart depends on its version, so the backbone is used only if its hidden states on a probe row are
+those of the standard path.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.schema import ModelConfig
+from kaggle_kit.models.packing import PACKED, PackedLayout
+
+TOLERANCE = 0.05  # relative error of hidden states; float16 and 4-bit kernels differ by less
+
+
+def load_unsloth(
+    config: ModelConfig, *, reference: PreTrainedModel, lengths: Sequence[int] = (40, 17)
+) -> PreTrainedModel:
+    """unsloth's frozen backbone, consistent with `reference`. Raises ConfigError where it cannot be used."""
+    if not config.unsloth.compatible:
+        raise ConfigError(f"model {config.name} is not marked unsloth.compatible; set strategy.unsloth=false")
+    try:
+        library = importlib.import_module("unsloth")
+    except ImportError as error:
+        raise ConfigError(
+            f"strategy.unsloth=true, but the package cannot be imported ({error}); "
+            "pip install unsloth on a GPU machine, or set strategy.unsloth=false"
+        ) from error
+    quantized = getattr(reference, "is_loaded_in_4bit", False)
+    model, _ = library.FastLanguageModel.from_pretrained(
+        config.path or config.hub_id, dtype=reference.dtype, load_in_4bit=quantized
+    )
+    backbone = model.model.requires_grad_(False)
+    backbone.set_attn_implementation(PACKED)
+    check_consistent(backbone, reference, lengths)
+    return backbone
+
+
+def check_consistent(candidate: PreTrainedModel, reference: PreTrainedModel, lengths: Sequence[int]) -> None:
+    """ConfigError unless both give the same hidden states on one unpadded row of random tokens."""
+    mine, theirs = (_probe(model, lengths) for model in (candidate, reference))
+    far = (mine - theirs).norm() / theirs.norm()
+    if not far <= TOLERANCE:  # NaN is far
+        raise ConfigError(
+            f"unsloth's hidden states differ from the standard path by {float(far):.1%} (allowed: "
+            f"{TOLERANCE:.0%}); set strategy.unsloth=false"
+        )
+
+
+@torch.no_grad()
+def _probe(model: PreTrainedModel, lengths: Sequence[int]) -> Tensor:
+    """(tokens, hidden), float32"""
+    layout = PackedLayout.of(lengths, causal=True, device=model.device)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(model.config.vocab_size, (1, sum(lengths)), generator=generator).to(model.device)
+    was_training = model.training
+    model.eval()
+    outputs = model(input_ids=ids, position_ids=layout.position_ids[None], use_cache=False, packed=layout)
+    model.train(was_training)
+    return outputs.last_hidden_state[0].float()
