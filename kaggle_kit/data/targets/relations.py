@@ -25,7 +25,7 @@ from kaggle_kit.data.passages import Passage
 from kaggle_kit.data.targets.arrays import before, flat, long, table
 
 MENTION = 4  # place among the sample's mentions, first token, last token, type
-CANDIDATE = 4  # source and target among the passage's mentions, words between them, label
+CANDIDATE = 4  # source and target among the passage's mentions, words from one to the other, label
 DOCUMENT = -1  # the target of a unary candidate
 
 
