@@ -22,6 +22,9 @@ EXAMPLES = 1_500  # mutated corpora per format
 SECONDS = 60  # per format, many times what it takes; a reader that hangs does not come back
 
 NOTE = "Seen on May 3.\r\nDenies severe pain of the left and right knee; naïve to opioids.\n"
+PIPE = """n1.txt||Disease_Disorder||C0030193||31||44||56||60
+n1.txt||Disease_Disorder||CUI-less||31||35
+"""
 SLOTS = (
     "n1.txt|31-35|C0030193|yes|16-22|patient|null|no|null|unmarked|null|severe|23-29|false|null|false|null"
 )
@@ -74,10 +77,7 @@ ARABIC = """<root><Question QID="7"><Qtext>سؤال</Qtext>
 
 # format -> file below the corpus folder -> bytes; together they read without an error
 CORPORA = {
-    "share_pipe": {
-        "n1.pipe": PIPE,
-        "n1.text": NOTE,
-    },
+    "share_pipe": {"n1.pipe": PIPE, "n1.text": NOTE},
     "share_slots": {"n1.pipe": f"{SLOTS}|C0022742|45-49,56-60\n{SLOTS}|C0230431|50-60\n", "n1.text": NOTE},
     "anafora": {"n1/n1.Temporal-Relation.gold.completed.xml": ANAFORA, "n1/n1": NOTE},
     "cqa": {"forum.xml": ENGLISH, "medical.xml.gz": gzip.compress(ARABIC.encode(), mtime=0)},
