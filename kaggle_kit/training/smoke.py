@@ -131,7 +131,8 @@ def smoke_plan(
         rows[name] = TaskRows(task.lengths[:stop], task.groups[:stop])
     groups = sum(len(task.bounds) - 1 for task in rows.values())
     enough = math.ceil(steps * settings.effective_batch / groups)  # a group has at least one row
-    return MultiTaskBatchSampler(rows, replace(settings, epochs=enough, max_steps=steps), seed).plan()
+    cut = replace(settings, epochs=enough, max_steps=steps, target_tokens=None)
+    return MultiTaskBatchSampler(rows, cut, seed).plan()
 
 
 class _Watch(StudyCallback):

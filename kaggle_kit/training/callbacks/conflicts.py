@@ -5,6 +5,7 @@ trainer = MultiTaskTrainer(..., callbacks=[GradientConflictCallback(every=10), R
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,8 +15,8 @@ from kaggle_kit.training.callbacks.base import StudyCallback
 class GradientConflictCallback(StudyCallback):
     """Keeps the trainer's conflict report in the log of every `every`-th step, and sums up all of them.
 
-    The report, `trainer.record["conflicts"]`, holds by parameter group the cosine of each pair of
-    tasks' gradients and, on the steps where one task's batch was halved, the cosine of the two halves:
+    `trainer.record["conflicts"]` is `ConflictReport.record()`: by parameter group the cosine of each
+    pair of tasks' gradients and, on the steps where one task's batch was halved, that of the halves:
 
         {"shared": {"cosines": {"a × b": -0.1, ...}, "null": {"a": 0.2}}}
 
@@ -28,41 +29,37 @@ class GradientConflictCallback(StudyCallback):
 
     def __init__(self, every: int = 1) -> None:
         self.every = every
-        self.pairs: dict[
-            str, dict[str, list[float]]
-        ] = {}  # group -> pair -> steps, conflicts, sum of cosines
-        self.null: dict[str, list[float]] = {}  # group -> the same over all halved batches
+        # [steps, conflicts, sum of cosines] by group and pair, and by group over all halved batches
+        self.pairs: dict[str, dict[str, list[float]]] = {}
+        self.null: dict[str, list[float]] = {}
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        report = self.trainer.record.get("conflicts", {})
-        for group, found in report.items():
+        for group, found in self.trainer.record.get("conflicts", {}).items():
             for pair, cosine in found["cosines"].items():
-                _add(self.pairs.setdefault(group, {}).setdefault(pair, [0, 0, 0.0]), cosine)
-            for cosine in found.get("null", {}).values():
-                _add(self.null.setdefault(group, [0, 0, 0.0]), cosine)
+                _add(self.pairs.setdefault(group, {}), pair, cosine)
+            for cosine in found["null"].values():
+                _add(self.null, group, cosine)
         if state.global_step % self.every:
             self.trainer.record.pop("conflicts", None)
 
     def summary(self) -> dict[str, Any]:
         """By group: rates of conflict and mean cosines per pair and over all, the null's, and the excess."""
-        return {group: self._sum_up(group) for group in self.pairs}
+        return {group: self._sum_up(group) for group, pairs in self.pairs.items() if pairs}
 
     def _sum_up(self, group: str) -> dict[str, Any]:
-        over_all = [sum(column) for column in zip(*self.pairs[group].values(), strict=True)]
-        told = {
-            "pairs": {pair: _rates(counts) for pair, counts in self.pairs[group].items()},
-            **_rates(over_all),
-        }
+        pairs = self.pairs[group]
+        over_all = [sum(column) for column in zip(*pairs.values(), strict=True)]
+        told = {**_rates(over_all), "pairs": {pair: _rates(counts) for pair, counts in pairs.items()}}
         if group in self.null:
             told["null"] = _rates(self.null[group])
             told["excess"] = told["conflict_rate"] - told["null"]["conflict_rate"]
         return told
 
 
-def _add(counts: list[float], cosine: float) -> None:
-    counts[0] += 1
-    counts[1] += cosine < 0
-    counts[2] += cosine
+def _add(table: dict[str, list[float]], key: str, cosine: float) -> None:
+    if math.isfinite(cosine):  # else a gradient overflowed in float16 and its step was skipped
+        counted = table.setdefault(key, [0, 0, 0.0])
+        table[key] = [old + new for old, new in zip(counted, (1, cosine < 0, cosine), strict=True)]
 
 
 def _rates(counts: Iterable[float]) -> dict[str, float]:

@@ -42,8 +42,8 @@ class SkippedStepCallback(StudyCallback):
             return
         raise TrainingAlarm(
             f"step {state.global_step}: {self.skipped} of {self.steps} steps were skipped because "
-            f"gradients overflowed in float16 (loss scale {scale:g}; allowed: {self.limit:.0%} and a scale of 1 or more). "
-            f"Lower training.learning_rate, or set profile.precision=float32 if memory allows"
+            f"gradients overflowed in float16 (loss scale {scale:g}; allowed: {self.limit:.0%}, and a scale "
+            f"of 1 or more). Lower training.learning_rate, or set profile.precision=float32 if memory allows"
         )
 
     def summary(self) -> dict[str, Any]:

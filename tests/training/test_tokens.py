@@ -1,0 +1,65 @@
+"""The token counters, worked by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from kaggle_kit.training.tokens import TokenTracker
+
+
+def batch(task: str, tokens: int, overlap: int = 0) -> SimpleNamespace:
+    return SimpleNamespace(task=task, tokens=tokens, overlap_tokens=overlap)
+
+
+def test_tokens_are_counted_per_task_and_step_and_overlap_apart():
+    tracker = TokenTracker(["ner", "ranking"])
+    tracker.count([batch("ner", 100, 8), batch("ranking", 30), batch("ner", 50)])
+    tracker.count([batch("ranking", 20)])
+    line = tracker.record()
+    assert (line["step"], line["tokens"], line["total"], line["overlap"]) == (
+        2,
+        {"ranking": 20},
+        {"ner": 150, "ranking": 50},
+        {"ner": 8, "ranking": 0},
+    )
+
+
+def test_a_task_that_has_not_come_yet_stands_at_zero():
+    assert TokenTracker(["ner", "ranking"]).record()["total"] == {"ner": 0, "ranking": 0}
+
+
+def test_a_task_that_is_none_of_the_runs_is_refused():
+    with pytest.raises(KeyError):
+        TokenTracker(["ner"]).count([batch("ranking", 1)])
+
+
+def test_a_resumed_count_goes_on_where_it_stood_and_counts_nothing_twice():
+    whole, before = TokenTracker(["ner"]), TokenTracker(["ner"])
+    steps = [[batch("ner", 10 * n, n)] for n in range(1, 7)]
+    for step in steps:
+        whole.count(step)
+    for step in steps[:4]:
+        before.count(step)
+    after = TokenTracker(["ner"])
+    after.load_state_dict(before.state_dict())
+    for step in steps[4:]:
+        after.count(step)
+    assert after.record() == whole.record()
+    assert after.total == {"ner": 210}
+
+
+def test_the_state_is_a_copy():
+    tracker = TokenTracker(["ner"])
+    state = tracker.state_dict()
+    tracker.count([batch("ner", 7)])
+    assert state["total"] == {"ner": 0}
+
+
+def test_padding_is_never_among_the_tokens_of_a_micro_batch(study):
+    plan = study.plan("semeval2014t7", epochs=2.0)
+    rows = [row for step in plan.steps for b in step.micro_batches for row in b.rows]
+    lengths = study.encoded["semeval2014t7"].lengths
+    assert plan.tokens["semeval2014t7"] == int(lengths[rows].sum())
+    assert sorted(rows) == sorted([*range(len(lengths))] * 2)
