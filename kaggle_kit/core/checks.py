@@ -149,6 +149,11 @@ def _training(training: TrainingConfig, model: ModelConfig) -> Iterator[str]:
     yield from _within("training.warmup", training.warmup, low=0, below=1)
     yield from _within("training.weight_decay", training.weight_decay, low=0)
     yield from _within("training.max_grad_norm", training.max_grad_norm, above=0)
+    if training.target_tokens is not None:
+        yield from _within("training.target_tokens", training.target_tokens, low=1)
+    for key in ("null_every", "quick_every", "quick_samples"):
+        yield from _within(f"training.{key}", getattr(training, key), low=1)
+    yield from _within("training.patience", training.patience, low=0)
     if training.max_length > model.max_positions:
         yield (
             f"training.max_length={training.max_length} is more than the {model.max_positions} positions "

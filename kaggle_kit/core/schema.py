@@ -163,7 +163,7 @@ class TrainingConfig:
     null_every: int = 20  # with PCGrad: every n-th step one task is halved for the conflict null
     quick_every: int = 200  # steps between quick evaluations
     quick_samples: int = 500  # development samples of a quick evaluation
-    patience: int | None = None  # quick evaluations without a new best before the run stops; empty: never
+    patience: int = 3  # quick evaluations in a row without a new best before the run stops; 0: never stops
 
 
 @dataclass

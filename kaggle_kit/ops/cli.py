@@ -52,8 +52,10 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.epochs=5.")
     ] = None,
-    model: Annotated[str, typer.Option(help="A file of params/model/.")] = "tiny",
-    task: Annotated[str, typer.Option(help="A task id; see `data list`.")] = "semeval2014t7",
+    model: Annotated[str | None, typer.Option(help="A file of params/model/; default: the page's.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task ids (see `data list`), commas between; default: the page's.")
+    ] = None,
     profile: Annotated[str, typer.Option(help="smoke, open or t4.")] = "smoke",
     strategy: Annotated[str | None, typer.Option(help="Default: the page's own.")] = None,
     seed: Seed = 42,

@@ -46,8 +46,8 @@ class ThisInterpreter(AsyncKernelManager):
 def run_page(
     page: str,
     *,
-    model: str,
-    task: str,
+    model: str | None = None,
+    task: str | None = None,
     profile: str = "smoke",
     strategy: str | None = None,
     seed: int = 42,
@@ -58,16 +58,19 @@ def run_page(
 ) -> Path:
     """Run a training page and return its finished run folder, the executed page inside.
 
-    The configuration is composed here first, so a wrong name fails before a kernel starts. Without
-    `strategy` the page's own default holds.
+    The configuration is composed here first, so a wrong name fails before a kernel starts. `task` names
+    several tasks with commas between them. Without a model, task or strategy the page's own default
+    holds.
 
     Raises ConfigError for an unknown page, name or override; PageFailed when a cell raises;
     RunFolderError when the page ends without finishing its run.
     """
     source = page_path(page, pages_dir)
-    strategy = strategy or str(parameters(source).get("strategy", "s1_single"))
-    choices = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
-    config = compose(**choices, overrides=list(overrides))
+    own = parameters(source)
+    named = {"model": model, "task": task, "strategy": strategy}
+    choices = {name: value or own.get(name) for name, value in named.items()}
+    choices |= {"profile": profile, "seed": seed}
+    config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=list(overrides))
     run_dir = reserve(runs_dir.expanduser().resolve(), config_run_id(config, page))
     values = choices | {
         "overrides": list(overrides),

@@ -1,10 +1,10 @@
-"""What a page calls between its headings: corpora, backbone, token files, plan, scores.
+"""What a page calls between its headings before it trains: corpora, backbone, token files, plan.
 
     corpora = open_corpora(config)
     loaded = open_backbone(config)
-    train = encode_split(config, corpora, "train", loaded)
+    plan = plan_training(config, encode_split(config, train, specs, loaded))
 
-Only pages and `ops` put the floors together; each function here is one such joint.
+Only pages and `ops` put the floors together; each function here and in `rounds` is one such joint.
 """
 
 from __future__ import annotations
@@ -13,19 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.schema import RunConfig, TaskConfig
+from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import TaskSpec, UnifiedSample
 from kaggle_kit.data import practice
 from kaggle_kit.data.corpus import Corpus, limit, load_corpus, task_spec
 from kaggle_kit.data.encode import EncodedTask, encode
 from kaggle_kit.data.locate import locate
-from kaggle_kit.data.normalise import ConceptNormaliser
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, StepPlan, TaskRows
-from kaggle_kit.evaluation.official import metrics_of, score_samples
-from kaggle_kit.evaluation.predict import predict
 from kaggle_kit.models.loading import Loaded, load_backbone
 from kaggle_kit.models.tiny import build_tiny
 
@@ -62,8 +58,14 @@ def open_backbone(config: RunConfig) -> Loaded:
 
 
 def task_specs(config: RunConfig, corpora: Mapping[str, Corpus]) -> dict[str, TaskSpec]:
-    """What the model must know of each task."""
-    return {name: task_spec(task, corpora[name]) for name, task in config.tasks.items()}
+    """What the model must know of each task. Components weigh the same unless the strategy says static."""
+    specs = {name: task_spec(task, corpora[name]) for name, task in config.tasks.items()}
+    if config.strategy.loss_weighting == "static":
+        return specs
+    return {
+        name: replace(spec, components=tuple(replace(part, loss_weight=1.0) for part in spec.components))
+        for name, spec in specs.items()
+    }
 
 
 def split_samples(
@@ -74,6 +76,13 @@ def split_samples(
     return {
         name: limit(corpus.splits[split], most.get(split), config.seed) for name, corpus in corpora.items()
     }
+
+
+def quick_samples(
+    config: RunConfig, dev: Mapping[str, Sequence[UnifiedSample]]
+) -> dict[str, tuple[UnifiedSample, ...]]:
+    """The development samples that a quick evaluation during training looks at."""
+    return {name: limit(samples, config.training.quick_samples, config.seed) for name, samples in dev.items()}
 
 
 def encode_split(
@@ -97,64 +106,16 @@ def encode_split(
 
 def plan_training(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> StepPlan:
     """Every optimiser step of the run, before the first one is taken."""
-    training = config.training
+    training, strategy = config.training, config.strategy
     settings = PlanSettings(
         epochs=training.epochs,
         max_steps=training.max_steps,
         effective_batch=training.effective_batch,
         token_budget=training.token_budget,
+        sampling=strategy.sampling,
+        temperature=strategy.temperature,
+        target_tokens=training.target_tokens,
+        null_every=training.null_every if strategy.pcgrad else None,
     )
     rows = {name: TaskRows(task.lengths, task.groups) for name, task in encoded.items()}
     return MultiTaskBatchSampler(rows, settings, config.seed).plan()
-
-
-def evaluate(
-    config: RunConfig,
-    run: RunFolder,
-    model,
-    loaded: Loaded,
-    encoded: Mapping[str, EncodedTask],
-    gold: Mapping[str, Sequence[UnifiedSample]],
-    train: Mapping[str, Sequence[UnifiedSample]],
-    split: str,
-) -> list[Metric]:
-    """Predict a split of every task, write the predictions, and score them as the organisers do."""
-    metrics: list[Metric] = []
-    for name, task in config.tasks.items():
-        predicted = predict(
-            model,
-            encoded[name],
-            gold[name],
-            token_budget=config.training.token_budget,
-            device=loaded.decisions["device"].value,
-            float16=loaded.decisions["dtype"].value == "float16",
-        )
-        predicted = with_concepts(task, train[name], predicted)
-        run.write_predictions(name, split, predicted)
-        figures = score_samples(task, gold[name], predicted, run.official(name))
-        metrics += metrics_of(task, figures, gold[name], split)
-    return metrics
-
-
-def with_concepts(
-    task: TaskConfig, train: Sequence[UnifiedSample], predicted: Sequence[UnifiedSample]
-) -> list[UnifiedSample]:
-    """Concept ids for predicted mentions, learnt from the training mentions (if those carry any)."""
-    known = [
-        (mention.text(sample.text), mention.concepts[0])
-        for sample in train
-        for mention in sample.mentions
-        if mention.concepts and sample.text is not None
-    ]
-    if not known:
-        return list(predicted)
-    normaliser = ConceptNormaliser.fit(known)
-    texts = [mention.text(sample.text) for sample in predicted for mention in sample.mentions]
-    concepts = iter(normaliser.predict(texts) if texts else [])
-    return [
-        replace(
-            sample,
-            mentions=tuple(replace(mention, concepts=(next(concepts),)) for mention in sample.mentions),
-        )
-        for sample in predicted
-    ]

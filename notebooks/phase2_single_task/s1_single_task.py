@@ -15,7 +15,8 @@
 # # S1: one task, one LoRA adapter
 #
 # **Question.** How well does a small language model do on one task, trained on that task alone? This is
-# the baseline of every multi-task claim: the same page, with more tokens, becomes its control.
+# the baseline of every multi-task claim. With `training.target_tokens=N` among the overrides the same
+# page is the token-controlled control: it repeats the task's data to exactly N tokens.
 #
 # "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
 # minutes on two CPU cores. Its scores show that the machinery works and nothing else.
@@ -55,14 +56,15 @@ run_dir = ""
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
 
-config = compose(model=model, task=task, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
+tasks = task.split(",")
+config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
 run = start_run(config, page="s1_single_task", runs_dir=runs_dir, run_dir=run_dir)
 print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
 
 # %% [markdown]
 # ## Data
 #
-# Official files in, samples out. What the reader found odd is counted, not hidden.
+# Official files in, samples out. What the readers found odd is counted, not hidden.
 
 # %%
 from kaggle_kit.ops import wiring
@@ -73,10 +75,8 @@ train = wiring.split_samples(config, corpora, "train")
 dev = wiring.split_samples(config, corpora, "dev")
 for name, corpus in corpora.items():
     kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
-    print(
-        f"{name}: {len(train[name])} train and {len(dev[name])} dev samples ({kind}), {len(corpus.warnings)} oddities"
-    )
-    print("\n".join(str(warning).replace(str(corpus.root), "…") for warning in corpus.warnings[:3]))
+    counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
+    print(f"{name}: {counts} ({kind}), {len(corpus.warnings)} oddities")
 
 # %% [markdown]
 # ## Backbone and plan
@@ -102,53 +102,46 @@ print(f"{len(plan)} steps, tokens per task {plan.tokens}")
 # The base stays frozen; one adapter and one head per component learn.
 
 # %%
-from kaggle_kit.models.adapters import attach_lora
-from kaggle_kit.models.multitask import MultiTaskModel
+from kaggle_kit.models.build import build_model
 
-network = MultiTaskModel(
-    attach_lora(loaded.backbone, config.model.lora, "single"), specs.values(), causal=loaded.causal
-)
-trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-print(f"{trainable:,} trainable parameters")
+network = build_model(loaded, specs.values(), config.strategy)
+for group, members in network.parameter_groups().items():
+    print(f"{group:32} {sum(p.numel() for p in members.parameters):>12,}  {', '.join(members.tasks)}")
 
 # %% [markdown]
 # ## Training
+#
+# The best of the quick evaluations on development samples is kept; three in a row without a new best
+# stop the run early.
 
 # %%
-from kaggle_kit.data.batch import PlanDataset
-from kaggle_kit.training.callbacks import RunLogCallback
-from kaggle_kit.training.trainer import MultiTaskTrainer, training_arguments
+from kaggle_kit.ops import rounds
 
-arguments = training_arguments(
-    config.training,
-    steps=len(plan),
-    output_dir=run.checkpoints,
-    seed=config.seed,
-    device=loaded.decisions["device"].value,
-    float16=loaded.decisions["dtype"].value == "float16",
-)
-trainer = MultiTaskTrainer(network, PlanDataset(plan, encoded), arguments, callbacks=[RunLogCallback(run)])
-outcome = trainer.train()
-seconds = outcome.metrics["train_runtime"]
-print(f"{seconds:.0f} s, {sum(trainer.tokens.total.values()) / seconds:,.0f} real tokens/s")
+quick_dev = wiring.quick_samples(config, dev)
+encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
+quick = rounds.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
+trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, quick)
+seconds = trainer.train().metrics["train_runtime"]
+print(f"{seconds:.0f} s; real tokens per task {trainer.tokens.total}")
 
 # %% [markdown]
 # ## Evaluation
 #
-# Predictions are written in the task's own format and scored by the official rules.
+# Predictions are written in each task's own format and scored by the official rules.
 
 # %%
-metrics = wiring.evaluate(config, run, network, loaded, encoded_dev, dev, train, split="dev")
+metrics = rounds.evaluate(config, run, network, loaded, encoded_dev, dev, train, split="dev")
 run.write_metrics(metrics)
 for metric in metrics:
     star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
-    print(f"{metric.task} {metric.split} {metric.name:32} {metric.value:8.4f}{star}")
+    print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
 
 # %% [markdown]
 # ## Figures
 
 # %%
 from IPython.display import Image, display
+
 from kaggle_kit.analysis.figures import loss_curves, png
 
 display(Image(png(loss_curves([run])), width=700))
@@ -159,24 +152,16 @@ display(Image(png(loss_curves([run])), width=700))
 # The manifest is written last; without it the folder counts as unfinished.
 
 # %%
-from kaggle_kit.core.artifacts import Totals
+from kaggle_kit.models.adapter_files import save_adapters
 
-network.backbone.save_pretrained(run.adapters)
-totals = Totals(tokens=trainer.tokens.total, trainable_parameters=trainable, seconds=seconds)
-hashes = {name: corpus.sha256 for name, corpus in corpora.items()}
-decisions = {name: [decision.value, decision.reason] for name, decision in loaded.decisions.items()}
-run.finish(
-    totals=totals,
-    device=loaded.decisions["device"].value,
-    data_hashes=hashes,
-    plan=plan.sha256,
-    decisions=decisions,
-)
+save_adapters(network, run.adapters)
+rounds.record(config, run, network, loaded, [trainer], corpora, seconds)
 print(f"finished: {run.path.name}")
 
 # %% [markdown]
 # ## How to read the result
 #
-# The arrow marks the task's primary metric, computed by the official scorer's rules on the development
+# The arrow marks each task's primary metric, computed by the official scorer's rules on the development
 # split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
-# one stands for one seed: differences between strategies are judged over seeds, at equal tokens.
+# one stands for one seed: differences between strategies are judged over
+# seeds, at equal tokens.
