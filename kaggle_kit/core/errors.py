@@ -1,6 +1,6 @@
 """The errors a user meets. Each says what was wrong, the value, what is allowed and what to do.
 
-    raise CorpusError(path, line=3, found="4 fields", expected="5, 7, 9 … fields")
+raise CorpusError(path, line=3, found="4 fields", expected="5, 7, 9 … fields")
 """
 
 from __future__ import annotations

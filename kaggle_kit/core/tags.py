@@ -1,7 +1,7 @@
 """BIO and BIOES tags: from labelled chunks of words to tags and back.
 
-    names = tag_names(("Drug",), "BIO")                 # ("O", "B-Drug", "I-Drug")
-    chunks(["B-Drug", "I-Drug", "O"])                   # [(0, 2, "Drug")]
+names = tag_names(("Drug",), "BIO")                 # ("O", "B-Drug", "I-Drug")
+chunks(["B-Drug", "I-Drug", "O"])                   # [(0, 2, "Drug")]
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading and writing corpora by the name of their format.
 
-    samples, warnings = read("brat", folder, Reading(split="train"))
-    problems = check("brat", folder)          # every problem of every file, errors and warnings
+samples, warnings = read("brat", folder, Reading(split="train"))
+problems = check("brat", folder)          # every problem of every file, errors and warnings
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ __all__ = ["FORMATS", "Problem", "Reading", "check", "format_module", "read", "w
 def format_module(name: str) -> ModuleType:
     """The module that reads and writes a format; ConfigError for an unknown name."""
     if name not in FORMATS:
-        raise ConfigError(f"unknown corpus format {name!r}; allowed: {', '.join(FORMATS)}{nearest(name, FORMATS)}")
+        raise ConfigError(
+            f"unknown corpus format {name!r}; allowed: {', '.join(FORMATS)}{nearest(name, FORMATS)}"
+        )
     return import_module(f"kaggle_kit.data.formats.{name}")
 
 
@@ -80,6 +82,8 @@ def _keep(sample: UnifiedSample, path: Path, samples: dict[str, UnifiedSample], 
     validate(sample, path)
     if sample.document_id in samples:
         line = sample.provenance.line if sample.provenance else None
-        reading.warn(path, line, found=f"document {sample.document_id!r} again", expected="each document once")
+        reading.warn(
+            path, line, found=f"document {sample.document_id!r} again", expected="each document once"
+        )
     else:
         samples[sample.document_id] = sample

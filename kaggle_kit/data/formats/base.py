@@ -57,7 +57,9 @@ def decode(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise CorpusError(path, found=f"unreadable file ({error.strerror})", expected="a readable file") from error
+        raise CorpusError(
+            path, found=f"unreadable file ({error.strerror})", expected="a readable file"
+        ) from error
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -69,7 +71,9 @@ def decode(path: Path) -> str:
 def lines(path: Path) -> list[tuple[int, str]]:
     """Numbered non-blank lines of an annotation file, without line ends (LF or CRLF)."""
     numbered = enumerate(decode(path).split("\n"), start=1)
-    return [(number, text) for number, text in ((n, t.removesuffix("\r")) for n, t in numbered) if text.strip()]
+    return [
+        (number, text) for number, text in ((n, t.removesuffix("\r")) for n, t in numbered) if text.strip()
+    ]
 
 
 def integer(text: str, path: Path, line: int | None, what: str) -> int:
@@ -86,7 +90,9 @@ def validate(sample: UnifiedSample, path: Path) -> None:
     for mention in sample.mentions:
         line = _line(mention.provenance)
         if mention.id in known:
-            raise CorpusError(path, line=line, found=f"mention id {mention.id!r} twice", expected="unique ids")
+            raise CorpusError(
+                path, line=line, found=f"mention id {mention.id!r} twice", expected="unique ids"
+            )
         known.add(mention.id)
         for start, end in mention.fragments:
             if not 0 <= start < end:
@@ -98,7 +104,9 @@ def validate(sample: UnifiedSample, path: Path) -> None:
         for end_point in (relation.source, relation.target):
             if end_point not in known:
                 found = f"relation {relation.id!r} to unknown id {end_point[:40]!r}"
-                raise CorpusError(path, line=_line(relation.provenance), found=found, expected="the id of a mention")
+                raise CorpusError(
+                    path, line=_line(relation.provenance), found=found, expected="the id of a mention"
+                )
 
 
 def _line(provenance: Provenance | None) -> int | None:
