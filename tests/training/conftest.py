@@ -60,6 +60,7 @@ class ToyStudy:
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory) -> ToyStudy:
+    torch.set_num_threads(1)  # matrices this small only wait for a second thread
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KAGGLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(tiny, "SHAPE", tiny.SHAPE | SMALL)
