@@ -28,14 +28,17 @@ from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.ops.kernels import metadata as about
 from kaggle_kit.ops.kernels.kit import first_cell, pack
-from kaggle_kit.ops.pages import PAGES_DIR, notebook, page_path, parameters, settle_ids
+from kaggle_kit.ops.pages import PAGES_DIR, find_pages, notebook, page_path, parameters, settle_ids
 
 LARGEST = 900_000  # bytes of a pushed notebook; Kaggle's own limit is not published
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """One run of a training page, by the names that its `parameters` cell declares."""
+    """One run of a training page, by the names that its `parameters` cell declares.
+
+    `task` names several tasks with commas between them, as the pages do.
+    """
 
     page: str
     model: str
@@ -45,9 +48,24 @@ class Experiment:
     seed: int = 42
     overrides: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, page: str, pages_dir: Path = PAGES_DIR, **named: Any) -> Experiment:
+        """The experiment of a page; where a name is None or absent, the page's own default holds.
+
+        ConfigError for a page that trains nothing.
+        """
+        own = parameters(page_path(page, pages_dir))
+        names = ("model", "task", "strategy", "profile", "seed")
+        if missing := [name for name in names if name not in own]:
+            raise ConfigError(
+                f"{page} trains nothing: it declares no {', '.join(missing)}; name another page"
+            )
+        chosen = {name: own[name] if named.get(name) is None else named[name] for name in names}
+        return cls(page, **chosen, overrides=tuple(named.get("overrides") or ()))
+
     def config(self) -> RunConfig:
-        names = {"model": self.model, "task": self.task, "strategy": self.strategy, "profile": self.profile}
-        return compose(**names, seed=self.seed, overrides=self.overrides)
+        names = {"model": self.model, "strategy": self.strategy, "profile": self.profile}
+        return compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +122,18 @@ def build_experiment(
     return Built(folder, f"{owner}/{slug}", run_dir, hashed, len(text.encode()))
 
 
+def write_pages(owner: str, folder: Path = about.METADATA_DIR, pages_dir: Path = PAGES_DIR) -> list[Path]:
+    """The metadata folder of every page; with an owner, beside it the notebook that carries the kit."""
+    written = []
+    for name, page in find_pages(pages_dir).items():
+        own = folder / name
+        written.append(about.write(own, about.page_metadata(name, page, own, owner)))
+        if owner != about.NO_OWNER:
+            text = page_text(page, internet=about.kernel_of(name, page).internet)
+            written.append(write_atomically(own / f"{name}.ipynb", text))
+    return written
+
+
 def page_text(
     page: Path,
     values: Mapping[str, Any] | None = None,
@@ -142,13 +172,20 @@ def mark_session(built: Built, session: int, *, attach: bool) -> None:
     The number travels in the notebook's metadata, so that a push whose answer was lost can be told
     from one that never arrived.
     """
-    described = about.read_metadata(built.folder)
-    others = [source for source in described["kernel_sources"] if source != built.ref]
-    about.write(built.folder, described | {"kernel_sources": [*others, *([built.ref] if attach else [])]})
-    path = built.folder / described["code_file"]
+    if attach:
+        attach_own_output(built.folder)
+    path = built.folder / about.read_metadata(built.folder)["code_file"]
     content = json.loads(path.read_text(encoding="utf-8"))
     content["metadata"]["kaggle_kit"] = {"session": session}
     write_atomically(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def attach_own_output(folder: Path) -> None:
+    """Name the kernel among its own sources; only for a kernel that has ended well once."""
+    described = about.read_metadata(folder)
+    if described["id"] not in described["kernel_sources"]:
+        described["kernel_sources"].append(described["id"])
+        about.write(folder, described)
 
 
 def session_of(text: str) -> int | None:

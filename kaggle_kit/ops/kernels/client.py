@@ -32,8 +32,8 @@ FAILURE = re.compile(r'Failure message: "(.*)"', re.DOTALL)
 SESSIONS_FULL = re.compile(r"session count|concurrent|already running", re.IGNORECASE)
 QUOTA_SPENT = re.compile(r"quota", re.IGNORECASE)
 PASSES = re.compile(
-    r"\b(429|5\d\d)\b|connection|timed? ?out|temporar|try again|too many|rate limit|remote end|incomplete ?read"
-    r"|internal error|unavailable",
+    r"\b(429|5\d\d)\b|connection|timed? ?out|temporar|try again|too many|rate limit|remote end"
+    r"|incomplete ?read|internal error|unavailable",
     re.IGNORECASE,
 )
 CALL_SECONDS = 1800  # a large output takes minutes; nothing takes longer than this

@@ -117,12 +117,23 @@ def stale_metadata(folder: Path = METADATA_DIR, pages_dir: Path = PAGES_DIR) -> 
     return problems
 
 
+def known_owner(folder: Path = METADATA_DIR) -> str:
+    """The owner that `kernels init --owner` filled in; ConfigError where nobody was named yet."""
+    owners = {owner_of(path) for path in _folders(folder)} - {NO_OWNER}
+    if len(owners) != 1:
+        found = ", ".join(sorted(owners)) or "none"
+        raise ConfigError(
+            f"one Kaggle owner is needed, {folder.name}/ names {found}; run `kernels init --owner NAME`"
+        )
+    return owners.pop()
+
+
 def refuse_public(metadata: Mapping[str, Any], where: Path) -> None:
     """PublicKernel unless the kernel is private: its output may hold restricted text."""
     if metadata.get("is_private") not in (True, "true"):
         raise PublicKernel(
-            f"{where}: is_private is {metadata.get('is_private')!r}; only private kernels are pushed, because "
-            "corpora under a data use agreement may not become public; set it to true"
+            f"{where}: is_private is {metadata.get('is_private')!r}; only private kernels are pushed, "
+            "because corpora under a data use agreement may not become public; set it to true"
         )
 
 

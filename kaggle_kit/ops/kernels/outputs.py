@@ -6,10 +6,11 @@ progress = inspect(folder / "runs" / run_id, config_hash)     # Progress(step=40
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.errors import RunFolderError
 
 STEP = re.compile(r"step-(\d+)")
@@ -42,3 +43,12 @@ def last_step(path: Path) -> int:
     """The step of the newest checkpoint in a run folder. A checkpoint is complete or not there."""
     names = [STEP.fullmatch(checkpoint.name) for checkpoint in (path / "checkpoints").glob("step-*")]
     return max((int(name[1]) for name in names if name), default=0)
+
+
+def deliver(run: Path, runs_dir: Path) -> Path:
+    """Copy a finished run to the others; one that is there already, finished at the same time, stays."""
+    manifest = RunFolder.open(run).manifest_json.read_bytes()
+    for there in runs_dir.glob(f"{run.name}*/manifest.json"):
+        if there.read_bytes() == manifest:
+            return there.parent
+    return Path(shutil.copytree(run, reserve(runs_dir, run.name), dirs_exist_ok=True))
