@@ -1,0 +1,50 @@
+"""Which relations are a component's job, and which types training relates."""
+
+from __future__ import annotations
+
+from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, UnifiedSample
+from kaggle_kit.data.candidates import label_of, labelled, seen_types
+
+TYPED = ComponentSpec("links", Kind.RELATIONS, 2, ("CAUSES", "TREATS"))
+NESTED = ComponentSpec(
+    "contains", Kind.RELATIONS, 2, ("CONTAINS",), relation_type="TLINK", relation_attribute="Type"
+)
+UNARY = ComponentSpec("when", Kind.RELATIONS, 2, ("BEFORE", "AFTER"), attribute="DocTimeRel")
+
+
+def link(kind: str, source: str = "a", target: str = "b", **attributes: str) -> Relation:
+    return Relation("r", kind, source, target, attributes=attributes)
+
+
+def sample(*relations: Relation) -> UnifiedSample:
+    mentions = (
+        Mention("a", ((0, 1),), "Drug", attributes={"DocTimeRel": "BEFORE"}),
+        Mention("b", ((2, 3),), "Disease", attributes={"DocTimeRel": "OVERLAP"}),
+        Mention("c", ((4, 5),), "Drug", attributes={"Polarity": "NEG"}),
+    )
+    return UnifiedSample("d", "a b c", "train", Access.PUBLIC, mentions, relations)
+
+
+def test_a_relation_is_labelled_by_its_type_or_by_an_attribute_of_relations_of_one_type():
+    assert label_of(TYPED, link("CAUSES")) == "CAUSES"
+    assert label_of(TYPED, link("PREVENTS")) is None
+    assert label_of(NESTED, link("TLINK", Type="CONTAINS")) == "CONTAINS"
+    assert label_of(NESTED, link("TLINK", Type="BEFORE")) is None
+    assert label_of(NESTED, link("ALINK", Type="CONTAINS")) is None
+    assert label_of(NESTED, link("CONTAINS")) is None
+    assert label_of(UNARY, link("BEFORE")) is None
+
+
+def test_a_unary_component_labels_mentions_by_their_attribute():
+    assert list(labelled(UNARY, sample())) == [(("a",), "BEFORE")]
+    assert list(labelled(TYPED, sample(link("TREATS", "c", "b")))) == [(("c", "b"), "TREATS")]
+
+
+def test_the_types_that_training_relates_keep_their_order():
+    train = [
+        sample(link("CAUSES"), link("TREATS", "c", "b"), link("PREVENTS", "b", "a")),
+        sample(link("TREATS", "a", "c")),
+    ]
+    assert seen_types(TYPED, train) == (("Drug", "Disease"), ("Drug", "Drug"))
+    assert seen_types(UNARY, train) == (("Drug",),)
+    assert seen_types(NESTED, train) == ()
