@@ -40,7 +40,9 @@ class TokenClassificationHead(nn.Module):
         """
         scores = logits.float().log_softmax(-1)
         path = viterbi(scores, *self._transitions(scores.device))
-        return [self.tags[tag] for tag in path], scores.exp()[torch.arange(len(path)), torch.tensor(path)]
+        return [self.tags[tag] for tag in path], scores.exp()[
+            torch.arange(len(path)), torch.tensor(path, dtype=torch.long)
+        ]
 
     def _transitions(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         def penalty(legal: bool) -> float:
