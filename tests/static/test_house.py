@@ -24,6 +24,7 @@ REGISTRY_HOSTS = re.compile(
     "|".join(("pypi" r"\.org", "pythonhosted" r"\.org", "npmjs" r"\.org", "deb\\.debian"))
 )
 UNFINISHED = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|NotImplemented" r"Error)\b|pragma: no cover")
+GLOBAL_DRAW = re.compile(r"(?:(?:np|numpy)\.)?random\.(?!default_rng|[gs]et_?state)[a-z]")
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
@@ -57,14 +58,27 @@ def test_no_test_is_switched_off():
 def test_the_module_prints_nothing_and_draws_on_no_global_generator(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called != "print", (
-                f"line {node.lineno}: return or log it; pages and the command line print"
-            )
-            assert not re.match(r"(np|numpy)\.random\.(?!default_rng)[a-z]", called), f"line {node.lineno}"
+            called, place = ast.unparse(node.func), f"line {node.lineno}"
+            assert called != "print", f"{place}: return or log it; pages and the command line print"
+            assert not GLOBAL_DRAW.match(called), f"{place}: pass a generator in"
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
-            assert not names & {"random", "pickle"}, f"line {node.lineno}"
+            assert "pickle" not in names, f"line {node.lineno}: a pickle runs code when it is read"
+
+
+@pytest.mark.parametrize(
+    ("called", "draws"),
+    [
+        ("random.shuffle", True),
+        ("np.random.seed", True),
+        ("random.getstate", False),  # a checkpoint keeps the generators that libraries draw on
+        ("np.random.set_state", False),
+        ("np.random.default_rng", False),
+        ("random.Random", False),
+    ],
+)
+def test_a_draw_is_told_from_keeping_a_generators_state(called, draws):
+    assert bool(GLOBAL_DRAW.match(called)) == draws
 
 
 @every_module
