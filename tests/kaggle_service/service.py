@@ -37,6 +37,7 @@ class Fault:
 
     kill_when: Callable[[Path], bool] | None = None
     lose_output: bool = False
+    environ: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -224,6 +225,7 @@ class KaggleService:
             "TMPDIR": str(session.root / "tmp"),
             "IPYTHONDIR": str(session.root / "home" / "ipython"),
             **self.extra,
+            **self._fault(session).environ,
         }
 
     def _mountable(self, source: str) -> Session | None:

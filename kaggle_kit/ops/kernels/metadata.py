@@ -130,9 +130,10 @@ def known_owner(folder: Path = METADATA_DIR) -> str:
 
 def refuse_public(metadata: Mapping[str, Any], where: Path) -> None:
     """PublicKernel unless the kernel is private: its output may hold restricted text."""
-    if metadata.get("is_private") not in (True, "true"):
+    private = metadata.get("is_private")
+    if private is not True and private != "true":
         raise PublicKernel(
-            f"{where}: is_private is {metadata.get('is_private')!r}; only private kernels are pushed, "
+            f"{where}: is_private is {private!r}; only private kernels are pushed, "
             "because corpora under a data use agreement may not become public; set it to true"
         )
 

@@ -1,0 +1,148 @@
+"""A page becomes a kernel folder: parameters in, nothing executed, the kit inside, the same bytes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.secrets import SecretLeak
+from kaggle_kit.ops.kernels import build, kit
+from kaggle_kit.ops.kernels.build import Experiment, build_experiment, mark_session, session_of
+from kaggle_kit.ops.kernels.dataset import build_dataset
+from kaggle_kit.ops.pages import PAGES_DIR, page_path
+from tests.kaggle_service.counting import COUNTING
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "counting.py").write_text(COUNTING)
+    return tmp_path / "pages"
+
+
+def built_notebook(built: build.Built) -> nbformat.NotebookNode:
+    (path,) = built.folder.glob("*.ipynb")
+    return nbformat.read(path, as_version=4)
+
+
+def test_an_experiment_is_injected_behind_the_defaults_and_nothing_has_run(tmp_path, pages):
+    experiment = Experiment.of("counting", pages, seed=7, overrides=["training.epochs=3"])
+    built = build_experiment(experiment, tmp_path, "jane", pages_dir=pages)
+    page = built_notebook(built)
+    nbformat.validate(page)
+    tags = [cell.metadata.get("tags", []) for cell in page.cells[:3]]
+    assert tags == [[], ["parameters"], ["injected-parameters"]]
+    assert "seed = 7" in page.cells[2].source
+    assert 'overrides = ["training.epochs=3"]' in page.cells[2].source
+    assert f'run_dir = "{built.run_dir}"' in page.cells[2].source
+    assert page.metadata.kernelspec.name == "python3"
+    code = [cell for cell in page.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count is None and not cell.outputs for cell in code)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_building_twice_gives_the_same_bytes_and_unique_cell_ids(tmp_path, pages):
+    experiment = Experiment.of("counting", pages)
+    first = build_experiment(experiment, tmp_path / "a", "jane", pages_dir=pages)
+    second = build_experiment(experiment, tmp_path / "b", "jane", pages_dir=pages)
+    for name in (path.name for path in first.folder.iterdir()):
+        assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
+    ids = [cell.id for cell in built_notebook(first).cells]
+    assert len(set(ids)) == len(ids)
+    assert first.size < 400_000  # bytes: the kit stays thin
+
+
+def test_experiments_that_differ_in_one_value_get_kernels_of_their_own(tmp_path, pages):
+    names = {
+        build_experiment(Experiment.of("counting", pages, **named), tmp_path, "jane", pages_dir=pages).ref
+        for named in ({"seed": 1}, {"seed": 2}, {"seed": 1, "overrides": ["training.epochs=9"]})
+    }
+    assert len(names) == 3
+    assert all(len(name.partition("/")[2]) <= 50 for name in names)
+
+
+def test_the_embedded_kit_unpacks_and_imports_without_the_checkout(tmp_path):
+    cell = kit.first_cell(run_dir="", internet=False, packed=kit.pack())
+    opening, _, _ = cell.partition("from kaggle_kit.ops.kernels.image")
+    code = f"{opening}\nimport kaggle_kit.core.config as c; print(c.__file__); print(c.params_dir())"
+    environ = {"TMPDIR": str(tmp_path), "PATH": ""}
+    command = [sys.executable, "-"]
+    done = subprocess.run(command, input=code, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith(str(tmp_path / "kaggle_kit-")) for line in done.stdout.split())
+
+
+def test_the_packed_kit_is_the_same_whatever_the_times_of_its_files(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder / "kaggle_kit").mkdir(parents=True)
+        (tmp_path / folder / "kaggle_kit" / "x.py").write_text("x = 1\n")
+        (tmp_path / folder / "kaggle_kit" / "x.pyc").write_text(folder)
+    assert kit.pack(tmp_path / "a") == kit.pack(tmp_path / "b")
+
+
+def test_real_corpora_are_attached_by_their_slugs_and_practice_needs_none(tmp_path):
+    named = {"model": "minilm", "task": "ncbi_disease"}
+    real = build_experiment(Experiment.of("s1_single_task", profile="open", **named), tmp_path, "jane")
+    described = json.loads((real.folder / "kernel-metadata.json").read_text())
+    assert described["dataset_sources"] == ["jane/ncbi-disease"]
+    assert described["is_private"] is True
+    practice = build_experiment(Experiment.of("s1_single_task", profile="smoke", **named), tmp_path, "jane")
+    assert json.loads((practice.folder / "kernel-metadata.json").read_text())["dataset_sources"] == []
+
+
+def test_without_internet_the_kit_comes_from_the_attached_dataset(tmp_path, pages):
+    experiment = Experiment.of("counting", pages)
+    built = build_experiment(experiment, tmp_path, "jane", pages_dir=pages, kit_dataset="jane/kaggle-kit")
+    described = json.loads((built.folder / "kernel-metadata.json").read_text())
+    assert described["enable_internet"] is False
+    assert described["dataset_sources"] == ["jane/kaggle-kit"]
+    assert built.size < 10_000
+    assert "prepare(run_dir=" in built_notebook(built).cells[0].source
+
+
+def test_the_kit_dataset_lies_flat_and_holds_the_kit(tmp_path):
+    folder = build_dataset(tmp_path / "dataset", "jane", packages=())
+    assert {path.name for path in folder.iterdir()} == {kit.KIT_FILE, "dataset-metadata.json"}
+    assert json.loads((folder / "dataset-metadata.json").read_text())["id"] == "jane/kaggle-kit-wheels"
+    assert (folder / kit.KIT_FILE).read_bytes() == kit.pack()
+
+
+def test_a_session_is_numbered_and_its_own_output_attached_once(tmp_path, pages):
+    built = build_experiment(Experiment.of("counting", pages), tmp_path, "jane", pages_dir=pages)
+    (path,) = built.folder.glob("*.ipynb")
+    assert session_of(path.read_text()) is None
+    sources = []
+    for session in (1, 2, 3):
+        mark_session(built, session, attach=session > 1)
+        assert session_of(path.read_text()) == session
+        sources.append(json.loads((built.folder / "kernel-metadata.json").read_text())["kernel_sources"])
+    assert sources == [[], [built.ref], [built.ref]]
+
+
+def test_a_page_too_large_to_push_is_refused_with_its_size(monkeypatch):
+    monkeypatch.setattr(build, "LARGEST", 1000)
+    with pytest.raises(ConfigError, match="bytes to push, at most 1,000 are allowed"):
+        build.page_text(page_path("overview"))
+
+
+def test_an_unknown_parameter_and_a_page_that_trains_nothing_are_refused():
+    with pytest.raises(ConfigError, match="no parameter 'modle' — did you mean 'model'"):
+        build.page_text(page_path("s1_single_task"), {"modle": "tiny"})
+    with pytest.raises(ConfigError, match="overview trains nothing"):
+        Experiment.of("overview", PAGES_DIR)
+
+
+def test_a_token_among_the_parameters_is_never_written(tmp_path, pages, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_planted0123456789")
+    experiment = Experiment.of("counting", pages, overrides=["training.note=hf_planted0123456789"])
+    with pytest.raises((SecretLeak, ConfigError)):
+        build_experiment(experiment, tmp_path / "out", "jane", pages_dir=pages)
+    with pytest.raises(SecretLeak, match="HF_TOKEN"):
+        build.page_text(pages / "counting.py", {"overrides": ["x=hf_planted0123456789"]})
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,100 @@
+"""The top of a kernel: packages, the run so far from a read-only mount, and no step that stops a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kaggle_kit.core.artifacts import RunFolder, Totals
+from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.ops.kernels import image
+from kaggle_kit.ops.kernels.outputs import Progress, deliver, inspect
+
+
+def unfinished_run(path: Path, *steps: int) -> Path:
+    run = RunFolder.create(path, "a: 1\n", "0123", {})
+    for step in steps:
+        (run.checkpoints / f"step-{step:06d}").mkdir()
+        (run.checkpoints / f"step-{step:06d}" / "state.json").write_text(str(step))
+    return path
+
+
+def make_read_only(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+
+def test_the_newest_mounted_run_is_copied_and_can_be_written_to(tmp_path):
+    older, newer = tmp_path / "input" / "old", tmp_path / "input" / "notebooks" / "jane" / "x"
+    unfinished_run(older / "runs" / "r", 200)
+    unfinished_run(newer / "runs" / "r", 200, 400)
+    make_read_only(newer)
+    (note,) = image.restore("runs/r", tmp_path / "input", tmp_path / "working")
+    assert note == "run: runs/r goes on from step 400"
+    copied = tmp_path / "working" / "runs" / "r" / "checkpoints"
+    assert {path.name for path in copied.iterdir()} == {"step-000200", "step-000400"}
+    modes = {path.stat().st_mode & 0o200 for path in (tmp_path / "working").rglob("*")}
+    assert modes == {0o200}  # the owner may write everywhere
+
+
+def test_a_run_that_is_already_there_stays_and_one_that_is_nowhere_starts_afresh(tmp_path):
+    unfinished_run(tmp_path / "input" / "runs" / "r", 400)
+    unfinished_run(tmp_path / "working" / "runs" / "r", 200)
+    assert image.restore("runs/r", tmp_path / "input", tmp_path / "working") == []
+    assert inspect(tmp_path / "working" / "runs" / "r") == Progress(200, False)
+    assert image.restore("runs/s", tmp_path / "input", tmp_path / "working") == ["run: runs/s starts afresh"]
+
+
+def test_only_requirements_that_the_image_does_not_fulfil_are_missing(tmp_path):
+    path = tmp_path / "requirements.txt"
+    path.write_text(
+        "# comment\ntyper>=0.1\ntyper>=999  # too new\nno-such-package-here\ntorch>=999\npytest\n"
+    )
+    assert image.unmet(path) == ["typer>=999", "no-such-package-here"]
+
+
+def test_packages_come_from_attached_wheels_when_the_internet_is_off(tmp_path, monkeypatch):
+    (tmp_path / "datasets" / "kit").mkdir(parents=True)
+    (tmp_path / "datasets" / "kit" / "a-1-py3-none-any.whl").touch()
+    called = []
+    monkeypatch.setattr(image, "_pip", lambda *arguments: called.append(arguments))
+    monkeypatch.setattr(image, "_installed", {"torch": "2.10.0+cu128"}.get)
+    assert image.install(["a"], internet=False, wheels=tmp_path) == ["packages: installed a"]
+    where = str(tmp_path / "datasets" / "kit")
+    assert called == [("install", "--find-links", where, "--no-index", "a", "torch==2.10.0+cu128")]
+
+
+def test_a_package_that_cannot_be_installed_is_a_note_and_no_error(tmp_path):
+    (note,) = image.install(["no-such-package-here"], internet=False, wheels=tmp_path)
+    assert note.startswith("packages: could not install no-such-package-here: ERROR: ")
+
+
+@pytest.mark.parametrize(
+    ("found", "removed"), [("0.10.0", True), ("0.15.9", True), ("0.16.0", False), (None, False)]
+)
+def test_a_torchao_that_peft_refuses_is_removed_and_a_newer_one_stays(found, removed, monkeypatch):
+    called = []
+    monkeypatch.setattr(image, "_installed", lambda name: found)
+    monkeypatch.setattr(image, "_pip", lambda *arguments: called.append(arguments))
+    notes = image.remove_torchao()
+    assert bool(notes) is removed
+    assert called == ([("uninstall", "--yes", "torchao")] if removed else [])
+
+
+def test_a_run_of_another_configuration_or_with_a_damaged_manifest_is_refused(tmp_path):
+    path = unfinished_run(tmp_path / "r", 200)
+    assert inspect(path, "0123") == Progress(200, False)
+    with pytest.raises(RunFolderError, match="configuration 0123, not 4567"):
+        inspect(path, "4567")
+    (path / "manifest.json").write_text('{"complete": tr')
+    with pytest.raises(RunFolderError, match="damaged"):
+        inspect(path)
+
+
+def test_a_finished_run_is_delivered_once(tmp_path):
+    run = RunFolder.open(unfinished_run(tmp_path / "out" / "r", 5), finished=False)
+    run.finish(totals=Totals({"t": 5}), device="cpu", data_hashes={})
+    first = deliver(run.path, tmp_path / "runs")
+    assert first == deliver(run.path, tmp_path / "runs") == tmp_path / "runs" / "r"
+    assert RunFolder.open(first).manifest()["totals"]["tokens"] == {"t": 5}
