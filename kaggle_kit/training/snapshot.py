@@ -42,7 +42,7 @@ class RandomState:
 
 @dataclass(frozen=True)
 class TrainerSnapshot:
-    """A trainer's model, optimiser, schedule, gradient scaler and counters.
+    """A trainer's model, optimiser, schedule, gradient surgery, scaler and counters.
 
     Only what the optimiser moves is copied, and the buffers: the frozen base may be larger than the
     memory left.
@@ -52,7 +52,7 @@ class TrainerSnapshot:
     flags: list[tuple[nn.Parameter, bool]]  # requires_grad, which PEFT flips with the active adapter
     modes: list[tuple[nn.Module, bool]]
     forward: Any  # the library wraps it for mixed precision
-    parts: dict[str, Any]  # optimizer, lr_scheduler, gradient scaler: None where not yet made
+    parts: dict[str, Any]  # optimizer, lr_scheduler, pcgrad and gradient scaler: None where not yet made
     states: dict[str, Any]  # of those that are
     tokens: dict[str, Any]
     record: dict[str, Any]
@@ -63,11 +63,12 @@ class TrainerSnapshot:
         parts = {
             "optimizer": trainer.optimizer,
             "lr_scheduler": trainer.lr_scheduler,
+            "pcgrad": trainer.pcgrad,
             "scaler": trainer.accelerator.scaler,
         }
         states = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items() if part is not None}
         groups = trainer.create_optimizer().param_groups  # the truth of what will change
-        trainer.optimizer = parts["optimizer"]
+        trainer.optimizer, trainer.pcgrad = parts["optimizer"], parts["pcgrad"]
         tensors = [parameter for group in groups for parameter in group["params"]] + list(model.buffers())
         return cls(
             values=[(tensor, tensor.detach().clone()) for tensor in tensors],
@@ -92,8 +93,8 @@ class TrainerSnapshot:
         vars(trainer.model).pop("forward", None)
         if self.forward is not None:
             trainer.model.forward = self.forward
-        trainer.optimizer = self.parts["optimizer"]
-        trainer.lr_scheduler = self.parts["lr_scheduler"]
+        for name in ("optimizer", "lr_scheduler", "pcgrad"):
+            setattr(trainer, name, self.parts[name])
         for name, state in self.states.items():
             self.parts[name].load_state_dict(state)
         trainer.tokens.load_state_dict(self.tokens)

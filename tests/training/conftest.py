@@ -41,21 +41,28 @@ class ToyStudy:
             loaded = load_backbone(self.config.model, device="cpu")
             lora = LoraSettings(rank=8, alpha=16, dropout=dropout, targets=["q_proj", "v_proj", "down_proj"])
             backbone = attach_lora(loaded.backbone, lora, "single")
-            return MultiTaskModel(backbone, [self.specs[task] for task in tasks], causal=True)
+            model = MultiTaskModel(backbone, [self.specs[task] for task in tasks], causal=True)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = dropout
+        return model
 
     def plan(self, *tasks: str, seed: int = 3, **settings) -> StepPlan:
         defaults = {"effective_batch": 8, "token_budget": 10_000, "epochs": 1.0}
         rows = {task: TaskRows(self.encoded[task].lengths, self.encoded[task].groups) for task in tasks}
         return MultiTaskBatchSampler(rows, PlanSettings(**defaults | settings), seed).plan()
 
-    def trainer(self, model, plan: StepPlan, folder: Path, callbacks=(), **arguments) -> MultiTaskTrainer:
+    def trainer(
+        self, model, plan: StepPlan, folder: Path, callbacks=(), options=None, **arguments
+    ) -> MultiTaskTrainer:
+        """`options` are the trainer's own, `arguments` the library's."""
         training = replace(self.config.training, learning_rate=3e-3, warmup=0.0)
         made = training_arguments(
             training, steps=len(plan), output_dir=folder, seed=5, device="cpu", float16=False
         )
         for name, value in ({"disable_tqdm": True} | arguments).items():
             setattr(made, name, value)
-        return MultiTaskTrainer(model, PlanDataset(plan, self.encoded), made, callbacks)
+        return MultiTaskTrainer(model, PlanDataset(plan, self.encoded), made, callbacks, **options or {})
 
 
 @pytest.fixture(scope="session")

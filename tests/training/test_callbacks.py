@@ -41,7 +41,7 @@ def run(tmp_path) -> RunFolder:
 
 def bound(callback, **trainer):
     """The callback beside a stand-in that holds what it reads of a trainer."""
-    callback.bind(SimpleNamespace(record={}, **trainer))
+    callback.bind(SimpleNamespace(**{"record": {}, "accelerator": SimpleNamespace(scaler=None)} | trainer))
     return callback
 
 
@@ -125,6 +125,14 @@ def test_the_alarm_names_the_task_and_the_step():
         step_end(callback, 11, losses={"a": 1.0, "b": 21.0})
 
 
+def test_a_gradient_that_is_not_finite_names_its_task_unless_a_scaler_skips_the_step():
+    callback = bound(LossCallback())
+    with pytest.raises(TrainingAlarm, match="step 3: the gradient norm is nan .tasks: b"):
+        step_end(callback, 3, losses={"a": 1.0, "b": 1.0}, grad_norm=math.nan, nonfinite=("b",))
+    callback.trainer.accelerator.scaler = object()
+    step_end(callback, 4, losses={"a": 1.0, "b": 1.0}, grad_norm=math.inf, nonfinite=("b",))
+
+
 def test_the_alarm_remembers_across_a_resume():
     before = bound(LossCallback(minimum=5))
     for step in range(1, 6):
@@ -196,7 +204,8 @@ def test_a_run_without_conflicts_has_nothing_to_say_of_them():
 
 def test_speed_and_time_left_follow_from_the_clock_and_the_plan():
     batches = [SimpleNamespace(rows=(0, 1, 2)), SimpleNamespace(rows=(5,))]
-    plan = SimpleNamespace(steps=[SimpleNamespace(micro_batches=batches)] * 4, tokens={"a": 300, "b": 100})
+    step = SimpleNamespace(micro_batches=batches, tokens={"a": 75, "b": 25})
+    plan = SimpleNamespace(steps=[step] * 4)
     tokens = SimpleNamespace(total={"a": 0, "b": 0}, record=lambda: {"tokens": {"a": 75, "b": 25}})
     ticks = iter([10.0, 11.0, 13.0, 15.0])  # begin of training, of the step; its end; now
     callback = bound(

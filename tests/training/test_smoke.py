@@ -61,10 +61,10 @@ def test_a_skipped_step_may_have_an_infinite_gradient():
 class Gate:
     """The page's `make_trainer`, over one model."""
 
-    def __init__(self, study, folder, *tasks, learning_rate=3e-3, dropout=0.1):
+    def __init__(self, study, folder, *tasks, learning_rate=3e-3, dropout=0.1, **options):
         self.study, self.folder, self.tasks = study, folder, tasks
         self.model = study.model(*tasks, dropout=dropout)
-        self.learning_rate = learning_rate
+        self.learning_rate, self.options = learning_rate, options
         self.trainer = None
 
     def __call__(self, steps, samples):
@@ -72,7 +72,7 @@ class Gate:
         settings = PlanSettings(effective_batch=8, token_budget=10_000)
         self.plan = smoke_plan(encoded, settings, 3, steps=steps, samples=samples)
         self.trainer = self.study.trainer(
-            self.model, self.plan, self.folder, learning_rate=self.learning_rate
+            self.model, self.plan, self.folder, options=self.options, learning_rate=self.learning_rate
         )
         return self.trainer
 
@@ -119,17 +119,18 @@ def test_smoke_steps_are_counted_nowhere_and_leave_no_optimiser(study, tmp_path)
     assert gate.trainer.optimizer is None
 
 
-def test_a_trainer_in_the_middle_of_its_work_gets_its_optimiser_back(study, tmp_path):
-    gate = Gate(study, tmp_path, NER)
-    trainer = gate(20, 20)
+def test_a_trainer_in_the_middle_of_its_work_gets_all_its_states_back(study, tmp_path):
+    gate = Gate(study, tmp_path, NER, RANKING, pcgrad_seed=7)
+    trainer = gate(10, 20)
     trainer.train()
-    optimizer, counted = copy.deepcopy(trainer.optimizer.state_dict()), dict(trainer.tokens.total)
-    weights = copy.deepcopy(gate.model.state_dict())
-    trainer.args.learning_rate = 0.0
-    with pytest.raises(SmokeGateError):
-        smoke_test(lambda steps, samples: trainer, steps=20, samples=20)
+    parts = {"optimizer": trainer.optimizer, "pcgrad": trainer.pcgrad, "schedule": trainer.lr_scheduler}
+    states = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+    counted, weights = dict(trainer.tokens.total), copy.deepcopy(gate.model.state_dict())
+    with pytest.raises(SmokeGateError):  # it has learnt already, so nothing halves
+        smoke_test(lambda steps, samples: trainer, steps=10, samples=20)
+    assert (trainer.optimizer, trainer.pcgrad, trainer.lr_scheduler) == tuple(parts.values())
+    assert same({name: part.state_dict() for name, part in parts.items()}, states)
     assert trainer.tokens.total == counted
-    assert same(trainer.optimizer.state_dict(), optimizer)
     assert same(gate.model.state_dict(), weights)
 
 

@@ -24,7 +24,7 @@ class TokenCallback(StudyCallback):
 
 
 class RunLogCallback(StudyCallback):
-    """`events.jsonl`: the step's number, its learning rate and all of `trainer.record`."""
+    """`events.jsonl`: the step's number (over all phases), its learning rate and all of `trainer.record`."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
@@ -46,5 +46,9 @@ class RunLogCallback(StudyCallback):
         ]  # of this step: the schedule moves on before its end
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        event = {"step": state.global_step, **self.trainer.record, "learning_rate": self._learning_rate}
+        event = {
+            "step": self.trainer.tokens.step,
+            **self.trainer.record,
+            "learning_rate": self._learning_rate,
+        }
         self.run.append_event(event)

@@ -1,4 +1,4 @@
-"""The alarm for losses that are not finite or explode.
+"""The alarm for losses that are not finite or explode, and for gradients that are not finite.
 
 trainer = MultiTaskTrainer(..., callbacks=[..., RunLogCallback(run), LossCallback()])
 """
@@ -30,10 +30,11 @@ def loss_fault(loss: float, recent: Sequence[float], start: float | None, factor
 
 
 class LossCallback(StudyCallback):
-    """Stops a run by TrainingAlarm, naming task and step, at the first faulty loss of any task.
+    """Stops a run by TrainingAlarm, naming task and step, at the first faulty loss or gradient.
 
-    The level at which a task begins is the median of its first `minimum` losses; the running median is
-    taken over its last `window`.
+    A gradient that is not finite is a fault where no loss scaler skips its step. The level at which a
+    task begins is the median of its first `minimum` losses; the running median is taken over its last
+    `window`.
     """
 
     remembered = ("start", "recent")
@@ -58,3 +59,13 @@ class LossCallback(StudyCallback):
             del recent[: -self.window]
             if len(recent) == self.minimum:
                 self.start.setdefault(task, median(recent))
+        self._check_gradient(state.global_step)
+
+    def _check_gradient(self, step: int) -> None:
+        norm = self.trainer.record.get("grad_norm", 0.0)
+        if self.trainer.accelerator.scaler is None and not math.isfinite(norm):
+            tasks = ", ".join(self.trainer.record.get("nonfinite", ())) or "all that took part"
+            raise TrainingAlarm(
+                f"step {step}: the gradient norm is {norm} (tasks: {tasks}), and the step was taken. "
+                f"Lower training.learning_rate, or look at this step's samples"
+            )

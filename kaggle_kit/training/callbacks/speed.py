@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from kaggle_kit.training.callbacks.base import StudyCallback
 
 
@@ -30,8 +32,11 @@ class SpeedCallback(StudyCallback):
         self.tokens = 0
         self._session: tuple[float, int] = (0.0, 0)  # wall time and tokens when this session began
         self._begun = 0.0
+        self._planned = np.zeros(0)  # (steps,) tokens of the plan up to and with each step
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
+        plan = self.trainer.train_dataset.plan
+        self._planned = np.cumsum([sum(step.tokens.values()) for step in plan.steps])
         self._session = self.clock(), self._counted()
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
@@ -39,8 +44,8 @@ class SpeedCallback(StudyCallback):
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         seconds = self.clock() - self._begun
-        plan = self.trainer.train_dataset.plan
-        samples = sum(len(batch.rows) for batch in plan.steps[state.global_step - 1].micro_batches)
+        done = state.global_step - 1
+        samples = sum(len(b.rows) for b in self.trainer.train_dataset.plan.steps[done].micro_batches)
         tokens = sum(self.trainer.tokens.record()["tokens"].values())
         self.seconds += seconds
         self.samples += samples
@@ -51,7 +56,7 @@ class SpeedCallback(StudyCallback):
             "seconds": seconds,
             "samples_per_second": samples / seconds,
             "tokens_per_second": tokens / seconds,
-            "eta_seconds": seconds_per_token * (sum(plan.tokens.values()) - self._counted()),
+            "eta_seconds": seconds_per_token * float(self._planned[-1] - self._planned[done]),
         }
 
     def summary(self) -> dict[str, Any]:
