@@ -79,7 +79,7 @@ class KaggleService:
         self.kernels: dict[str, list[Session]] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[str, list[tuple[int, dict[str, Any]]]] = {}  # method -> scripted answers
-        self.drops: dict[str, list[str]] = {}  # method -> "before" or "after" doing it
+        self.drops: dict[str, list[str]] = {}  # method -> "before" or "after" it, or ""
         self.most_at_once = 0
         self._lock = threading.RLock()
         self._threads: list[threading.Thread] = []
@@ -252,9 +252,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length) or b"{}")
         self.owner.requests.append((method, body))
-        drop = next(iter(self.owner.drops.get(method, [])), None)
-        if drop:
-            self.owner.drops[method].pop(0)
+        drops = self.owner.drops.get(method)
+        drop = drops.pop(0) if drops else ""
         if drop == "before":
             return self._hang_up()
         if scripted := self.owner.answers.get(method):
