@@ -10,6 +10,7 @@ from itertools import chain
 
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import (
+    ComponentConfig,
     ModelConfig,
     ProfileConfig,
     RunConfig,
@@ -172,16 +173,31 @@ def _task(key: str, task: TaskConfig) -> Iterator[str]:
     names = [component.name for component in task.components]
     for index, component in enumerate(task.components):
         here = f"{place}.components.{index}"
-        yield from _one_of(f"{here}.kind", component.kind, [kind.value for kind in Kind])
-        yield from _one_of(f"{here}.level", component.level, (1, 2))
-        yield from _one_of(f"{here}.scheme", component.scheme, SCHEMES)
-        yield from _within(f"{here}.loss_weight", component.loss_weight, low=0)
+        yield from _component(here, component)
         if names.index(component.name) != index:
             yield f"{here}.name {component.name!r} is taken by another component; choose another"
     for split, held_out in task.held_out.items():
         yield from _within(f"{place}.held_out.{split}.fraction", held_out.fraction, above=0, below=1)
         yield from _one_of(f"{place}.held_out.{split}.source", held_out.source, list(task.layout))
     yield from _within(f"{place}.held_out (sum of the fractions)", _held_out_share(task), low=0, below=1)
+
+
+def _component(place: str, component: ComponentConfig) -> Iterator[str]:
+    yield from _one_of(f"{place}.kind", component.kind, [kind.value for kind in Kind])
+    yield from _one_of(f"{place}.level", component.level, (1, 2))
+    yield from _one_of(f"{place}.scheme", component.scheme, SCHEMES)
+    yield from _within(f"{place}.loss_weight", component.loss_weight, low=0)
+    yield from _within(f"{place}.max_span_length", component.max_span_length, low=1)
+    if (component.relation_type is None) != (component.relation_attribute is None):
+        yield (
+            f"{place}.relation_type={component.relation_type} without its pair relation_attribute="
+            f"{component.relation_attribute}; set both (TLINK and Type) or neither"
+        )
+    if component.attribute is not None and component.relation_attribute is not None:
+        yield (
+            f"{place}.attribute={component.attribute} makes it a relation to the document, and "
+            f"relation_attribute={component.relation_attribute} one between mentions; set one of them"
+        )
 
 
 def _held_out_share(task: TaskConfig) -> float:

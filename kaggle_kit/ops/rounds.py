@@ -7,13 +7,12 @@ record(config, run, network, loaded, trainer, corpora, seconds)
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
-from kaggle_kit.core.schema import RunConfig, TaskConfig
+from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.data.corpus import Corpus
@@ -21,16 +20,14 @@ from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.data.normalise import ConceptNormaliser
 from kaggle_kit.data.plan import StepPlan
 from kaggle_kit.evaluation.official import metrics_of, score_samples
-from kaggle_kit.evaluation.predict import predict
 from kaggle_kit.models.loading import Loaded, assert_trainable_float32
 from kaggle_kit.models.multitask import MultiTaskModel
+from kaggle_kit.ops.selection import SELECTION, predictions_of
 from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback, study_callbacks, summary
 from kaggle_kit.training.losses import UncertaintyWeightedLoss
 from kaggle_kit.training.token_controlled import TokenControlledTrainer
 from kaggle_kit.training.trainer import MultiTaskTrainer
-
-SELECTION = "selection"  # the figure by which the best step is chosen
 
 Samples = Mapping[str, Sequence[UnifiedSample]]
 
@@ -43,11 +40,13 @@ def open_trainer(
     plan: StepPlan,
     encoded: Mapping[str, EncodedTask],
     quick: Callable[[], Mapping[str, float]] | None = None,
+    after: MultiTaskTrainer | None = None,
 ) -> MultiTaskTrainer:
     """The trainer of a plan, under the strategy's loss weights and gradient surgery.
 
     With `quick`, the model is evaluated every `training.quick_every` steps, its best weights are put
-    back at the end, and it stops early by `training.patience`.
+    back at the end, and it stops early by `training.patience`. A second phase is opened `after` the
+    first: steps and tokens are counted on.
     """
     assert_trainable_float32(network)
     training, strategy = config.training, config.strategy
@@ -71,38 +70,14 @@ def open_trainer(
         "pcgrad_seed": config.seed if strategy.pcgrad else None,
     }
     steps = PlanDataset(plan, encoded)
-    if training.target_tokens is None:
-        return MultiTaskTrainer(network, steps, arguments, **options)
-    (task,) = plan.tasks
-    return TokenControlledTrainer(
-        network, steps, arguments, target_tokens=training.target_tokens, task=task, **options
-    )
-
-
-def quick_evaluation(
-    config: RunConfig,
-    network: MultiTaskModel,
-    loaded: Loaded,
-    encoded: Mapping[str, EncodedTask],
-    gold: Samples,
-) -> Callable[[], dict[str, float]]:
-    """Scores the model as it stands: each task's primary metric, and the figure that selects a step.
-
-    F1 and MAP have no common scale, so the selecting figure is the mean of each task's score over its
-    best published one.
-    """
-
-    def evaluate_now() -> dict[str, float]:
-        figures, shares = {}, []
-        for name, task in config.tasks.items():
-            predicted = _predict(config, network, loaded, encoded[name], gold[name])
-            with tempfile.TemporaryDirectory() as folder:
-                score = score_samples(task, gold[name], predicted, Path(folder)).get(task.primary_metric, 0.0)
-            figures[f"{name}.{task.primary_metric}"] = score
-            shares.append(score / (_best(task) or 1.0))
-        return {**figures, SELECTION: sum(shares) / len(shares)}
-
-    return evaluate_now
+    if training.target_tokens is not None:
+        (task,) = plan.tasks
+        target = {"target_tokens": training.target_tokens, "task": task}
+        return TokenControlledTrainer(network, steps, arguments, **target, **options)
+    trainer = MultiTaskTrainer(network, steps, arguments, **options)
+    if after is not None:
+        trainer.tokens.load_state_dict(after.tokens.state_dict())
+    return trainer
 
 
 def evaluate(
@@ -118,7 +93,7 @@ def evaluate(
     """Predict a split of every task, write the predictions, and score them as the organisers do."""
     metrics: list[Metric] = []
     for name, task in config.tasks.items():
-        predicted = _predict(config, network, loaded, encoded[name], gold[name])
+        predicted = predictions_of(config, network, loaded, encoded[name], gold[name])
         predicted = with_concepts(train[name], predicted)
         run.write_predictions(name, split, predicted)
         figures = score_samples(task, gold[name], predicted, run.official(name))
@@ -157,10 +132,7 @@ def record(
     seconds: float,
 ) -> Path:
     """The manifest, written last. `trainers` are all that trained this model, phase by phase."""
-    tokens: dict[str, int] = {}
-    for trainer in trainers:
-        for task, count in trainer.tokens.total.items():
-            tokens[task] = tokens.get(task, 0) + count
+    tokens = trainers[-1].tokens.total
     trained = {id(p): p.numel() for t in trainers for g in t.optimizer.param_groups for p in g["params"]}
     more = {}
     if config.training.target_tokens is not None:
@@ -180,24 +152,3 @@ def _study_callbacks(trainer: MultiTaskTrainer) -> list[StudyCallback]:
     return [
         callback for callback in trainer.callback_handler.callbacks if isinstance(callback, StudyCallback)
     ]
-
-
-def _predict(
-    config: RunConfig,
-    network: MultiTaskModel,
-    loaded: Loaded,
-    encoded: EncodedTask,
-    gold: Sequence[UnifiedSample],
-) -> list[UnifiedSample]:
-    return predict(
-        network,
-        encoded,
-        gold,
-        token_budget=config.training.token_budget,
-        device=loaded.decisions["device"].value,
-        float16=loaded.decisions["dtype"].value == "float16",
-    )
-
-
-def _best(task: TaskConfig) -> float | None:
-    return next((best.value for best in task.published_best if best.metric == task.primary_metric), None)

@@ -53,6 +53,7 @@ def open_backbone(config: RunConfig) -> Loaded:
         model,
         device=config.profile.device,
         precision=config.profile.precision,
+        quantization=config.strategy.quantization,
         bidirectional=config.strategy.attention == "bidirectional",
     )
 
@@ -104,11 +105,13 @@ def encode_split(
     return encoded
 
 
-def plan_training(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> StepPlan:
-    """Every optimiser step of the run, before the first one is taken."""
+def plan_training(
+    config: RunConfig, encoded: Mapping[str, EncodedTask], share_of_epochs: float = 1.0
+) -> StepPlan:
+    """Every optimiser step of the run (or of a phase that takes a share of it), before the first one."""
     training, strategy = config.training, config.strategy
     settings = PlanSettings(
-        epochs=training.epochs,
+        epochs=training.epochs * share_of_epochs,
         max_steps=training.max_steps,
         effective_batch=training.effective_batch,
         token_budget=training.token_budget,

@@ -115,11 +115,11 @@ for group, members in network.parameter_groups().items():
 # end the step, in every group over the tasks that touch it.
 
 # %%
-from kaggle_kit.ops import rounds
+from kaggle_kit.ops import rounds, selection
 
 quick_dev = wiring.quick_samples(config, dev)
 encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
-quick = rounds.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
+quick = selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
 trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, quick)
 seconds = trainer.train().metrics["train_runtime"]
 print(f"{seconds:.0f} s; real tokens per task {trainer.tokens.total}")
