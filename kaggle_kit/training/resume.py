@@ -1,0 +1,197 @@
+"""Training in sessions: each goes on exactly where the last one ended, however it ended.
+
+    keeper = CheckpointCallback(SessionClock(limit_hours=11.5))
+    trainer = MultiTaskTrainer(..., callbacks=[*study_callbacks(run, quick), keeper])
+    end = train_session(trainer, checkpoints, keeper)
+    end.paused, end.message
+
+Resuming is the library's own path (`train(resume_from_checkpoint=…)`: it reads the trainer state and
+skips the plan's first items); only what it loads, and how it saves, is replaced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import TrainerState
+
+from kaggle_kit.core.runtime import logger
+from kaggle_kit.training.callbacks.base import StudyCallback
+from kaggle_kit.training.checkpoint import CheckpointManager, Newest
+from kaggle_kit.training.checkpoint_files import CheckpointError
+from kaggle_kit.training.session import EVALUATION, SAVE, STEP, SessionClock, StopSignals
+from kaggle_kit.training.state import (
+    TrainingState,
+    capture,
+    restore_optimizer,
+    restore_parameters,
+    restore_progress,
+    restore_random,
+)
+
+
+class CheckpointCallback(StudyCallback):
+    """Decides when to save, and when the session is over; stands last in the trainer's list.
+
+    It saves every `every` steps, at a new best dev score, at the last step, at the session's deadline
+    and on SIGTERM or SIGINT. The library saves after all callbacks have seen the step and after any
+    evaluation, so nothing of a step is lost or done twice.
+    """
+
+    def __init__(self, clock: SessionClock | None = None, every: int = 200) -> None:
+        self.clock = clock or SessionClock()
+        self.signals = StopSignals()
+        self.every = every
+        self.ended = False  # training is over, as opposed to the session
+        self.pause: str | None = None  # why the session ends before training does
+        self.saved_step: int | None = None
+        self.failures: list[str] = []  # checkpoints that could not be written
+        self._begun = self._stepped = 0.0
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        self._begun = self.clock.now()
+
+    def on_optimizer_step(self, args, state, control, **kwargs) -> None:
+        self._stepped = self.clock.now()
+        self.clock.durations[STEP].add(self._stepped - self._begun)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if self.trainer.checkpoints is None:  # trained without a session, by a smoke test for one
+            return
+        if "quick_evaluation" in self.trainer.record:
+            self.clock.durations[EVALUATION].add(self.clock.now() - self._stepped)
+        self.ended = control.should_training_stop or state.global_step >= state.max_steps
+        self.pause = None if self.ended else self._reason()
+        if self.pause:
+            control.should_training_stop = True
+        due = state.global_step % self.every == 0
+        if self.ended or self.pause or due or self.at_best(state.global_step):
+            control.should_save = True
+
+    def at_best(self, step: int) -> bool:
+        callbacks = self.trainer.callback_handler.callbacks
+        return any(getattr(callback, "best_step", None) == step for callback in callbacks)
+
+    def state(self) -> dict[str, Any]:
+        return self.clock.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.clock.load_state(state)
+
+    def summary(self) -> dict[str, Any]:
+        """Seconds of all sessions, and every checkpoint that could not be written."""
+        return {"session_seconds": self.clock.total_seconds, "failures": self.failures}
+
+    def _reason(self) -> str | None:
+        if self.signals.received:
+            return self.signals.received
+        if self.clock.should_stop():
+            return f"the session's limit of {self.clock.limit_seconds / 3600:g} h"
+        return None
+
+
+class ResumableMixin:
+    """The checkpoint seams of the library's trainer: `class MultiTaskTrainer(ResumableMixin, Trainer)`.
+
+    Stock resume cannot load two active adapters, its saves are not atomic, and it unpickles.
+    """
+
+    checkpoints: CheckpointManager | None = None
+    keeper: CheckpointCallback | None = None
+    resumed: TrainingState | None = None
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """A checkpoint that cannot be written is logged and costs nothing else."""
+        keeper, step = self.keeper, self.state.global_step
+        with keeper.clock.measure(SAVE):
+            try:
+                self.checkpoints.save(capture(self, ended=keeper.ended), best=keeper.at_best(step))
+                keeper.saved_step = step
+            except CheckpointError as error:
+                keeper.failures.append(str(error))
+                logger.warning("%s", error)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        restore_parameters(self, self.resumed)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            restore_optimizer(self, self.resumed)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            restore_progress(self, self.resumed)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """The library calls this when the first item after the checkpoint has been fetched."""
+        if checkpoint is not None:
+            restore_random(self, self.resumed)
+
+
+@dataclass(frozen=True)
+class SessionEnd:
+    """How a session ended: with the training (`reason` is None), or before it."""
+
+    step: int
+    steps: int
+    resumed_from: int
+    skipped: tuple[str, ...]  # damaged checkpoints, and what is wrong with them
+    reason: str | None
+    saved_step: int | None
+
+    @property
+    def paused(self) -> bool:
+        return self.reason is not None
+
+    @property
+    def message(self) -> str:
+        """What happened, and what to do next."""
+        if not self.paused:
+            return f"trained to step {self.step} of {self.steps}"
+        return (
+            f"paused at step {self.step} of {self.steps} by {self.reason}; the newest checkpoint is of step "
+            f"{self.saved_step}. Run this page again with the same run folder: it goes on from there"
+        )
+
+
+def train_session(trainer: Any, checkpoints: CheckpointManager, keeper: CheckpointCallback) -> SessionEnd:
+    """Train from the newest whole checkpoint, or from the start, to the end of the run or of the session.
+
+    RunFolderError where another process trains into the folder, or where the configuration, the corpora
+    or the plan are not those of the checkpoint.
+    """
+    trainer.checkpoints, trainer.keeper = checkpoints, keeper
+    with checkpoints, keeper.signals:
+        newest = checkpoints.newest()
+        trainer.resumed = newest.state
+        if newest.state is None or not newest.state.ended:  # else later phases may have logged more
+            checkpoints.rewind_logs(newest.state.logged_step if newest.state else trainer.tokens.step)
+        if newest.state is None:
+            trainer.train()
+        elif newest.state.ended:
+            _restore_ended(trainer, newest.state)
+        else:
+            logger.info("going on from %s", newest.path.name)
+            trainer.train(resume_from_checkpoint=str(newest.path))
+        trainer.resumed = None
+    return _end(trainer, keeper, newest)
+
+
+def _restore_ended(trainer: Any, state: TrainingState) -> None:
+    """A run that died after its training: its last state, without another step."""
+    trainer.create_optimizer_and_scheduler(num_training_steps=trainer.args.max_steps)
+    for attribute in ("optimizer", "lr_scheduler"):
+        setattr(trainer.callback_handler, attribute, getattr(trainer, attribute))
+    trainer.state = TrainerState(**state.documents["trainer_state"])
+    for restore in (restore_parameters, restore_optimizer, restore_progress, restore_random):
+        restore(trainer, state)
+    trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+
+
+def _end(trainer: Any, keeper: CheckpointCallback, newest: Newest) -> SessionEnd:
+    resumed_from = newest.state.step if newest.state else 0
+    saved = keeper.saved_step if keeper.saved_step is not None else resumed_from
+    return SessionEnd(
+        trainer.state.global_step, trainer.args.max_steps, resumed_from, newest.skipped, keeper.pause, saved
+    )
