@@ -1,0 +1,85 @@
+"""`kernels …` as a user meets it: filled in once, it pushes with the plain client and with ours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kaggle_kit.ops.cli import app
+from kaggle_kit.ops.kernels import build, kit
+from kaggle_kit.ops.kernels import metadata as about
+from tests.kaggle_service.service import KaggleService
+
+PAGE = "s1_single_task"
+
+
+@pytest.fixture
+def service(tmp_path, monkeypatch):
+    with KaggleService(tmp_path / "service") as running:
+        for name, value in running.environ.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        yield running
+
+
+def invoke(*arguments: str | Path):
+    return CliRunner().invoke(app, ["kernels", *map(str, arguments)])
+
+
+def test_a_page_folder_pushes_with_the_plain_client_once_the_owner_is_filled_in(service, tmp_path):
+    packed = kit.pack()
+    folder = tmp_path / "kernel-metadata"
+    written = build.write_pages("jane", folder)
+    assert {path.parent.name for path in written} == {path.name for path in folder.iterdir()}
+    service.answers["SaveKernel"] = [(200, {"ref": "x", "url": "http://localhost/x", "versionNumber": 1})]
+    command = [Path(sys.executable).with_name("kaggle"), "kernels", "push", "-p", folder / PAGE]
+    done = subprocess.run(command, env=service.environ, capture_output=True, text=True)
+    assert "Kernel version 1 successfully pushed" in done.stdout, done.stdout + done.stderr
+    assert "does not resolve" not in done.stdout  # title and name agree in the client's eyes, too
+    ((_, body),) = service.requests
+    assert body["slug"] == "jane/kaggle-kit-s1-single-task"
+    opening = json.loads(body["text"])["cells"][0]["source"]
+    assert len(opening) > len(packed)
+    assert about.known_owner(folder) == "jane"
+
+
+def test_build_push_and_status_say_what_they_did(service, tmp_path):
+    built = invoke("build", PAGE, "--owner", "jane", "--seed", "1", "--seed", "2", "--out", tmp_path / "out")
+    assert built.exit_code == 0, built.output
+    folders = sorted((tmp_path / "out").iterdir())
+    assert [str(folder) in built.stdout for folder in folders] == [True, True]
+    service.answers["SaveKernel"] = [(200, {"ref": "x", "url": "http://localhost/x", "versionNumber": 4})]
+    pushed = invoke("push", folders[0])
+    assert pushed.stdout.strip() == f"jane/{folders[0].name}: version 4"
+    service.answers["GetKernelSessionStatus"] = [(200, {"status": "QUEUED", "failureMessage": ""})]
+    assert invoke("status", f"jane/{folders[0].name}").stdout.strip().endswith(": QUEUED")
+
+
+def test_resume_attaches_the_kernels_own_output(service, tmp_path):
+    described = about.describe("a-kernel", "a.ipynb", about.TRAINING, "jane")
+    about.write(tmp_path / "a-kernel", described)
+    (tmp_path / "a-kernel" / "a.ipynb").write_text('{"cells": []}')
+    service.answers["SaveKernel"] = [(200, {"ref": "x", "url": "http://localhost/x", "versionNumber": 2})]
+    assert invoke("resume", tmp_path / "a-kernel").exit_code == 0
+    assert service.requests[0][1]["kernelDataSources"] == ["jane/a-kernel"]
+
+
+def test_an_error_is_one_message_and_exit_code_2(tmp_path):
+    done = invoke("build", "overview", "--owner", "jane", "--out", tmp_path)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: overview trains nothing")
+    assert "Traceback" not in done.output
+
+
+def test_pull_says_how_far_the_runs_have_come(service, tmp_path):
+    listing = {"files": [], "log": "the end", "nextPageToken": ""}
+    service.answers["ListKernelSessionOutput"] = [(200, listing)]
+    done = invoke("pull", "jane/a-kernel", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "a-kernel" / "a-kernel.log").read_text() == "the end"
