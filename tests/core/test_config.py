@@ -167,6 +167,8 @@ def test_all_bad_overrides_are_told_at_once():
         (["strategy.kind=double"], "strategy.kind=double .*allowed: single"),
         (["tasks.semeval2014t7.components.0.level=3"], "level=3 .*allowed: 1, 2"),
         (["tasks.semeval2014t7.components.0.kind=tagging"], "kind=tagging .*token_classification"),
+        (["tasks.semeval2014t7.components.0.max_span_length=0"], "max_span_length=0 .*at least 1"),
+        (["tasks.semeval2014t7.components.0.relation_type=TLINK"], "set both .* or neither"),
         (["training.learning_rate=nan"], "learning_rate=nan .*more than 0"),
         (["training.stride=128"], "training.stride=128 .*less than 128"),
         (["training.max_length=2048"], "1024 positions of model 'tiny'"),

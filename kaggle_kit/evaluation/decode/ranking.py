@@ -1,4 +1,8 @@
-"""Scores to ranked candidates: the probability orders, and labels from `RELEVANT_FROM` on."""
+"""Scores to ranked candidates: the probability orders, and labels from `RELEVANT_FROM` on.
+
+rows = split(output, batch.targets)         # then, with those of all rows:
+predicted = decode(component, head, table, outputs, gold, predicted)
+"""
 
 from __future__ import annotations
 

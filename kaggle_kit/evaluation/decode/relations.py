@@ -1,4 +1,8 @@
-"""Class scores of candidate pairs to relations between the predicted sample's own mentions."""
+"""Class scores of candidate pairs to relations between the predicted sample's own mentions.
+
+rows = split(output, batch.targets)         # then, with those of all rows:
+predicted = decode(component, head, table, outputs, gold, predicted)
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from kaggle_kit.core.types import ComponentSpec, Relation, UnifiedSample
-
-MENTION, CANDIDATE = 4, 4  # numbers per record: data/targets/relations.py
+from kaggle_kit.data.targets.arrays import table as records
+from kaggle_kit.data.targets.relations import CANDIDATE, MENTION
 
 
 def split(output: Tensor, targets: Mapping[str, Tensor]) -> Sequence[Tensor]:
@@ -40,8 +43,8 @@ def _labelled(
     component: ComponentSpec, mentions: Any, candidates: Any, scores: Tensor
 ) -> Iterator[tuple[int, int, str, float]]:
     """(source, target, label, probability), places among the sample's mentions."""
-    numbers = np.asarray(mentions, int).reshape(-1, MENTION)[:, 0]
-    ends = np.asarray(candidates, int).reshape(-1, CANDIDATE)[:, :2]
+    numbers = records(mentions, MENTION)[:, 0]
+    ends = records(candidates, CANDIDATE)[:, :2]
     probabilities, classes = scores.softmax(-1).max(-1)
     for (source, target), probability, label in zip(
         ends, probabilities.tolist(), classes.tolist(), strict=True

@@ -1,5 +1,8 @@
 """Fragments and links to mentions, passage by passage.
 
+    rows = split(output, batch.targets)         # then, with those of all rows:
+    predicted = decode(component, head, table, outputs, gold, predicted)
+
 A mention belongs to the passage that owns its first word, which sees the mention whole unless its
 pieces lie further apart than windows overlap.
 """

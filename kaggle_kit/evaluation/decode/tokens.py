@@ -1,5 +1,8 @@
 """Tags to mentions, document by document.
 
+    rows = split(output, batch.targets)         # then, with those of all rows:
+    predicted = decode(component, head, table, outputs, gold, predicted)
+
 Each word's scores come from the one passage that owns it, so a mention at a window's edge is neither
 lost nor doubled.
 """
