@@ -173,6 +173,31 @@ def dataset(
     typer.echo(f"{folder}: next, `kaggle datasets create -p {folder}`")
 
 
+@app.command("side-by-side")
+def side_by_side(
+    page: Page,
+    overrides: Overrides = None,
+    model: Model = None,
+    task: Task = None,
+    strategy: Strategy = None,
+    profile: Profile = None,
+    seed: Seed = None,
+    runs_dir: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
+) -> None:
+    """Run one experiment per seed on this machine, each with a GPU of its own."""
+    from kaggle_kit.ops.side_by_side import run_side_by_side, visible_gpus
+
+    named = {"--model": model, "--task": task, "--strategy": strategy, "--profile": profile}
+    options = [part for name, value in named.items() if value for part in (name, value)]
+    options += ["--runs-dir", str(runs_dir), *(overrides or ())]
+    experiments = [["run", page, "--seed", str(one), *options] for one in seed or [42]]
+    ended = run_side_by_side(experiments, visible_gpus(), runs_dir / "logs")
+    for one in ended:
+        typer.echo(f"{'finished' if one.returncode == 0 else 'failed'}: {' '.join(one.arguments)}, {one.log}")
+    if any(one.returncode for one in ended):
+        raise typer.Exit(1)
+
+
 def _build(
     page: str, seeds: list[int] | None, owner: str | None, out: Path, named: dict, sources: dict
 ) -> list[Built]:

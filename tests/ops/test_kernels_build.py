@@ -128,7 +128,7 @@ def test_a_session_is_numbered_and_its_own_output_attached_once(tmp_path, pages)
 def test_a_page_too_large_to_push_is_refused_with_its_size(monkeypatch):
     monkeypatch.setattr(build, "LARGEST", 1000)
     with pytest.raises(ConfigError, match="bytes to push, at most 1,000 are allowed"):
-        build.page_text(page_path("overview"))
+        build.page_text(page_path("overview"), packed=kit.pack())
 
 
 def test_an_unknown_parameter_and_a_page_that_trains_nothing_are_refused():

@@ -107,7 +107,8 @@ def build_experiment(
         kernel = about.Kernel(
             kernel.gpu, False, (*kernel.datasets, kit_dataset), kernel.models, kernel.kernels
         )
-    text = page_text(page, values, run_dir=run_dir, internet=kernel.internet, carry=not kit_dataset)
+    packed = None if kit_dataset else pack()
+    text = page_text(page, values, run_dir=run_dir, internet=kernel.internet, packed=packed)
     folder = out / slug
     described = about.describe(
         slug,
@@ -124,12 +125,12 @@ def build_experiment(
 
 def write_pages(owner: str, folder: Path = about.METADATA_DIR, pages_dir: Path = PAGES_DIR) -> list[Path]:
     """The metadata folder of every page; with an owner, beside it the notebook that carries the kit."""
-    written = []
+    written, packed = [], pack()
     for name, page in find_pages(pages_dir).items():
         own = folder / name
         written.append(about.write(own, about.page_metadata(name, page, own, owner)))
         if owner != about.NO_OWNER:
-            text = page_text(page, internet=about.kernel_of(name, page).internet)
+            text = page_text(page, internet=about.kernel_of(name, page).internet, packed=packed)
             written.append(write_atomically(own / f"{name}.ipynb", text))
     return written
 
@@ -140,11 +141,11 @@ def page_text(
     *,
     run_dir: str = "",
     internet: bool = True,
-    carry: bool = True,
+    packed: bytes | None = None,
 ) -> str:
     """The notebook to push: the page with the unpacking cell in front and `values` injected.
 
-    `carry`: embed the kit in the page; otherwise it is looked for in the attached datasets.
+    `packed` is the kit that the page carries; without it the kit is looked for in the attached datasets.
     """
     built = notebook(page)
     if values:
@@ -153,7 +154,7 @@ def page_text(
             hints = "; ".join(f"{name!r}{nearest(name, declared)}" for name in unknown)
             raise ConfigError(f"{page.stem} has no parameter {hints}; it declares: {', '.join(declared)}")
         built = _inject(built, values)
-    source = first_cell(run_dir=run_dir, internet=internet, packed=pack() if carry else None)
+    source = first_cell(run_dir=run_dir, internet=internet, packed=packed)
     opening = nbformat.v4.new_code_cell(source, metadata={"jupyter": {"source_hidden": True}})
     built.cells.insert(0, opening)
     settle_ids(built.cells)

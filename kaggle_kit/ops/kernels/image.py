@@ -31,6 +31,8 @@ TORCHAO_TRAP = Version("0.16.0")
 
 def prepare(*, run_dir: str, internet: bool) -> list[str]:
     """Make the session ready and say what was done, one line each."""
+    # A T4 machine has two GPUs, and the HuggingFace Trainer would spread one run over both (DataParallel).
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     return [*remove_torchao(), *install(unmet(), internet=internet), *restore(run_dir), *use_secrets()]
 
 

@@ -1,0 +1,45 @@
+"""Experiments side by side: one GPU each, never two on one, and a failure stays alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from kaggle_kit.ops.side_by_side import run_side_by_side, visible_gpus
+
+# Says which GPU it saw and when; the argument is what it ends with.
+PROGRAM = """
+import json, os, sys, time
+began = time.monotonic()
+time.sleep(0.4)
+print(json.dumps([os.environ["CUDA_VISIBLE_DEVICES"], began, time.monotonic()]))
+sys.exit(int(sys.argv[1]))
+"""
+
+
+def test_four_experiments_on_two_gpus_never_share_one_and_a_failure_stays_alone(tmp_path):
+    program = (sys.executable, "-c", PROGRAM)
+    ended = run_side_by_side([["0"], ["3"], ["0"], ["0"]], ["0", "1"], tmp_path, program)
+    assert [one.returncode for one in ended] == [0, 3, 0, 0]
+    said = [json.loads(one.log.read_text()) for one in ended]
+    assert [gpu for gpu, _, _ in said] == [one.gpu for one in ended]
+    spans = {gpu: sorted(span for name, *span in said if name == gpu) for gpu in ("0", "1")}
+    assert sum(map(len, spans.values())) == 4
+    for times in spans.values():
+        for (_, end), (start, _) in zip(times, times[1:], strict=False):
+            assert end <= start
+    assert min(map(len, spans.values())) >= 1
+
+
+def test_without_a_gpu_they_run_one_after_the_other_and_see_none(tmp_path):
+    ended = run_side_by_side([["0"], ["0"]], [], tmp_path, (sys.executable, "-c", PROGRAM))
+    said = [json.loads(one.log.read_text()) for one in ended]
+    assert [gpu for gpu, _, _ in said] == ["", ""]
+    assert said[0][2] <= said[1][1]
+
+
+def test_the_visible_gpus_are_those_of_the_environment_where_it_names_them():
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "0,1"}) == ["0", "1"]
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "1"}) == ["1"]
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == []
