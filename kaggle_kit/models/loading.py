@@ -147,9 +147,19 @@ def _backbone(source: str, revision: str | None, chosen: dict[str, str]) -> PreT
         device_map={"": chosen["device"]} if quantized and chosen["device"] == "cuda" else None,
     )
     backbone.requires_grad_(False)
+    if quantized:
+        _keep_differentiable(backbone)
     if chosen["checkpointing"] == "on":
         enable_checkpointing(backbone)
     return backbone.to(chosen["device"])
+
+
+def _keep_differentiable(backbone: PreTrainedModel) -> None:
+    """On CPUs with bfloat16 instructions bitsandbytes repacks 4-bit weights at the first evaluation, into
+    a form whose product has no gradient; training after a quick evaluation would silently learn nothing."""
+    for module in backbone.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _nf4(compute_dtype: torch.dtype) -> BitsAndBytesConfig:

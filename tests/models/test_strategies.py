@@ -1,0 +1,132 @@
+"""Every strategy on every architecture, dense and NF4: exactly what should train gets a gradient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.models.loading import assert_trainable_float32
+
+ARCHITECTURES = ("llama", "mistral", "phi3", "gemma2")
+STRATEGIES = {
+    "s1": {"kind": "single"},
+    "s2": {"kind": "shared"},
+    "s3a-attention": {"kind": "shared_private", "fusion": "attention"},
+    "s3a-gated": {"kind": "shared_private", "fusion": "gated"},
+    "s3b-attention": {"kind": "hierarchical", "cross_level": "attention", "cross_level_rank": 4},
+    "s3b-concatenation": {"kind": "hierarchical", "cross_level": "concatenation", "detach_l1_for_l2": True},
+    "s4": {"kind": "sequential", "fusion": "attention"},
+}
+MOVED = {  # task -> groups of which it must move every parameter, once B has left zero
+    "s1": {"entities": {"single"}},
+    "s2": {task: {"shared"} for task in ("entities", "reading", "questions")},
+    "s3a-attention": {
+        task: {"shared", f"private:{task}", f"fusion:{task}"} for task in ("entities", "reading")
+    },
+    "s3b-attention": {
+        "entities": {"shared", "level1"},
+        "reading": {"shared", "level1", "cross_level", "level2"},
+        "questions": {"shared", "level1", "cross_level", "level2"},
+    },
+    "s3b-concatenation": {
+        "entities": {"shared", "level1"},
+        "reading": {"shared", "level1", "cross_level", "level2"},
+        "questions": {"shared", "cross_level", "level2"},  # detached: level 1 learns from its own tasks
+    },
+}
+MOVED["s3a-gated"] = MOVED["s4"] = MOVED["s3a-attention"]
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_few_steps_move_exactly_what_the_task_touches(toys, architecture, strategy, quantization):
+    loaded = toys.loaded(architecture, quantization)
+    assert loaded.is_quantized == (quantization == "nf4")
+    tasks = MOVED[strategy]
+    specs = [spec for spec in toys.specs if spec.name in tasks]
+    model = toys.model(loaded=loaded, specs=specs, **STRATEGIES[strategy])
+    assert_trainable_float32(model)
+    groups = model.parameter_groups()
+    trainable = {id(p) for group in groups.values() for p in group.parameters}
+    assert trainable == {id(p) for p in model.parameters() if p.requires_grad}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    for step in range(3):
+        for task in tasks:
+            optimizer.zero_grad(set_to_none=True)
+            toys.loss(model, task, seed=step).backward()
+            moved = {
+                name for name, group in groups.items() if any(p.grad is not None for p in group.parameters)
+            }
+            assert moved == tasks[task] | {f"heads:{task}"}
+            for name in moved:
+                gradients = [p.grad for p in groups[name].parameters]
+                assert all(gradient.isfinite().all() for gradient in gradients)
+                if step == 2:  # A waits for B, and what stands behind a zero matrix for that matrix
+                    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+            optimizer.step()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_groups_name_the_tasks_that_touch_them(toys, strategy):
+    tasks = MOVED[strategy]
+    specs = [spec for spec in toys.specs if spec.name in tasks]
+    model = toys.model(specs=specs, **STRATEGIES[strategy])
+    for name, group in model.parameter_groups().items():
+        expected = [task for task in tasks if name in tasks[task] | {f"heads:{task}"}]
+        assert list(group.tasks) == expected
+
+
+def test_the_first_phase_of_s4_trains_without_private_adapters_and_the_second_keeps_shared(toys):
+    model = toys.model(kind="sequential", fusion="attention")
+
+    def moved(task: str) -> set[str]:
+        model.zero_grad(set_to_none=True)
+        toys.loss(model, task).backward()
+        groups = model.parameter_groups().items()
+        return {name for name, group in groups if any(p.grad is not None for p in group.parameters)}
+
+    model.pretrain_shared()
+    assert moved("reading") == {"shared", "heads:reading"}
+    model.adapt()
+    assert moved("reading") == {"private:reading", "fusion:reading", "heads:reading"}
+    model.adapt(shared="continued")
+    assert moved("reading") == {"shared", "private:reading", "fusion:reading", "heads:reading"}
+
+
+def test_training_an_unknown_group_is_refused_with_the_names_there_are(toys):
+    with pytest.raises(
+        ConfigError, match="no parameter group private:other; there are shared, heads:entities"
+    ):
+        toys.model(kind="shared").train_only(["shared", "private:other"])
+
+
+@pytest.mark.parametrize("kind", ["shared", "hierarchical"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_bidirectional_decoder_lets_early_tokens_see_late_ones(toys, kind, causal):
+    model = toys.model(loaded=replace(toys.loaded("llama"), causal=causal), kind=kind)
+    batch = toys.batch("reading")
+    changed = replace(batch, input_ids=batch.input_ids.clone())
+    changed.input_ids[8] = 3 + (batch.input_ids[8] - 2) % 60  # the last token of the first sequence
+    first = model.encode(batch)[:8], model.encode(changed)[:8]
+    others = model.encode(batch)[9:], model.encode(changed)[9:]
+    assert torch.equal(*first) == causal
+    assert torch.equal(*others)
+
+
+def test_four_bit_layers_still_learn_after_an_evaluation(toys):
+    model = toys.model(loaded=toys.loaded("llama", "nf4"), kind="shared")
+
+    def gradients() -> list[torch.Tensor]:
+        model.train().zero_grad(set_to_none=True)
+        torch.manual_seed(0)
+        toys.loss(model, "entities").backward()
+        return [parameter.grad for parameter in model.lora.parameters_of("shared")]
+
+    before = gradients()
+    with torch.inference_mode():
+        model.eval()(toys.batch("entities"))
+    torch.testing.assert_close(gradients(), before)
