@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 
@@ -224,22 +225,41 @@ class MultiTaskBatchSampler:
         return candidates[number // every % len(candidates)]
 
     def _pack(self, task: str, rows: Sequence[int], cut: int) -> Iterator[PlannedBatch]:
-        """Rows by falling length, in as few micro-batches of like size as the budget allows."""
+        """Micro-batches of like size, as few as the budget allows, their rows by falling length.
+
+        A group stays whole (a question with its candidates, whose margins compare them) unless it is
+        larger than the budget by itself.
+        """
         lengths = self.tasks[task].lengths
         whole, shortened = (rows[:-1], rows[-1:]) if cut else (rows, ())
-        ordered = [*sorted(whole, key=lambda row: (-lengths[row], row)), *shortened]
-        total = int(lengths[ordered].sum())
+        units = sorted(self._units(task, whole), key=lambda unit: (-lengths[unit].max(), unit))
+        units += [[row] for row in shortened]
+        total = int(lengths[list(rows)].sum())
         share = total / math.ceil(total / self.settings.token_budget)
         batch: list[int] = []
         tokens = 0
-        for row in ordered:
-            length = int(lengths[row])
-            if batch and (tokens + length > self.settings.token_budget or tokens >= share):
-                yield PlannedBatch(task, tuple(batch), tokens)
+        for unit in units:
+            size = int(lengths[unit].sum())
+            if batch and (tokens + size > self.settings.token_budget or tokens >= share):
+                yield self._batch(task, batch)
                 batch, tokens = [], 0
-            batch.append(row)
-            tokens += length
-        yield PlannedBatch(task, tuple(batch), tokens - cut, cut)
+            batch += unit
+            tokens += size
+        yield self._batch(task, batch, cut)
+
+    def _units(self, task: str, rows: Sequence[int]) -> Iterator[list[int]]:
+        """The rows' groups, or the single rows of a group that no micro-batch could hold."""
+        lengths, groups = self.tasks[task].lengths, self.tasks[task].groups
+        for _, members in groupby(rows, key=lambda row: groups[row]):
+            unit = list(members)
+            fits = lengths[unit].sum() <= self.settings.token_budget
+            yield from [unit] if fits else ([row] for row in unit)
+
+    def _batch(self, task: str, rows: Sequence[int], cut: int = 0) -> PlannedBatch:
+        lengths = self.tasks[task].lengths
+        whole, shortened = (rows[:-1], rows[-1:]) if cut else (rows, [])
+        ordered = [*sorted(whole, key=lambda row: (-lengths[row], row)), *shortened]
+        return PlannedBatch(task, tuple(ordered), int(lengths[ordered].sum()) - cut, cut)
 
 
 def _epochs(groups: int, rng: np.random.Generator) -> Iterator[int]:

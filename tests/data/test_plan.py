@@ -118,6 +118,14 @@ def test_the_rows_of_a_group_stay_in_one_step():
         assert sum(seen.values()) == 15  # the first multiple of a group that fills the step
 
 
+def test_a_group_that_fits_the_budget_is_never_split_over_micro_batches():
+    groups = np.repeat(np.arange(12), 5)
+    rows = rows_of(np.random.default_rng(1).integers(5, 14, 60), groups)  # at most 65 tokens a group
+    plan = MultiTaskBatchSampler({"q": rows}, PlanSettings(effective_batch=20, token_budget=70), 2).plan()
+    for batch in (batch for step in plan.steps for batch in step.micro_batches):
+        assert set(Counter(int(groups[row]) for row in batch.rows).values()) == {5}
+
+
 def test_the_same_seed_gives_the_same_plan_and_another_seed_another():
     first, again, other = (MultiTaskBatchSampler(tasks(), PlanSettings(), seed).plan() for seed in (4, 4, 5))
     assert first == again and first.sha256 == again.sha256
