@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, StepPlan, TaskRows
@@ -143,10 +144,18 @@ class _Watch(StudyCallback):
         self.losses: list[dict[str, float]] = []
         self.norms: list[float] = []
         self.skipped = 0
+        self._norm = math.nan
+
+    def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs) -> None:
+        gradients = [
+            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]
+        self._norm = float(torch.nn.utils.get_total_norm(gradients))  # after clipping
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self.losses.append(dict(self.trainer.record["losses"]))
-        self.norms.append(self.trainer.record["grad_norm"])
+        # transformers 5.0 clips inside its loop, where the trainer cannot record the norm before clipping
+        self.norms.append(self.trainer.record.get("grad_norm", self._norm))
         self.skipped += bool(self.trainer.accelerator.optimizer_step_was_skipped)
 
 
