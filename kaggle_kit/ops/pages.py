@@ -104,6 +104,14 @@ def parameters(page: Path) -> dict[str, Any]:
         ) from error
 
 
+def check_declared(page: Path, values: Iterable[str]) -> None:
+    """ConfigError with the nearest name for a value that is none of the page's parameters."""
+    declared = parameters(page)
+    if unknown := [name for name in values if name not in declared]:
+        hints = "; ".join(f"{name!r}{nearest(name, declared)}" for name in unknown)
+        raise ConfigError(f"{page.stem} has no parameter {hints}; it declares: {', '.join(declared)}")
+
+
 def _assignment(statement: ast.stmt) -> tuple[str, Any]:
     match statement:
         case ast.Assign(targets=[ast.Name(id=name)], value=value):

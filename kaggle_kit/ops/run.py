@@ -18,10 +18,10 @@ from papermill.exceptions import PapermillExecutionError
 
 from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.config import compose
-from kaggle_kit.core.errors import ConfigError, RunFolderError, nearest
+from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.runs import config_run_id
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
-from kaggle_kit.ops.pages import PAGES_DIR, notebook, page_path, parameters
+from kaggle_kit.ops.pages import PAGES_DIR, check_declared, notebook, page_path, parameters
 
 
 class PageFailed(RunFolderError):
@@ -86,10 +86,7 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
 
     Raises ConfigError for a parameter that the page does not declare, PageFailed when a cell raises.
     """
-    declared = parameters(page)
-    if unknown := [name for name in values if name not in declared]:
-        hints = "; ".join(f"{name!r}{nearest(name, declared)}" for name in unknown)
-        raise ConfigError(f"{page.stem} has no parameter {hints}; it declares: {', '.join(declared)}")
+    check_declared(page, values)
     output.parent.mkdir(parents=True, exist_ok=True)
     logger.info("running %s, executed copy in %s", page.stem, output)
     try:

@@ -47,7 +47,9 @@ def test_an_experiment_is_injected_behind_the_defaults_and_nothing_has_run(tmp_p
     assert not (tmp_path / "runs").exists()
 
 
-def test_building_twice_gives_the_same_bytes_and_unique_cell_ids(tmp_path, pages):
+def test_building_twice_gives_the_same_bytes_and_unique_cell_ids(tmp_path, pages, monkeypatch):
+    packed = kit.pack()  # once, so that an edit of the checkout meanwhile changes nothing
+    monkeypatch.setattr(build, "pack", lambda: packed)
     experiment = Experiment.of("counting", pages)
     first = build_experiment(experiment, tmp_path / "a", "jane", pages_dir=pages)
     second = build_experiment(experiment, tmp_path / "b", "jane", pages_dir=pages)
@@ -78,6 +80,16 @@ def test_the_embedded_kit_unpacks_and_imports_without_the_checkout(tmp_path):
     assert all(line.startswith(str(tmp_path / "kaggle_kit-")) for line in done.stdout.split())
 
 
+def test_without_internet_the_first_cell_finds_the_kit_among_the_inputs(tmp_path, monkeypatch):
+    monkeypatch.setattr(kit, "KAGGLE_INPUT", tmp_path / "input")
+    build_dataset(tmp_path / "input" / "datasets" / "jane" / "kit", "jane", packages=())
+    opening = kit.first_cell(run_dir="", internet=False, packed=None).partition("from kaggle_kit.ops")[0]
+    code = f"{opening}\nimport kaggle_kit; print(kaggle_kit.__file__)"
+    command, environ = [sys.executable, "-"], {"TMPDIR": str(tmp_path), "PATH": ""}
+    done = subprocess.run(command, input=code, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert done.stdout.startswith(str(tmp_path / "kaggle_kit-")), done.stderr
+
+
 def test_the_packed_kit_is_the_same_whatever_the_times_of_its_files(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder / "kaggle_kit").mkdir(parents=True)
@@ -106,11 +118,12 @@ def test_without_internet_the_kit_comes_from_the_attached_dataset(tmp_path, page
     assert "prepare(run_dir=" in built_notebook(built).cells[0].source
 
 
-def test_the_kit_dataset_lies_flat_and_holds_the_kit(tmp_path):
+def test_the_kit_dataset_lies_flat_and_holds_the_kit(tmp_path, monkeypatch):
+    monkeypatch.setattr("kaggle_kit.ops.kernels.dataset.pack", lambda: b"the kit")
     folder = build_dataset(tmp_path / "dataset", "jane", packages=())
     assert {path.name for path in folder.iterdir()} == {kit.KIT_FILE, "dataset-metadata.json"}
     assert json.loads((folder / "dataset-metadata.json").read_text())["id"] == "jane/kaggle-kit-wheels"
-    assert (folder / kit.KIT_FILE).read_bytes() == kit.pack()
+    assert (folder / kit.KIT_FILE).read_bytes() == b"the kit"
 
 
 def test_a_session_is_numbered_and_its_own_output_attached_once(tmp_path, pages):

@@ -85,6 +85,9 @@ def test_a_torchao_that_peft_refuses_is_removed_and_a_newer_one_stays(found, rem
 def test_a_run_of_another_configuration_or_with_a_damaged_manifest_is_refused(tmp_path):
     path = unfinished_run(tmp_path / "r", 200)
     assert inspect(path, "0123") == Progress(200, False)
+    (path / "checkpoints" / "step-000400-2").mkdir()  # written a second time
+    (path / "checkpoints" / ".step-000600").mkdir()  # cut off while it was written
+    assert inspect(path, "0123") == Progress(400, False)
     with pytest.raises(RunFolderError, match="configuration 0123, not 4567"):
         inspect(path, "4567")
     (path / "manifest.json").write_text('{"complete": tr')

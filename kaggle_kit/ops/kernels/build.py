@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,22 @@ from nbformat import NotebookNode
 from papermill.parameterize import parameterize_notebook
 
 from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runs import config_run_id
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.ops.kernels import metadata as about
 from kaggle_kit.ops.kernels.kit import first_cell, pack
-from kaggle_kit.ops.pages import PAGES_DIR, find_pages, notebook, page_path, parameters, settle_ids
+from kaggle_kit.ops.pages import (
+    PAGES_DIR,
+    check_declared,
+    find_pages,
+    notebook,
+    page_path,
+    parameters,
+    settle_ids,
+)
 
 LARGEST = 900_000  # bytes of a pushed notebook; Kaggle's own limit is not published
 
@@ -104,19 +112,12 @@ def build_experiment(
     del values["page"]
     kernel = about.kernel_of(experiment.page, page)
     if kit_dataset:
-        kernel = about.Kernel(
-            kernel.gpu, False, (*kernel.datasets, kit_dataset), kernel.models, kernel.kernels
-        )
+        kernel = replace(kernel, internet=False, datasets=(*kernel.datasets, kit_dataset))
     packed = None if kit_dataset else pack()
     text = page_text(page, values, run_dir=run_dir, internet=kernel.internet, packed=packed)
-    folder = out / slug
+    folder, corpora = out / slug, corpus_datasets(config, owner)
     described = about.describe(
-        slug,
-        f"{slug}.ipynb",
-        kernel,
-        owner,
-        datasets=[*corpus_datasets(config, owner), *datasets],
-        models=models,
+        slug, f"{slug}.ipynb", kernel, owner, datasets=[*corpora, *datasets], models=models
     )
     write_atomically(folder / f"{slug}.ipynb", text)
     about.write(folder, described)
@@ -149,10 +150,7 @@ def page_text(
     """
     built = notebook(page)
     if values:
-        declared = parameters(page)
-        if unknown := [name for name in values if name not in declared]:
-            hints = "; ".join(f"{name!r}{nearest(name, declared)}" for name in unknown)
-            raise ConfigError(f"{page.stem} has no parameter {hints}; it declares: {', '.join(declared)}")
+        check_declared(page, values)
         built = _inject(built, values)
     source = first_cell(run_dir=run_dir, internet=internet, packed=packed)
     opening = nbformat.v4.new_code_cell(source, metadata={"jupyter": {"source_hidden": True}})

@@ -13,7 +13,7 @@ from pathlib import Path
 from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.errors import RunFolderError
 
-STEP = re.compile(r"step-(\d+)")
+STEP = re.compile(r"step-(\d+)(?:-\d+)?")  # a step that was written twice has a number behind it
 
 
 @dataclass(frozen=True, slots=True)
