@@ -55,6 +55,16 @@ class StopAt(StudyCallback):
             self.keeper.signals.received = "SIGTERM"
 
 
+class SlowSteps(StudyCallback):
+    """A clock that only optimiser steps move."""
+
+    def __init__(self, seconds: float) -> None:
+        self.time, self.seconds = 0.0, seconds
+
+    def on_optimizer_step(self, args, state, control, **kwargs) -> None:
+        self.time += self.seconds
+
+
 class Run:
     """One run folder; every `open` builds model, plan and trainer afresh, as a new process does."""
 
@@ -125,6 +135,14 @@ class Run:
         return weights, events, self.folder.tokens(), history
 
 
+@pytest.fixture(scope="module")
+def whole(study, tmp_path_factory) -> Run:
+    """Two tasks, trained without an interruption."""
+    run = Run(study, tmp_path_factory.mktemp("whole") / "run").open()
+    run.train()
+    return run
+
+
 def assert_same(run: Run, other: Run) -> None:
     weights, *logs = run.outcome()
     other_weights, *other_logs = other.outcome()
@@ -154,9 +172,7 @@ def test_a_run_that_dies_twice_equals_one_that_never_did(study, tmp_path, option
     assert run.trainer.tokens.total == whole.plan.tokens
 
 
-def test_a_stop_signal_saves_at_the_end_of_the_step_and_the_next_session_goes_on(study, tmp_path):
-    whole = Run(study, tmp_path / "whole").open()
-    whole.train()
+def test_a_stop_signal_saves_at_the_end_of_the_step_and_the_next_session_goes_on(study, whole, tmp_path):
     run = Run(study, tmp_path / "stopped")
     end = run.open(stop_at=4).train()
     assert end.paused and end.reason == "SIGTERM" and end.saved_step == 4
@@ -190,9 +206,7 @@ def test_a_run_that_died_after_its_training_takes_no_step_more(study, tmp_path):
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
-def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(study, tmp_path):
-    whole = Run(study, tmp_path / "whole").open()
-    whole.train()
+def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(study, whole, tmp_path):
     run = Run(study, tmp_path / "damaged")
     with pytest.raises(Death):
         run.open(DieAt(7)).train()
@@ -210,9 +224,7 @@ def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(study, tmp_path):
     assert_same(run, whole)
 
 
-def test_a_full_disk_costs_the_new_checkpoint_only(study, tmp_path, monkeypatch):
-    whole = Run(study, tmp_path / "whole").open()
-    whole.train()
+def test_a_full_disk_costs_the_new_checkpoint_only(study, whole, tmp_path, monkeypatch):
     run = Run(study, tmp_path / "full")
     with pytest.raises(Death):
         run.open(DieAt(4)).train()
@@ -237,13 +249,9 @@ def test_another_configuration_refuses_to_resume_unless_allowed_by_name(study, t
 
 
 def test_the_deadline_pauses_the_run_before_it_passes(study, tmp_path):
-    run = Run(study, tmp_path / "run").open()
-    ticks = iter(range(0, 10_000_000, 100))  # every look at the clock takes 100 s
-    run.keeper.clock = SessionClock(limit_hours=1.0, started=0.0, now=lambda: float(next(ticks)))
+    slow = SlowSteps(seconds=500.0)
+    run = Run(study, tmp_path / "run").open(slow)
+    run.keeper.clock = SessionClock(limit_hours=1.0, started=0.0, now=lambda: slow.time)
     end = run.train()
-    assert (
-        end.paused
-        and end.reason == "the session's limit of 1 h"
-        and end.saved_step == end.step < len(run.plan)
-    )
-    assert run.keeper.clock.now() < 3600 + 3 * 100
+    # after step 5, 2,500 s and two steps of 500 s still fit into 3,600 s; after step 6 they do not
+    assert (end.step, end.saved_step, end.reason) == (6, 6, "the session's limit of 1 h")
