@@ -34,9 +34,9 @@ from kaggle_kit.training.conflicts import ConflictReport, GroupConflicts, cosine
 
 Row = list[Tensor | None]  # one task's gradient of one group, None where the task does not reach
 
-# Elements per dot product. float32 sums are accurate over this many terms; the sum of the blocks is
-# float64. Five blocks of 256 KiB also stay in a core's cache while all their pairs are taken.
-BLOCK = 1 << 16
+# Terms per dot product. A float32 sum is accurate over this many, and the sum of the blocks is float64;
+# smaller blocks cost more in calls than they gain in precision (benchmarks/pcgrad.py).
+BLOCK = 1 << 17
 
 
 def gram_matrix(rows: Sequence[Row]) -> Tensor:
