@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.ops.cli import app
 from kaggle_kit.ops.kernels import build, kit
 from kaggle_kit.ops.kernels import metadata as about
+from kaggle_kit.ops.kernels.build import Built
+from kaggle_kit.ops.kernels.link import Link, Phase
 from tests.kaggle_service.service import KaggleService
 
 PAGE = "s1_single_task"
@@ -83,3 +86,22 @@ def test_pull_says_how_far_the_runs_have_come(service, tmp_path):
     done = invoke("pull", "jane/a-kernel", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "out" / "a-kernel" / "a-kernel.log").read_text() == "the end"
+
+
+def test_chain_delivers_what_is_done_names_what_failed_and_ends_with_1(tmp_path, monkeypatch):
+    links = []
+    for name, phase in (("good", Phase.DONE), ("bad", Phase.FAILED)):
+        about.write(tmp_path / name, {"id": f"jane/{name}"})
+        link = Link.begin(
+            tmp_path / "chains" / name, Built(tmp_path / name, f"jane/{name}", "runs/r", "0", 0)
+        )
+        link.phase = phase
+        links.append(link)
+    run = RunFolder.create(links[0].output, "a: 1\n", "0", {})
+    run.finish(totals=Totals(), device="cpu", data_hashes={})
+    monkeypatch.setattr("kaggle_kit.ops.cli_kernels._links", lambda *given: links)
+    done = invoke("chain", PAGE, "--runs-dir", tmp_path / "runs")
+    assert done.exit_code == 1
+    assert f"finished: {tmp_path / 'runs' / 'r'}" in done.stdout
+    assert done.stderr.strip() == "failed: jane/bad; the same command tries again"
+    assert RunFolder.open(tmp_path / "runs" / "r").finished
