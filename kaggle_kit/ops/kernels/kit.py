@@ -51,7 +51,7 @@ def pack(root: Path = SOURCE_ROOT) -> bytes:
             member = tarfile.TarInfo(name)  # owner, group and time stay zero
             member.size, member.mode = len(content), 0o644
             archive.addfile(member, io.BytesIO(content))
-    return lzma.compress(raw.getvalue(), preset=9 | lzma.PRESET_EXTREME)
+    return lzma.compress(raw.getvalue())
 
 
 def first_cell(*, run_dir: str, internet: bool, packed: bytes | None) -> str:
