@@ -33,8 +33,7 @@ def save_adapters(model: MultiTaskModel, folder: Path) -> None:
     for name in model.lora.ranks:
         place = folder / name
         place.mkdir(exist_ok=True)
-        state = get_peft_model_state_dict(model.lora.peft, adapter_name=name, save_embedding_layers=False)
-        _write(state, place / WEIGHTS)
+        _write(_adapter_state(model, name), place / WEIGHTS)
         model.lora.peft.peft_config[name].save_pretrained(str(place))
     _write(_fusion_state(model), folder / FUSION)
     _write(model.heads.state_dict(), folder / HEADS)
@@ -54,9 +53,7 @@ def load_adapters(model: MultiTaskModel, folder: Path) -> None:
                 "build the model with the run's own config"
             )
     for name in model.lora.ranks:
-        path = folder / name / WEIGHTS
-        current = get_peft_model_state_dict(model.lora.peft, adapter_name=name, save_embedding_layers=False)
-        state = _checked(path, current)
+        state = _checked(folder / name / WEIGHTS, _adapter_state(model, name))
         set_peft_model_state_dict(model.lora.peft, state, adapter_name=name)
     beside = _fusion_state(model)
     for name, tensor in _checked(folder / FUSION, beside).items():
@@ -71,6 +68,12 @@ def _description(model: MultiTaskModel) -> dict[str, object]:
         "fusion": model.lora.fusion,
         "tasks": {task: sorted(heads) for task, heads in model.heads.items()},
     }
+
+
+def _adapter_state(model: MultiTaskModel, name: str) -> dict[str, Tensor]:
+    """A and B under the names of stock PEFT, which would count the fusion to the private adapter."""
+    state = get_peft_model_state_dict(model.lora.peft, adapter_name=name, save_embedding_layers=False)
+    return {key: tensor for key, tensor in state.items() if ".fusion." not in key}
 
 
 def _fusion_state(model: MultiTaskModel) -> dict[str, Tensor]:

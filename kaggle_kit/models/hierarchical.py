@@ -45,10 +45,9 @@ class HierarchicalMTLModel(MultiTaskModel):
     ) -> None:
         super().__init__(lora, specs, causal=causal)
         self.stages = stages_of(self.backbone.get_base_model())
-        if not 0 < cut < len(self.stages.layers):
-            raise ConfigError(
-                f"cut is {cut}; the backbone has {len(self.stages.layers)} layers to cut between"
-            )
+        depth = len(self.stages.layers)
+        if not 0 < cut < depth:
+            raise ConfigError(f"cut is {cut}; a backbone of {depth} layers is cut at 1 to {depth - 1}")
         self.cut = cut
         self.detach_l1_for_l2 = detach_l1_for_l2
         self.cross = build_cross_level(cross_level, self.backbone.config.hidden_size, cross_level_rank)

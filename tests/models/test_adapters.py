@@ -1,0 +1,214 @@
+"""Shared and private LoRA: the same numbers as stock PEFT, without its two ways to lose a gradient."""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import BertConfig, BertModel
+
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.schema import LoraSettings
+from kaggle_kit.models.adapters import SharedPrivateLoRA, check_targets, enable_checkpointing
+from kaggle_kit.models.multitask import MultiTaskModel
+from kaggle_kit.models.packing import PACKED
+
+RANKS = {"shared": 8, "private_entities": 4, "private_reading": 4, "private_questions": 4}
+
+
+@pytest.fixture
+def model(toys):
+    built = toys.model(kind="shared_private", fusion="none")
+    randomise(built)
+    return built
+
+
+def randomise(model) -> None:
+    """Trained-looking adapters: B of a fresh adapter is zero."""
+    generator = torch.Generator().manual_seed(3)
+    for adapter in model.lora.ranks:
+        for parameter in (*model.lora.parameters_of(adapter), *model.lora.fusion_of(adapter)):
+            parameter.data.normal_(std=0.2, generator=generator)
+
+
+@torch.no_grad()
+def states(toys, model, task: str) -> torch.Tensor:
+    return model.encode(toys.batch(task))
+
+
+@torch.no_grad()
+def stock_states(toys, model, task: str) -> torch.Tensor:
+    """The hidden states of PEFT's own layers with the same weights and the same adapters active."""
+    loaded = toys.loaded("llama")
+    configs = {
+        name: LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=loaded.config.lora.targets)
+        for name, rank in RANKS.items()
+    }
+    built = get_peft_model(loaded.backbone, configs["shared"], adapter_name="shared")
+    for name in list(configs)[1:]:
+        built.add_adapter(name, configs[name])
+    weights = {name: p.data for name, p in model.lora.peft.named_parameters() if "lora_" in name}
+    assert built.load_state_dict(weights, strict=False).unexpected_keys == []
+    built.base_model.set_adapter(model.adapters_of(task))
+    batch = toys.batch(task)
+    layout = model.layout(batch)
+    inputs = {"input_ids": batch.input_ids[None], "position_ids": layout.position_ids[None], "packed": layout}
+    return built.eval().get_base_model()(**inputs, use_cache=False).last_hidden_state[0]
+
+
+@pytest.mark.parametrize("task", ["entities", "reading"])
+def test_two_adapters_without_fusion_are_what_stock_peft_adds_up(toys, model, task):
+    torch.testing.assert_close(states(toys, model, task), stock_states(toys, model, task), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("fusion", ["none", "attention", "gated"])
+def test_fused_gradients_agree_with_finite_differences(toys, fusion):
+    """In float64 on a BERT, whose norms keep that precision; Llama's go through float32."""
+    shape = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
+    config = BertConfig(
+        **shape, num_attention_heads=4, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    backbone = BertModel(config).double()
+    backbone.set_attn_implementation(PACKED)
+    settings = LoraSettings(rank=4, alpha=8, dropout=0.0, targets=["query", "value"])
+    lora = SharedPrivateLoRA(
+        backbone, settings, {"shared": 4, "private_entities": 2}, fusion=fusion, fusion_rank=2
+    )
+    model = MultiTaskModel(lora, [toys.specs[0]], causal=False).double().eval()
+    randomise(model)
+    batch = toys.batch("entities")
+    weights = torch.randn(sum(batch.lengths), 32, dtype=torch.float64)
+
+    def loss() -> torch.Tensor:
+        return (model.encode(batch) * weights).sum()
+
+    loss().backward()
+    groups = model.parameter_groups()
+    for name in groups.keys() - {"heads:entities"}:
+        for parameter in groups[name].parameters:
+            direction, step = torch.randn_like(parameter), 1e-5
+            with torch.no_grad():
+                parameter += step * direction
+                above = loss()
+                parameter -= 2 * step * direction
+                slope = float(above - loss()) / (2 * step)
+                parameter += step * direction
+            assert float((parameter.grad * direction).sum()) == pytest.approx(slope, rel=1e-5)
+
+
+def test_tasks_differ_by_their_private_adapter_only(toys, model):
+    assert model.adapters_of("reading") == ["shared", "private_reading"]
+    difference = (states(toys, model, "entities") - states(toys, model, "reading")).abs().max()
+    assert difference > 1e-2
+    for parameter in model.lora.parameters_of("private_entities") + model.lora.parameters_of(
+        "private_reading"
+    ):
+        parameter.data.zero_()
+    assert torch.equal(states(toys, model, "entities"), states(toys, model, "reading"))
+
+
+def test_no_adapter_active_is_the_base_model(toys, model):
+    batch, layout = toys.batch("entities"), model.layout(toys.batch("entities"))
+    inputs = {"input_ids": batch.input_ids[None], "position_ids": layout.position_ids[None], "packed": layout}
+    with torch.no_grad(), model.lora.using():
+        mine = model.backbone.get_base_model()(**inputs).last_hidden_state
+        theirs = toys.loaded("llama").backbone(**inputs).last_hidden_state
+    assert torch.equal(mine, theirs)
+
+
+def test_switching_freezes_nothing_and_comes_back(model):
+    before = {name: p.requires_grad for name, p in model.named_parameters()}
+    model.activate("entities")
+    with model.lora.using("private_reading"):
+        assert model.lora.active == ("private_reading",)
+        assert all(layer.active_adapters == ["private_reading"] for layer in model.lora.layers)
+    assert model.lora.active == ("shared", "private_entities")
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == before
+
+
+def test_a_switch_costs_microseconds(model):
+    started = time.perf_counter()
+    for _ in range(1000):
+        model.activate("entities")
+        model.activate("reading")
+    assert (time.perf_counter() - started) / 2000 < 1e-4
+
+
+def test_an_unknown_adapter_is_refused(model):
+    with pytest.raises(ConfigError, match="no adapter private_other; there are shared, private_entities"):
+        model.lora.activate("shared", "private_other")
+
+
+@pytest.mark.parametrize("strategy", ["shared_private", "hierarchical"])
+def test_a_checkpointed_layer_is_recomputed_with_the_adapters_of_its_forward_pass(toys, strategy):
+    plain, checkpointed = (_gradients_after_a_switch(toys, strategy, on) for on in (False, True))
+    assert plain.keys() == checkpointed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, msg=name)
+
+
+def _gradients_after_a_switch(toys, strategy: str, checkpointing: bool) -> dict[str, torch.Tensor]:
+    loaded = toys.loaded("llama")
+    if checkpointing:
+        enable_checkpointing(loaded.backbone)
+    model = toys.model(loaded=loaded, kind=strategy)
+    randomise(model)
+    model.train()
+    torch.manual_seed(0)  # dropout of the heads
+    loss = toys.loss(model, "reading")
+    model.activate("entities")  # the adapters of another task are active when the backward pass begins
+    loss.backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_gradients_accumulate_over_tasks_as_if_each_ran_alone(toys, model):
+    model.eval()
+    alone = {}
+    for task in ("entities", "reading"):
+        model.zero_grad(set_to_none=True)
+        toys.loss(model, task).backward()
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                alone[name] = alone.get(name, 0) + parameter.grad
+    model.zero_grad(set_to_none=True)
+    for task in ("entities", "reading"):
+        toys.loss(model, task).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, alone[name], msg=name)
+
+
+def test_adapters_stay_float32_on_a_half_precision_base(toys):
+    backbone = toys.loaded("llama").backbone.half()
+    settings = LoraSettings(rank=8, alpha=16, dropout=0.0, targets=["q_proj", "down_proj"])
+    lora = SharedPrivateLoRA(backbone, settings, RANKS, fusion="attention", fusion_rank=2)
+    trained = [p for p in lora.parameters() if p.requires_grad]
+    assert {p.dtype for p in trained} == {torch.float32}
+    assert {p.dtype for p in lora.parameters() if not p.requires_grad} == {torch.float16}
+    assert len(trained) == 8 * (4 * 2 + 3 * 2)  # per layer: A and B of four adapters, query and key of three
+
+
+def test_every_adapter_has_the_scaling_of_the_model(model):
+    assert {layer.scaling[name] for layer in model.lora.layers for name in RANKS} == {2.0}
+
+
+def test_a_copy_of_the_model_switches_on_its_own(model):
+    other = copy.deepcopy(model)
+    other.activate("reading")
+    model.activate("entities")
+    assert other.lora.active == ("shared", "private_reading")
+    assert other.lora.layers[0].active_adapters == ["shared", "private_reading"]
+
+
+def test_phi3_refuses_the_targets_of_an_unfused_model(toys):
+    backbone = toys.loaded("phi3").backbone
+    with pytest.raises(ConfigError, match="q_proj, k_proj, v_proj: no such linear layer in Phi3Model"):
+        check_targets(backbone, ["q_proj", "k_proj", "v_proj", "o_proj"])
+
+
+def test_an_empty_target_list_is_refused(toys):
+    with pytest.raises(ConfigError, match="lora.targets is empty; this backbone has down_proj"):
+        check_targets(toys.loaded("llama").backbone, [])

@@ -1,0 +1,191 @@
+"""Loading: decisions with reasons, the study's rules by size and device, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.models import decisions, flash, loading
+from kaggle_kit.models.packing import PACKED, PackedLayout, packed_attention
+from kaggle_kit.models.unsloth import check_consistent, load_unsloth
+
+T4, A100 = (7, 5), (8, 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("gemma2b", "none"),
+        ("phi3mini", "none"),
+        ("llama3b", "none"),
+        ("mistral7b", "nf4"),
+        ("llama8b", "nf4"),
+    ],
+)
+def test_more_than_four_billion_parameters_are_quantised(model, expected):
+    decision = decisions.choose_quantization(compose(model=model).model)
+    assert decision.value == expected
+    assert ("not more than 4B" in decision.reason) == (expected == "none")
+
+
+def test_an_unknown_quantisation_is_refused():
+    with pytest.raises(ConfigError, match="quantization is 'int2'; allowed: none, nf4"):
+        decisions.choose_quantization(compose().model, "int2")
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "expected", "why"),
+    [
+        ("cpu", None, "float32", "half precision is slower"),
+        ("cuda", T4, "float16", "7.5: bfloat16 is only emulated"),
+        ("cuda", A100, "float16", "8.0: as on the T4"),
+    ],
+)
+def test_precision_follows_the_device(device, capability, expected, why):
+    decision = decisions.choose_dtype(device, "auto", capability)
+    assert decision.value == expected
+    assert why in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "asked", "expected"),
+    [
+        ("mistral7b", "cuda", False, "on"),
+        ("biomistral", "cuda", False, "on"),
+        ("llama3b", "cuda", False, "off"),
+        ("llama3b", "cuda", True, "on"),
+        ("llama8b", "cpu", True, "off"),
+    ],
+)
+def test_seven_billion_and_more_are_always_checkpointed_on_a_gpu(model, device, asked, expected):
+    assert decisions.choose_checkpointing(compose(model=model).model, device, asked).value == expected
+
+
+def test_flash_attention_is_not_even_tried_on_a_t4(monkeypatch):
+    monkeypatch.setattr(flash, "probe", lambda *_: pytest.fail("probed"))
+    decision = decisions.choose_attention("llama", T4)
+    assert decision.value == PACKED
+    assert "compute capability 7.5: FlashAttention-2 needs 8.0" in decision.reason
+
+
+def test_gemma2_stays_eager_on_every_device(monkeypatch):
+    monkeypatch.setattr(flash, "probe", lambda *_: None)
+    assert decisions.choose_attention("gemma2", (9, 0)).value == PACKED
+    assert decisions.choose_attention("llama", (9, 0)).value == flash.FLASH
+
+
+@pytest.mark.parametrize("why", ["the probe failed: off by 7.0% from the reference", None])
+def test_flash_attention_is_taken_where_its_probe_passes(monkeypatch, why):
+    monkeypatch.setattr(flash, "probe", lambda *_: why)
+    assert flash.why_no_flash(A100) == why
+
+
+def test_a_probe_that_raises_is_a_reason_not_an_error(monkeypatch):
+    def raising(*_):
+        raise RuntimeError("no kernel image is available\nfor execution")
+
+    monkeypatch.setattr(flash, "probe", raising)
+    assert flash.why_no_flash(A100) == "the probe failed: RuntimeError: no kernel image is available"
+
+
+def test_the_probe_compares_values_and_gradients_with_the_reference():
+    assert flash.probe(packed_attention, "cpu", torch.float32) is None
+
+    def ignoring_sequences(module, query, key, value, mask, packed=None):
+        key, value = (tensor.repeat_interleave(2, 1) for tensor in (key, value))
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2), None
+
+    assert "from the reference" in flash.probe(ignoring_sequences, "cpu", torch.float32)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [None, 4])
+def test_flash_attention_hands_the_kernel_the_sequences_of_the_row(monkeypatch, causal, window):
+    """A stand-in with the kernel's own conventions: offsets, (left, right) windows, grouped heads."""
+    attention = pytest.importorskip("torch.nn.attention.varlen")
+
+    def kernel(query, key, value, starts, _, longest, __, *, scale, window_size, enable_gqa):
+        assert starts.dtype == torch.int32
+        outputs = []
+        for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+            assert last - first <= longest
+            parts = [tensor[first:last].transpose(0, 1) for tensor in (query, key, value)]
+            behind = torch.arange(last - first)[:, None] - torch.arange(last - first)
+            left, right = (last if side < 0 else side for side in window_size)
+            mask = (behind <= left) & (-behind <= right)
+            mixed = F.scaled_dot_product_attention(*parts, attn_mask=mask, scale=scale, enable_gqa=enable_gqa)
+            outputs.append(mixed.transpose(0, 1))
+        return torch.cat(outputs)
+
+    monkeypatch.setattr(attention, "varlen_attn", kernel)
+    layout = PackedLayout.of((9, 7, 4), causal=causal)
+    rows = [torch.randn(1, heads, 20, 8, dtype=torch.float64) for heads in (4, 2, 2)]
+    mine, _ = flash.flash_attention(None, *rows, None, sliding_window=window, packed=layout)
+    reference, _ = packed_attention(None, *rows, None, sliding_window=window, packed=layout)
+    torch.testing.assert_close(mine, reference)
+
+
+def test_trainable_parameters_must_be_float32_and_the_others_need_not():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).half())
+    with pytest.raises(
+        ConfigError, match="must be float32, but 1.weight is float16; 1.bias is float16; cast"
+    ):
+        loading.assert_trainable_float32(model)
+    model[1].requires_grad_(False)
+    loading.assert_trainable_float32(model)
+
+
+def test_load_model_gives_a_frozen_backbone_without_a_language_model_head(toys, monkeypatch):
+    toys.loaded("llama")
+    monkeypatch.setenv("KAGGLE_KIT_MODEL_TINY", str(toys.saved["llama"]))
+    model, is_quantized = loading.load_model("tiny", "token_classification")
+    assert not is_quantized
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert not hasattr(model, "lm_head")
+    assert all(decision.reason for decision in model.decisions.values())
+    quantized, is_quantized = loading.load_model("tiny", "sequence_ranking", quantization="nf4")
+    assert is_quantized
+    assert quantized.num_parameters() == model.num_parameters()
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "told"),
+    [
+        ("llama3", "token_classification", "no model 'llama3'; there are .*did you mean"),
+        ("tiny", "tagging", "task_type is 'tagging'; allowed: token_classification"),
+        ("tiny", "token_classification", "model tiny is built locally"),
+    ],
+)
+def test_load_model_refuses_what_it_does_not_know(name, task, told, monkeypatch):
+    monkeypatch.delenv("KAGGLE_KIT_MODEL_TINY", raising=False)
+    with pytest.raises(ConfigError, match=told):
+        loading.load_model(name, task)
+
+
+def test_checkpointed_adapters_get_gradients_without_input_gradients(toys):
+    loaded = toys.loaded("llama")
+    loading.enable_checkpointing(loaded.backbone)
+    model = toys.model(loaded=loaded, kind="shared").train()
+    toys.loss(model, "entities").backward()
+    ups = [layer.lora_B["shared"].weight.grad for layer in model.lora.layers]
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in ups)
+
+
+def test_a_missing_unsloth_says_what_to_do():
+    config = compose(model="llama3b").model
+    with pytest.raises(ConfigError, match="cannot be imported .*set strategy.unsloth=false"):
+        load_unsloth(config, reference=None)
+    with pytest.raises(ConfigError, match="tiny is not marked unsloth.compatible"):
+        load_unsloth(compose(model="tiny").model, reference=None)
+
+
+def test_another_backbone_passes_only_if_its_hidden_states_agree(toys):
+    reference, same = (toys.loaded("llama").backbone for _ in range(2))
+    check_consistent(same, reference, (9, 4))
+    same.layers[0].mlp.down_proj.weight.data.mul_(2)
+    with pytest.raises(ConfigError, match="differ from the standard path by"):
+        check_consistent(same, reference, (9, 4))

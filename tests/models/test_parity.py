@@ -1,0 +1,136 @@
+"""Parameter parity: closed forms against models that exist, known sizes, and what cannot be solved."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.schema import LoraSettings, StrategyConfig
+from kaggle_kit.models.parity import (
+    Base,
+    Variant,
+    assert_parameter_parity,
+    count_model,
+    head_parameters,
+    parity_table,
+    solve_ranks,
+)
+from kaggle_kit.models.shapes import SHAPES, linear_shapes, shape_of
+
+HEADS = {f"task{number}": 40_000 + number for number in range(5)}
+PUBLISHED_AT_16 = {
+    "gemma2b": 20_766_720,
+    "phi3mini": 25_165_824,
+    "llama3b": 24_313_856,
+    "llama8b": 41_943_040,
+}
+TWO = ["semeval2014t7", "semeval2017t3"]
+
+
+def ablation(model: str) -> tuple[list[StrategyConfig], LoraSettings]:
+    configs = [
+        compose(model=model, strategy=name, task=TWO[:1] if name == "a1" else TWO)
+        for name in ("a1", "a2", "a3", "a4")
+    ]
+    return [config.strategy for config in configs], configs[0].model.lora
+
+
+@pytest.mark.parametrize("model", PUBLISHED_AT_16)
+def test_one_rank_costs_what_is_published(model):
+    lora = compose(model=model).model.lora
+    base = Base(SHAPES[model], lora, HEADS)
+    assert 16 * base.per_rank * base.shape.num_hidden_layers == PUBLISHED_AT_16[model]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "phi3", "gemma2"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"kind": "shared", "rank": 6},
+        {"kind": "shared_private", "rank": 6, "private_rank": 2, "fusion": "attention", "fusion_rank": 3},
+        {"kind": "shared_private", "rank": 6, "private_rank": 2, "fusion": "gated", "fusion_rank": 0},
+        {"kind": "sequential", "rank": 6, "private_rank": 3, "fusion": "gated", "fusion_rank": 2},
+        {"kind": "hierarchical", "rank": 6, "private_rank": 2, "cut": 0.75, "cross_level_rank": 5},
+        {"kind": "hierarchical", "rank": 6, "private_rank": 2, "cross_level": "concatenation"},
+    ],
+)
+def test_closed_forms_agree_with_a_model_that_exists(toys, architecture, strategy):
+    loaded = toys.loaded(architecture)
+    model = toys.model(loaded=loaded, **strategy)
+    heads = head_parameters(toys.specs, loaded.backbone.config.hidden_size)
+    base = Base(shape_of(loaded.backbone.config), loaded.config.lora, heads)
+    variant = Variant.of(StrategyConfig(name="toy", title="toy", **strategy), base)
+    assert (variant.active, variant.total) == count_model(model)
+
+
+def test_single_task_totals_count_one_adapter_per_task(toys):
+    loaded = toys.loaded("llama")
+    model = toys.model(loaded=loaded, specs=toys.specs[:1], kind="single", rank=6)
+    heads = head_parameters(toys.specs, loaded.backbone.config.hidden_size)
+    shape, strategy = (
+        shape_of(loaded.backbone.config),
+        StrategyConfig(name="s", title="s", kind="single", rank=6),
+    )
+    one = Variant.of(strategy, Base(shape, loaded.config.lora, {"entities": heads["entities"]}))
+    assert (one.active, one.total) == count_model(model)
+    three = Variant.of(strategy, Base(shape, loaded.config.lora, heads))
+    assert three.total == 3 * (one.total - heads["entities"]) + sum(heads.values())
+
+
+@pytest.mark.parametrize("model", SHAPES)
+def test_the_ablation_table_holds_parity_on_every_model_of_the_study(model):
+    strategies, lora = ablation(model)
+    base = Base(SHAPES[model], lora, HEADS)
+    variants = [Variant.of(strategy, base) for strategy in strategies]
+    table = assert_parameter_parity(variants, tolerance=0.05)
+    assert [line.split()[2] for line in table.splitlines()[1:]] == ["24", "24", "16+8", "16+8"]
+    smallest, largest = (pick(v.active for v in variants) for pick in (min, max))
+    assert largest / smallest < 1.01
+
+
+@pytest.mark.parametrize("parity", ["active", "total"])
+@pytest.mark.parametrize("model", ["gemma2b", "phi3mini", "llama8b"])
+def test_solved_ranks_meet_an_ambitious_target_both_ways(model, parity):
+    strategies, lora = ablation(model)
+    target = 80_000_000
+    variants = solve_ranks(strategies, Base(SHAPES[model], lora, HEADS), target=target, parity=parity)
+    counts = [variant.count(parity) for variant in variants]
+    assert max(counts) / min(counts) <= 1.05
+    assert all(abs(count - target) <= 0.08 * target for count in counts)
+    for variant in variants[2:]:
+        assert 1.5 <= variant.strategy.rank / variant.strategy.private_rank <= 2.6
+
+
+def test_26_million_active_on_llama_8b_is_rank_10_against_7_and_3():
+    strategies, lora = ablation("llama8b")
+    variants = solve_ranks(strategies, Base(SHAPES["llama8b"], lora, HEADS), target=26_000_000)
+    ranks = [(v.strategy.rank, v.strategy.private_rank) for v in variants]
+    assert ranks == [(10, None), (10, None), (7, 3), (7, 3)]
+
+
+def test_a_target_that_whole_ranks_cannot_meet_names_the_nearest():
+    strategies, lora = ablation("llama8b")
+    with pytest.raises(ConfigError, match="one unit of rank is 2,621,440; the nearest target is [0-9,]+"):
+        solve_ranks(strategies, Base(SHAPES["llama8b"], lora, HEADS), target=26_000_000, parity="total")
+
+
+def test_a_table_of_unequal_variants_is_refused_and_shown():
+    strategies, lora = ablation("gemma2b")
+    base = Base(SHAPES["gemma2b"], lora, HEADS)
+    strategies[2].private_rank = 16
+    variants = [Variant.of(strategy, base) for strategy in strategies]
+    with pytest.raises(ConfigError, match=r"active parameters differ by 33\.\d%, more than 5%") as caught:
+        assert_parameter_parity(variants)
+    assert parity_table(variants) in str(caught.value)
+
+
+def test_an_unknown_parity_is_refused():
+    strategies, lora = ablation("gemma2b")
+    with pytest.raises(ConfigError, match="parity is 'equal'; allowed: active, total"):
+        solve_ranks(strategies, Base(SHAPES["gemma2b"], lora, HEADS), parity="equal")
+
+
+def test_a_layer_without_a_known_shape_is_refused():
+    with pytest.raises(ConfigError, match="no shape is known of lm_head"):
+        linear_shapes(SHAPES["gemma2b"], ["q_proj", "lm_head"])
