@@ -123,15 +123,15 @@ def smoke_test(
 def smoke_plan(
     encoded: Mapping[str, EncodedTask], settings: PlanSettings, seed: int, *, steps: int, samples: int
 ) -> StepPlan:
-    """`steps` steps over the first `samples` groups of rows, evenly divided among the tasks."""
-    share = max(1, samples // len(encoded))
+    """`steps` steps over the first `samples` sequences, evenly divided among the tasks, in whole groups."""
+    share = math.ceil(samples / len(encoded))
     rows = {}
     for name, task in encoded.items():
-        whole = TaskRows(task.lengths, task.groups)
-        stop = whole.bounds[: share + 1][-1]
+        bounds = TaskRows(task.lengths, task.groups).bounds
+        stop = bounds[min(np.searchsorted(bounds, share), len(bounds) - 1)]
         rows[name] = TaskRows(task.lengths[:stop], task.groups[:stop])
     groups = sum(len(task.bounds) - 1 for task in rows.values())
-    enough = math.ceil(steps * settings.effective_batch / groups)  # a group has at least one row
+    enough = math.ceil(steps * settings.effective_batch / groups)  # a group has at least one sequence
     cut = replace(settings, epochs=enough, max_steps=steps, target_tokens=None)
     return MultiTaskBatchSampler(rows, cut, seed).plan()
 
