@@ -20,6 +20,7 @@ from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.runtime import library_versions, logger
 from kaggle_kit.training.checkpoint_files import (
     DAMAGED,
+    CheckpointError,
     DamagedCheckpoint,
     discard,
     free_name,
@@ -86,11 +87,14 @@ class CheckpointManager:
 
         CheckpointError where it cannot be written, a full disk included; the older ones are kept then.
         """
-        sync_files(self.logs)
         facts = {"step": state.step, "best": best, "identity": self.identity, "facts": self.facts}
         name = free_name(self.folder, state.step)
-        path = write_checkpoint(self.folder, name, state.documents, state.tensors, facts)
-        self._rotate()
+        try:
+            sync_files(self.logs)
+            path = write_checkpoint(self.folder, name, state.documents, state.tensors, facts)
+            self._rotate()
+        except OSError as error:
+            raise CheckpointError(f"saving {name} in {self.folder} failed: {error}") from error
         return path
 
     def newest(self) -> Newest:

@@ -17,7 +17,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,11 @@ def write_checkpoint(
             save_file(dict(held), temporary / f"{key}.safetensors")
         for key, text in texts.items():
             (temporary / f"{key}.json").write_text(text, encoding="utf-8")
-        files = {file.name: _seal(file) for file in sorted(temporary.iterdir())}
-        manifest = {**facts, "files": files}
+        files = sorted(temporary.iterdir())
+        with ThreadPoolExecutor() as pool:  # hashing and writing leave Python's lock
+            sealed = list(pool.map(_seal, files))
+        names = (file.name for file in files)
+        manifest = {**facts, "files": dict(zip(names, sealed, strict=True))}
         manifest["sha256"] = _digest_of(manifest)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
         _sync(temporary / MANIFEST)
@@ -198,7 +202,7 @@ def rewind_log(path: Path, step: int) -> int:
     return 0
 
 
-def sync_files(paths: Iterator[Path] | tuple[Path, ...]) -> None:
+def sync_files(paths: Iterable[Path]) -> None:
     """Force logs to the disk, which must never be behind a checkpoint."""
     for path in paths:
         if path.is_file():
@@ -206,6 +210,7 @@ def sync_files(paths: Iterator[Path] | tuple[Path, ...]) -> None:
 
 
 def tensor_bytes(tensors: Mapping[str, Mapping[str, Tensor]]) -> int:
+    """What the tensors take on the disk, but for their headers."""
     return sum(tensor.nbytes for held in tensors.values() for tensor in held.values())
 
 

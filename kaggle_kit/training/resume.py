@@ -127,6 +127,7 @@ class ResumableMixin:
         """The library calls this when the first item after the checkpoint has been fetched."""
         if checkpoint is not None:
             restore_random(self, self.resumed)
+            self.resumed = None  # over a GiB at full size
 
 
 @dataclass(frozen=True)
