@@ -11,7 +11,10 @@ skips the plan's first items); only what it loads, and how it saves, is replaced
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from transformers import TrainerState
@@ -47,7 +50,9 @@ class CheckpointCallback(StudyCallback):
         self.pause: str | None = None  # why the session ends before training does
         self.saved_step: int | None = None
         self.failures: list[str] = []  # checkpoints that could not be written
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._begun = self._stepped = 0.0
+        self._saving: tuple[int, Future[float]] | None = None  # step, seconds that its save will have taken
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
         self._begun = self.clock.now()
@@ -72,6 +77,27 @@ class CheckpointCallback(StudyCallback):
     def at_best(self, step: int) -> bool:
         callbacks = self.trainer.callback_handler.callbacks
         return any(getattr(callback, "best_step", None) == step for callback in callbacks)
+
+    def begin_save(self, step: int, begun: float, save: Callable[[], Any]) -> None:
+        """Run `save` beside the training; `begun` is when its work began, on the session's clock."""
+
+        def timed() -> float:
+            save()
+            return self.clock.now() - begun
+
+        self._saving = step, self._writer.submit(timed)
+
+    def finish_save(self) -> None:
+        """Wait for the save under way, if there is one, and take down how it ended."""
+        if self._saving is None:
+            return
+        (step, future), self._saving = self._saving, None
+        try:
+            self.clock.durations[SAVE].add(future.result())
+            self.saved_step = step
+        except CheckpointError as error:
+            self.failures.append(str(error))
+            logger.warning("%s", error)
 
     def state(self) -> dict[str, Any]:
         return self.clock.state()
@@ -102,15 +128,18 @@ class ResumableMixin:
     resumed: TrainingState | None = None
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """A checkpoint that cannot be written is logged and costs nothing else."""
-        keeper, step = self.keeper, self.state.global_step
-        with keeper.clock.measure(SAVE):
-            try:
-                self.checkpoints.save(capture(self, ended=keeper.ended), best=keeper.at_best(step))
-                keeper.saved_step = step
-            except CheckpointError as error:
-                keeper.failures.append(str(error))
-                logger.warning("%s", error)
+        """Copies the state, and goes on training while a thread writes it.
+
+        The session's last checkpoint is waited for. One that cannot be written is logged and costs
+        nothing else.
+        """
+        keeper = self.keeper
+        keeper.finish_save()
+        begun = keeper.clock.now()
+        state, best = capture(self, ended=keeper.ended), keeper.at_best(self.state.global_step)
+        keeper.begin_save(state.step, begun, partial(self.checkpoints.save, state, best=best))
+        if keeper.ended or keeper.pause:
+            keeper.finish_save()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         restore_parameters(self, self.resumed)
@@ -164,19 +193,27 @@ def train_session(trainer: Any, checkpoints: CheckpointManager, keeper: Checkpoi
     """
     trainer.checkpoints, trainer.keeper = checkpoints, keeper
     with checkpoints, keeper.signals:
-        newest = checkpoints.newest()
-        trainer.resumed = newest.state
-        if newest.state is None or not newest.state.ended:  # else later phases may have logged more
-            checkpoints.rewind_logs(newest.state.logged_step if newest.state else trainer.tokens.step)
-        if newest.state is None:
-            trainer.train()
-        elif newest.state.ended:
-            _restore_ended(trainer, newest.state)
-        else:
-            logger.info("going on from %s", newest.path.name)
-            trainer.train(resume_from_checkpoint=str(newest.path))
-        trainer.resumed = None
+        try:
+            newest = _train(trainer, checkpoints)
+        finally:
+            keeper.finish_save()
     return _end(trainer, keeper, newest)
+
+
+def _train(trainer: Any, checkpoints: CheckpointManager) -> Newest:
+    newest = checkpoints.newest()
+    trainer.resumed = newest.state
+    if newest.state is None or not newest.state.ended:  # else later phases may have logged more
+        checkpoints.rewind_logs(newest.state.logged_step if newest.state else trainer.tokens.step)
+    if newest.state is None:
+        trainer.train()
+    elif newest.state.ended:
+        _restore_ended(trainer, newest.state)
+    else:
+        logger.info("going on from %s", newest.path.name)
+        trainer.train(resume_from_checkpoint=str(newest.path))
+    trainer.resumed = None
+    return newest
 
 
 def _restore_ended(trainer: Any, state: TrainingState) -> None:

@@ -10,6 +10,7 @@ that happens to be active matters. The base model's frozen weights are no part o
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def capture(trainer: Any, *, ended: bool = False) -> TrainingState:
     state = {
         "ended": ended,
         "optimizer": optimizer,
-        "scheduler": trainer.lr_scheduler.state_dict(),
+        "scheduler": copy.deepcopy(trainer.lr_scheduler.state_dict()),
         "scaler": scaler.state_dict() if scaler else None,
         "python": random.python,
         "numpy": [name, key.tolist(), *rest],
