@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
 
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.schema import RunConfig
@@ -23,9 +26,11 @@ from kaggle_kit.evaluation.official import metrics_of, score_samples
 from kaggle_kit.models.loading import Loaded, assert_trainable_float32
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops.selection import SELECTION, predictions_of
+from kaggle_kit.ops.wiring import plan_settings
 from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback, study_callbacks, summary
 from kaggle_kit.training.losses import UncertaintyWeightedLoss
+from kaggle_kit.training.smoke import SmokeReport, smoke_plan, smoke_test
 from kaggle_kit.training.token_controlled import TokenControlledTrainer
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
@@ -49,35 +54,43 @@ def open_trainer(
     first: steps and tokens are counted on.
     """
     assert_trainable_float32(network)
-    training, strategy = config.training, config.strategy
-    arguments = training_arguments(
-        training,
-        steps=len(plan),
-        output_dir=run.checkpoints,
-        seed=config.seed,
-        device=loaded.decisions["device"].value,
-        float16=loaded.decisions["dtype"].value == "float16",
-    )
     watch = None
     if quick is not None:
-        patience = training.patience or len(plan)
-        watch = QuickEvaluationCallback(quick, SELECTION, every=training.quick_every, patience=patience)
-    options = {
-        "callbacks": study_callbacks(run, watch),
-        "weighting": UncertaintyWeightedLoss(plan.tasks)
-        if strategy.loss_weighting == "uncertainty"
-        else None,
-        "pcgrad_seed": config.seed if strategy.pcgrad else None,
-    }
+        patience = config.training.patience or len(plan)
+        watch = QuickEvaluationCallback(
+            quick, SELECTION, every=config.training.quick_every, patience=patience
+        )
+    arguments = _arguments(config, run, loaded, len(plan))
+    options = {"callbacks": study_callbacks(run, watch), **_strategy_options(config)}
     steps = PlanDataset(plan, encoded)
-    if training.target_tokens is not None:
+    if config.training.target_tokens is not None:
         (task,) = plan.tasks
-        target = {"target_tokens": training.target_tokens, "task": task}
+        target = {"target_tokens": config.training.target_tokens, "task": task}
         return TokenControlledTrainer(network, steps, arguments, **target, **options)
     trainer = MultiTaskTrainer(network, steps, arguments, **options)
     if after is not None:
         trainer.tokens.load_state_dict(after.tokens.state_dict())
     return trainer
+
+
+def smoke_gate(
+    config: RunConfig,
+    run: RunFolder,
+    network: MultiTaskModel,
+    loaded: Loaded,
+    encoded: Mapping[str, EncodedTask],
+) -> SmokeReport:
+    """50 steps on 100 samples that must halve the loss; the model is as before afterwards.
+
+    Raises SmokeGateError with the reason and the curve, which stops the page.
+    """
+
+    def make_trainer(steps: int, samples: int) -> MultiTaskTrainer:
+        plan = smoke_plan(encoded, plan_settings(config), config.seed, steps=steps, samples=samples)
+        arguments = _arguments(config, run, loaded, steps)
+        return MultiTaskTrainer(network, PlanDataset(plan, encoded), arguments, **_strategy_options(config))
+
+    return smoke_test(make_trainer)
 
 
 def evaluate(
@@ -146,6 +159,26 @@ def record(
         callbacks=[summary(_study_callbacks(trainer)) for trainer in trainers],
         **more,
     )
+
+
+def _arguments(config: RunConfig, run: RunFolder, loaded: Loaded, steps: int) -> TrainingArguments:
+    return training_arguments(
+        config.training,
+        steps=steps,
+        output_dir=run.checkpoints,
+        seed=config.seed,
+        device=loaded.decisions["device"].value,
+        float16=loaded.decisions["dtype"].value == "float16",
+    )
+
+
+def _strategy_options(config: RunConfig) -> dict[str, Any]:
+    """Loss weights and gradient surgery, as the strategy says."""
+    uncertain = config.strategy.loss_weighting == "uncertainty"
+    return {
+        "weighting": UncertaintyWeightedLoss(config.tasks) if uncertain else None,
+        "pcgrad_seed": config.seed if config.strategy.pcgrad else None,
+    }
 
 
 def _study_callbacks(trainer: MultiTaskTrainer) -> list[StudyCallback]:

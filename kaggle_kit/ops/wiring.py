@@ -109,9 +109,17 @@ def plan_training(
     config: RunConfig, encoded: Mapping[str, EncodedTask], share_of_epochs: float = 1.0
 ) -> StepPlan:
     """Every optimiser step of the run (or of a phase that takes a share of it), before the first one."""
+    rows = {name: TaskRows(task.lengths, task.groups) for name, task in encoded.items()}
+    settings = plan_settings(config)
+    settings = replace(settings, epochs=settings.epochs * share_of_epochs)
+    return MultiTaskBatchSampler(rows, settings, config.seed).plan()
+
+
+def plan_settings(config: RunConfig) -> PlanSettings:
+    """What the configuration says about a plan."""
     training, strategy = config.training, config.strategy
-    settings = PlanSettings(
-        epochs=training.epochs * share_of_epochs,
+    return PlanSettings(
+        epochs=training.epochs,
         max_steps=training.max_steps,
         effective_batch=training.effective_batch,
         token_budget=training.token_budget,
@@ -120,5 +128,3 @@ def plan_training(
         target_tokens=training.target_tokens,
         null_every=training.null_every if strategy.pcgrad else None,
     )
-    rows = {name: TaskRows(task.lengths, task.groups) for name, task in encoded.items()}
-    return MultiTaskBatchSampler(rows, settings, config.seed).plan()

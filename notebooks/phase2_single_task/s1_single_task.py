@@ -117,6 +117,8 @@ for group, members in network.parameter_groups().items():
 # %%
 from kaggle_kit.ops import rounds, selection
 
+gate = rounds.smoke_gate(config, run, network, loaded, encoded)
+print(f"smoke gate open: loss down to {gate.ratio:.0%} in {len(gate.curve)} steps, and all of it put back")
 quick_dev = wiring.quick_samples(config, dev)
 encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
 quick = selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)

@@ -120,6 +120,8 @@ for group, members in network.parameter_groups().items():
 from kaggle_kit.ops import rounds, selection
 
 network.pretrain_shared()
+gate = rounds.smoke_gate(config, run, network, loaded, encoded)
+print(f"smoke gate open: loss down to {gate.ratio:.0%} in {len(gate.curve)} steps, and all of it put back")
 first = rounds.open_trainer(config, run, network, loaded, plans[0], encoded)
 seconds = first.train().metrics["train_runtime"]
 
