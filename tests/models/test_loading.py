@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import BertConfig, BertModel
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.schema import LoraSettings
 from kaggle_kit.models import decisions, flash, loading
+from kaggle_kit.models.adapters import attach_lora
 from kaggle_kit.models.packing import PACKED, PackedLayout, packed_attention
+from kaggle_kit.models.tiny import train_tokenizer
 from kaggle_kit.models.unsloth import check_consistent, load_unsloth
 
 T4, A100 = (7, 5), (8, 0)
@@ -189,3 +195,32 @@ def test_another_backbone_passes_only_if_its_hidden_states_agree(toys):
     same.layers[0].mlp.down_proj.weight.data.mul_(2)
     with pytest.raises(ConfigError, match="differ from the standard path by"):
         check_consistent(same, reference, (9, 4))
+
+
+def test_a_frozen_backbone_is_silent_while_the_dropout_of_its_adapters_stays():
+    config = BertConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = BertModel(config, add_pooling_layer=False).train()
+    tokens = torch.arange(1, 13)[None]
+    assert not torch.equal(backbone(tokens).last_hidden_state, backbone(tokens).last_hidden_state)
+
+    loading.silence_dropout(backbone)
+    torch.testing.assert_close(
+        backbone(tokens).last_hidden_state, backbone(tokens).last_hidden_state, rtol=0, atol=0
+    )
+    lora = attach_lora(backbone, LoraSettings(rank=2, alpha=4, dropout=0.05, targets=["query"]), "single")
+    assert {module.p for module in lora.modules() if isinstance(module, nn.Dropout)} == {0.0, 0.05}
+
+
+def test_a_loaded_encoder_has_no_dropout(tmp_path):
+    config = BertConfig(
+        vocab_size=2048, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(tmp_path)
+    train_tokenizer(["an invented note about nothing"]).save_pretrained(tmp_path)
+    minilm = replace(compose(model="minilm").model, path=str(tmp_path))
+    loaded = loading.load_backbone(minilm, device="cpu")
+    assert {module.p for module in loaded.backbone.modules() if isinstance(module, nn.Dropout)} == {0.0}
