@@ -136,7 +136,8 @@ def silence_dropout(backbone: nn.Module) -> None:
     """Sets every dropout of a frozen backbone to 0, the one inside BERT's attention too.
 
     Weights that do not learn cannot overfit; masking their activations only costs (12 % of a step of
-    MiniLM on a CPU, and 0.01 F1 on NCBI disease, one seed). Call it before adapters are attached: theirs stays.
+    MiniLM on a CPU, and 0.01 F1 on NCBI disease, one seed). Call it before adapters are attached:
+    theirs stays.
     """
     for module in backbone.modules():
         if isinstance(module, nn.Dropout):

@@ -1,0 +1,191 @@
+"""S1 beside the stock HuggingFace Trainer + PEFT: real tokens per second, or the final scores.
+
+    python -m benchmarks.training_speed --model-path FOLDER            # speed, both models, both tasks
+    python -m benchmarks.training_speed --model-path FOLDER --quality  # trained to the end, scored on dev
+
+Same weights, tokens, labels, precision and effective batch. Every timing has a process of its own;
+the three ways take turns, so that a machine that warms up or slows down does so for all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from benchmarks.measuring import Clock, configured, flop_per_token, in_own_process, matmul_peak, publish
+from benchmarks.stock import AsNetwork, stock_trainer, token_weighted_mean
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.evaluation.official import score_samples
+from kaggle_kit.models.build import build_model
+from kaggle_kit.models.loading import source_of
+from kaggle_kit.ops import rounds, selection, wiring
+
+WAYS = {
+    "stock": "HF Trainer + PEFT, default collator",
+    "grouped": "HF Trainer + PEFT, group_by_length",
+    "engine": "kaggle_kit S1",
+}
+EXPERIMENT = {  # the settings of params/experiment
+    "ncbi_disease": ["training.learning_rate=2e-3", "training.epochs=5"],
+    "semeval2017t3": ["training.learning_rate=1e-3", "training.epochs=2"],
+}
+
+
+def worker(way: str, model: str, task: str, options: argparse.Namespace) -> dict[str, float]:
+    """One training run in this process. Its rate, or with `quality` its seconds and its dev scores."""
+    steps = [] if options.quality else [f"training.max_steps={options.steps + options.warmup}"]
+    path = options.model_path if model == "minilm" else None
+    own = EXPERIMENT.get(task, [])
+    profile = "open" if task in EXPERIMENT else "smoke"
+    config = configured(model, [task], "s1_single", profile, path, *own, *steps)
+    corpora = wiring.open_corpora(config)
+    specs = wiring.task_specs(config, corpora)
+    loaded = wiring.open_backbone(config)
+    encoded = wiring.encode_split(config, wiring.split_samples(config, corpora, "train"), specs, loaded)
+    plan = wiring.plan_training(config, encoded)
+    torch.manual_seed(config.seed)
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        if way == "engine":
+            network = build_model(loaded, specs.values(), config.strategy)
+            run = start_run(config, page="training_speed", run_dir=str(Path(folder, "run")))
+            trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded)
+            trainer.add_callback(EngineCount(clock, trainer))
+            trainer.add_callback(clock)
+        else:
+            rows = sum(len(batch.rows) for step in plan.steps for batch in step.micro_batches)
+            batch = round(rows / len(plan))  # a question's candidates stay together: more than asked for
+            settings = {"batch": batch, "clock": clock, "folder": Path(folder), "grouped": way == "grouped"}
+            trainer = stock_trainer(config, encoded[task], source_of(config.model), **settings)
+            network = AsNetwork(trainer.model, specs[task])
+        start = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - start
+    if options.quality:
+        return {"seconds": seconds} | scores(config, network, loaded, specs, corpora)
+    length = token_weighted_mean(encoded[task].lengths.tolist())
+    flop = flop_per_token(network.backbone if way == "engine" else trainer.model, length)
+    return clock.rates(options.warmup) | {"flop": flop, "peak": matmul_peak(), "seconds": seconds}
+
+
+class EngineCount(TrainerCallback):
+    """Tells the clock what the engine has read: real tokens only, there is no padding to count."""
+
+    def __init__(self, clock: Clock, trainer: Any) -> None:
+        self.clock, self.trainer = clock, trainer
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.clock.real = self.clock.padded = sum(self.trainer.tokens.total.values())
+
+
+def scores(config: RunConfig, network: Any, loaded: Any, specs: Any, corpora: Any) -> dict[str, float]:
+    """The task's primary and secondary figures on its development split, by the official rules."""
+    dev = wiring.split_samples(config, corpora, "dev")
+    encoded = wiring.encode_split(config, dev, specs, loaded)
+    (name,) = config.tasks
+    predicted = selection.predictions_of(config, network, loaded, encoded[name], dev[name])
+    with tempfile.TemporaryDirectory() as folder:
+        found = score_samples(config.tasks[name], dev[name], predicted, Path(folder))
+    return {config.tasks[name].primary_metric: found[config.tasks[name].primary_metric]}
+
+
+def measured(model: str, task: str, options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Results by way; the ways alternate, each in a fresh process."""
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    for number in range(1 if options.quality else options.rounds):
+        for way in WAYS:
+            asked = ["--worker", way, model, task, "--steps", options.steps, "--warmup", options.warmup]
+            asked += ["--model-path", options.model_path] if options.model_path else []
+            asked += ["--quality"] if options.quality else []
+            threads = {"OMP_NUM_THREADS": str(options.threads)}
+            found[way].append(in_own_process("benchmarks.training_speed", *map(str, asked), **threads))
+            sys.stderr.write(f"{model} {task} round {number + 1} {way}: {found[way][-1]}\n")
+    return found
+
+
+def speed_rows(model: str, task: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
+    peak = median(result["peak"] for results in found.values() for result in results)
+    rate = {way: [result["rate"] for result in results] for way, results in found.items()}
+
+    def ratio(way: str, to: str) -> float:
+        return median(ours / theirs for ours, theirs in zip(rate[way], rate[to], strict=True))
+
+    rows = []
+    for way, title in WAYS.items():
+        flop = found[way][0]["flop"]
+        useful = median(rate[way]) * flop
+        rows.append(
+            f"| {model} | {task} | {title} | {median(rate[way]):,.0f} "
+            f"| {100 * fmean(result['padding'] for result in found[way]):.1f} % | {flop / 1e6:.1f} "
+            f"| {useful / 1e9:.0f} | {100 * useful / peak:.0f} % | {ratio(way, 'stock'):.2f}× "
+            f"| {ratio(way, 'grouped'):.2f}× |"
+        )
+    return [*rows, f"| | | *float32 matmul peak, 2048³* | | | | {peak / 1e9:.0f} | 100 % | | |"]
+
+
+def quality_rows(model: str, task: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
+    rows = []
+    for way, title in WAYS.items():
+        (result,) = found[way]
+        ((metric, value),) = [(name, value) for name, value in result.items() if name != "seconds"]
+        faster = found["stock"][0]["seconds"] / result["seconds"]
+        rows.append(
+            f"| {model} | {task} | {title} | {metric} | {value:.4f} "
+            f"| {result['seconds']:.0f} | {faster:.2f}× |"
+        )
+    return rows
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model-path", default=os.environ.get("KAGGLE_KIT_MODEL_MINILM"))
+    parser.add_argument("--models", nargs="+", default=["minilm", "llama8m"], choices=["minilm", "llama8m"])
+    parser.add_argument("--tasks", nargs="+", default=list(EXPERIMENT))
+    parser.add_argument("--steps", type=int, default=60, help="timed optimiser steps")
+    parser.add_argument("--warmup", type=int, default=8, help="steps before the clock starts")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--quality", action="store_true", help="train to the end and score")
+    parser.add_argument("--worker", nargs=3, metavar=("WAY", "MODEL", "TASK"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parsed()
+    if options.worker:
+        sys.stdout.write("\n" + json.dumps(worker(*options.worker, options)) + "\n")
+        return
+    cases = [(model, task) for model in options.models for task in options.tasks]
+    if options.quality:
+        lines = ["| model | task | way | metric | dev score | seconds | faster |"]
+        lines += ["|---|---|---|---|---:|---:|---:|"]
+        rows, name, title = quality_rows, "training_quality", "S1 trained to the end beside HF Trainer + PEFT"
+    else:
+        lines = ["| model | task | way | real tokens/s | padding | MFLOP/token | useful GFLOP/s | of peak "]
+        lines[0] += "| to default | to grouped |"
+        lines += ["|---|---|---|---:|---:|---:|---:|---:|---:|---:|"]
+        rows, name, title = speed_rows, "training_speed", "S1 beside HF Trainer + PEFT: training speed"
+    for model, task in cases:
+        lines += rows(model, task, measured(model, task, options))
+    if not options.quality:
+        lines += [
+            f"\n{options.threads} threads; {options.steps} optimiser steps after {options.warmup} of "
+            f"warm-up, medians over {options.rounds} rounds of the three ways in fresh processes. Useful FLOP per "
+            "real token: 4N + 6·N_lora + 12·L·s·h."
+        ]
+    publish(name, title, lines)
+
+
+if __name__ == "__main__":
+    main()
