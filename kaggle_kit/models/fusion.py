@@ -26,30 +26,31 @@ FUSIONS = ("none", "attention", "gated")
 class AttentionFusion(nn.Module):
     """Softmax over the two adapters, scored by a query from both (cf. Pfeiffer et al. 2021, low-rank).
 
-    A softmax over two is the sigmoid of the difference of their scores, and the difference of two keys
-    is linear in the bottleneck: `key` holds the shared adapter's key beside the negated private one.
-    With equal scores both weights are 2 · ½ = 1.
+    A softmax over two needs the difference of their scores only, and the difference of two keys is
+    linear in the bottleneck: `key` holds the shared adapter's key beside the negated private one.
+    Twice the softmax is then 1 + lean and 1 − lean with lean = tanh(difference / 2).
     """
 
     def __init__(self, shared_rank: int, private_rank: int, rank: int) -> None:
         super().__init__()
-        self.ranks = (shared_rank, private_rank)
         self.query = nn.Parameter(torch.zeros(rank, shared_rank + private_rank))
         self.key = nn.Parameter(torch.empty(rank, shared_rank + private_rank))
         nn.init.kaiming_uniform_(self.key, a=5**0.5)  # as PEFT draws A
+        side = torch.tensor([1.0] * shared_rank + [-1.0] * private_rank)
+        self.register_buffer("side", side, persistent=False)
 
     def forward(self, bottleneck: Tensor) -> Tensor:
         """(..., shared_rank + private_rank) -> the same shape, both parts weighted"""
-        shared = 2 * self.shared_weight(bottleneck).to(bottleneck.dtype)  # (..., 1)
-        sizes = [(*bottleneck.shape[:-1], rank) for rank in self.ranks]
-        return bottleneck * torch.cat([shared.expand(sizes[0]), (2 - shared).expand(sizes[1])], -1)
+        lean = self.lean(bottleneck).to(bottleneck.dtype)  # (..., 1)
+        return torch.addcmul(bottleneck, bottleneck * self.side.to(bottleneck.dtype), lean)
 
-    def shared_weight(self, bottleneck: Tensor) -> Tensor:
-        """(..., 1): how much of the attention the shared adapter gets; the private one gets the rest"""
+    def lean(self, bottleneck: Tensor) -> Tensor:
+        """(..., 1) in [-1, 1]: towards the shared adapter where positive, the private one where negative"""
         with torch.autocast(bottleneck.device.type, enabled=False):  # products of float16 could overflow
-            bottleneck = bottleneck.to(self.query.dtype)
-            query, key = F.linear(bottleneck, self.query), F.linear(bottleneck, self.key)  # (..., rank)
-            return ((query * key).sum(-1, keepdim=True) * len(self.query) ** -0.5).sigmoid()
+            both = F.linear(bottleneck.to(self.query.dtype), torch.cat([self.query, self.key]))
+            query, key = both.chunk(2, -1)  # (..., rank) each
+            difference = (query * key).sum(-1, keepdim=True) * len(self.query) ** -0.5
+            return (difference / 2).tanh()
 
 
 class GatedResidual(nn.Module):
