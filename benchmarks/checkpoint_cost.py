@@ -154,6 +154,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to write; default: the temporary folder")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # copying is one core's work; on a busy machine a second one only waits
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         spent = measure(Path(folder), arguments.rank, arguments.layers, device, arguments.rounds)

@@ -201,7 +201,7 @@ def _best_weights(trainer: Any) -> dict[str, Tensor]:
     """The best weights a callback keeps; none where they are those of this very step."""
     for callback in _stateful(trainer):
         if getattr(callback, "best_weights", {}) and callback.best_step != trainer.state.global_step:
-            return {name: _copy(tensor) for name, tensor in callback.best_weights.items()}
+            return dict(callback.best_weights)  # replaced at a new best, never written to: no copy
     return {}
 
 

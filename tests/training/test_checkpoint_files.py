@@ -242,8 +242,8 @@ def test_the_lock_of_a_killed_process_is_not_stale(tmp_path):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    with manager(tmp_path):
-        assert True
+    with manager(tmp_path) as checkpoints:
+        assert (checkpoints.folder / ".lock").read_text() == str(os.getpid())
 
 
 def test_another_identity_is_refused_with_every_key_that_differs(tmp_path):
