@@ -153,9 +153,7 @@ def command(name: str) -> str:
 
 def publish(name: str, title: str, lines: list[str], device: str | None = None) -> None:
     """Prints the table and keeps it in benchmarks/results/."""
-    told = (
-        f"`{command(name)}`\n· {device or machine('peft')} · load {os.getloadavg()[0]:.1f} · {date.today()}"
-    )
+    on = f"{device or machine('peft')} · load {os.getloadavg()[0]:.1f} · {date.today()}"
     text = "\n".join([f"# {title}\n", f"`{command(name)}`\n· {on}", "", *lines]) + "\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)

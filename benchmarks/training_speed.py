@@ -181,8 +181,8 @@ def main() -> None:
     if not options.quality:
         lines += [
             f"\n{options.threads} threads; {options.steps} optimiser steps after {options.warmup} of "
-            f"warm-up, medians over {options.rounds} rounds of the three ways in fresh processes. Useful FLOP per "
-            "real token: 4N + 6·N_lora + 12·L·s·h."
+            f"warm-up, medians over {options.rounds} rounds of the three ways in fresh processes. "
+            "Useful FLOP per real token: 4N + 6·N_lora + 12·L·s·h."
         ]
     publish(name, title, lines)
 

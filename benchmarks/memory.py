@@ -1,0 +1,96 @@
+"""Peak memory of a training run on a practice corpus and on one ten times as large.
+
+    python -m benchmarks.memory
+
+Each run has a process of its own with an empty cache, which makes the corpus, reads it, tokenises it,
+trains some steps and reports its peak resident set. The tiny model is built beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.measuring import in_own_process, publish
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.data import practice
+from kaggle_kit.models.build import build_model
+from kaggle_kit.models.tiny import build_tiny
+from kaggle_kit.ops import rounds, wiring
+
+TIMES = (1, 10)
+LIMIT = 10  # per cent
+
+
+def configured(documents: int, steps: int, task: str, path: str | None = None) -> RunConfig:
+    overrides = [f"practice.documents={documents}", f"training.max_steps={steps}", "training.epochs=1000"]
+    overrides += ["profile.max_train_samples=null", *([f"model.path='{path}'"] if path else [])]
+    return compose(task=task, overrides=overrides)
+
+
+def worker(documents: int, steps: int, task: str, path: str) -> dict[str, int]:
+    """Rows and tokens of the corpus, tokens trained on, peak resident bytes of this process."""
+    config = configured(documents, steps, task, path)
+    corpora = wiring.open_corpora(config)
+    specs = wiring.task_specs(config, corpora)
+    torch.manual_seed(config.seed)
+    loaded = wiring.open_backbone(config)
+    encoded = wiring.encode_split(config, wiring.split_samples(config, corpora, "train"), specs, loaded)
+    plan = wiring.plan_training(config, encoded)
+    network = build_model(loaded, specs.values(), config.strategy)
+    with tempfile.TemporaryDirectory() as folder:
+        run = start_run(config, page="memory", run_dir=str(Path(folder, "run")))
+        trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded)
+        trainer.train()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    corpus = int(encoded[task].lengths.sum())
+    return {"rows": len(encoded[task]), "corpus": corpus, "trained": sum(plan.tokens.values()), "peak": peak}
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--task", default="semeval2014t7", choices=list(practice.FIVE))
+    parser.add_argument("--documents", type=int, default=60, help="notes of the smaller corpus")
+    parser.add_argument("--steps", type=int, default=60, help="optimiser steps of each run")
+    parser.add_argument("--worker", nargs=2, metavar=("DOCUMENTS", "MODEL"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parsed()
+    if options.worker:
+        documents, path = options.worker
+        found = worker(int(documents), options.steps, options.task, path)
+        sys.stdout.write("\n" + json.dumps(found) + "\n")
+        return
+    small = configured(options.documents, options.steps, options.task)
+    path = str(build_tiny("llama", practice.corpus_text(small.practice)))
+    same = ["--task", options.task, "--steps", str(options.steps)]
+    found = []
+    for times in TIMES:
+        asked = ["--worker", str(times * options.documents), path, *same]
+        with tempfile.TemporaryDirectory() as cache:
+            found.append(in_own_process("benchmarks.memory", *asked, KAGGLE_KIT_CACHE=cache))
+    lines = ["| corpus | rows | tokens | tokens trained on | peak MiB | growth | target |"]
+    lines += ["|---|---:|---:|---:|---:|---:|---:|"]
+    for times, result in zip(TIMES, found, strict=True):
+        growth = 100 * (result["peak"] / found[0]["peak"] - 1)
+        target = f"< {LIMIT} %" if times > 1 else ""
+        lines.append(
+            f"| {times} × {options.documents} notes | {result['rows']:,} | {result['corpus']:,} "
+            f"| {result['trained']:,} | {result['peak'] / 2**20:,.0f} | {growth:+.1f} % | {target} |"
+        )
+    lines += [f"\n{options.task}, tiny Llama, S1, {options.steps} optimiser steps; peak resident set."]
+    publish("memory", "Peak memory beside the size of the corpus", lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""What S2, S3a and S3b cost per real token beside S1, and PCGrad beside plain summed gradients.
+
+    python -m benchmarks.strategy_cost --model-path FOLDER
+    python -m benchmarks.strategy_cost --models llama8m --tasks semeval2014t7 semeval2017t3   # practice data
+
+All train on the very same rows: S1 has a model for each task and steps of that task alone, the others
+have one model and mixed steps. They take turns step by step in one process, so that a drift of the
+machine meets all of them, and each step's time is its median over the passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from statistics import fmean, median
+
+import numpy as np
+import torch
+
+from benchmarks.measuring import configured, publish
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.data import practice
+from kaggle_kit.data.batch import PlanDataset, Step
+from kaggle_kit.data.encode import EncodedTask
+from kaggle_kit.data.plan import StepPlan
+from kaggle_kit.models.build import build_model
+from kaggle_kit.ops import wiring
+from kaggle_kit.training.arguments import training_arguments
+from kaggle_kit.training.trainer import MultiTaskTrainer
+
+TARGETS = {"s1_single": 1.0, "s2_shared": 1.02, "s3a_flat": 1.10, "s3b_hierarchical": 1.35}
+REAL = ("ncbi_disease", "semeval2017t3", "ddi2013")
+
+
+@dataclass
+class Contestant:
+    """One way to train: its whole optimiser steps, ready to be called, and what each of them took."""
+
+    steps: list[Callable[[], None]]
+    tokens: int
+    seconds: list[list[float]]
+
+    def cost(self) -> float:
+        """Seconds per real token: the sum of each step's median."""
+        return sum(map(median, self.seconds)) / self.tokens
+
+
+def contestant(parts: Sequence[tuple[MultiTaskTrainer, list[Step]]]) -> Contestant:
+    calls = [whole_step(trainer, step) for trainer, steps in parts for step in steps]
+    tokens = sum(batch.tokens for _, steps in parts for step in steps for batch in step.micro_batches)
+    return Contestant(calls, tokens, [[] for _ in calls])
+
+
+def whole_step(trainer: MultiTaskTrainer, step: Step) -> Callable[[], None]:
+    """Gradients, clipping and the optimiser's step; reading and logging are left out everywhere."""
+
+    def call() -> None:
+        trainer.training_step(trainer.model, step)
+        trained = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(trained, trainer.args.max_grad_norm)
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+
+    return call
+
+
+def race(contestants: Mapping[str, Contestant], passes: int) -> None:
+    """Step by step in turn, `passes` times over all steps after one that is not timed."""
+    turns = list(zip_longest(*(enumerate(c.steps) for c in contestants.values())))
+    for timed in [False] + [True] * passes:
+        for turn in turns:
+            for entrant, place in zip(contestants.values(), turn, strict=True):
+                if place is None:
+                    continue
+                number, call = place
+                start = time.perf_counter()
+                call()
+                if timed:
+                    entrant.seconds[number].append(time.perf_counter() - start)
+
+
+def only(encoded: EncodedTask, rows: Sequence[int]) -> EncodedTask:
+    """The task as if the corpus held these rows alone."""
+    kept = np.array(sorted(rows))
+    parts = {name: getattr(encoded, name)[kept] for name in ("lengths", "overlap", "groups")}
+    return replace(encoded, table=encoded.table.select(kept), **parts)
+
+
+def drawn(plan: StepPlan) -> dict[str, list[int]]:
+    """The rows of each task that a plan reads."""
+    rows: dict[str, set[int]] = {}
+    for step in plan.steps:
+        for batch in step.micro_batches:
+            rows.setdefault(batch.task, set()).update(batch.rows)
+    return {task: sorted(numbers) for task, numbers in rows.items()}
+
+
+def trainer_of(
+    config: RunConfig, encoded: Mapping[str, EncodedTask], folder: Path, plan: StepPlan | None = None
+) -> tuple[MultiTaskTrainer, list[Step]]:
+    """A fresh model on all of `encoded`, and the steps of a plan over it (default: one epoch)."""
+    torch.manual_seed(config.seed)
+    loaded = wiring.open_backbone(config)
+    network = build_model(loaded, [task.spec for task in encoded.values()], config.strategy)
+    plan = plan or wiring.plan_training(config, encoded)
+    steps = PlanDataset(plan, encoded)
+    arguments = training_arguments(
+        config.training, steps=len(plan), output_dir=folder, seed=config.seed, device="cpu"
+    )
+    surgery = config.seed if config.strategy.pcgrad else None
+    trainer = MultiTaskTrainer(network, steps, arguments, pcgrad_seed=surgery)
+    trainer.create_optimizer()
+    return trainer, [steps[number] for number in range(len(plan))]
+
+
+def encoded_tasks(config: RunConfig) -> dict[str, EncodedTask]:
+    corpora = wiring.open_corpora(config)
+    loaded = wiring.open_backbone(config)
+    specs = wiring.task_specs(config, corpora)
+    return wiring.encode_split(config, wiring.split_samples(config, corpora, "train"), specs, loaded)
+
+
+def strategies(model: str, options: argparse.Namespace, folder: Path) -> list[str]:
+    """Rows of the first table: seconds per real token relative to S1."""
+    path = options.model_path if model == "minilm" else None
+    profile = "open" if set(options.tasks) <= set(REAL) else "smoke"
+
+    def config_of(strategy: str, tasks: list[str], *more: str) -> RunConfig:
+        return configured(model, tasks, strategy, profile, path, *more)
+
+    base = config_of("s2_shared", options.tasks, f"training.max_steps={options.steps}")
+    encoded = encoded_tasks(base)
+    rows = drawn(wiring.plan_training(base, encoded))
+    encoded = {task: only(encoded[task], numbers) for task, numbers in rows.items()}
+    alone = {task: config_of("s1_single", [task], "training.epochs=1") for task in encoded}
+    entrants = {
+        "s1_single": contestant([trainer_of(alone[task], {task: encoded[task]}, folder) for task in encoded])
+    }
+    for name in list(TARGETS)[1:]:
+        mixed = config_of(name, list(encoded), "training.epochs=1")
+        entrants[name] = contestant([trainer_of(mixed, encoded, folder)])
+    race(entrants, options.passes)
+    own = entrants["s1_single"].cost()
+    return [
+        f"| {model} | {name} | {entrant.tokens:,} | {len(entrant.steps)} | {1 / entrant.cost():,.0f} "
+        f"| {entrant.cost() / own:.3f} | {'' if name == 's1_single' else f'≤ {TARGETS[name]:.2f}'} |"
+        for name, entrant in entrants.items()
+    ]
+
+
+def surgery(options: argparse.Namespace, folder: Path) -> list[str]:
+    """Rows of the second table: the same network and the same steps, all five tasks in each."""
+    five = list(practice.FIVE)
+    wide = [f"training.effective_batch={options.effective_batch}", "strategy.sampling=uniform"]
+    configs = {
+        pcgrad: configured(
+            "llama8m", five, "s2_shared", "smoke", None, f"strategy.pcgrad={str(pcgrad).lower()}", *wide
+        )
+        for pcgrad in (False, True)
+    }
+    encoded = encoded_tasks(configs[False])
+    entrants = {}
+    for pcgrad, config in configs.items():
+        plan = wiring.plan_training(config, encoded)
+        full = tuple(step for step in plan.steps if len(step.tokens) == len(five))[: options.steps]
+        entrants[pcgrad] = contestant([trainer_of(config, encoded, folder, replace(plan, steps=full))])
+    race(entrants, options.passes)
+    plain, projected = entrants[False], entrants[True]
+    ratios = [
+        median(ours) / median(theirs) for ours, theirs in zip(projected.seconds, plain.seconds, strict=True)
+    ]
+    milliseconds = [1000 * fmean(map(median, entrant.seconds)) for entrant in (plain, projected)]
+    overhead = 100 * (projected.cost() / plain.cost() - 1)
+    return [
+        f"| llama8m, five practice tasks | {len(plain.steps)} | {plain.tokens / len(plain.steps):,.0f} "
+        f"| {milliseconds[0]:.0f} | {milliseconds[1]:.0f} | {overhead:+.1f} % "
+        f"| {100 * (median(ratios) - 1):+.1f} % | ≤ 3 % |"
+    ]
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model-path", default=os.environ.get("KAGGLE_KIT_MODEL_MINILM"))
+    parser.add_argument("--models", nargs="+", default=["minilm", "llama8m"], choices=["minilm", "llama8m"])
+    parser.add_argument("--tasks", nargs="+", default=list(REAL))
+    parser.add_argument("--steps", type=int, default=24, help="mixed optimiser steps")
+    parser.add_argument("--passes", type=int, default=5, help="timed passes over all steps")
+    parser.add_argument("--effective-batch", type=int, default=32, help="sequences a step, of PCGrad's table")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parsed()
+    lines = ["| model | strategy | real tokens | steps | real tokens/s | cost beside S1 | target |"]
+    lines += ["|---|---|---:|---:|---:|---:|---:|"]
+    with tempfile.TemporaryDirectory() as folder:
+        for model in options.models:
+            lines += strategies(model, options, Path(folder))
+            sys.stderr.write("\n".join(lines[2:]) + "\n")
+        lines += ["", "| PCGrad at K = 5 | steps | tokens a step | plain ms | PCGrad ms | overhead "]
+        lines[-1] += "| median of steps | target |"
+        lines += ["|---|---:|---:|---:|---:|---:|---:|---:|", *surgery(options, Path(folder))]
+    lines += [
+        f"\nTasks {', '.join(options.tasks)}; whole optimiser steps (gradients, clipping, AdamW), each "
+        f"step's median over {options.passes} passes. PCGrad's include those that halve a task for the null."
+    ]
+    publish("strategy_cost", "What the strategies cost beside S1, and PCGrad beside a plain sum", lines)
+
+
+if __name__ == "__main__":
+    main()
