@@ -55,7 +55,7 @@ from kaggle_kit.training.callbacks import (  # noqa: E402
     study_callbacks,
 )
 from kaggle_kit.training.checkpoint import CheckpointManager  # noqa: E402
-from kaggle_kit.training.resume import CheckpointCallback, ResumableMixin, train_session  # noqa: E402
+from kaggle_kit.training.resume import CheckpointCallback, train_session  # noqa: E402
 from kaggle_kit.training.trainer import MultiTaskTrainer  # noqa: E402
 
 TASKS = ("semeval2014t7", "semeval2017t3")
@@ -63,11 +63,6 @@ STEPS, SAVE_EVERY, EVALUATE_EVERY, SEED = 24, 5, 4, 7
 MOMENTS = {"any moment": 6, "first step": 1, "backward": 2, "evaluation": 1, "save": 2}  # with weights
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 FORK = multiprocessing.get_context("fork")
-BASES = (
-    (MultiTaskTrainer,)
-    if issubclass(MultiTaskTrainer, ResumableMixin)
-    else (ResumableMixin, MultiTaskTrainer)
-)
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class DyingTrainer(type("Trainer", BASES, {})):
+class DyingTrainer(MultiTaskTrainer):
     """Dies where it is told: inside the n-th backward pass, counted over this session."""
 
     backwards_left = -1

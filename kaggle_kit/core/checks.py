@@ -152,7 +152,7 @@ def _training(training: TrainingConfig, model: ModelConfig) -> Iterator[str]:
     yield from _within("training.max_grad_norm", training.max_grad_norm, above=0)
     if training.target_tokens is not None:
         yield from _within("training.target_tokens", training.target_tokens, low=1)
-    for key in ("null_every", "quick_every", "quick_samples"):
+    for key in ("null_every", "checkpoint_every", "quick_every", "quick_samples"):
         yield from _within(f"training.{key}", getattr(training, key), low=1)
     yield from _within("training.patience", training.patience, low=0)
     if training.max_length > model.max_positions:

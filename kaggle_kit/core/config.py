@@ -34,7 +34,17 @@ from kaggle_kit.core.checks import validate
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import RunConfig
 
-__all__ = ["GROUPS", "compose", "config_hash", "from_yaml", "members", "params_dir", "to_yaml", "validate"]
+__all__ = [
+    "GROUPS",
+    "compose",
+    "config_hash",
+    "from_yaml",
+    "members",
+    "params_dir",
+    "to_yaml",
+    "validate",
+    "without_machine_keys",
+]
 
 GROUPS = ("model", "task", "strategy", "profile", "experiment")
 MACHINE_KEYS = ("path", "text_folder")  # where files lie on this machine says nothing about the run
@@ -90,7 +100,7 @@ def compose(
 
 def config_hash(config: RunConfig) -> str:
     """16 hex digits of the SHA-256 of the configuration's canonical JSON, machine paths left out."""
-    canonical = json.dumps(_without_paths(asdict(config)), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(without_machine_keys(asdict(config)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -216,10 +226,11 @@ def _finish(config: DictConfig) -> RunConfig:
     return run
 
 
-def _without_paths(node: Any) -> Any:
+def without_machine_keys(node: Any) -> Any:
+    """Plain nested values without those that only say where files lie on this machine."""
     if isinstance(node, dict):
-        return {key: _without_paths(value) for key, value in node.items() if key not in MACHINE_KEYS}
-    return [_without_paths(item) for item in node] if isinstance(node, list) else node
+        return {key: without_machine_keys(value) for key, value in node.items() if key not in MACHINE_KEYS}
+    return [without_machine_keys(item) for item in node] if isinstance(node, list) else node
 
 
 def _raise(problems: list[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.config import config_hash, to_yaml
+from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import Access
@@ -49,8 +50,11 @@ def start_run(
     """Open the folder of a page's run.
 
     `run_dir` is the folder that `ops.run` reserved; empty (Run all, plain papermill) reserves one
-    below `runs_dir`, relative to the workspace. RunFolderError where `run_dir` already holds a run.
+    below `runs_dir`, relative to the workspace. An unfinished run of this very configuration in
+    `run_dir` is opened again, to go on from its checkpoints; any other one is a RunFolderError.
     """
+    if run_dir and (Path(run_dir) / "config.yaml").is_file():
+        return _unfinished(Path(run_dir), config_hash(config))
     path = Path(run_dir) if run_dir else reserve(in_workspace(runs_dir), config_run_id(config, page))
     return RunFolder.create(
         path,
@@ -65,3 +69,15 @@ def start_run(
         paper=config.profile.paper,
         seed=config.seed,
     )
+
+
+def _unfinished(path: Path, wanted: str) -> RunFolder:
+    run = RunFolder.open(path, finished=False)
+    if run.finished:
+        raise RunFolderError(f"{path} is a finished run; a result is never replaced, start a new one")
+    if run.facts["config_hash"] != wanted:
+        raise RunFolderError(
+            f"{path} was started with configuration {run.facts['config_hash']}, not {wanted}; "
+            "resume it with the options of its config.yaml"
+        )
+    return run

@@ -61,6 +61,7 @@ def run(
     strategy: Annotated[str | None, typer.Option(help="Default: the page's own.")] = None,
     seed: Seed = 42,
     runs_dir: RunsDir = Path("runs"),
+    resume: Annotated[Path | None, typer.Option(help="An unfinished run's folder to go on with.")] = None,
 ) -> None:
     """Execute one page into a run folder and print the folder."""
     from kaggle_kit.ops.run import run_page
@@ -74,6 +75,7 @@ def run(
         seed=seed,
         overrides=overrides or (),
         runs_dir=runs_dir,
+        resume=resume,
     )
     typer.echo(str(folder))
 

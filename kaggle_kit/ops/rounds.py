@@ -8,13 +8,15 @@ record(config, run, network, loaded, trainer, corpora, seconds)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
 
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
+from kaggle_kit.core.config import without_machine_keys
+from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.batch import PlanDataset
@@ -29,10 +31,19 @@ from kaggle_kit.ops.selection import SELECTION, predictions_of
 from kaggle_kit.ops.wiring import plan_settings
 from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback, study_callbacks, summary
+from kaggle_kit.training.checkpoint import CheckpointManager, identity
 from kaggle_kit.training.losses import UncertaintyWeightedLoss
+from kaggle_kit.training.resume import CheckpointCallback, train_session
 from kaggle_kit.training.smoke import SmokeReport, smoke_plan, smoke_test
 from kaggle_kit.training.token_controlled import TokenControlledTrainer
 from kaggle_kit.training.trainer import MultiTaskTrainer
+
+
+class SessionPaused(KitError):
+    """The session is over before the training is; the checkpoint holds everything to go on from."""
+
+    exit_code = 1
+
 
 Samples = Mapping[str, Sequence[UnifiedSample]]
 
@@ -61,7 +72,8 @@ def open_trainer(
             quick, SELECTION, every=config.training.quick_every, patience=patience
         )
     arguments = _arguments(config, run, loaded, len(plan))
-    options = {"callbacks": study_callbacks(run, watch), **_strategy_options(config)}
+    callbacks = [*study_callbacks(run, watch), CheckpointCallback(every=config.training.checkpoint_every)]
+    options = {"callbacks": callbacks, **_strategy_options(config)}
     steps = PlanDataset(plan, encoded)
     if config.training.target_tokens is not None:
         (task,) = plan.tasks
@@ -91,6 +103,37 @@ def smoke_gate(
         return MultiTaskTrainer(network, PlanDataset(plan, encoded), arguments, **_strategy_options(config))
 
     return smoke_test(make_trainer)
+
+
+def train(
+    config: RunConfig,
+    run: RunFolder,
+    trainer: MultiTaskTrainer,
+    corpora: Mapping[str, Corpus],
+    phase: str = "training",
+) -> None:
+    """Train to the end, from the newest whole checkpoint of the phase if there is one.
+
+    Checkpoints are written every `training.checkpoint_every` steps, at a new best, at the session's
+    deadline and when the process is told to stop. Raises SessionPaused in the last two cases.
+    """
+    (keeper,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, CheckpointCallback))
+    fixed = identity(
+        config=without_machine_keys(asdict(config)),
+        corpus={name: corpus.sha256 for name, corpus in corpora.items()},
+        plan=trainer.train_dataset.plan.sha256,
+    )
+    logs = (run.events_jsonl, run.tokens_jsonl)
+    end = train_session(
+        trainer, CheckpointManager(run.checkpoints / phase, identity=fixed, logs=logs), keeper
+    )
+    if end.paused:
+        raise SessionPaused(f"{end.message} Go on with --resume {run.path}")
+
+
+def training_seconds(run: RunFolder) -> float:
+    """Seconds in training steps, over all sessions and phases of the run."""
+    return sum(event["seconds"] for event in run.events())
 
 
 def evaluate(
@@ -142,7 +185,6 @@ def record(
     loaded: Loaded,
     trainers: Sequence[MultiTaskTrainer],
     corpora: Mapping[str, Corpus],
-    seconds: float,
 ) -> Path:
     """The manifest, written last. `trainers` are all that trained this model, phase by phase."""
     tokens = trainers[-1].tokens.total
@@ -151,7 +193,7 @@ def record(
     if config.training.target_tokens is not None:
         more["token_parity_error"] = sum(tokens.values()) - config.training.target_tokens
     return run.finish(
-        totals=Totals(tokens, trainable_parameters=sum(trained.values()), seconds=seconds),
+        totals=Totals(tokens, trainable_parameters=sum(trained.values()), seconds=training_seconds(run)),
         device=loaded.decisions["device"].value,
         data_hashes={name: corpus.sha256 for name, corpus in corpora.items()},
         plans=[trainer.train_dataset.plan.sha256 for trainer in trainers],

@@ -53,6 +53,7 @@ def run_page(
     seed: int = 42,
     overrides: Sequence[str] = (),
     runs_dir: Path = Path("runs"),
+    resume: Path | None = None,
     progress: bool = True,
     pages_dir: Path = PAGES_DIR,
 ) -> Path:
@@ -60,7 +61,7 @@ def run_page(
 
     The configuration is composed here first, so a wrong name fails before a kernel starts. `task` names
     several tasks with commas between them. Without a model, task or strategy the page's own default
-    holds.
+    holds. `resume` is an unfinished run's folder to go on with.
 
     Raises ConfigError for an unknown page, name or override; PageFailed when a cell raises;
     RunFolderError when the page ends without finishing its run.
@@ -71,7 +72,8 @@ def run_page(
     choices = {name: value or own.get(name) for name, value in named.items()}
     choices |= {"profile": profile, "seed": seed}
     config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=list(overrides))
-    run_dir = reserve(runs_dir.expanduser().resolve(), config_run_id(config, page))
+    new = runs_dir.expanduser().resolve()
+    run_dir = resume.resolve() if resume else reserve(new, config_run_id(config, page))
     values = choices | {
         "overrides": list(overrides),
         "runs_dir": str(run_dir.parent),

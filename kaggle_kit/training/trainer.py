@@ -5,8 +5,8 @@
 
 It extends the HuggingFace `Trainer` at few seams: one dataset item is one optimiser step, in the
 plan's order; the loss is divided by what was counted, so the effective batch never depends on the
-micro-batch; the optimiser also moves the loss weights that are learnt. Schedule, gradient scaler,
-clipping, callbacks and logging stay the library's.
+micro-batch; the optimiser also moves the loss weights that are learnt; checkpoints are the study's own
+(`resume.py`). Schedule, gradient scaler, clipping, callbacks and logging stay the library's.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from kaggle_kit.training.losses import StaticLoss, UncertaintyWeightedLoss
 from kaggle_kit.training.pcgrad import PCGradOptimizer
+from kaggle_kit.training.resume import ResumableMixin
 from kaggle_kit.training.tokens import TokenTracker
 
 
-class MultiTaskTrainer(Trainer):
+class MultiTaskTrainer(ResumableMixin, Trainer):
     """Trains a `MultiTaskModel` on a `PlanDataset`, counting every token.
 
     `weighting` weighs the tasks' losses (default: equally). `pcgrad_seed` turns gradient surgery on

@@ -41,7 +41,7 @@ task = "semeval2014t7,semeval2021t6,semeval2017t3"
 strategy = "s3b_hierarchical"
 profile = "smoke"
 seed = 42
-overrides = []
+overrides = ["training.epochs=1"]
 runs_dir = "runs"
 run_dir = ""
 
@@ -123,8 +123,9 @@ quick_dev = wiring.quick_samples(config, dev)
 encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
 quick = selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
 trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, quick)
-seconds = trainer.train().metrics["train_runtime"]
-print(f"{seconds:.0f} s; real tokens per task {trainer.tokens.total}")
+rounds.train(config, run, trainer, corpora)
+seconds, tokens = rounds.training_seconds(run), sum(trainer.tokens.total.values())
+print(f"{seconds:.0f} s, {tokens / seconds:,.0f} real tokens/s; per task {trainer.tokens.total}")
 
 # %% [markdown]
 # ## Evaluation
@@ -157,7 +158,7 @@ display(Image(png(loss_curves([run])), width=700))
 from kaggle_kit.models.adapter_files import save_adapters
 
 save_adapters(network, run.adapters)
-rounds.record(config, run, network, loaded, [trainer], corpora, seconds)
+rounds.record(config, run, network, loaded, [trainer], corpora)
 print(f"finished: {run.path.name}")
 
 # %% [markdown]

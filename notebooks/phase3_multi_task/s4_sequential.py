@@ -41,7 +41,7 @@ task = "semeval2014t7,semeval2021t6,semeval2017t3"
 strategy = "s4_sequential"
 profile = "smoke"
 seed = 42
-overrides = []
+overrides = ["training.epochs=1"]
 runs_dir = "runs"
 run_dir = ""
 
@@ -123,15 +123,16 @@ network.pretrain_shared()
 gate = rounds.smoke_gate(config, run, network, loaded, encoded)
 print(f"smoke gate open: loss down to {gate.ratio:.0%} in {len(gate.curve)} steps, and all of it put back")
 first = rounds.open_trainer(config, run, network, loaded, plans[0], encoded)
-seconds = first.train().metrics["train_runtime"]
+rounds.train(config, run, first, corpora, phase="shared")
 
 network.adapt(config.strategy.adapt_shared)
 quick_dev = wiring.quick_samples(config, dev)
 encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
 quick = selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
 second = rounds.open_trainer(config, run, network, loaded, plans[1], encoded, quick, after=first)
-seconds += second.train().metrics["train_runtime"]
-print(f"{seconds:.0f} s; real tokens per task {second.tokens.total}")
+rounds.train(config, run, second, corpora, phase="own")
+seconds, tokens = rounds.training_seconds(run), sum(second.tokens.total.values())
+print(f"{seconds:.0f} s, {tokens / seconds:,.0f} real tokens/s; per task {second.tokens.total}")
 
 # %% [markdown]
 # ## Evaluation
@@ -164,7 +165,7 @@ display(Image(png(loss_curves([run])), width=700))
 from kaggle_kit.models.adapter_files import save_adapters
 
 save_adapters(network, run.adapters)
-rounds.record(config, run, network, loaded, [first, second], corpora, seconds)
+rounds.record(config, run, network, loaded, [first, second], corpora)
 print(f"finished: {run.path.name}")
 
 # %% [markdown]

@@ -16,17 +16,12 @@ from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback
 from kaggle_kit.training.checkpoint import CheckpointManager, identity
 from kaggle_kit.training.checkpoint_files import list_checkpoints
 from kaggle_kit.training.losses import UncertaintyWeightedLoss
-from kaggle_kit.training.resume import CheckpointCallback, ResumableMixin, train_session
+from kaggle_kit.training.resume import CheckpointCallback, train_session
 from kaggle_kit.training.session import SessionClock
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
 TASKS = ("semeval2014t7", "semeval2017t3")
-BASES = (
-    (MultiTaskTrainer,)
-    if issubclass(MultiTaskTrainer, ResumableMixin)
-    else (ResumableMixin, MultiTaskTrainer)
-)
-Trainer = type("Trainer", BASES, {})
+Trainer = MultiTaskTrainer
 
 
 class Death(Exception):

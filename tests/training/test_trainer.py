@@ -26,7 +26,6 @@ OLDEST = {
     "compute_loss_func compute_metrics callbacks optimizers optimizer_cls_and_kwargs "
     "preprocess_logits_for_metrics",
     "_get_train_sampler": "train_dataset",
-    "create_accelerator_and_postprocess": "",
     "_inner_training_loop": "batch_size args resume_from_checkpoint trial ignore_keys_for_eval",
     "_load_callback_state": "",
     "_load_from_checkpoint": "resume_from_checkpoint model",
