@@ -32,7 +32,7 @@ from yaml import YAMLError
 
 from kaggle_kit.core.checks import validate
 from kaggle_kit.core.errors import ConfigError, nearest
-from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.core.schema import RunConfig, StrategyConfig
 
 __all__ = [
     "GROUPS",
@@ -41,6 +41,7 @@ __all__ = [
     "from_yaml",
     "members",
     "params_dir",
+    "strategy_entry",
     "to_yaml",
     "validate",
     "without_machine_keys",
@@ -66,6 +67,15 @@ def params_dir() -> Path:
 def members(group: str) -> list[str]:
     """The names that a group of `params/` offers, sorted."""
     return sorted(path.stem for path in (params_dir() / group).glob("*.yaml"))
+
+
+def strategy_entry(name: str) -> StrategyConfig:
+    """One entry of params/strategy by itself, whatever tasks it will be given. ConfigError if unknown."""
+    known = members("strategy")
+    if name not in known:
+        raise ConfigError(f"no strategy {name!r}; allowed: {', '.join(known)}{nearest(name, known)}")
+    entry = OmegaConf.load(params_dir() / "strategy" / f"{name}.yaml")
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StrategyConfig), entry))
 
 
 def compose(

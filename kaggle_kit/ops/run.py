@@ -16,6 +16,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
+from kaggle_kit.core.allocator import set_allocator
 from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import RunFolderError
@@ -40,6 +41,7 @@ class ThisInterpreter(AsyncKernelManager):
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", quiet]
         paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
         environ = {"PYTHONPATH": os.pathsep.join(paths)}
+        set_allocator(environ, modules=())  # the kernel is new: torch is not imported in it yet
         return KernelSpec(argv=command, env=environ, display_name="Python 3", language="python")
 
 

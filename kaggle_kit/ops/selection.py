@@ -17,7 +17,7 @@ from statistics import fmean
 
 from kaggle_kit.analysis.overview import published_best
 from kaggle_kit.core.artifacts import Metric, find_runs
-from kaggle_kit.core.config import compose
+from kaggle_kit.core.config import strategy_entry
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.core.schema import RunConfig
@@ -51,7 +51,7 @@ def better_candidate(config: RunConfig, runs_dir: Path | str) -> tuple[RunConfig
     if not found:
         return config, f"no finished run of {', '.join(missing)}: {config.strategy.kind} as declared"
     best = max(found, key=found.__getitem__)
-    chosen = compose(task=list(config.tasks), strategy=best, profile=config.profile.name).strategy
+    chosen = strategy_entry(best)
     kept = {"name": config.strategy.name, "title": config.strategy.title}
     quantised = {"quantization": config.strategy.quantization, "candidates": config.strategy.candidates}
     scores = ", ".join(f"{name} {score:.3f}" for name, score in found.items())

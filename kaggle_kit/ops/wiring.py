@@ -24,6 +24,7 @@ from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, StepPlan, TaskRows
 from kaggle_kit.models.loading import Loaded, load_backbone
 from kaggle_kit.models.tiny import build_tiny
+from kaggle_kit.models.unsloth import load_unsloth
 
 
 def open_corpora(config: RunConfig) -> dict[str, Corpus]:
@@ -49,13 +50,16 @@ def open_backbone(config: RunConfig) -> Loaded:
         model = replace(
             model, path=str(build_tiny(model.architecture, practice.corpus_text(config.practice)))
         )
-    return load_backbone(
+    loaded = load_backbone(
         model,
         device=config.profile.device,
         precision=config.profile.precision,
         quantization=config.strategy.quantization,
         bidirectional=config.strategy.attention == "bidirectional",
     )
+    if config.strategy.unsloth:
+        return replace(loaded, backbone=load_unsloth(model, reference=loaded.backbone))
+    return loaded
 
 
 def task_specs(config: RunConfig, corpora: Mapping[str, Corpus]) -> dict[str, TaskSpec]:

@@ -1,0 +1,170 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A1–A4: the architectures at equal parameters
+#
+# **Question.** Is it the architecture that helps, or the parameters that come with it? Single (A1), shared
+# (A2), shared + private (A3) and hierarchical (A4) get ranks that make them equal within 5 %, fusion
+# and heads included. Each run of this page trains one of them; A1 takes one task.
+#
+# "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
+# minutes on two CPU cores. Its scores show that the machinery works and nothing else.
+
+# %%
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
+    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
+    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
+    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
+    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
+    if root is None:
+        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
+    sys.path.insert(0, str(root))
+
+# %% tags=["parameters"]
+model = "tiny"
+task = "semeval2014t7,semeval2021t6,semeval2017t3"
+strategy = "a3"
+profile = "smoke"
+seed = 42
+overrides = ["experiment=ablation_architecture", "training.epochs=1"]
+runs_dir = "runs"
+run_dir = ""
+
+# %% [markdown]
+# ## Configuration and run folder
+#
+# Names become one checked configuration; an unknown key stops the page here. The run folder counts as
+# a result only once its manifest is written, in the last cell.
+
+# %%
+from kaggle_kit.core.config import compose, config_hash
+from kaggle_kit.core.runs import start_run
+
+tasks = task.split(",")
+config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
+run = start_run(config, page="ablation_architecture", runs_dir=runs_dir, run_dir=run_dir)
+print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
+
+# %% [markdown]
+# ## Data
+#
+# Official files in, samples out. What the readers found odd is counted, not hidden.
+
+# %%
+from kaggle_kit.ops import wiring
+
+corpora = wiring.open_corpora(config)
+specs = wiring.task_specs(config, corpora)
+train = wiring.split_samples(config, corpora, "train")
+dev = wiring.split_samples(config, corpora, "dev")
+for name, corpus in corpora.items():
+    kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
+    counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
+    print(f"{name}: {counts} ({kind}), {len(corpus.warnings)} oddities")
+
+# %% [markdown]
+# ## Backbone and plan
+#
+# The plan lists every optimiser step before the first one is taken, so the tokens that this run will
+# see are known now, for each task.
+
+# %%
+import torch
+
+torch.manual_seed(config.seed)
+loaded = wiring.open_backbone(config)
+encoded = wiring.encode_split(config, train, specs, loaded)
+encoded_dev = wiring.encode_split(config, dev, specs, loaded)
+plan = wiring.plan_training(config, encoded)
+for what, decision in loaded.decisions.items():
+    print(f"{what}: {decision.value} — {decision.reason}")
+print(f"{len(plan)} steps, tokens per task {plan.tokens}")
+
+# %% [markdown]
+# ## Model
+#
+# Ranks are solved for all four variants and parity is asserted before anything trains.
+
+# %%
+from kaggle_kit.models.build import build_model
+from kaggle_kit.ops.ablation import matched_strategy
+
+matched, table = matched_strategy(config, loaded, specs)
+print(table)
+network = build_model(loaded, specs.values(), matched)
+
+# %% [markdown]
+# ## Training
+#
+# Each task's shared gradient is set aside after its micro-batches; one projection and one combination
+# end the step. Now and then a task's batch is halved: how often its halves conflict is the null.
+
+# %%
+from kaggle_kit.ops import rounds, selection
+
+gate = rounds.smoke_gate(config, run, network, loaded, encoded)
+print(f"smoke gate open: loss down to {gate.ratio:.0%} in {len(gate.curve)} steps, and all of it put back")
+quick_dev = wiring.quick_samples(config, dev)
+encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
+quick = selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
+trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, quick)
+rounds.train(config, run, trainer, corpora)
+seconds, tokens = rounds.training_seconds(run), sum(trainer.tokens.total.values())
+print(f"{seconds:.0f} s, {tokens / seconds:,.0f} real tokens/s; per task {trainer.tokens.total}")
+
+# %% [markdown]
+# ## Evaluation
+#
+# Predictions are written in each task's own format and scored by the official rules.
+
+# %%
+metrics = rounds.evaluate(config, run, network, loaded, encoded_dev, dev, train, split="dev")
+run.write_metrics(metrics)
+for metric in metrics:
+    star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
+    print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
+
+# %% [markdown]
+# ## Figures
+
+# %%
+from IPython.display import Image, display
+
+from kaggle_kit.analysis.figures import loss_curves, png
+
+display(Image(png(loss_curves([run])), width=700))
+
+# %% [markdown]
+# ## Record
+#
+# The manifest is written last; without it the folder counts as unfinished.
+
+# %%
+from kaggle_kit.models.adapter_files import save_adapters
+
+save_adapters(network, run.adapters)
+rounds.record(config, run, network, loaded, [trainer], corpora)
+print(f"finished: {run.path.name}")
+
+# %% [markdown]
+# ## How to read the result
+#
+# The arrow marks each task's primary metric, computed by the official scorer's rules on the development
+# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
+# one stands for one seed: variants are compared over seeds, at equal tokens and parameters.
