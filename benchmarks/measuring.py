@@ -61,7 +61,7 @@ def configured(
     """A run's configuration; `llama8m` stands for `llama_8m`, the rest are entries of params/model."""
     lengths = [] if profile == "smoke" else ["training.max_length=128"]
     wide = [*lengths, "profile.max_train_samples=null", "profile.device=cpu", *overrides]
-    if model == "llama8m":
+    if model == "llama8m" and path is None:
         base = compose(model="tiny", task=tasks, strategy=strategy, profile=profile, overrides=wide)
         path = str(llama_8m(base))
     named = {"llama8m": "tiny"}.get(model, model)

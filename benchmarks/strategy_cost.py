@@ -132,19 +132,20 @@ def strategies(model: str, options: argparse.Namespace, folder: Path) -> list[st
     path = options.model_path if model == "minilm" else None
     profile = "open" if set(options.tasks) <= set(REAL) else "smoke"
 
-    def config_of(strategy: str, tasks: list[str], *more: str) -> RunConfig:
-        return configured(model, tasks, strategy, profile, path, *more)
+    base = configured(model, options.tasks, "s2_shared", profile, path, f"training.max_steps={options.steps}")
 
-    base = config_of("s2_shared", options.tasks, f"training.max_steps={options.steps}")
+    def config_of(strategy: str, tasks: list[str]) -> RunConfig:
+        return configured(model, tasks, strategy, profile, base.model.path, "training.epochs=1")
+
     encoded = encoded_tasks(base)
     rows = drawn(wiring.plan_training(base, encoded))
     encoded = {task: only(encoded[task], numbers) for task, numbers in rows.items()}
-    alone = {task: config_of("s1_single", [task], "training.epochs=1") for task in encoded}
+    alone = {task: config_of("s1_single", [task]) for task in encoded}
     entrants = {
         "s1_single": contestant([trainer_of(alone[task], {task: encoded[task]}, folder) for task in encoded])
     }
     for name in list(TARGETS)[1:]:
-        mixed = config_of(name, list(encoded), "training.epochs=1")
+        mixed = config_of(name, list(encoded))
         entrants[name] = contestant([trainer_of(mixed, encoded, folder)])
     race(entrants, options.passes)
     own = entrants["s1_single"].cost()

@@ -166,6 +166,7 @@ def main() -> None:
     if options.worker:
         sys.stdout.write("\n" + json.dumps(worker(*options.worker, options)) + "\n")
         return
+    torch.set_num_threads(options.threads)  # what the table says of this machine
     cases = [(model, task) for model in options.models for task in options.tasks]
     if options.quality:
         lines = ["| model | task | way | metric | dev score | seconds | faster |"]
@@ -180,7 +181,7 @@ def main() -> None:
         lines += rows(model, task, measured(model, task, options))
     if not options.quality:
         lines += [
-            f"\n{options.threads} threads; {options.steps} optimiser steps after {options.warmup} of "
+            f"\n{options.steps} optimiser steps after {options.warmup} of "
             f"warm-up, medians over {options.rounds} rounds of the three ways in fresh processes. "
             "Useful FLOP per real token: 4N + 6·N_lora + 12·L·s·h."
         ]
