@@ -38,7 +38,7 @@ ARCHITECTURES = {
     "gemma2": {"model_type": "gemma2", "head_dim": 40, "query_pre_attn_scalar": 40, "sliding_window": 512},
 }
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
-PRETRAINING_STEPS = 300
+PRETRAINING_STEPS = 200
 SEQUENCES, LENGTH = 16, 96  # per pre-training step
 LEARNING_RATE = 3e-3
 
