@@ -1,0 +1,111 @@
+"""Where cached things lie, and that a folder appears whole, once, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaggle_kit.core import cache
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """An environment without any of the variables, off Kaggle, with a home of its own."""
+    monkeypatch.delenv("KAGGLE_KIT_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(cache, "KAGGLE_WORKING", tmp_path / "kaggle" / "working")
+    monkeypatch.setattr(cache, "KAGGLE_SCRATCH", tmp_path / "kaggle" / "tmp")
+    return tmp_path
+
+
+def test_without_any_wish_the_cache_is_the_users(places):
+    assert cache.cache_dir("tokens") == places / "home/.cache/kaggle_kit/tokens"
+    assert (places / "home/.cache/kaggle_kit/tokens").is_dir()
+
+
+def test_the_desktop_standard_moves_the_users_cache(places, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(places / "xdg"))
+    assert cache.cache_dir("tokens") == places / "xdg/kaggle_kit/tokens"
+
+
+def test_on_kaggle_the_cache_lies_in_scratch_and_never_in_the_published_output(places, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(places / "xdg"))
+    cache.KAGGLE_WORKING.mkdir(parents=True)
+    folder = cache.cache_dir("tokens")
+    assert folder == places / "kaggle/tmp/kaggle_kit/tokens"
+    assert not folder.is_relative_to(cache.KAGGLE_WORKING)
+
+
+def test_the_projects_own_variable_comes_before_kaggle_and_the_user(places, monkeypatch):
+    cache.KAGGLE_WORKING.mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(places / "xdg"))
+    monkeypatch.setenv("KAGGLE_KIT_CACHE", str(places / "own"))
+    assert cache.cache_dir("tokens") == places / "own/tokens"
+
+
+def test_an_empty_variable_counts_as_unset(places, monkeypatch):
+    monkeypatch.setenv("KAGGLE_KIT_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert cache.cache_dir("tokens") == places / "home/.cache/kaggle_kit/tokens"
+
+
+def test_a_folder_is_not_seen_before_it_is_whole(tmp_path):
+    folder = tmp_path / "deep" / "model"
+    seen = []
+
+    def build(out):
+        (out / "one").write_text("1")
+        seen.append(folder.exists())
+        (out / "two").write_text("2")
+
+    assert cache.build_once(folder, build) == folder
+    assert seen == [False]
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"one": "1", "two": "2"}
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_build_that_fails_leaves_nothing_behind_and_may_be_tried_again(tmp_path):
+    folder = tmp_path / "model"
+
+    def fail(out):
+        (out / "half").write_text("1")
+        raise ValueError("disk full")
+
+    with pytest.raises(ValueError, match="disk full"):
+        cache.build_once(folder, fail)
+    assert list(tmp_path.iterdir()) == []
+    cache.build_once(folder, lambda out: (out / "whole").write_text("1"))
+    assert [path.name for path in folder.iterdir()] == ["whole"]
+
+
+def test_a_second_caller_takes_what_is_there(tmp_path):
+    folder, built = tmp_path / "model", []
+
+    def build(out):
+        built.append(out)
+        (out / "file").write_text(str(len(built)))
+
+    cache.build_once(folder, build)
+    assert cache.build_once(folder, build) == folder
+    assert len(built) == 1
+    assert (folder / "file").read_text() == "1"
+
+
+def test_the_copy_of_a_faster_process_serves(tmp_path):
+    folder = tmp_path / "model"
+
+    def build(out):
+        (out / "file").write_text("slow")
+        folder.mkdir()
+        (folder / "file").write_text("fast")
+
+    assert cache.build_once(folder, build) == folder
+    assert (folder / "file").read_text() == "fast"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_that_cannot_get_its_place_is_an_error(tmp_path):
+    (tmp_path / "model").write_text("a file stands in the way")
+    with pytest.raises(OSError):
+        cache.build_once(tmp_path / "model", lambda out: (out / "file").write_text("1"))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
