@@ -224,7 +224,10 @@ def _restore_ended(trainer: Any, state: TrainingState) -> None:
     trainer.state = TrainerState(**state.documents["trainer_state"])
     for restore in (restore_parameters, restore_optimizer, restore_progress, restore_random):
         restore(trainer, state)
-    trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+    held = {"model": trainer.model, "optimizer": trainer.optimizer}
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, StudyCallback):  # stock ones, such as a progress bar, have not begun
+            callback.on_train_end(trainer.args, trainer.state, trainer.control, **held)
 
 
 def _end(trainer: Any, keeper: CheckpointCallback, newest: Newest) -> SessionEnd:

@@ -1,0 +1,177 @@
+"""A page's way from configuration to manifest, at toy size and in this process, for several strategies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
+from kaggle_kit.core.config import compose, strategy_entry
+from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.models import tiny
+from kaggle_kit.models.build import build_model
+from kaggle_kit.ops import ablation, rounds, selection, wiring
+
+SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+NER, RANKING = "semeval2014t7", "semeval2017t3"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_models(tmp_path_factory):
+    """Random weights and two layers: what is tried here is the wiring."""
+    build = tiny.build_tiny
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KAGGLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(tiny, "SHAPE", tiny.SHAPE | SMALL)
+        patch.setattr(wiring, "build_tiny", lambda name, texts: build(name, texts, steps=0))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+def config_of(strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> RunConfig:
+    overrides = ["practice.documents=6", "practice.terms=20", "training.epochs=0.5", *more]
+    return compose(task=list(tasks), strategy=strategy, overrides=overrides, seed=3)
+
+
+@dataclass
+class Page:
+    """What stands on a training page up to the trainer."""
+
+    config: RunConfig
+    run: RunFolder
+
+    def __post_init__(self) -> None:
+        self.corpora = wiring.open_corpora(self.config)
+        self.specs = wiring.task_specs(self.config, self.corpora)
+        self.train = wiring.split_samples(self.config, self.corpora, "train")
+        self.dev = wiring.split_samples(self.config, self.corpora, "dev")
+        torch.manual_seed(self.config.seed)
+        self.loaded = wiring.open_backbone(self.config)
+        self.encoded = wiring.encode_split(self.config, self.train, self.specs, self.loaded)
+        self.encoded_dev = wiring.encode_split(self.config, self.dev, self.specs, self.loaded)
+        self.plan = wiring.plan_training(self.config, self.encoded)
+        self.network = build_model(self.loaded, self.specs.values(), self.config.strategy)
+
+    def trainer(self):
+        quick = selection.quick_evaluation(self.config, self.network, self.loaded, self.encoded_dev, self.dev)
+        return rounds.open_trainer(
+            self.config, self.run, self.network, self.loaded, self.plan, self.encoded, quick
+        )
+
+    def finish(self, trainer) -> dict:
+        metrics = rounds.evaluate(
+            self.config, self.run, self.network, self.loaded, self.encoded_dev, self.dev, self.train, "dev"
+        )
+        self.run.write_metrics(metrics)
+        rounds.record(self.config, self.run, self.network, self.loaded, [trainer], self.corpora)
+        return self.run.manifest()
+
+
+def page(tmp_path: Path, strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> Page:
+    config = config_of(strategy, *tasks, more=more)
+    return Page(config, start_run(config, page="toy", runs_dir=tmp_path))
+
+
+@pytest.mark.parametrize("strategy", ["s2_shared", "s3a_flat", "s3b_hierarchical"])
+def test_a_multi_task_run_counts_what_was_planned_and_scores_every_task(tmp_path, strategy):
+    study = page(tmp_path, strategy, NER, RANKING)
+    trainer = study.trainer()
+    rounds.train(study.config, study.run, trainer, study.corpora)
+    manifest = study.finish(trainer)
+    assert manifest["totals"]["tokens"] == study.plan.tokens
+    assert manifest["flags"] == {"smoke": True, "practice": True, "restricted": False}
+    assert [record["total"] for record in study.run.tokens()][-1] == study.plan.tokens
+    assert len(study.run.events()) == len(study.plan)
+    primary = {(metric.task, metric.name) for metric in study.run.metrics()}
+    assert {(NER, "task_a_strict_f1"), (RANKING, "map")} <= primary
+    assert ("conflicts" in study.run.events()[0]) == study.config.strategy.pcgrad
+
+
+def test_a_token_controlled_run_ends_on_its_target_and_says_so(tmp_path):
+    study = page(tmp_path, "s1_single", NER, more=("training.target_tokens=1234",))
+    trainer = study.trainer()
+    rounds.train(study.config, study.run, trainer, study.corpora)
+    manifest = study.finish(trainer)
+    assert manifest["totals"]["tokens"] == {NER: 1234}
+    assert manifest["token_parity_error"] == 0
+
+
+def test_both_phases_of_s4_count_on(tmp_path):
+    study = page(tmp_path, "s4_sequential", NER, RANKING)
+    study.network.pretrain_shared()
+    first = study.trainer()
+    rounds.train(study.config, study.run, first, study.corpora, phase="shared")
+    study.network.adapt(study.config.strategy.adapt_shared)
+    second = rounds.open_trainer(
+        study.config, study.run, study.network, study.loaded, study.plan, study.encoded, after=first
+    )
+    rounds.train(study.config, study.run, second, study.corpora, phase="own")
+    assert second.tokens.total == {task: 2 * count for task, count in study.plan.tokens.items()}
+    assert [event["step"] for event in study.run.events()] == list(range(1, 2 * len(study.plan) + 1))
+
+
+def test_an_unfinished_run_is_opened_again_and_goes_on_from_its_checkpoint(tmp_path):
+    config = config_of("s1_single", NER, more=("training.checkpoint_every=2",))
+    study = Page(config, start_run(config, page="toy", run_dir=tmp_path / "run"))
+    trainer = study.trainer()
+    rounds.train(config, study.run, trainer, study.corpora)
+
+    again = Page(config, start_run(config, page="toy", run_dir=tmp_path / "run"))
+    resumed = again.trainer()
+    rounds.train(config, again.run, resumed, again.corpora)  # finds the end of training, takes no step
+    assert resumed.tokens.total == trainer.tokens.total
+    assert len(again.run.events()) == len(study.plan)
+    pairs = zip(study.network.parameters(), again.network.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_another_configuration_cannot_go_on_with_a_run(tmp_path):
+    start_run(config_of("s1_single", NER), page="toy", run_dir=tmp_path / "run")
+    with pytest.raises(RunFolderError, match="was started with configuration"):
+        start_run(config_of("s1_single", NER, more=("seed=4",)), page="toy", run_dir=tmp_path / "run")
+
+
+def test_s5_takes_the_better_of_the_finished_candidates_over_their_seeds(tmp_path):
+    config = config_of("s5_qlora", NER, RANKING)
+    _, because = selection.better_candidate(config, tmp_path)
+    assert because.startswith("no finished run of s3a_flat, s3b_hierarchical")
+    for strategy, scores in {"s3a_flat": (0.30, 0.40), "s3b_hierarchical": (0.36, 0.36)}.items():
+        for seed, score in enumerate(scores):
+            finished = replace(config_of(strategy, NER, RANKING), seed=seed)
+            run = start_run(finished, page=strategy, runs_dir=tmp_path)
+            names = {NER: "task_a_strict_f1", RANKING: "map"}
+            run.write_metrics(Metric(n, score, "fraction", "dev", 1, t, t) for t, n in names.items())
+            run.finish(totals=Totals(), device="cpu", data_hashes={})
+    chosen, because = selection.better_candidate(config, tmp_path)
+    assert because.startswith("s3b_hierarchical is the better of s3a_flat 0.")
+    assert (chosen.strategy.kind, chosen.strategy.quantization) == ("hierarchical", "nf4")
+    assert chosen.strategy.name == "s5_qlora"
+
+
+def test_the_ablation_gives_all_four_architectures_equal_parameters(tmp_path):
+    study = page(tmp_path, "a3", NER, RANKING, more=("experiment=ablation_architecture",))
+    study.config.experiment["target"] = 60_000
+    strategy, table = ablation.matched_strategy(study.config, study.loaded, study.specs)
+    assert strategy.name == "a3" and strategy.kind == "shared_private"
+    assert [line.split()[0] for line in table.splitlines()[1:]] == ["a1", "a2", "a3", "a4"]
+    other = replace(study.config, strategy=strategy_entry("s2_shared"))
+    with pytest.raises(ConfigError, match="none of experiment.variants"):
+        ablation.matched_strategy(other, study.loaded, study.specs)
+
+
+def test_the_smoke_gate_puts_back_what_it_trained(tmp_path):
+    more = ("training.learning_rate=1e-2", "training.epochs=1")
+    study = page(tmp_path, "s1_single", NER, more=more)
+    before = [parameter.clone() for parameter in study.network.parameters()]
+    gate = rounds.smoke_gate(study.config, study.run, study.network, study.loaded, study.encoded)
+    assert gate.ratio <= 0.5 and len(gate.curve) == 50
+    after = study.network.parameters()
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert study.run.events() == []
