@@ -1,0 +1,117 @@
+"""Scores through files: the gold practice annotations score full marks against themselves, damage less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kaggle_kit.core.artifacts import Metric
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.schema import PracticeConfig
+from kaggle_kit.data import practice
+from kaggle_kit.data.corpus import load_corpus
+from kaggle_kit.evaluation.official import metrics_of, score_samples
+
+RANKING = "semeval2017t3"
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    names = list(practice.FIVE)
+    return compose(model="tiny", task=names, strategy="s2_shared", profile="smoke", seed=1).tasks
+
+
+@pytest.fixture(scope="module")
+def gold(tasks, tmp_path_factory):
+    """The development samples of every task's practice corpus."""
+    settings = PracticeConfig(documents=6, terms=20)
+    roots = practice.generate(tmp_path_factory.mktemp("practice"), settings)
+    return {name: load_corpus(tasks[name], roots[name], practice=True).splits["dev"] for name in tasks}
+
+
+def scored(samples):
+    """The samples as a model would predict them: every annotation carries a score."""
+
+    def certain(annotations):
+        return tuple(replace(annotation, score=0.9) for annotation in annotations)
+
+    return [
+        replace(
+            sample,
+            mentions=certain(sample.mentions),
+            relations=certain(sample.relations),
+            pairs=tuple(replace(pair, score=1.0 if pair.relevant else -1.0) for pair in sample.pairs),
+        )
+        for sample in samples
+    ]
+
+
+@pytest.mark.parametrize("name", practice.FIVE)
+def test_gold_scores_full_marks_against_itself(name, tasks, gold, tmp_path):
+    figures = score_samples(tasks[name], gold[name], scored(gold[name]), tmp_path)
+    assert figures == {figure: 100.0 if figure.endswith("percent") else 1.0 for figure in figures}
+    assert {tasks[name].primary_metric, *tasks[name].secondary_metrics} <= set(figures)
+
+
+@pytest.mark.parametrize("name", [name for name in practice.FIVE if name != RANKING])
+def test_a_model_that_misses_a_mention_loses_the_full_mark(name, tasks, gold, tmp_path):
+    damaged = scored(gold[name])
+    place = next(number for number, sample in enumerate(damaged) if len(sample.mentions) > 1)
+    *kept, lost = damaged[place].mentions  # the first of 2016 is the document time, which is not scored
+    links = [link for link in damaged[place].relations if lost.id not in (link.source, link.target)]
+    damaged[place] = replace(damaged[place], mentions=tuple(kept), relations=tuple(links))
+    figures = score_samples(tasks[name], gold[name], damaged, tmp_path)
+    recalls = [value for figure, value in figures.items() if figure.endswith("recall")]
+    assert 0 < min(recalls) < 1
+
+
+def test_candidates_are_ranked_by_their_score_and_not_by_their_place(tasks, gold, tmp_path):
+    upside_down = [
+        replace(sample, pairs=tuple(replace(pair, score=-pair.score) for pair in sample.pairs))
+        for sample in scored(gold[RANKING])
+    ]
+    figures = score_samples(tasks[RANKING], gold[RANKING], upside_down, tmp_path)
+    assert figures["map"] < 1
+    assert figures["f1"] == 1.0  # the labels are still right
+
+
+def test_half_of_the_mentions_is_half_of_the_recall(tasks, gold, tmp_path):
+    name = "semeval2014t7"
+    documents = gold[name]
+    total = sum(len(sample.mentions) for sample in documents)
+    half = [replace(sample, mentions=sample.mentions[::2]) for sample in documents]
+    kept = sum(len(sample.mentions) for sample in half)
+    figures = score_samples(tasks[name], documents, half, tmp_path)
+    assert figures["task_a_strict_precision"] == 1.0
+    assert figures["task_a_strict_recall"] == kept / total
+
+
+def test_files_of_an_earlier_scoring_do_not_count(tasks, gold, tmp_path):
+    name = "semeval2014t7"
+    score_samples(tasks[name], gold[name], gold[name], tmp_path)
+    one = gold[name][:1]
+    assert score_samples(tasks[name], one, one, tmp_path)["task_a_strict_precision"] == 1.0
+    assert len(list((tmp_path / "pred").iterdir())) == len(list((tmp_path / "gold").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["semeval2014t7", RANKING])
+def test_a_text_is_never_written(name, tasks, gold, tmp_path):
+    score_samples(tasks[name], gold[name], scored(gold[name]), tmp_path)
+    written = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert written
+    texts = [line for sample in gold[name] for line in sample.text.splitlines()]
+    texts += [pair.text for sample in gold[name] for pair in sample.pairs]
+    assert not [text for text in texts if len(text) > 20 and text in written]
+
+
+def test_a_figure_says_its_unit_its_scorer_and_on_how_many_gold_items_it_stands(tasks, gold):
+    figures = {"map": 0.5, "mrr_percent": 75.0}
+    candidates = sum(len(sample.pairs) for sample in gold[RANKING])
+    assert metrics_of(tasks[RANKING], figures, gold[RANKING], "dev") == [
+        Metric("map", 0.5, "fraction", "dev", candidates, RANKING, RANKING),
+        Metric("mrr_percent", 75.0, "percent", "dev", candidates, RANKING, RANKING),
+    ]
+    (figure,) = metrics_of(tasks["semeval2021t6"], {"entity_f1": 0.25}, gold["semeval2021t6"], "test")
+    mentions = sum(len(sample.mentions) for sample in gold["semeval2021t6"])
+    assert (figure.n, figure.scorer, figure.task, figure.split) == (mentions, "brat", "semeval2021t6", "test")
