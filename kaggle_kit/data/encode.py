@@ -30,7 +30,7 @@ from kaggle_kit.data.pairs import PairSequence, pair_sequences
 from kaggle_kit.data.passages import Passage, PassageSettings, passages
 from kaggle_kit.data.targets import TARGETS
 
-VERSION = 2  # raise when the meaning of a column changes: cached files of older versions are not read
+VERSION = 3  # raise when the meaning of a column changes: cached files of older versions are not read
 
 NUMBER, NUMBERS = Value("int32"), List(Value("int32"))
 ROW = {"document": NUMBER, "group": NUMBER, "length": NUMBER, "overlap": NUMBER, "input_ids": NUMBERS}

@@ -22,8 +22,8 @@ def sentences(text: str) -> list[tuple[int, int]]:
     """[start, end) character ranges, in order, without the white space between them."""
     ranges, start = [], 0
     for boundary in _BOUNDARY.finditer(text):
-        is_line_break = boundary.group(1) is None
-        end = boundary.start() if is_line_break else boundary.end(1)
+        is_line_break = not {"\r", "\n"}.isdisjoint(boundary.group())
+        end = boundary.start() if boundary.group(1) is None else boundary.end(1)
         if not is_line_break and _NO_END.search(text[max(start, end - _LOOK_BACK) : boundary.start()]):
             continue
         ranges.append((start, end))

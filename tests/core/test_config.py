@@ -94,7 +94,7 @@ def test_an_experiment_beats_model_and_profile_and_an_override_beats_both():
 
 def test_a_profile_beats_the_schema_and_its_siblings_stay():
     config = compose()
-    assert config.training.effective_batch == 8  # the smoke profile's, the schema says 16
+    assert config.training.epochs == 4.0  # the smoke profile's, the schema says 3
     assert config.training.token_budget == 2048  # the schema's
 
 

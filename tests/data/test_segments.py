@@ -100,3 +100,8 @@ def test_ranges_are_in_order_disjoint_and_leave_out_white_space_only(text):
         covered += range(start, end)
     assert covered == sorted(set(covered))
     assert all(text[place].isspace() for place in set(range(len(text))) - set(covered))
+
+
+def test_a_line_break_cuts_even_behind_an_abbreviation_or_an_initial():
+    assert cut("Seen by Dr.\nHe left") == ["Seen by Dr.", "He left"]
+    assert cut("vitamin B.\n\nPLAN") == ["vitamin B.", "PLAN"]
