@@ -27,6 +27,7 @@ from kaggle_kit.data.plan import StepPlan
 from kaggle_kit.evaluation.official import metrics_of, score_samples
 from kaggle_kit.models.loading import Loaded, assert_trainable_float32
 from kaggle_kit.models.multitask import MultiTaskModel
+from kaggle_kit.ops.comparison import held_fixed
 from kaggle_kit.ops.selection import SELECTION, predictions_of
 from kaggle_kit.ops.wiring import plan_settings
 from kaggle_kit.training.arguments import training_arguments
@@ -60,16 +61,17 @@ def open_trainer(
 ) -> MultiTaskTrainer:
     """The trainer of a plan, under the strategy's loss weights and gradient surgery.
 
-    With `quick`, the model is evaluated every `training.quick_every` steps, its best weights are put
-    back at the end, and it stops early by `training.patience`. A second phase is opened `after` the
-    first: steps and tokens are counted on.
+    With `quick`, the model is evaluated every `training.quick_every` steps. Under `training.selection`
+    `best` its best weights are put back at the end, and it stops early by `training.patience`; under
+    `last` it does neither. A second phase is opened `after` the first: steps and tokens are counted on.
     """
     assert_trainable_float32(network)
     watch = None
     if quick is not None:
-        patience = config.training.patience or len(plan)
+        best = config.training.selection == "best"
+        patience = (best and config.training.patience) or len(plan)  # as many evaluations never come
         watch = QuickEvaluationCallback(
-            quick, SELECTION, every=config.training.quick_every, patience=patience
+            quick, SELECTION, every=config.training.quick_every, patience=patience, restore_best=best
         )
     arguments = _arguments(config, run, loaded, len(plan))
     callbacks = [*study_callbacks(run, watch), CheckpointCallback(every=config.training.checkpoint_every)]
@@ -189,7 +191,7 @@ def record(
     """The manifest, written last. `trainers` are all that trained this model, phase by phase."""
     tokens = trainers[-1].tokens.total
     trained = {id(p): p.numel() for t in trainers for g in t.optimizer.param_groups for p in g["params"]}
-    more = {}
+    more = held_fixed(config, network, trainers[-1])
     if config.training.target_tokens is not None:
         more["token_parity_error"] = sum(tokens.values()) - config.training.target_tokens
     return run.finish(
