@@ -38,6 +38,8 @@ CONTROLS = ("total", "share")
 SINGLE, MULTI = "s1_single", "s2_shared"
 PARTNER = {"semeval2021t6": "semeval2014t7"}  # in the pair that is made where no run was named; else 2021t6
 TOLERANCE = 0.05  # of the active parameters
+SETTINGS = ("training.", "practice.")  # what else the pair that is made takes over from the page
+REPLACED = ("experiment.twin", "training.max_steps")  # by the run's id, and by the token target
 NAMED = ("model.name", "profile.name", "seed")  # these the page always says
 
 
@@ -56,13 +58,15 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
     (task,) = asked.tasks
     tasks = f"{task},{PARTNER.get(task, 'semeval2021t6')}"
     names = {"model": asked.model.name, "profile": asked.profile.name, "seed": asked.seed}
-    overrides = [f"experiment={asked.experiment['name']}"]
+    experiment = f"experiment={asked.experiment['name']}"
     if asked.profile.corpora != "practice":
         options = " ".join(f"--{name} {value}" for name, value in {"task": tasks, **names}.items())
         raise ConfigError(
             f"experiment.twin is empty; give it the id of a finished multi-task run below {folder}, such as "
-            f"that of `python -m kaggle_kit run {MULTI} {options} {' '.join(overrides)}`"
+            f"that of `python -m kaggle_kit run {MULTI} {options} {experiment}`"
         )
+    settings = [f"{key}={value}" for key, value in _chosen(asked).items() if key.startswith(SETTINGS)]
+    overrides = [experiment, *settings]
     wanted = config_hash(compose(task=tasks.split(","), strategy=MULTI, overrides=overrides, **names))
     for run in find_runs(folder):
         if (run.facts["page"], run.facts["config_hash"]) == (MULTI, wanted):
@@ -94,7 +98,7 @@ def control_of(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
         model=replace(theirs.model, path=asked.model.path or theirs.model.path),
         tasks={task: replace(theirs.tasks[task], path=asked.tasks[task].path or theirs.tasks[task].path)},
         strategy=strategy,
-        training=replace(theirs.training, target_tokens=target),
+        training=replace(theirs.training, target_tokens=target, max_steps=None),
         experiment=theirs.experiment | own,
     )
     _assert_as_asked(config, asked, multi)
@@ -166,18 +170,23 @@ def _matched(theirs: RunConfig, manifest: Mapping[str, Any], task: str) -> tuple
 
 def _assert_as_asked(config: RunConfig, asked: RunConfig, multi: RunFolder) -> None:
     """Whatever was chosen for the control must be what follows from the run: nothing is silently ignored."""
-    names = {"model": asked.model.name, "strategy": asked.strategy.name, "profile": asked.profile.name}
-    plain = _flat(compose(task=list(asked.tasks), seed=asked.seed, **names))
-    wanted, derived = _flat(asked), _flat(config)
-    chosen = [key for key in wanted if key in NAMED or wanted[key] != plain.get(key)]
+    derived = _flat(config)
     problems = [
-        f"{key} is {wanted[key]} here and {derived.get(key)} in the control of {multi.run_id}; leave it out, "
+        f"{key} is {value} here and {derived.get(key)} in the control of {multi.run_id}; leave it out, "
         "or name another run by experiment.twin"
-        for key in chosen
-        if key != "experiment.twin" and wanted[key] != derived.get(key)
+        for key, value in _chosen(asked).items()
+        if key not in REPLACED and value != derived.get(key)
     ]
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _chosen(asked: RunConfig) -> dict[str, Any]:
+    """Key -> value of all that the page was told, by names, experiment and overrides."""
+    names = {"model": asked.model.name, "strategy": asked.strategy.name, "profile": asked.profile.name}
+    plain = _flat(compose(task=list(asked.tasks), seed=asked.seed, **names))
+    told = _flat(asked)
+    return {key: told[key] for key in told if key in NAMED or told[key] != plain.get(key)}
 
 
 def _flat(config: RunConfig) -> dict[str, Any]:
