@@ -120,6 +120,10 @@ class RunFolder:
         return self.path / "predictions"
 
     @property
+    def documents(self) -> Path:
+        return self.path / "documents"
+
+    @property
     def metrics_json(self) -> Path:
         return self.path / "metrics.json"
 
@@ -201,6 +205,15 @@ class RunFolder:
     def go_on(self) -> None:
         """The run is not paused (any more)."""
         self.paused_json.unlink(missing_ok=True)
+
+    def write_documents(self, task: str, split: str, records: Iterable[Mapping[str, Any]]) -> Path:
+        """`documents/<task>.<split>.jsonl`: what each document adds to the task's primary metric."""
+        text = "".join(f"{to_json(record)}\n" for record in records)
+        return write_atomically(self.documents / f"{task}.{split}.jsonl", text)
+
+    def read_documents(self, task: str, split: str) -> list[dict[str, Any]]:
+        """Empty where the run's page wrote none, or the metric has no parts per document."""
+        return read_records(self.documents / f"{task}.{split}.jsonl")
 
     def finish(self, *, totals: Totals, device: str, data_hashes: Mapping[str, str], **more: Any) -> Path:
         """Write the manifest, which makes the run count. `more` adds facts of the page's own.

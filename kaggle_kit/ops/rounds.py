@@ -23,6 +23,7 @@ from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.data.normalise import ConceptNormaliser
 from kaggle_kit.data.plan import StepPlan
+from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
 from kaggle_kit.models.loading import Loaded, assert_trainable_float32
 from kaggle_kit.models.multitask import MultiTaskModel
@@ -144,6 +145,7 @@ def evaluate(
         predicted = with_concepts(train[name], predicted)
         run.write_predictions(name, split, predicted)
         figures = score_samples(task, gold[name], predicted, run.official(name))
+        run.write_documents(name, split, document_statistics(task, gold[name], run.official(name)))
         metrics += metrics_of(task, figures, gold[name], split)
     return metrics
 
