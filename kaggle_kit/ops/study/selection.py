@@ -129,7 +129,8 @@ def _problems(selection: Selection) -> Iterator[str]:
 def _combinations(selection: Selection) -> Iterator[str]:
     several = multi_task(selection)
     if stray := [name for name in selection.controlled if name not in several]:
-        yield f"controlled names {', '.join(stray)}; the selected multi-task strategies: {', '.join(several) or 'none'}"
+        allowed = ", ".join(several) or "none"
+        yield f"controlled names {', '.join(stray)}; the selected multi-task strategies: {allowed}"
     if selection.controls and selection.experiment is None:
         yield "controls need the experiment that fixes the margins, such as experiment: token_controlled"
     if selection.controls and not several:

@@ -26,10 +26,10 @@ STATE = ".study"  # below the runs folder: Snakemake's notes, which may be delet
 STOPPED = 130  # exit code after Ctrl-C, as shells have it
 # `mtime` and `input` concern what is read off the runs. Nothing else may undo a finished run: its folder's
 # name holds its configuration, and neither a newer kit nor another spelling changes what it measured.
-OPTIONS = (
-    "--rerun-triggers mtime input --keep-going --keep-incomplete --ignore-incomplete --nolock "
-    "--scheduler greedy --nocolor --resources gpu=1"
-).split()
+OPTIONS = [
+    *("--rerun-triggers", "mtime", "input", "--keep-going", "--keep-incomplete", "--ignore-incomplete"),
+    *("--nolock", "--scheduler", "greedy", "--nocolor", "--resources", "gpu=1"),
+]
 QUIET = ["--quiet", "host", "reason", "progress"]
 
 
@@ -47,7 +47,7 @@ class Places:
 def run_study(
     name: str,
     changes: Sequence[str] = (),
-    places: Places = Places(),
+    places: Places | None = None,
     cores: int = 2,
     more: Sequence[str] = (),
 ) -> int:
@@ -58,7 +58,7 @@ def run_study(
     """
     if find_spec("snakemake") is None:
         raise ConfigError("a study needs snakemake: run `make setup`, or pip install 'snakemake>=9'")
-    places = places.resolved()
+    places = (places or Places()).resolved()
     state = places.runs_dir / STATE
     state.mkdir(parents=True, exist_ok=True)
     settings = {"study": name, "changes": list(changes), "cwd": str(Path.cwd())}
