@@ -136,8 +136,8 @@ class Study:
             for task in multi.tasks:
                 link = {"twin": multi.id, "control": control}
                 overrides = [_experiment(self.selection), *_settings(link)]
-                names = (multi.config.model.name, (task,), "s1_single", self.selection.profile)
-                config = _linked(self._config(*names, (overrides[0],)), multi.config.seed, link)
+                base = self._config(multi.config.model.name, (task,), "s1_single", (overrides[0],))
+                config = _linked(base, multi.config.seed, link)
                 id = config_run_id(config, TWIN)
                 more = {"control": control, "twin_of": multi.id}
                 yield StudyRun(id, TWIN, TWIN, "s1_single", (task,), tuple(overrides), config, **more)
@@ -158,7 +158,7 @@ class Study:
         overrides += ablation.overrides if ablation else []
         candidates = tuple(run.id for run in of)
         link = {"candidates": list(candidates)} if of else {}
-        base = self._config(model, tuple(tasks), strategy, chosen.profile, tuple(overrides))
+        base = self._config(model, tuple(tasks), strategy, tuple(overrides))
         config = _linked(base, seed, link)
         return StudyRun(
             config_run_id(config, page),
@@ -173,15 +173,22 @@ class Study:
         )
 
     def _config(
-        self, model: str, tasks: tuple[str, ...], strategy: str, profile: str, overrides: tuple[str, ...]
+        self, model: str, tasks: tuple[str, ...], strategy: str, overrides: tuple[str, ...]
     ) -> RunConfig:
         """`compose`, of which a study asks much: the model's part does not depend on tasks and strategy."""
-        other = (self.selection.models[0], tasks, strategy, profile, overrides)
-        if other not in self._composed:
-            self._composed[other] = compose(*other[:4], overrides=overrides)
+        first, profile = self.selection.models[0], self.selection.profile
+        if (tasks, strategy, overrides) not in self._composed:
+            self._composed[tasks, strategy, overrides] = compose(
+                first, tasks, strategy, profile, overrides=overrides
+            )
+        base = self._composed[tasks, strategy, overrides]
+        if model == first:
+            return base
         if (model, overrides) not in self._models:
-            self._models[model, overrides] = compose(model, *other[1:4], overrides=overrides).model
-        config = replace(self._composed[other], model=self._models[model, overrides])
+            self._models[model, overrides] = compose(
+                model, tasks, strategy, profile, overrides=overrides
+            ).model
+        config = replace(base, model=self._models[model, overrides])
         validate(config)
         return config
 

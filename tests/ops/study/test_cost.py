@@ -117,12 +117,16 @@ def test_finished_runs_come_before_what_is_declared(tmp_path):
 
 
 def test_the_plan_of_the_full_study_shows_its_cost_and_what_can_be_saved(declared_only, tmp_path):
-    lines = prediction.predict("full", ["models=[gemma2b,llama8b]", "seeds=[1,2]"], tmp_path).splitlines()
-    rows = {line[:34].strip(): line[34:].split() for line in lines if line[34:].split()[3:]}
-    whole, less = rows["all"], rows["model llama8b"]
-    assert int(whole[0].replace(",", "")) == 2 * int(less[0].replace(",", "")) > 0
-    hours = {name: float(row[2].replace(",", "")) for name, row in rows.items() if name}
+    changes = ["models=[gemma2b,llama8b]", "seeds=[1,2]", "tasks=[semeval2021t6,semeval2017t3]"]
+    changes += ["strategies=[s1_single,s2_shared,s3a_flat,s3b_hierarchical,s5_qlora]"]
+    changes += ["ablations=[{name: plain, strategy: s3a_flat, overrides: [strategy.pcgrad=false]}]"]
+    lines = prediction.predict("full", changes, tmp_path).splitlines()
+    rows = {line[:34].strip(): line[34:].split() for line in lines if line[34:44].strip().isdigit()}
+    figures = {name: [float(value.replace(",", "")) for value in row] for name, row in rows.items() if name}
+    runs, hours, weeks = ({name: row[n] for name, row in figures.items()} for n in (0, 2, 4))
+    assert runs["all"] == 2 * runs["model llama8b"] == 2 * runs["seed 1"] > 0
     assert hours["seed 1"] == pytest.approx(hours["all"] / 2, rel=0.01)
-    assert hours["model llama8b"] > hours["model gemma2b"] > hours["ablation without PCGrad"] > 0
+    assert weeks["all"] == pytest.approx(hours["all"] / 30, abs=0.06)
+    assert hours["model llama8b"] > hours["model gemma2b"] > hours["ablation plain"] > 0
     assert hours["strategy s3a_flat"] > hours["strategy s2_shared"]  # S5 goes with it, and S5's twins
     assert any("estimate" in line for line in lines)

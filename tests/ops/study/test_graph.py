@@ -14,10 +14,12 @@ from kaggle_kit.ops.study.selection import load_selection
 
 SMALL = [
     "models=[tiny]",
-    "tasks=[semeval2014t7,semeval2021t6,semeval2017t3]",
+    "tasks=[semeval2021t6,semeval2017t3]",
     "seeds=[1,2]",
     "profile=smoke",
-    "overrides=[training.epochs=1]",
+    "strategies=[s1_single,s3a_flat,s3b_hierarchical,s5_qlora]",
+    "ablations=[{name: A1, strategy: a1, experiment: ablation_architecture},"
+    "{name: without PCGrad, strategy: s3a_flat, overrides: [strategy.pcgrad=false]}]",
 ]
 
 
@@ -28,9 +30,9 @@ def study():
 
 def test_each_kind_has_its_runs(study):
     counts = {kind: len(study.of_kind(kind)) for kind in graph.KINDS}
-    # 2 seeds: S1 on 3 tasks; S2, S3a, S3b, S4; S5; A1 on 3 tasks, A2 to A4 and four further ablations;
-    # 5 multi-task strategies with 3 tasks and 2 controls.
-    assert counts == {"baseline": 6, "multi_task": 8, "quantised": 2, "ablation": 20, "token_controlled": 60}
+    # 2 seeds: S1 on 2 tasks; S3a, S3b; S5; A1 on 2 tasks and S3a without PCGrad; 3 multi-task strategies
+    # with 2 tasks and 2 controls.
+    assert counts == {"baseline": 4, "multi_task": 4, "quantised": 2, "ablation": 6, "token_controlled": 24}
 
 
 def test_each_folder_is_the_one_that_the_command_line_would_name(study):
@@ -79,13 +81,31 @@ def test_runs_stand_behind_what_they_need(study):
         seen.add(run.id)
 
 
-def test_a_changed_parameter_changes_the_run_and_whatever_depends_on_it(study):
-    ablation = study.selection.ablations[4]
-    assert ablation.name == "without PCGrad"
-    changed = Study(load_selection("full", [*SMALL, "overrides=[training.epochs=2]"]))
-    assert not set(changed.runs) & set(study.runs)
-    another = Study(load_selection("full", [*SMALL, "ablations=[]"]))
-    assert set(another.runs) == {run.id for run in study.runs.values() if run.kind != graph.ABLATION}
+def test_each_verdict_is_on_one_strategy_with_all_its_seeds_and_twins(study):
+    verdicts = study.verdicts()
+    assert list(verdicts) == ["s3a_flat-tiny", "s3b_hierarchical-tiny", "s5_qlora-tiny"]
+    for verdict in verdicts.values():
+        runs = [study.runs[id] for id in verdict["runs"]]
+        multi = [run.id for run in runs if run.twin_of is None]
+        assert {study.runs[id].strategy for id in multi} == {verdict["strategy"]} and len(multi) == 2
+        twins = [run for run in runs if run.twin_of]
+        assert {run.twin_of for run in twins} == set(multi) and len(twins) == 8
+        assert not any(run.ablation for run in runs)
+
+
+def test_a_changed_parameter_changes_the_run_and_whatever_depends_on_it():
+    before = Study(load_selection("rq5_practice"))
+    after = Study(load_selection("rq5_practice", ["overrides=[training.weight_decay=0.01]"]))
+    assert len(after.runs) == len(before.runs) and not set(after.runs) & set(before.runs)
+    fewer = Study(load_selection("rq5_practice", ["controls=[total]"]))
+    assert set(fewer.runs) == {run.id for run in before.runs.values() if run.control != "share"}
+
+
+def test_another_model_changes_the_models_part_alone():
+    runs = Study(load_selection("rq5_practice", ["models=[tiny,tiny_gemma2]", "controls=[total]"])).runs
+    for run in list(runs.values())[-1], list(runs.values())[0]:
+        names = (run.config.model.name, run.tasks, run.strategy)
+        assert compose(*names, seed=run.config.seed, overrides=run.overrides) == run.config
 
 
 def test_what_two_studies_share_is_one_run():
