@@ -140,7 +140,6 @@ def test_a_network_of_another_size_is_refused_before_training(shared):
         ("experiment.alpha=0.1", "experiment.alpha"),
         ("strategy.rank=8", "strategy.rank"),
         ("training.target_tokens=7", "training.target_tokens"),
-        ("training.selection=best", "training.selection"),
     ],
 )
 def test_what_the_run_did_otherwise_cannot_be_asked_of_its_control(shared, override, field):
@@ -200,10 +199,10 @@ def test_without_a_run_practice_data_get_one_and_real_data_the_command(tmp_path,
         return run.finish(totals=rounds.Totals(), device="cpu", data_hashes={}).parent
 
     monkeypatch.setattr(twins, "run_page", run_page)
-    config = compose(task=[NER], overrides=["experiment=token_controlled", "training.epochs=1"], seed=3)
+    config = compose(task=[NER], overrides=["experiment=token_controlled", "training.epochs=0.5"], seed=3)
     made = twins.multi_task_run(config, tmp_path)
     assert twins.multi_task_run(config, tmp_path).path == made.path  # and not made again
-    overrides = ["experiment=token_controlled", "training.epochs=1", "training.selection=last"]
+    overrides = ["experiment=token_controlled", "training.epochs=0.5", "training.selection=last"]
     assert ran == [("s2_shared", f"{NER},{RELATIONS}", overrides)]
     real = replace(config, profile=replace(config.profile, corpora="any"))
     with pytest.raises(ConfigError, match="run s2_shared --task semeval2014t7,semeval2021t6 --model tiny"):
