@@ -5,7 +5,7 @@
 
 Imports stand inside the commands, so that `--help` and `score` never wait for torch. An error that
 the project raises on purpose is one message on stderr without a traceback, and exit code 2 (1 where
-a page failed while it ran).
+a page failed while it ran). A run that is paused at its session's end is none: exit code 75.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CleanErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except KitError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"{error.label}: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
 
 

@@ -19,7 +19,7 @@ from papermill.exceptions import PapermillExecutionError
 from kaggle_kit.core.allocator import set_allocator
 from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.config import compose
-from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.errors import KitError, RunFolderError
 from kaggle_kit.core.runs import config_run_id
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 from kaggle_kit.ops.pages import PAGES_DIR, check_declared, notebook, page_path, parameters
@@ -29,6 +29,13 @@ class PageFailed(RunFolderError):
     """A page raised; the message names the cell, the error, and where the executed page lies."""
 
     exit_code = 1
+
+
+class RunPaused(KitError):
+    """The session was over before the training; the page ended normally, and the run can go on."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+    label = "paused"
 
 
 class ThisInterpreter(AsyncKernelManager):
@@ -66,7 +73,8 @@ def run_page(
     holds. `resume` is an unfinished run's folder to go on with.
 
     Raises ConfigError for an unknown page, name or override; PageFailed when a cell raises;
-    RunFolderError when the page ends without finishing its run.
+    RunPaused when its session is over before its training; RunFolderError when the page ends without
+    finishing its run.
     """
     source = page_path(page, pages_dir)
     own = parameters(source)
@@ -82,6 +90,8 @@ def run_page(
         "run_dir": str(run_dir),
     }
     execute_page(source, values, run_dir / "notebook.ipynb", progress=progress)
+    if note := RunFolder.open(run_dir, finished=False).paused():
+        raise RunPaused(f"{note['message']}\nrun folder: {run_dir}")
     return RunFolder.open(run_dir).path
 
 

@@ -161,6 +161,15 @@ def test_a_page_that_fails_is_one_message_and_exit_code_one(tmp_path, monkeypatc
     assert result.exit_code == 1 and result.stderr == "error: cell 5 of s1_single_task raised ValueError\n"
 
 
+def test_a_paused_run_is_one_message_and_an_exit_code_of_its_own(monkeypatch):
+    def run_page(*_, **__):
+        raise run_module.RunPaused("step 400 of 900; go on with --resume runs/x")
+
+    monkeypatch.setattr(run_module, "run_page", run_page)
+    result = kit("run", "s1_single_task")
+    assert result.exit_code == 75 and result.stderr == "paused: step 400 of 900; go on with --resume runs/x\n"
+
+
 def test_study_runs_the_named_tasks_and_prints_the_report(tmp_path, monkeypatch):
     handed = {}
 

@@ -11,7 +11,7 @@ import pytest
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.ops import study
-from kaggle_kit.ops.run import PageFailed, execute_page, run_page
+from kaggle_kit.ops.run import PageFailed, RunPaused, execute_page, run_page
 
 PARAMETERS = """\
 # %% tags=["parameters"]
@@ -124,3 +124,13 @@ def test_a_study_trains_each_task_once_and_writes_its_report(tmp_path, monkeypat
     ]
     assert "SMOKE / PRACTICE" in report.read_text()
     assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_a_page_that_is_paused_is_no_failure_and_says_how_to_go_on(tmp_path):
+    pause = '\n# %%\nrun.pause(step=3, message="paused at step 3 of 9; go on with --resume FOLDER")\n'
+    pages_dir = write_page(tmp_path, START, pause)
+    with pytest.raises(RunPaused, match="paused at step 3 of 9") as caught:
+        run_toy(tmp_path, pages_dir)
+    assert (caught.value.exit_code, caught.value.label) == (75, "paused")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert str(folder) in str(caught.value)
