@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.config import compose, from_yaml
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
@@ -209,3 +209,13 @@ def test_without_a_run_practice_data_get_one_and_real_data_the_command(tmp_path,
         twins.multi_task_run(real, tmp_path)
     with pytest.raises(ConfigError, match="add experiment=token_controlled"):
         twins.multi_task_run(compose(seed=3), tmp_path)
+
+
+def test_the_page_shows_both_scores_of_the_primary_metric_and_their_difference(tmp_path, shared):
+    multi = altered(shared, tmp_path)
+    figures = {NER: "task_a_strict_f1", RELATIONS: "entity_f1"}
+    multi.write_metrics(
+        Metric(name, 0.75, "fraction", "dev", 9, task, task) for task, name in figures.items()
+    )
+    own = [Metric(name, 0.5, "fraction", "dev", 9, NER, NER) for name in (figures[NER], "task_a_relaxed_f1")]
+    assert twins.side_by_side(multi, own) == f"{NER}: multi-task 0.7500 - control 0.5000 = +0.2500"
