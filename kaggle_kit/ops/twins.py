@@ -11,12 +11,12 @@ seed and tuning included, is read from that run's folder and cannot be chosen an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.core.artifacts import RunFolder, find_runs
+from kaggle_kit.core.artifacts import Metric, RunFolder, find_runs
 from kaggle_kit.core.config import (
     compose,
     config_hash,
@@ -126,6 +126,19 @@ def assert_active_parameters(multi: RunFolder, network: MultiTaskModel) -> None:
                 f"active_parameters.{task} is {count:,} here and {theirs[task]:,} in {multi.run_id}: "
                 f"more than {TOLERANCE:.0%} apart"
             )
+
+
+def side_by_side(multi: RunFolder, metrics: Sequence[Metric]) -> str:
+    """One line per primary metric of the control: the multi-task run's score, its own, the difference."""
+    tasks = multi.config()["tasks"]
+    theirs = {(metric.task, metric.split, metric.name): metric.value for metric in multi.metrics()}
+    lines = []
+    for own in metrics:
+        score = theirs.get((own.task, own.split, own.name))
+        if own.name == tasks[own.task]["primary_metric"] and score is not None:
+            difference = score - own.value
+            lines.append(f"{own.task}: multi-task {score:.4f} - control {own.value:.4f} = {difference:+.4f}")
+    return "\n".join(lines)
 
 
 def _assert_controllable(multi: RunFolder, manifest: Mapping[str, Any], task: str) -> None:

@@ -15,9 +15,9 @@
 # # Token-controlled: one task, as many tokens as the multi-task run saw
 #
 # **Question.** Would one task alone have done as well, given the tokens that its multi-task run saw?
-# `experiment.twin` names that finished run; the control takes seed, model, schedule, batch and rule of
-# selection from its folder, as many active parameters, and repeats its one task's data to exactly the
-# run's total (`experiment.control=total`) or that task's own share of it (`share`).
+# `experiment.twin` names that finished run. The control takes seed, model, schedule, batch and rule of
+# selection from its folder, has as many active parameters, and repeats its one task's data to exactly
+# the run's total (`experiment.control=total`) or to that task's own share of it (`share`).
 #
 # "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
 # minutes on two CPU cores. With no `experiment.twin` named, its multi-task run is made first. The scores
@@ -59,6 +59,7 @@ run_dir = ""
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.ops import twins
+from kaggle_kit.ops.startup import check_startup
 
 tasks = task.split(",")
 asked = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
@@ -67,6 +68,7 @@ config, parity = twins.control_of(multi, asked)
 run = start_run(config, page="token_controlled", runs_dir=runs_dir, run_dir=run_dir)
 print(f"control of {multi.run_id}, {config.experiment['control']} tokens\n{parity}")
 print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
+print(check_startup(config, run))
 
 # %% [markdown]
 # ## Data
@@ -122,36 +124,36 @@ for group, members in network.parameter_groups().items():
 # ## Training
 #
 # The last step is scored in both arms: quick evaluations are shown, and neither stop nor choose.
+#
+# One call resumes the run or starts it, lets it pass the smoke gate, and trains. Where the session ends
+# first, a checkpoint is left, the run is marked as paused and the page ends normally.
 
 # %%
-from kaggle_kit.ops import rounds, selection
+from kaggle_kit.ops import selection, sessions
 
-gate = rounds.smoke_gate(config, run, network, loaded, encoded)
-print(f"smoke gate open: loss down to {gate.ratio:.0%} in {len(gate.curve)} steps, and all of it put back")
 quick_dev = wiring.quick_samples(config, dev)
 encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
 quick = selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
-trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, quick)
-rounds.train(config, run, trainer, corpora)
-seconds, tokens = rounds.training_seconds(run), sum(trainer.tokens.total.values())
-print(f"{seconds:.0f} s, {tokens / seconds:,.0f} real tokens/s; per task {trainer.tokens.total}")
+phases = [sessions.Phase(plan, quick)]
+session = sessions.run_session(config, run, network, loaded, encoded, corpora, phases)
+print(session)
 
 # %% [markdown]
 # ## Evaluation
 #
-# Predictions are written in each task's own format and scored by the official rules.
+# Predictions are written in each task's own format and scored by the official rules. A paused run
+# skips this.
 
 # %%
-metrics = rounds.evaluate(config, run, network, loaded, encoded_dev, dev, train, split="dev")
-run.write_metrics(metrics)
-for metric in metrics:
-    star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
-    print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
-with_others = {(metric.task, metric.split, metric.name): metric.value for metric in multi.metrics()}
-for metric in metrics:
-    if metric.name == config.tasks[metric.task].primary_metric:
-        theirs = with_others[metric.task, metric.split, metric.name]
-        print(f"multi-task {theirs:.4f} - this control {metric.value:.4f} = {theirs - metric.value:+.4f}")
+from kaggle_kit.ops import rounds
+
+if session.finished:
+    metrics = rounds.evaluate(config, run, network, loaded, encoded_dev, dev, train, split="dev")
+    run.write_metrics(metrics)
+    for metric in metrics:
+        star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
+        print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
+    print(twins.side_by_side(multi, metrics))
 
 # %% [markdown]
 # ## Figures
@@ -166,14 +168,16 @@ display(Image(png(loss_curves([multi, run])), width=700))
 # %% [markdown]
 # ## Record
 #
-# The manifest is written last; without it the folder counts as unfinished.
+# The manifest is written last; without it the folder counts as unfinished. A paused run goes on when
+# this page is run again on its folder.
 
 # %%
 from kaggle_kit.models.adapter_files import save_adapters
 
-save_adapters(network, run.adapters)
-rounds.record(config, run, network, loaded, [trainer], corpora)
-print(f"finished: {run.path.name}")
+if session.finished:
+    save_adapters(network, run.adapters)
+    rounds.record(config, run, network, loaded, session.trainers, corpora)
+print(f"finished: {run.path.name}" if session.finished else session.end.message)
 
 # %% [markdown]
 # ## How to read the result

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.config import compose, from_yaml
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
@@ -140,7 +140,6 @@ def test_a_network_of_another_size_is_refused_before_training(shared):
         ("experiment.alpha=0.1", "experiment.alpha"),
         ("strategy.rank=8", "strategy.rank"),
         ("training.target_tokens=7", "training.target_tokens"),
-        ("training.selection=best", "training.selection"),
     ],
 )
 def test_what_the_run_did_otherwise_cannot_be_asked_of_its_control(shared, override, field):
@@ -200,13 +199,23 @@ def test_without_a_run_practice_data_get_one_and_real_data_the_command(tmp_path,
         return run.finish(totals=rounds.Totals(), device="cpu", data_hashes={}).parent
 
     monkeypatch.setattr(twins, "run_page", run_page)
-    config = compose(task=[NER], overrides=["experiment=token_controlled", "training.epochs=1"], seed=3)
+    config = compose(task=[NER], overrides=["experiment=token_controlled", "training.epochs=0.5"], seed=3)
     made = twins.multi_task_run(config, tmp_path)
     assert twins.multi_task_run(config, tmp_path).path == made.path  # and not made again
-    overrides = ["experiment=token_controlled", "training.epochs=1", "training.selection=last"]
+    overrides = ["experiment=token_controlled", "training.epochs=0.5", "training.selection=last"]
     assert ran == [("s2_shared", f"{NER},{RELATIONS}", overrides)]
     real = replace(config, profile=replace(config.profile, corpora="any"))
     with pytest.raises(ConfigError, match="run s2_shared --task semeval2014t7,semeval2021t6 --model tiny"):
         twins.multi_task_run(real, tmp_path)
     with pytest.raises(ConfigError, match="add experiment=token_controlled"):
         twins.multi_task_run(compose(seed=3), tmp_path)
+
+
+def test_the_page_shows_both_scores_of_the_primary_metric_and_their_difference(tmp_path, shared):
+    multi = altered(shared, tmp_path)
+    figures = {NER: "task_a_strict_f1", RELATIONS: "entity_f1"}
+    multi.write_metrics(
+        Metric(name, 0.75, "fraction", "dev", 9, task, task) for task, name in figures.items()
+    )
+    own = [Metric(name, 0.5, "fraction", "dev", 9, NER, NER) for name in (figures[NER], "task_a_relaxed_f1")]
+    assert twins.side_by_side(multi, own) == f"{NER}: multi-task 0.7500 - control 0.5000 = +0.2500"
