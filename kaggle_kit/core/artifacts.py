@@ -120,12 +120,24 @@ class RunFolder:
         return self.path / "predictions"
 
     @property
+    def documents(self) -> Path:
+        return self.path / "documents"
+
+    @property
     def metrics_json(self) -> Path:
         return self.path / "metrics.json"
 
     @property
     def manifest_json(self) -> Path:
         return self.path / "manifest.json"
+
+    @property
+    def paused_json(self) -> Path:
+        return self.path / "paused.json"
+
+    @property
+    def gate_json(self) -> Path:
+        return self.path / "gate.json"
 
     @property
     def notebook(self) -> Path:
@@ -179,6 +191,29 @@ class RunFolder:
             there = ", ".join(sorted(p.name for p in self.predictions.glob("*.jsonl"))) or "none"
             raise RunFolderError(f"{path}: no such predictions; the run has: {there}")
         return read_lines(path)
+
+    def pause(self, **facts: Any) -> Path:
+        """Mark the run as paused: its session is over before its training. `facts` say how to go on."""
+        return write_atomically(self.paused_json, to_json({"paused": _now(), **facts}, indent=2) + "\n")
+
+    def paused(self) -> dict[str, Any] | None:
+        """What `pause` noted; None for a run that nothing has paused since it last went on."""
+        if not self.paused_json.is_file():
+            return None
+        return json.loads(self.paused_json.read_text(encoding="utf-8"))
+
+    def go_on(self) -> None:
+        """The run is not paused (any more)."""
+        self.paused_json.unlink(missing_ok=True)
+
+    def write_documents(self, task: str, split: str, records: Iterable[Mapping[str, Any]]) -> Path:
+        """`documents/<task>.<split>.jsonl`: what each document adds to the task's primary metric."""
+        text = "".join(f"{to_json(record)}\n" for record in records)
+        return write_atomically(self.documents / f"{task}.{split}.jsonl", text)
+
+    def read_documents(self, task: str, split: str) -> list[dict[str, Any]]:
+        """Empty where the run's page wrote none, or the metric has no parts per document."""
+        return read_records(self.documents / f"{task}.{split}.jsonl")
 
     def finish(self, *, totals: Totals, device: str, data_hashes: Mapping[str, str], **more: Any) -> Path:
         """Write the manifest, which makes the run count. `more` adds facts of the page's own.

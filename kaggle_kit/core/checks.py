@@ -36,6 +36,7 @@ DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32", "float16")
 SCHEMES = ("BIO", "BIOES")
 SEGMENTS = ("sentences", "windows")
+SELECTIONS = ("best", "last")
 
 
 def validate(config: RunConfig) -> None:
@@ -167,6 +168,7 @@ def _training(training: TrainingConfig, model: ModelConfig) -> Iterator[str]:
     for key in ("null_every", "checkpoint_every", "quick_every", "quick_samples"):
         yield from _within(f"training.{key}", getattr(training, key), low=1)
     yield from _within("training.patience", training.patience, low=0)
+    yield from _one_of("training.selection", training.selection, SELECTIONS)
     if training.max_length > model.max_positions:
         yield (
             f"training.max_length={training.max_length} is more than the {model.max_positions} positions "

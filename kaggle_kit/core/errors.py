@@ -14,6 +14,7 @@ class KitError(Exception):
     """Base of every error this project raises on purpose."""
 
     exit_code = 2  # of the command that it ends: 2 for what the user can mend beforehand
+    label = "error"  # what a command line calls it
 
 
 class ConfigError(KitError):

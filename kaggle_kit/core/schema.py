@@ -164,6 +164,7 @@ class TrainingConfig:
     checkpoint_every: int = 200  # steps
     quick_every: int = 200  # steps between quick evaluations
     quick_samples: int = 500  # development samples of a quick evaluation
+    selection: str = "best"  # best (of the quick evaluations, which may stop the run) | last (step)
     patience: int = 3  # quick evaluations in a row without a new best before the run stops; 0: never stops
 
 
@@ -172,7 +173,8 @@ class PracticeConfig:
     """The knobs of the synthetic corpora (data/practice)."""
 
     seed: int = 7
-    documents: int = 60  # notes (or question threads) in the training split; dev and test get a third each
+    documents: int = 60  # notes (or question threads) in the training split
+    held_out: int | None = None  # those in dev, and as many in test; empty: a third of the documents
     transfer: str = "shared"  # shared | none | conflicting
     lexicon_overlap: float = 1.0  # share of a task's terms that other tasks also use
     terms: int = 120  # invented terms per semantic class

@@ -205,9 +205,7 @@ class MultiTaskBatchSampler:
         counts[largest_remainders] += 1
         return rng.permutation(np.repeat(np.arange(len(counts)), counts))
 
-    def _step(
-        self, drawn: Mapping[str, Sequence[int]], cuts: Mapping[str, int], number: int
-    ) -> PlannedStep:
+    def _step(self, drawn: Mapping[str, Sequence[int]], cuts: Mapping[str, int], number: int) -> PlannedStep:
         present = [task for task in self.tasks if task in drawn]
         halved = self._halved(number, [task for task in present if len(drawn[task]) > 1])
         batches: list[PlannedBatch] = []

@@ -128,7 +128,9 @@ class MultiTaskModel(nn.Module):
         `shared` is frozen or continued.
         """
         self.private_off = False
-        learning = {f"{kind}:{task}" for kind in ("private", "fusion", "heads") for task in tasks or self.specs}
+        learning = {
+            f"{kind}:{task}" for kind in ("private", "fusion", "heads") for task in tasks or self.specs
+        }
         learning |= {SHARED} if shared == "continued" else set()
         self.train_only(name for name in self.parameter_groups() if name in learning)
 

@@ -5,7 +5,7 @@
 
 Imports stand inside the commands, so that `--help` and `score` never wait for torch. An error that
 the project raises on purpose is one message on stderr without a traceback, and exit code 2 (1 where
-a page failed while it ran).
+a page failed while it ran). A run that is paused at its session's end is none: exit code 75.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from kaggle_kit.core.errors import ConfigError, KitError
-from kaggle_kit.ops import cli_data, cli_kernels, cli_pages
+from kaggle_kit.ops import cli_data, cli_kernels, cli_pages, cli_study
 
 
 class CleanErrors(TyperGroup):
@@ -28,7 +28,7 @@ class CleanErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except KitError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"{error.label}: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
 
 
@@ -42,6 +42,7 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_pages.app, name="pages")
 app.add_typer(cli_kernels.app, name="kernels")
+app.add_typer(cli_study.app, name="study")
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random in the run.")]
 RunsDir = Annotated[Path, typer.Option(help="Where run folders are kept.")]
@@ -62,6 +63,9 @@ def run(
     seed: Seed = 42,
     runs_dir: RunsDir = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="An unfinished run's folder to go on with.")] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="The run's own folder: start there, or go on; finished is finished.")
+    ] = None,
 ) -> None:
     """Execute one page into a run folder and print the folder."""
     from kaggle_kit.ops.run import run_page
@@ -76,25 +80,9 @@ def run(
         overrides=overrides or (),
         runs_dir=runs_dir,
         resume=resume,
+        into=into,
     )
     typer.echo(str(folder))
-
-
-@app.command()
-def study(
-    model: Annotated[str, typer.Option(help="A file of params/model/.")] = "tiny",
-    task: Annotated[list[str] | None, typer.Option(help="Give it again for a further task.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, open or t4.")] = "smoke",
-    seed: Seed = 42,
-    runs_dir: RunsDir = Path("runs"),
-    report: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("reports/study.html"),
-) -> None:
-    """Run the study's pages in order, reuse what is finished, and write one HTML report."""
-    from kaggle_kit.ops.study import TASKS, run_study
-
-    settings = {"model": model, "profile": profile, "seed": seed}
-    path = run_study(runs_dir, report, task or TASKS, **settings, say=typer.echo)
-    typer.echo(f"report: {path}")
 
 
 @app.command()

@@ -36,7 +36,9 @@ def check(config: RunConfig) -> None:
     """Raises ConfigError unless the tasks are those of both lists, and what says how long is left to the arms."""
     mimic, kept = (config.experiment.get(key) or [] for key in ("mimic", "kept"))
     if not mimic or not kept:
-        raise ConfigError("experiment.mimic and experiment.kept name the tasks; set experiment=mimic_exclusion")
+        raise ConfigError(
+            "experiment.mimic and experiment.kept name the tasks; set experiment=mimic_exclusion"
+        )
     if set(config.tasks) != {*mimic, *kept}:
         listed = ",".join([*mimic, *kept])
         raise ConfigError(f"tasks are {', '.join(config.tasks)}; both arms need exactly --task {listed}")

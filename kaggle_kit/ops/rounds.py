@@ -16,7 +16,6 @@ from transformers import TrainingArguments
 
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.config import without_machine_keys
-from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.batch import PlanDataset
@@ -24,26 +23,21 @@ from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.data.normalise import ConceptNormaliser
 from kaggle_kit.data.plan import StepPlan
+from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
 from kaggle_kit.models.loading import Loaded, assert_trainable_float32
 from kaggle_kit.models.multitask import MultiTaskModel
+from kaggle_kit.ops.comparison import held_fixed
 from kaggle_kit.ops.selection import SELECTION, predictions_of
 from kaggle_kit.ops.wiring import plan_settings
 from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback, study_callbacks, summary
 from kaggle_kit.training.checkpoint import CheckpointManager, identity
 from kaggle_kit.training.losses import UncertaintyWeightedLoss
-from kaggle_kit.training.resume import CheckpointCallback, train_session
+from kaggle_kit.training.resume import CheckpointCallback, SessionEnd, train_session
 from kaggle_kit.training.smoke import SmokeReport, smoke_plan, smoke_test
 from kaggle_kit.training.token_controlled import TokenControlledTrainer
 from kaggle_kit.training.trainer import MultiTaskTrainer
-
-
-class SessionPaused(KitError):
-    """The session is over before the training is; the checkpoint holds everything to go on from."""
-
-    exit_code = 1
-
 
 Samples = Mapping[str, Sequence[UnifiedSample]]
 
@@ -60,16 +54,17 @@ def open_trainer(
 ) -> MultiTaskTrainer:
     """The trainer of a plan, under the strategy's loss weights and gradient surgery.
 
-    With `quick`, the model is evaluated every `training.quick_every` steps, its best weights are put
-    back at the end, and it stops early by `training.patience`. A second phase is opened `after` the
-    first: steps and tokens are counted on.
+    With `quick`, the model is evaluated every `training.quick_every` steps. Under `training.selection`
+    `best` its best weights are put back at the end, and it stops early by `training.patience`; under
+    `last` it does neither. A second phase is opened `after` the first: steps and tokens are counted on.
     """
     assert_trainable_float32(network)
     watch = None
     if quick is not None:
-        patience = config.training.patience or len(plan)
+        best = config.training.selection == "best"
+        patience = (best and config.training.patience) or len(plan)  # as many evaluations never come
         watch = QuickEvaluationCallback(
-            quick, SELECTION, every=config.training.quick_every, patience=patience
+            quick, SELECTION, every=config.training.quick_every, patience=patience, restore_best=best
         )
     arguments = _arguments(config, run, loaded, len(plan))
     callbacks = [*study_callbacks(run, watch), CheckpointCallback(every=config.training.checkpoint_every)]
@@ -111,11 +106,11 @@ def train(
     trainer: MultiTaskTrainer,
     corpora: Mapping[str, Corpus],
     phase: str = "training",
-) -> None:
+) -> SessionEnd:
     """Train to the end, from the newest whole checkpoint of the phase if there is one.
 
     Checkpoints are written every `training.checkpoint_every` steps, at a new best, at the session's
-    deadline and when the process is told to stop. Raises SessionPaused in the last two cases.
+    deadline and when the process is told to stop. In the last two cases `end.paused` is true.
     """
     (keeper,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, CheckpointCallback))
     fixed = identity(
@@ -124,11 +119,8 @@ def train(
         plan=trainer.train_dataset.plan.sha256,
     )
     logs = (run.events_jsonl, run.tokens_jsonl)
-    end = train_session(
-        trainer, CheckpointManager(run.checkpoints / phase, identity=fixed, logs=logs), keeper
-    )
-    if end.paused:
-        raise SessionPaused(f"{end.message} Go on with --resume {run.path}")
+    checkpoints = CheckpointManager(run.checkpoints / phase, identity=fixed, logs=logs)
+    return train_session(trainer, checkpoints, keeper)
 
 
 def training_seconds(run: RunFolder) -> float:
@@ -153,6 +145,7 @@ def evaluate(
         predicted = with_concepts(train[name], predicted)
         run.write_predictions(name, split, predicted)
         figures = score_samples(task, gold[name], predicted, run.official(name))
+        run.write_documents(name, split, document_statistics(task, gold[name], run.official(name)))
         metrics += metrics_of(task, figures, gold[name], split)
     return metrics
 
@@ -189,7 +182,7 @@ def record(
     """The manifest, written last. `trainers` are all that trained this model, phase by phase."""
     tokens = trainers[-1].tokens.total
     trained = {id(p): p.numel() for t in trainers for g in t.optimizer.param_groups for p in g["params"]}
-    more = {}
+    more = held_fixed(config, network, trainers[-1])
     if config.training.target_tokens is not None:
         more["token_parity_error"] = sum(tokens.values()) - config.training.target_tokens
     return run.finish(

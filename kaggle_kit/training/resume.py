@@ -181,7 +181,7 @@ class SessionEnd:
             return f"trained to step {self.step} of {self.steps}"
         return (
             f"paused at step {self.step} of {self.steps} by {self.reason}; the newest checkpoint is of step "
-            f"{self.saved_step}. Run this page again with the same run folder: it goes on from there"
+            f"{self.saved_step}. Run the page again on this run folder (--resume FOLDER) to go on"
         )
 
 

@@ -16,15 +16,17 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runtime import KAGGLE_WORKING, kaggle_run_type
 
-LIMIT_HOURS = 11.5
+LIMIT_HOURS = 11.5  # of Kaggle's 12; another machine's limit is told by the environment
+LIMIT_VARIABLE = "KAGGLE_KIT_SESSION_HOURS"
 STEP, EVALUATION, SAVE = "step", "evaluation", "save"
 _IMPORTED = time.monotonic()
 
@@ -48,18 +50,19 @@ class RollingQuantile:
 class SessionClock:
     """Counts a session's seconds on the monotonic clock, which no change of the wall clock moves.
 
-    `started` is the session's start in readings of `now`. `seconds_before` is what earlier sessions
+    `limit_hours` is `session_limit_hours()` where nothing is said. `started` is the session's start in
+    readings of `now`. `seconds_before` is what earlier sessions
     of the same run took; it comes from their checkpoint.
     """
 
     def __init__(
         self,
-        limit_hours: float = LIMIT_HOURS,
+        limit_hours: float | None = None,
         *,
         started: float | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.limit_seconds = limit_hours * 3600
+        self.limit_seconds = 3600 * (session_limit_hours() if limit_hours is None else limit_hours)
         self.now = now
         self.started = session_start() if started is None else started
         self.seconds_before = 0.0
@@ -96,6 +99,18 @@ class SessionClock:
     def load_state(self, state: dict[str, Any]) -> None:
         self.seconds_before = state["seconds"]
         self.durations = {kind: RollingQuantile(values) for kind, values in state["durations"].items()}
+
+
+def session_limit_hours(environ: Mapping[str, str] = os.environ) -> float:
+    """11.5, or what KAGGLE_KIT_SESSION_HOURS says; it is no part of an experiment's configuration."""
+    said = environ.get(LIMIT_VARIABLE) or str(LIMIT_HOURS)
+    try:
+        hours = float(said)
+    except ValueError:
+        hours = math.nan
+    if not hours > 0:
+        raise ConfigError(f"{LIMIT_VARIABLE} is {said!r}; it must be a number of hours above 0, such as 11.5")
+    return hours
 
 
 def session_start() -> float:

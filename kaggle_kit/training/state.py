@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.runtime import library_versions
+from kaggle_kit.training.callbacks.quick import trained
 from kaggle_kit.training.checkpoint_files import Documents, Tensors
 from kaggle_kit.training.snapshot import RandomState
 
@@ -162,7 +163,8 @@ def restore_progress(trainer: Any, state: TrainingState) -> None:
             callback.load_state(match[1])
         if getattr(callback, "restore_best", False) and callback.best_step is not None:
             best = state.tensors.get("best", state.tensors["parameters"])
-            callback.best_weights = {name: tensor.clone() for name, tensor in best.items()}
+            kept = {name for name, _ in trained(trainer.model, trainer.optimizer)}
+            callback.best_weights = {name: best[name].clone() for name in kept}
 
 
 def restore_random(trainer: Any, state: TrainingState) -> None:

@@ -103,7 +103,9 @@ plans = exclusion.plan_phases(config, encoded)
 for what, decision in loaded.decisions.items():
     print(f"{what}: {decision.value} — {decision.reason}")
 for phase, plan in zip(("shared", "own"), plans, strict=True):
-    print(f"{phase}: {len(plan)} steps, {sum(plan.tokens.values()):,} tokens {plan.tokens}, {plan.sha256[:12]}")
+    print(
+        f"{phase}: {len(plan)} steps, {sum(plan.tokens.values()):,} tokens {plan.tokens}, {plan.sha256[:12]}"
+    )
 
 # %% [markdown]
 # ## Model

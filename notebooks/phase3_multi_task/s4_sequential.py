@@ -49,16 +49,19 @@ run_dir = ""
 # ## Configuration and run folder
 #
 # Names become one checked configuration; an unknown key stops the page here. The run folder counts as
-# a result only once its manifest is written, in the last cell.
+# a result only once its manifest is written, in the last cell. The table tells what
+# this machine offers and what will be done.
 
 # %%
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
+from kaggle_kit.ops.startup import check_startup
 
 tasks = task.split(",")
 config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
 run = start_run(config, page="s4_sequential", runs_dir=runs_dir, run_dir=run_dir)
 print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
+print(check_startup(config, run))
 
 # %% [markdown]
 # ## Data
@@ -115,36 +118,38 @@ for group, members in network.parameter_groups().items():
 # First the shared adapter and the heads learn from all tasks while the private adapters take no part;
 # then each task's own adapter, fusion and head do, on a shared adapter that is frozen (or goes on, by
 # `strategy.adapt_shared=continued`).
+#
+# One call resumes the run or starts it, lets it pass the smoke gate, and trains. Where the session ends
+# first, a checkpoint is left, the run is marked as paused and the page ends normally.
 
 # %%
-from kaggle_kit.ops import rounds, selection
+from kaggle_kit.ops import selection, sessions
 
-network.pretrain_shared()
-gate = rounds.smoke_gate(config, run, network, loaded, encoded)
-print(f"smoke gate open: loss down to {gate.ratio:.0%} in {len(gate.curve)} steps, and all of it put back")
-first = rounds.open_trainer(config, run, network, loaded, plans[0], encoded)
-rounds.train(config, run, first, corpora, phase="shared")
-
-network.adapt(config.strategy.adapt_shared)
 quick_dev = wiring.quick_samples(config, dev)
 encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
 quick = selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
-second = rounds.open_trainer(config, run, network, loaded, plans[1], encoded, quick, after=first)
-rounds.train(config, run, second, corpora, phase="own")
-seconds, tokens = rounds.training_seconds(run), sum(second.tokens.total.values())
-print(f"{seconds:.0f} s, {tokens / seconds:,.0f} real tokens/s; per task {second.tokens.total}")
+phases = [
+    sessions.Phase(plans[0], name="shared", prepare=network.pretrain_shared),
+    sessions.Phase(plans[1], quick, name="own", prepare=lambda: network.adapt(config.strategy.adapt_shared)),
+]
+session = sessions.run_session(config, run, network, loaded, encoded, corpora, phases)
+print(session)
 
 # %% [markdown]
 # ## Evaluation
 #
-# Predictions are written in each task's own format and scored by the official rules.
+# Predictions are written in each task's own format and scored by the official rules. A paused run
+# skips this.
 
 # %%
-metrics = rounds.evaluate(config, run, network, loaded, encoded_dev, dev, train, split="dev")
-run.write_metrics(metrics)
-for metric in metrics:
-    star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
-    print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
+from kaggle_kit.ops import rounds
+
+if session.finished:
+    metrics = rounds.evaluate(config, run, network, loaded, encoded_dev, dev, train, split="dev")
+    run.write_metrics(metrics)
+    for metric in metrics:
+        star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
+        print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
 
 # %% [markdown]
 # ## Figures
@@ -159,14 +164,16 @@ display(Image(png(loss_curves([run])), width=700))
 # %% [markdown]
 # ## Record
 #
-# The manifest is written last; without it the folder counts as unfinished.
+# The manifest is written last; without it the folder counts as unfinished. A paused run goes on when
+# this page is run again on its folder.
 
 # %%
 from kaggle_kit.models.adapter_files import save_adapters
 
-save_adapters(network, run.adapters)
-rounds.record(config, run, network, loaded, [first, second], corpora)
-print(f"finished: {run.path.name}")
+if session.finished:
+    save_adapters(network, run.adapters)
+    rounds.record(config, run, network, loaded, session.trainers, corpora)
+print(f"finished: {run.path.name}" if session.finished else session.end.message)
 
 # %% [markdown]
 # ## How to read the result

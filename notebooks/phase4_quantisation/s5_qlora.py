@@ -50,18 +50,21 @@ run_dir = ""
 #
 # Names become one checked configuration; an unknown key stops the page here. Which of S3a and S3b is
 # quantised follows from their finished runs. The run folder counts as
-# a result only once its manifest is written, in the last cell.
+# a result only once its manifest is written, in the last cell. The table tells what
+# this machine offers and what will be done.
 
 # %%
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.ops import selection
+from kaggle_kit.ops.startup import check_startup
 
 tasks = task.split(",")
 config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
 config, because = selection.better_candidate(config, runs_dir)
 run = start_run(config, page="s5_qlora", runs_dir=runs_dir, run_dir=run_dir)
 print(f"{because}\n{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
+print(check_startup(config, run))
 
 # %% [markdown]
 # ## Data
@@ -116,31 +119,35 @@ for group, members in network.parameter_groups().items():
 #
 # Each task's shared gradient is set aside after its micro-batches; one projection and one combination
 # end the step. Now and then a task's batch is halved: how often its halves conflict is the null.
+#
+# One call resumes the run or starts it, lets it pass the smoke gate, and trains. Where the session ends
+# first, a checkpoint is left, the run is marked as paused and the page ends normally.
 
 # %%
-from kaggle_kit.ops import rounds
+from kaggle_kit.ops import sessions
 
-gate = rounds.smoke_gate(config, run, network, loaded, encoded)
-print(f"smoke gate open: loss down to {gate.ratio:.0%} in {len(gate.curve)} steps, and all of it put back")
 quick_dev = wiring.quick_samples(config, dev)
 encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
 quick = selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
-trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, quick)
-rounds.train(config, run, trainer, corpora)
-seconds, tokens = rounds.training_seconds(run), sum(trainer.tokens.total.values())
-print(f"{seconds:.0f} s, {tokens / seconds:,.0f} real tokens/s; per task {trainer.tokens.total}")
+phases = [sessions.Phase(plan, quick)]
+session = sessions.run_session(config, run, network, loaded, encoded, corpora, phases)
+print(session)
 
 # %% [markdown]
 # ## Evaluation
 #
-# Predictions are written in each task's own format and scored by the official rules.
+# Predictions are written in each task's own format and scored by the official rules. A paused run
+# skips this.
 
 # %%
-metrics = rounds.evaluate(config, run, network, loaded, encoded_dev, dev, train, split="dev")
-run.write_metrics(metrics)
-for metric in metrics:
-    star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
-    print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
+from kaggle_kit.ops import rounds
+
+if session.finished:
+    metrics = rounds.evaluate(config, run, network, loaded, encoded_dev, dev, train, split="dev")
+    run.write_metrics(metrics)
+    for metric in metrics:
+        star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
+        print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
 
 # %% [markdown]
 # ## Figures
@@ -155,14 +162,16 @@ display(Image(png(loss_curves([run])), width=700))
 # %% [markdown]
 # ## Record
 #
-# The manifest is written last; without it the folder counts as unfinished.
+# The manifest is written last; without it the folder counts as unfinished. A paused run goes on when
+# this page is run again on its folder.
 
 # %%
 from kaggle_kit.models.adapter_files import save_adapters
 
-save_adapters(network, run.adapters)
-rounds.record(config, run, network, loaded, [trainer], corpora)
-print(f"finished: {run.path.name}")
+if session.finished:
+    save_adapters(network, run.adapters)
+    rounds.record(config, run, network, loaded, session.trainers, corpora)
+print(f"finished: {run.path.name}" if session.finished else session.end.message)
 
 # %% [markdown]
 # ## How to read the result

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.training.session import (
     EVALUATION,
     SAVE,
@@ -19,6 +20,7 @@ from kaggle_kit.training.session import (
     SessionClock,
     StopSignals,
     process_age,
+    session_limit_hours,
 )
 
 
@@ -53,6 +55,14 @@ def test_a_session_stops_when_two_steps_an_evaluation_and_a_save_no_longer_fit()
     assert not clock.should_stop()
     now.seconds += 0.5
     assert clock.should_stop()
+
+
+def test_the_limit_is_kaggles_unless_the_environment_says_another():
+    assert session_limit_hours({}) == 11.5
+    assert session_limit_hours({"KAGGLE_KIT_SESSION_HOURS": "3.5"}) == 3.5
+    for wrong in ("soon", "0", "-1", "nan"):
+        with pytest.raises(ConfigError, match=f"KAGGLE_KIT_SESSION_HOURS is '{wrong}'"):
+            session_limit_hours({"KAGGLE_KIT_SESSION_HOURS": wrong})
 
 
 def test_durations_are_measured_and_kept_with_the_seconds_of_all_sessions():

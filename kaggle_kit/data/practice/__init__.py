@@ -136,7 +136,7 @@ def _threads(split: str, settings: PracticeConfig, lexicon: Lexicon) -> list[que
 
 def _numbers(settings: PracticeConfig, split: str) -> range:
     """Document numbers of a split, running on from train through dev to test."""
-    held_out = max(4, round(settings.documents / 3))
+    held_out = settings.held_out or max(4, round(settings.documents / 3))
     start = 1 + {"train": 0, "dev": settings.documents, "test": settings.documents + held_out}[split]
     return range(start, start + (settings.documents if split == "train" else held_out))
 
@@ -158,12 +158,15 @@ def _check(settings: PracticeConfig, tasks: Sequence[str]) -> None:
     for name, low, high in (
         ("seed", 0, None),
         ("documents", 1, None),
+        ("held_out", 1, None),
         ("terms", 5, None),
         ("lexicon_overlap", 0, 1),
         ("coverage", 0.05, 1),
         ("noise", 0, 1),
     ):
         value = getattr(settings, name)
+        if value is None:
+            continue
         if not (low <= value and (high is None or value <= high)):
             allowed = f"at least {low}" if high is None else f"{low} to {high}"
             problems.append(f"practice.{name} is {value}; allowed: {allowed}")

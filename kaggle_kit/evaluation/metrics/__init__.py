@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from kaggle_kit.core.errors import ConfigError, ScoreError, nearest
 
@@ -32,7 +33,7 @@ TASKS = {
     "bc5cdr": "pubtator",
 }
 
-__all__ = ["SCORERS", "TASKS", "score", "score_cases"]
+__all__ = ["SCORERS", "TASKS", "documents", "score", "score_cases"]
 
 
 def score(name: str, gold: Path, pred: Path) -> dict[str, float]:
@@ -41,14 +42,28 @@ def score(name: str, gold: Path, pred: Path) -> dict[str, float]:
     Raises ConfigError for an unknown name, ScoreError for a missing folder and where the official
     program would stop.
     """
+    module = _scorer(name)
+    for folder in (gold, pred):
+        if not folder.exists():
+            raise ScoreError(f"{folder}: found nothing there; expected the {name} files to score")
+    return module.score(gold, pred)
+
+
+def documents(name: str, gold: Path, pred: Path, metric: str) -> dict[str, dict[str, float]] | None:
+    """What each document adds to one figure of the scorer; None where that figure has no such parts.
+
+    `tp`, `fp` and `fn` of an F1 (and `found`, where recall counts other hits than precision), or the
+    `value`, and its `weight` if not 1, of a mean. `evaluation.documents.figure` puts them together again.
+    """
+    return _scorer(name).documents(gold, pred, metric)
+
+
+def _scorer(name: str) -> ModuleType:
     scorer = TASKS.get(name, name)
     if scorer not in SCORERS:
         allowed = [*SCORERS, *TASKS]
         raise ConfigError(f"unknown scorer {name!r}; allowed: {', '.join(allowed)}{nearest(name, allowed)}")
-    for folder in (gold, pred):
-        if not folder.exists():
-            raise ScoreError(f"{folder}: found nothing there; expected the {name} files to score")
-    return import_module(f"{__name__}.{SCORERS[scorer]}").score(gold, pred)
+    return import_module(f"{__name__}.{SCORERS[scorer]}")
 
 
 def score_cases(name: str, folder: Path) -> dict[str, dict[str, float]]:

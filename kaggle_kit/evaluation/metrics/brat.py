@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaggle_kit.core.errors import ScoreError
-from kaggle_kit.evaluation.metrics.ratios import ratios
+from kaggle_kit.evaluation.metrics.ratios import counts, ratios
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +64,33 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     cases that MACCROBAT has: a relation of events is one of their triggers, and a relation may name a
     mention whose own line does not count.
     """
-    counts: dict[str, Counter[str]] = {"entity": Counter(), "relation": Counter()}
-    strict: dict[str, Counter[str]] = {"entity": Counter(), "relation": Counter()}
-    for gold_path, predicted_path in _paired_files(gold, pred):
-        wanted, found = read_document(gold_path), read_document(predicted_path)
-        counts["entity"].update(_greedy(wanted.entities, found.entities))
-        counts["relation"].update(_greedy(wanted.links, found.links))
-        strict["entity"].update(_shared(wanted.entities.values(), found.entities.values()))
-        strict["relation"].update(_shared(wanted.links.values(), found.links.values()))
-    figures = {}
-    for name in ("entity", "relation"):
-        figures |= ratios(name, **counts[name]) | ratios(f"{name}_strict", **strict[name])
-    return figures
+    totals: dict[str, Counter[str]] = {}
+    for paths in _paired_files(gold, pred):
+        for name, found in _compared(*paths).items():
+            totals.setdefault(name, Counter()).update(found)
+    return {name: value for row, total in totals.items() for name, value in ratios(row, **total).items()}
+
+
+def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
+    """What each document adds to one of the four F1 figures, by its file's place without the ending."""
+    rows = {
+        paths[0].relative_to(gold).with_suffix("").as_posix(): _compared(*paths)
+        for paths in _paired_files(gold, pred)
+    }
+    name = metric.removesuffix("_f1")
+    known = metric.endswith("_f1") and all(name in row for row in rows.values())
+    return {document: counts(**row[name]) for document, row in rows.items()} if known else None
+
+
+def _compared(gold: Path, predicted: Path) -> dict[str, dict[str, int]]:
+    """One document's counts for entities and relations, official and strict."""
+    wanted, found = read_document(gold), read_document(predicted)
+    return {
+        "entity": _greedy(wanted.entities, found.entities),
+        "entity_strict": _shared(wanted.entities.values(), found.entities.values()),
+        "relation": _greedy(wanted.links, found.links),
+        "relation_strict": _shared(wanted.links.values(), found.links.values()),
+    }
 
 
 def read_document(path: Path) -> Document:

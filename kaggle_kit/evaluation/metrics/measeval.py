@@ -65,7 +65,37 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     A class without rows has no figures. Without any match precision, recall and their F1 are 0,
     where the official program prints none. Raises ScoreError for files at which it stops.
     """
-    wanted, found = _rows(gold, _gold_fault), _rows(pred, _predicted_fault)
+    return _figures(_outcomes(_rows(gold, _gold_fault), _rows(pred, _predicted_fault)))
+
+
+def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, float]] | None:
+    """Each document's mean over its rows, weighted by them; `overlap_f1` and `exact_match` are such means."""
+    place = {"exact_match": 0, "overlap_f1": 1}.get(metric)
+    if place is None:
+        return None
+    sides = [_by_document(_rows(gold, _gold_fault)), _by_document(_rows(pred, _predicted_fault))]
+    totals = {
+        name: Outcome.sum(_outcomes(*(side.get(name, []) for side in sides)).values())
+        for name in sides[0] | sides[1]
+    }
+    return {
+        name: {
+            "value": sum(match[place] for match in total.matches) / (total.rows or 1),
+            "weight": total.rows,
+        }
+        for name, total in totals.items()
+    }
+
+
+def _by_document(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    documents: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        documents[row.document].append(row)
+    return documents
+
+
+def _outcomes(wanted: list[Row], found: list[Row]) -> dict[str, Outcome]:
+    """The rows of every class; sets correspond where their quantities met."""
     outcomes: dict[str, Outcome] = {}
     pairs: dict[str, Pairs] = {}
     corresponding: dict[SetKey, SetKey] = {}
@@ -84,7 +114,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
         outcomes[name] = _relation_outcome(
             _relations(found, key), _relations(wanted, key), corresponding, *ends
         )
-    return _figures(outcomes)
+    return outcomes
 
 
 def _figures(outcomes: dict[str, Outcome]) -> dict[str, float]:

@@ -19,18 +19,34 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from kaggle_kit.core.errors import CorpusError, ScoreError
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.formats import Reading, read
-from kaggle_kit.evaluation.metrics.ratios import ratios
+from kaggle_kit.evaluation.metrics.ratios import counts, ratios
 
 Span = tuple[str, tuple[tuple[int, int], ...]]  # type, pieces in order
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
     """`mention_figures` of two PubTator files or folders of them; ScoreError for malformed ones."""
+    return mention_figures(*_read(gold, pred))
+
+
+def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
+    """What each document adds to `strict_f1` or `relaxed_f1`."""
+    right = {"strict_f1": lambda mine, theirs: len(mine & theirs), "relaxed_f1": _paired}.get(metric)
+    if right is None:
+        return None
+    wanted, found = (_spans(samples) for samples in _read(gold, pred))
+    sides = {name: (wanted.get(name, set()), found.get(name, set())) for name in wanted | found}
+    return {
+        name: counts(right=right(mine, theirs), predicted=len(theirs), gold=len(mine))
+        for name, (mine, theirs) in sides.items()
+    }
+
+
+def _read(gold: Path, pred: Path) -> list[list[UnifiedSample]]:
     try:
-        wanted, found = (read("pubtator", place, Reading()) for place in (gold, pred))
+        return [read("pubtator", place, Reading()) for place in (gold, pred)]
     except CorpusError as error:
         raise ScoreError(str(error)) from error
-    return mention_figures(wanted, found)
 
 
 def mention_figures(gold: Iterable[UnifiedSample], predicted: Iterable[UnifiedSample]) -> dict[str, float]:

@@ -12,3 +12,8 @@ def ratios(name: str, *, right: int, predicted: int, gold: int) -> dict[str, flo
     recall = right / gold if gold else 0.0
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return {f"{name}_precision": precision, f"{name}_recall": recall, f"{name}_f1": f1}
+
+
+def counts(*, right: int, predicted: int, gold: int) -> dict[str, int]:
+    """The same counts as hits, false positives and misses: what a document adds to `ratios`."""
+    return {"tp": right, "fp": predicted - right, "fn": gold - right}

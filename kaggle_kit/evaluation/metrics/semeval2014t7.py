@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from kaggle_kit.core.errors import ScoreError
+from kaggle_kit.evaluation.metrics.ratios import counts
 
 Spans = dict[tuple[str, ...], str]  # offsets as written -> CUI in lower case
 Pieces = list[tuple[int, int]]
@@ -31,6 +32,18 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     official = _figures(_read(gold), _read(pred))
     corrected = _figures(_read(gold, "\r\n"), _read(pred, "\r\n"), recall_of_gold=True)
     return official | {f"{name}_corrected": value for name, value in corrected.items()}
+
+
+def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
+    """What each document adds to `task_a_strict_f1`, by its name in the lines."""
+    if metric != "task_a_strict_f1":
+        return None
+    wanted, found = _read(gold), _read(pred)
+    return {name: _strict_counts(wanted.get(name, {}), found.get(name, {})) for name in wanted | found}
+
+
+def _strict_counts(gold: Spans, pred: Spans) -> dict[str, int]:
+    return counts(right=len(gold.keys() & pred.keys()), predicted=len(pred), gold=len(gold))
 
 
 def _read(folder: Path, line_end: str = "\n") -> dict[str, Spans]:

@@ -102,6 +102,19 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     return figures
 
 
+def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
+    """What each gold document adds to `task1_strict_f1` or `task1_relaxed_f1`, by its lower-cased name."""
+    pairing = {"task1_strict_f1": _strict, "task1_relaxed_f1": partial(_greedy, with_cui=True)}.get(metric)
+    if pairing is None:
+        return None
+    wanted, found = _read(gold), _read(pred)
+    outcomes = {name: _outcome({name: spans}, found, pairing) for name, spans in wanted.items()}
+    return {
+        name: {"tp": len(outcome.pairs), "fp": outcome.false_positives, "fn": outcome.false_negatives}
+        for name, outcome in outcomes.items()
+    }
+
+
 def _named(pattern: str, figures: dict[str, float]) -> dict[str, float]:
     return {pattern.format(name): value for name, value in figures.items()}
 

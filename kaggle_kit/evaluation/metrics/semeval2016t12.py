@@ -70,6 +70,10 @@ class Row:
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
         return {f"{name}_precision": precision, f"{name}_recall": recall, f"{name}_f1": f1}
 
+    def counts(self) -> dict[str, int]:
+        hits = {"tp": self.correct_predictions, "found": self.correct_gold}
+        return {**hits, "fp": self.predicted - self.correct_predictions, "fn": self.gold - self.correct_gold}
+
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
     """Precision, recall and F1 of every row; rows without anything to count are left out.
@@ -81,17 +85,39 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     is no gold file.
     """
     rows: dict[str, Row] = {}
-    closable = True
-    for gold_path, pred_path in _file_pairs(gold, pred):
-        truth = _read(gold_path)
-        guess = _read(pred_path) if pred_path else Note()
-        _count_entities(truth, guess, rows)
-        if "clin" in gold_path.name.lower():
-            _count_links(truth.contains, guess.contains, rows)
-            closable = closable and all(len(link) == 2 for link in truth.contains | guess.contains)
-    if not closable:
+    closable = [_count_note(*paths, rows) for paths in _file_pairs(gold, pred)]
+    if not all(closable):
         rows.pop("contains_closure", None)
     return {name: value for row in rows for name, value in rows[row].figures(row).items()}
+
+
+def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
+    """What each note adds to an F1, by its folder's name.
+
+    With closure a hit is not the same on both sides: `tp` are predictions that follow from the gold links,
+    `found` gold links that follow from the predicted ones. Precision rests on one, recall on the other.
+    """
+    notes: dict[str, Row] = {}
+    for gold_path, pred_path in _file_pairs(gold, pred):
+        rows: dict[str, Row] = {}
+        closable = _count_note(gold_path, pred_path, rows)
+        if metric == "contains_closure_f1" and not closable:
+            return None
+        notes[gold_path.parent.name] = rows.get(metric.removesuffix("_f1"), Row())
+    known = {"contains", "contains_closure", *SPANS, *ATTRIBUTES, *(f"{name}_stated" for name in ATTRIBUTES)}
+    return (
+        {name: row.counts() for name, row in notes.items()} if metric.removesuffix("_f1") in known else None
+    )
+
+
+def _count_note(gold_path: Path, pred_path: Path | None, rows: dict[str, Row]) -> bool:
+    """Add one note to the rows. False where a link lacks an end, so that there is no closure."""
+    truth, guess = _read(gold_path), _read(pred_path) if pred_path else Note()
+    _count_entities(truth, guess, rows)
+    if "clin" not in gold_path.name.lower():
+        return True
+    _count_links(truth.contains, guess.contains, rows)
+    return all(len(link) == 2 for link in truth.contains | guess.contains)
 
 
 def _count_entities(truth: Note, guess: Note, rows: dict[str, Row]) -> None:

@@ -36,7 +36,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     pairs = list(_aligned(_one_file(gold, "*.relevancy"), _one_file(pred, "*.pred")))
     if not any(truth.relevant for truth, _ in pairs):
         raise ScoreError(f"{gold}: none of the {len(pairs)} lines compared is relevant; at least one must be")
-    rankings = _rankings(pairs)
+    rankings = list(_rankings(pairs).values())
     tops = [ranking[:CUTOFF] for ranking in rankings]
     return {
         "map": fmean(_average_precision(top, sum(top)) for top in tops),
@@ -47,15 +47,27 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     }
 
 
-def _rankings(pairs: Iterable[tuple[_Line, _Line]]) -> list[list[bool]]:
+def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, float]] | None:
+    """Each query's own figure, by its id; the mean over queries is `map` or `map_all_relevant`."""
+    figure = {
+        "map": lambda ranking: _average_precision(ranking[:CUTOFF], sum(ranking[:CUTOFF])),
+        "map_all_relevant": lambda ranking: _average_precision(ranking, sum(ranking)),
+    }.get(metric)
+    if figure is None:
+        return None
+    rankings = _rankings(_aligned(_one_file(gold, "*.relevancy"), _one_file(pred, "*.pred")))
+    return {query.decode("utf-8"): {"value": figure(ranking)} for query, ranking in rankings.items()}
+
+
+def _rankings(pairs: Iterable[tuple[_Line, _Line]]) -> dict[bytes, list[bool]]:
     """Per query the relevance of its items, highest predicted score first, ties in file order."""
     queries: dict[bytes, list[tuple[float, bool]]] = {}
     for truth, guess in pairs:
         queries.setdefault(truth.query, []).append((guess.score, truth.relevant))
-    return [
-        [relevant for _, relevant in sorted(items, key=lambda item: item[0], reverse=True)]
-        for items in queries.values()
-    ]
+    return {
+        query: [relevant for _, relevant in sorted(items, key=lambda item: item[0], reverse=True)]
+        for query, items in queries.items()
+    }
 
 
 def _average_precision(ranking: Sequence[bool], relevant: int) -> float:

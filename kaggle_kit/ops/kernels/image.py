@@ -37,7 +37,9 @@ def prepare(*, run_dir: str, internet: bool) -> list[str]:
 
 
 def unmet(requirements: Path = SOURCE_ROOT / "requirements.txt") -> list[str]:
-    """The lines of requirements.txt that this image does not fulfil."""
+    """The lines of requirements.txt that this image does not fulfil; none where there is no such file."""
+    if not requirements.is_file():
+        return []
     lines = (line.split("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())
     wanted = [Requirement(line) for line in lines if line]
     return [str(need) for need in wanted if need.name not in NOT_ON_KAGGLE and not _fulfilled(need)]
@@ -56,11 +58,22 @@ def install(missing: list[str], *, internet: bool, wheels: Path = KAGGLE_INPUT) 
     return [f"packages: installed {', '.join(missing)}"]
 
 
-def remove_torchao() -> list[str]:
-    """Take away a torchao that peft would stumble over."""
+def torchao_problem() -> str | None:
+    """Why peft would refuse to place LoRA here, and the cure; None where it would not."""
     found = _installed("torchao")
     if found is None or Version(found) >= TORCHAO_TRAP:
+        return None
+    return (
+        f"torchao {found} is installed, and peft places no LoRA beside one below {TORCHAO_TRAP}; nothing "
+        "here needs it: `pip uninstall -y torchao`, then restart the kernel"
+    )
+
+
+def remove_torchao() -> list[str]:
+    """Take away a torchao that peft would stumble over."""
+    if torchao_problem() is None:
         return []
+    found = _installed("torchao")
     problem = _pip("uninstall", "--yes", "torchao")
     return [f"torchao {found}: " + (f"stays ({problem})" if problem else "removed, peft refuses it")]
 

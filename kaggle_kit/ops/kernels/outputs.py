@@ -18,7 +18,7 @@ STEP = re.compile(r"step-(\d+)(?:-\d+)?")  # a step that was written twice has a
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`step` is that of the newest checkpoint, 0 without one; `complete` that the manifest says so."""
+    """`step` is what the newest checkpoints hold (`last_step`); `complete` that the manifest says so."""
 
     step: int
     complete: bool
@@ -40,9 +40,15 @@ def inspect(path: Path, config_hash: str | None = None) -> Progress:
 
 
 def last_step(path: Path) -> int:
-    """The step of the newest checkpoint in a run folder. A checkpoint is complete or not there."""
-    names = [STEP.fullmatch(checkpoint.name) for checkpoint in (path / "checkpoints").glob("step-*")]
-    return max((int(name[1]) for name in names if name), default=0)
+    """The steps that the checkpoints of a run folder hold. A checkpoint is complete or not there.
+
+    Each phase of a run counts its own steps and keeps its checkpoints in a folder of its own.
+    """
+    newest: dict[Path, int] = {}
+    for checkpoint in (path / "checkpoints").rglob("step-*"):
+        if name := STEP.fullmatch(checkpoint.name):
+            newest[checkpoint.parent] = max(int(name[1]), newest.get(checkpoint.parent, 0))
+    return sum(newest.values())
 
 
 def deliver(run: Path, runs_dir: Path) -> Path:

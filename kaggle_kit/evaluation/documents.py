@@ -1,0 +1,75 @@
+"""What each document adds to a task's primary metric, and how the parts make the official figure.
+
+    run.write_documents(name, split, document_statistics(task, gold, run.official(name)))
+    ids, sums = document_table(run.read_documents(name, split))
+    figure(sums.sum(axis=0))                 # the official primary metric
+
+A document (a note, an abstract, a question with its thread) is what a bootstrap resamples. Matching is
+the scorer ports' own. Two official figures are no F1 of hits and misses: MeasEval's is a mean over rows,
+so a document's own mean is weighted by its rows; the closure F1 of Clinical TempEval counts other hits
+for recall (`found`) than for precision (`tp`). Records hold ids and numbers, never a word of a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaggle_kit.core.schema import TaskConfig
+from kaggle_kit.core.types import UnifiedSample
+from kaggle_kit.data.formats.share import default_field
+from kaggle_kit.evaluation.metrics import documents
+
+
+def document_statistics(
+    task: TaskConfig, gold: Sequence[UnifiedSample], folder: Path
+) -> list[dict[str, Any]]:
+    """One record per document of `gold`, in order, for the primary metric of what `score_samples` wrote.
+
+    A document without anything to count is a record of zeros. Empty where the metric has no parts.
+    """
+    found = documents(task.scorer, folder / "gold", folder / "pred", task.primary_metric)
+    if not found:
+        return []
+    first = next(iter(found.values()))
+    zeros = {"value": 0.0, "weight": 0} if "value" in first else dict.fromkeys(first, 0)
+    return [{"document": sample.document_id, **found.get(_name(task, sample), zeros)} for sample in gold]
+
+
+def document_table(records: Iterable[Mapping[str, Any]]) -> tuple[list[str], np.ndarray]:
+    """Document ids, and an array (documents, columns) whose sum over documents `figure` takes.
+
+    Four columns for an F1 (tp, fp, found, fn), two for a mean (total, weight).
+    """
+    records = list(records)
+    rows = [
+        (r["tp"], r["fp"], r.get("found", r["tp"]), r["fn"])
+        if "tp" in r
+        else (r["value"] * r.get("weight", 1), r.get("weight", 1))
+        for r in records
+    ]
+    return [record["document"] for record in records], np.array(rows, dtype=float)
+
+
+def figure(sums: np.ndarray) -> np.ndarray:
+    """(..., columns) -> (...): the F1 of four summed columns, the mean of two; 0 where undefined."""
+    if sums.shape[-1] == 2:
+        return _ratio(sums[..., 0], sums[..., 1])
+    tp, fp, found, fn = np.moveaxis(sums, -1, 0)
+    precision, recall = _ratio(tp, tp + fp), _ratio(found, found + fn)
+    return _ratio(2 * precision * recall, precision + recall)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.zeros_like(whole), where=whole != 0)
+
+
+def _name(task: TaskConfig, sample: UnifiedSample) -> str:
+    """The document as its scorer names it: the ShARe scorers go by the name that stands in the lines."""
+    if task.format not in ("share_pipe", "share_slots"):
+        return sample.document_id
+    field = sample.metadata.get("doc_field", default_field(sample.document_id))
+    return field.lower() if task.format == "share_slots" else field

@@ -1,0 +1,62 @@
+"""What a comparison of two runs holds fixed and only the run itself can tell, for its manifest.
+
+more = held_fixed(config, network, trainer)      # rounds.record writes it
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.models.multitask import MultiTaskModel
+from kaggle_kit.ops.selection import SELECTION
+from kaggle_kit.training.callbacks import QuickEvaluationCallback
+from kaggle_kit.training.trainer import MultiTaskTrainer
+
+UNTUNED = {"trials": 0, "split": None, "study": None}
+
+
+def held_fixed(config: RunConfig, network: MultiTaskModel, trainer: MultiTaskTrainer) -> dict[str, Any]:
+    """The manifest's fields for judging: parameters, selection, tuning, and whose control this is.
+
+    `active_parameters`: those that a token of each task passes. `selection`: how the scored weights
+    were chosen, and on which split. `tuning`: the trials behind the configuration. `twin`, only in a
+    token-controlled run: of which run and of which of its token counts.
+    """
+    facts: dict[str, Any] = {
+        "parameter_groups": group_sizes(network),
+        "active_parameters": active_parameters(network),
+        "selection": _selection(trainer),
+        "tuning": UNTUNED | dict(config.experiment.get("tuning") or {}),
+    }
+    if config.experiment.get("twin"):
+        facts["twin"] = {
+            "of": config.experiment["twin"],
+            "of_config": config.experiment["twin_config"],
+            "control": config.experiment["control"],
+            "target_tokens": config.training.target_tokens,
+        }
+    return facts
+
+
+def group_sizes(network: MultiTaskModel) -> dict[str, int]:
+    """Trainable parameters by group."""
+    groups = network.parameter_groups()
+    return {name: sum(p.numel() for p in group.parameters) for name, group in groups.items()}
+
+
+def active_parameters(network: MultiTaskModel) -> dict[str, int]:
+    """Task -> trainable parameters of the groups that its tokens touch."""
+    groups, sizes = network.parameter_groups(), group_sizes(network)
+    return {
+        task: sum(sizes[name] for name, group in groups.items() if task in group.tasks)
+        for task in network.specs
+    }
+
+
+def _selection(trainer: MultiTaskTrainer) -> dict[str, str | None]:
+    """A quick evaluation that puts its best weights back has chosen a step, on development data."""
+    quick = [c for c in trainer.callback_handler.callbacks if isinstance(c, QuickEvaluationCallback)]
+    if any(callback.restore_best for callback in quick):
+        return {"rule": "best", "split": "dev", "metric": SELECTION}
+    return {"rule": "last", "split": None, "metric": None}

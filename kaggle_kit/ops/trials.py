@@ -1,0 +1,214 @@
+"""One trial of a search: train a configuration as its page would, report on the way, score it on dev.
+
+    search.run(lambda attempt: trial_score(config, run, corpora, attempt), told=keep_table(run))
+    finish_search(run, corpora, search)
+
+A trial's folder lies inside the search's own, so it counts as no run of the study: configuration, events
+and tokens stay, checkpoints go when it ends.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from kaggle_kit.core.artifacts import RunFolder, Totals
+from kaggle_kit.core.config import from_yaml
+from kaggle_kit.core.records import to_json, write_atomically
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.core.types import UnifiedSample
+from kaggle_kit.data.corpus import Corpus
+from kaggle_kit.data.encode import EncodedTask
+from kaggle_kit.models.build import build_model
+from kaggle_kit.models.loading import Loaded
+from kaggle_kit.models.multitask import MultiTaskModel
+from kaggle_kit.ops import rounds, wiring
+from kaggle_kit.ops.search import SPLIT, Attempt, Pruned, Search, overrides
+from kaggle_kit.ops.selection import SELECTION, quick_evaluation
+from kaggle_kit.training.callbacks import StudyCallback, TrainingAlarm
+from kaggle_kit.training.smoke import SmokeReport
+from kaggle_kit.training.trainer import MultiTaskTrainer
+
+PAGE = "hp_search"
+Samples = Mapping[str, Sequence[UnifiedSample]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A configuration up to its trainer: what stands on a training page before `rounds.open_trainer`."""
+
+    config: RunConfig
+    train: Samples
+    dev: Samples
+    loaded: Loaded
+    encoded: Mapping[str, EncodedTask]
+    encoded_dev: Mapping[str, EncodedTask]
+    network: MultiTaskModel
+
+    @classmethod
+    def of(cls, config: RunConfig, corpora: Mapping[str, Corpus]) -> Prepared:
+        specs = wiring.task_specs(config, corpora)
+        train, dev = (wiring.split_samples(config, corpora, split) for split in ("train", SPLIT))
+        torch.manual_seed(config.seed)
+        loaded = wiring.open_backbone(config)
+        encoded, encoded_dev = (wiring.encode_split(config, split, specs, loaded) for split in (train, dev))
+        network = build_model(loaded, specs.values(), config.strategy)
+        return cls(config, train, dev, loaded, encoded, encoded_dev, network)
+
+    def score(self) -> float:
+        """The figure that chooses, over the whole development split."""
+        quick = quick_evaluation(self.config, self.network, self.loaded, self.encoded_dev, self.dev)
+        return quick()[SELECTION]
+
+
+def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """The configuration with some of its keys set, checked again. Raises ConfigError."""
+    node = OmegaConf.structured(config)
+    for key, value in values.items():
+        OmegaConf.update(node, key, value)
+    return from_yaml(OmegaConf.to_yaml(node))
+
+
+def search_gate(config: RunConfig, run: RunFolder, corpora: Mapping[str, Corpus]) -> SmokeReport:
+    """The smoke test, once for the search and with the configuration's own values."""
+    ready = Prepared.of(config, corpora)
+    return rounds.smoke_gate(config, run, ready.network, ready.loaded, ready.encoded)
+
+
+def trial_score(config: RunConfig, run: RunFolder, corpora: Mapping[str, Corpus], attempt: Attempt) -> float:
+    """Train with the attempt's values and score on dev. Raises Pruned where it is given up or diverges.
+
+    An interrupted trial goes on from its checkpoint. Reports are made `experiment.reports_per_epoch`
+    times an epoch, so that trials are compared where they have seen the same data.
+    """
+    chosen = with_values(config, attempt.values)
+    trial = start_run(chosen, page=PAGE, run_dir=trial_folder(run, attempt.number))
+    ready = Prepared.of(chosen, corpora)
+    groups = ready.network.parameter_groups().values()
+    attempt.note(
+        trainable_parameters=sum(p.numel() for group in groups for p in group.parameters),
+        device=ready.loaded.decisions["device"].value,
+    )
+    try:
+        for trainer, phase in _phases(ready, trial, attempt):
+            rounds.train(chosen, trial, trainer, corpora, phase=phase)
+        score = ready.score()
+    except Pruned:
+        _close(trial, attempt)
+        raise
+    except TrainingAlarm as alarm:
+        _close(trial, attempt)
+        raise Pruned(f"trial {attempt.number} diverged: {alarm}") from alarm
+    _close(trial, attempt)
+    return score
+
+
+def trial_folder(run: RunFolder, number: int) -> Path:
+    return run.path / "trials" / f"{number:03d}"
+
+
+def keep_table(run: RunFolder) -> Callable[[Search], None]:
+    """For `Search.run`: writes `trials.jsonl` anew after every trial."""
+
+    def write(search: Search) -> None:
+        lines = "".join(to_json(record) + "\n" for record in search.records())
+        write_atomically(run.path / "trials.jsonl", lines)
+
+    return write
+
+
+def finish_search(run: RunFolder, corpora: Mapping[str, Corpus], search: Search) -> list[str]:
+    """Write `best.yaml` and the manifest; returns the best trial's overrides, for every later run.
+
+    They name the budget that they were found with, so that the run which takes them records it.
+    """
+    records, best = search.records(), search.best()
+    tuning = {"trials": len(records), "split": SPLIT, "study": run.run_id}
+    words = overrides(best["values"], tuning)
+    write_atomically(run.path / "best.yaml", OmegaConf.to_yaml(OmegaConf.create(words)))
+    tokens: Counter[str] = Counter()
+    for record in records:
+        tokens.update(record["tokens"])
+    run.finish(
+        totals=Totals(dict(tokens), best["trainable_parameters"], sum(r["seconds"] for r in records)),
+        device=best["device"],
+        data_hashes={name: corpus.sha256 for name, corpus in corpora.items()},
+        search={
+            **tuning,
+            "pruned": sum(record["state"] == "pruned" for record in records),
+            "best_trial": best["trial"],
+            "score": best["score"],
+            "values": best["values"],
+        },
+    )
+    return words
+
+
+class ReportCallback(StudyCallback):
+    """Hands every quick evaluation of a trial on to its search."""
+
+    def __init__(self, attempt: Attempt, every: int) -> None:
+        self.attempt = attempt
+        self.every = every
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if figures := self.trainer.record.get("quick_evaluation"):
+            self.attempt.report(math.ceil(state.global_step / self.every), figures[SELECTION])
+
+
+def _phases(ready: Prepared, trial: RunFolder, attempt: Attempt) -> Iterator[tuple[MultiTaskTrainer, str]]:
+    """The trainers of a trial, one by one: S4 has two phases that share the epochs, the others one."""
+    config, network = ready.config, ready.network
+    if config.strategy.kind != "sequential":
+        yield _trainer(ready, trial, attempt), "training"
+        return
+    network.pretrain_shared()
+    plan = wiring.plan_training(config, ready.encoded, share_of_epochs=0.5)
+    first = rounds.open_trainer(config, trial, network, ready.loaded, plan, ready.encoded)
+    yield first, "shared"
+    network.adapt(config.strategy.adapt_shared)
+    yield _trainer(ready, trial, attempt, share_of_epochs=0.5, after=first), "own"
+
+
+def _trainer(
+    ready: Prepared,
+    trial: RunFolder,
+    attempt: Attempt,
+    share_of_epochs: float = 1.0,
+    after: MultiTaskTrainer | None = None,
+) -> MultiTaskTrainer:
+    """A trainer that reports at equal shares of an epoch, and stops by the search alone."""
+    config = ready.config
+    plan = wiring.plan_training(config, ready.encoded, share_of_epochs)
+    points = math.ceil(config.training.epochs * share_of_epochs) * config.experiment["reports_per_epoch"]
+    every = math.ceil(len(plan) / points)
+    quick_dev = wiring.quick_samples(config, ready.dev)
+    specs = {name: task.spec for name, task in ready.encoded.items()}
+    encoded_quick = wiring.encode_split(config, quick_dev, specs, ready.loaded)
+    quick = quick_evaluation(config, ready.network, ready.loaded, encoded_quick, quick_dev)
+    paced = replace(config, training=replace(config.training, quick_every=every, patience=0))
+    trainer = rounds.open_trainer(
+        paced, trial, ready.network, ready.loaded, plan, ready.encoded, quick, after=after
+    )
+    report = ReportCallback(attempt, every)
+    report.bind(trainer)
+    trainer.add_callback(report)
+    return trainer
+
+
+def _close(trial: RunFolder, attempt: Attempt) -> None:
+    """What the trial cost goes into its record; its checkpoints go."""
+    tokens = trial.tokens()
+    attempt.note(
+        tokens=tokens[-1]["total"] if tokens else {}, seconds=round(rounds.training_seconds(trial), 1)
+    )
+    shutil.rmtree(trial.checkpoints, ignore_errors=True)

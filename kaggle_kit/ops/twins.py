@@ -1,0 +1,214 @@
+"""Token-controlled twins: the single-task control of a finished multi-task run.
+
+    multi = twins.multi_task_run(asked, runs_dir)       # experiment.twin; for practice, one is made
+    config, table = twins.control_of(multi, asked)      # refuses whatever would be no control
+    twins.assert_same_data(multi, corpora)
+    twins.assert_active_parameters(multi, network)
+
+A control is its multi-task run with one thing changed: the tokens come from one task. Everything else,
+seed and tuning included, is read from that run's folder and cannot be chosen anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from kaggle_kit.core.artifacts import Metric, RunFolder, find_runs
+from kaggle_kit.core.config import (
+    compose,
+    config_hash,
+    from_yaml,
+    strategy_entry,
+    validate,
+    without_machine_keys,
+)
+from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.runtime import in_workspace, logger
+from kaggle_kit.core.schema import RunConfig, StrategyConfig
+from kaggle_kit.data.corpus import Corpus
+from kaggle_kit.models.multitask import MultiTaskModel
+from kaggle_kit.models.parity import Variant, assert_parameter_parity
+from kaggle_kit.ops.comparison import active_parameters
+from kaggle_kit.ops.run import run_page
+
+CONTROLS = ("total", "share")
+SINGLE, MULTI = "s1_single", "s2_shared"
+PARTNER = {"semeval2021t6": "semeval2014t7"}  # in the pair that is made where no run was named; else 2021t6
+TOLERANCE = 0.05  # of the active parameters
+SETTINGS = ("training.", "practice.")  # what else the pair that is made takes over from the page
+REPLACED = ("experiment.twin", "training.max_steps")  # by the run's id, and by the token target
+NAMED = ("model.name", "profile.name", "seed")  # these the page always says
+
+
+def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
+    """The run that `experiment.twin` names, by its id below `runs_dir` or by the path of its folder.
+
+    Where none is named, practice profiles get one: S2 on two tasks by its own page, unless it is there
+    already. Any other profile is refused with the command that makes one. RunFolderError for a run
+    that is absent or unfinished.
+    """
+    if "control" not in asked.experiment:
+        raise ConfigError("experiment.control is missing; add experiment=token_controlled to the overrides")
+    folder = in_workspace(runs_dir)
+    if named := asked.experiment.get("twin"):
+        return RunFolder.open(folder / str(named))
+    (task,) = asked.tasks
+    tasks = f"{task},{PARTNER.get(task, 'semeval2021t6')}"
+    names = {"model": asked.model.name, "profile": asked.profile.name, "seed": asked.seed}
+    experiment = f"experiment={asked.experiment['name']}"
+    if asked.profile.corpora != "practice":
+        options = " ".join(f"--{name} {value}" for name, value in {"task": tasks, **names}.items())
+        raise ConfigError(
+            f"experiment.twin is empty; give it the id of a finished multi-task run below {folder}, such as "
+            f"that of `python -m kaggle_kit run {MULTI} {options} {experiment}`"
+        )
+    settings = [f"{key}={value}" for key, value in _chosen(asked).items() if key.startswith(SETTINGS)]
+    overrides = [experiment, *settings]
+    wanted = config_hash(compose(task=tasks.split(","), strategy=MULTI, overrides=overrides, **names))
+    for run in find_runs(folder):
+        if (run.facts["page"], run.facts["config_hash"]) == (MULTI, wanted):
+            return run
+    logger.info("no experiment.twin: training %s on %s first", MULTI, tasks)
+    made = run_page(MULTI, task=tasks, strategy=MULTI, overrides=overrides, runs_dir=folder, **names)
+    return RunFolder.open(made)
+
+
+def control_of(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
+    """The configuration of the control that `asked` names by its task, and the parity table.
+
+    `experiment.control` is `total`, for as many tokens as the run saw of all tasks, or `share`, for as
+    many as it saw of this one. Raises RunFolderError for a run that stopped early, and ConfigError,
+    naming the field, for whatever was asked for otherwise than the run did it, and where no rank gives
+    the run's active parameters within 5 %.
+    """
+    (task,) = asked.tasks
+    manifest, theirs = multi.manifest(), from_yaml(multi.config_yaml.read_text(encoding="utf-8"))
+    _assert_controllable(multi, manifest, task)
+    tokens, control = manifest["totals"]["tokens"], asked.experiment.get("control")
+    if control not in CONTROLS:
+        raise ConfigError(f"experiment.control is {control!r}; allowed: {', '.join(CONTROLS)}")
+    strategy, table = _matched(theirs, manifest, task)
+    own = {"twin": multi.run_id, "twin_config": manifest["config_hash"], "control": control}
+    target = sum(tokens.values()) if control == "total" else tokens[task]
+    config = replace(
+        theirs,
+        model=replace(theirs.model, path=asked.model.path or theirs.model.path),
+        tasks={task: replace(theirs.tasks[task], path=asked.tasks[task].path or theirs.tasks[task].path)},
+        strategy=strategy,
+        training=replace(theirs.training, target_tokens=target, max_steps=None),
+        experiment=theirs.experiment | own,
+    )
+    _assert_as_asked(config, asked, multi)
+    validate(config)
+    return config, table
+
+
+def assert_same_data(multi: RunFolder, corpora: Mapping[str, Corpus]) -> None:
+    """Raises ConfigError where a corpus is not the one that the multi-task run was trained on."""
+    hashes = multi.manifest()["data_hashes"]
+    for name, corpus in corpora.items():
+        if corpus.sha256 != hashes.get(name):
+            raise ConfigError(
+                f"data_hashes.{name} is {corpus.sha256} here and {hashes.get(name)} in {multi.run_id}: "
+                "the corpus has changed since; put the same files there, or train the multi-task run again"
+            )
+
+
+def assert_active_parameters(multi: RunFolder, network: MultiTaskModel) -> None:
+    """Raises ConfigError unless the built model's active parameters are the run's within 5 %."""
+    theirs = multi.manifest()["active_parameters"]
+    for task, count in active_parameters(network).items():
+        if abs(count / theirs[task] - 1) > TOLERANCE:
+            raise ConfigError(
+                f"active_parameters.{task} is {count:,} here and {theirs[task]:,} in {multi.run_id}: "
+                f"more than {TOLERANCE:.0%} apart"
+            )
+
+
+def side_by_side(multi: RunFolder, metrics: Sequence[Metric]) -> str:
+    """One line per primary metric of the control: the multi-task run's score, its own, the difference."""
+    tasks = multi.config()["tasks"]
+    theirs = {(metric.task, metric.split, metric.name): metric.value for metric in multi.metrics()}
+    lines = []
+    for own in metrics:
+        score = theirs.get((own.task, own.split, own.name))
+        if own.name == tasks[own.task]["primary_metric"] and score is not None:
+            difference = score - own.value
+            lines.append(f"{own.task}: multi-task {score:.4f} - control {own.value:.4f} = {difference:+.4f}")
+    return "\n".join(lines)
+
+
+def _assert_controllable(multi: RunFolder, manifest: Mapping[str, Any], task: str) -> None:
+    tasks = manifest["tasks"]
+    if len(tasks) < 2:
+        raise RunFolderError(f"tasks of {multi.run_id} is {tasks}: not a multi-task run, it has no control")
+    if task not in tasks:
+        raise ConfigError(f"tasks of {multi.run_id} has no {task!r}; name one of {', '.join(tasks)}")
+    if absent := [k for k in ("active_parameters", "parameter_groups", "selection") if k not in manifest]:
+        raise RunFolderError(f"{multi.run_id} records no {', '.join(absent)}; run its page again")
+    if (rule := manifest["selection"]["rule"]) != "last":
+        raise RunFolderError(
+            f"selection.rule of {multi.run_id} is {rule!r}: its weights were chosen among steps, a control's "
+            "are not. Train it with experiment=token_controlled, which sets training.selection=last"
+        )
+    stops = [phase.get("QuickEvaluationCallback", {}).get("stopped_at") for phase in manifest["callbacks"]]
+    if any(stops):
+        raise RunFolderError(
+            f"stopped_at of {multi.run_id} is step {max(filter(None, stops))}: it ended early"
+        )
+
+
+def _matched(theirs: RunConfig, manifest: Mapping[str, Any], task: str) -> tuple[StrategyConfig, str]:
+    """One adapter of the rank that gives the run's active parameters, heads included."""
+    groups, active = manifest["parameter_groups"], manifest["active_parameters"][task]
+    shared = replace(theirs.strategy, rank=theirs.strategy.rank or theirs.model.lora.rank)
+    unit = groups["shared"] // shared.rank  # LoRA parameters of one unit of rank
+    head = groups[f"heads:{task}"]
+    entry = strategy_entry(SINGLE)
+    matched = replace(
+        entry,
+        rank=max(1, round((active - head) / unit)),
+        attention=shared.attention,
+        quantization=shared.quantization,
+        unsloth=shared.unsloth,
+        loss_weighting="static" if shared.loss_weighting == "static" else "equal",
+    )
+    count = matched.rank * unit + head
+    pair = [Variant(shared, active, sum(groups.values())), Variant(matched, count, count)]
+    return matched, assert_parameter_parity(pair, TOLERANCE)
+
+
+def _assert_as_asked(config: RunConfig, asked: RunConfig, multi: RunFolder) -> None:
+    """Whatever was chosen for the control must be what follows from the run: nothing is silently ignored."""
+    derived = _flat(config)
+    problems = [
+        f"{key} is {value} here and {derived.get(key)} in the control of {multi.run_id}; leave it out, "
+        "or name another run by experiment.twin"
+        for key, value in _chosen(asked).items()
+        if key not in REPLACED and value != derived.get(key)
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _chosen(asked: RunConfig) -> dict[str, Any]:
+    """Key -> value of all that the page was told, by names, experiment and overrides."""
+    names = {"model": asked.model.name, "strategy": asked.strategy.name, "profile": asked.profile.name}
+    plain = _flat(compose(task=list(asked.tasks), seed=asked.seed, **names))
+    told = _flat(asked)
+    return {key: told[key] for key in told if key in NAMED or told[key] != plain.get(key)}
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    return dict(_leaves(without_machine_keys(asdict(config)), ()))
+
+
+def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(value, (*path, str(key)))
+    else:
+        yield ".".join(path), node

@@ -1,0 +1,150 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Hyper-parameters: the same budget for every arm
+#
+# **Question.** Which learning rate, rank, batch, epochs, warm-up, sampling and loss weighting does a strategy
+# want on a model? A multi-task model that was tuned longer than its single-task twin would win for that
+# alone, so the space and the number of trials are declared once (`params/experiment/hp_search.yaml`),
+# for both arms, and every run that takes the result records the budget behind it. Development data
+# only: the test split is refused.
+#
+# "Run all" is safe anywhere: the defaults are three short trials on synthetic practice notes, under a
+# minute on two CPU cores. Their scores show that the machinery works and nothing else.
+
+# %%
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
+    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
+    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
+    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
+    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
+    if root is None:
+        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
+    sys.path.insert(0, str(root))
+
+# %% tags=["parameters"]
+model = "tiny"
+task = "semeval2014t7"
+strategy = "s1_single"
+profile = "smoke"
+seed = 42
+overrides = [
+    "experiment=hp_search",
+    "experiment.full_models=[tiny]",
+    "experiment.trials=3",
+    "experiment.random_trials=1",
+    "training.max_steps=8",
+    "profile.max_train_samples=40",
+    "profile.max_dev_samples=10",
+]
+runs_dir = "runs"
+run_dir = ""
+
+# %% [markdown]
+# ## Configuration and run folder
+#
+# Names become one checked configuration; an unknown key stops the page here. The run folder counts as
+# a result only once its manifest is written, in the last cell.
+
+# %%
+from kaggle_kit.core.config import compose, config_hash
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.ops.search import Search, search_settings
+
+tasks = task.split(",")
+config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
+settings = search_settings(config)
+run = start_run(config, page="hp_search", runs_dir=runs_dir, run_dir=run_dir)
+print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
+
+# %% [markdown]
+# ## Space and budget
+#
+# A model outside `experiment.full_models` gets the reduced configurations instead of the full space.
+
+# %%
+kind = f"{len(settings.reduced)} reduced configurations" if settings.reduced else "the full space"
+print(f"{settings.trials} trials of {kind} for {config.model.name} under {config.strategy.name}, on dev")
+for key, allowed in settings.space.items():
+    print(f"{key:32} {allowed}")
+
+# %% [markdown]
+# ## Data
+
+# %%
+from kaggle_kit.ops import wiring
+
+corpora = wiring.open_corpora(config)
+for name, corpus in corpora.items():
+    kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
+    print(f"{name}: {len(corpus.splits['train'])} train and {len(corpus.splits['dev'])} dev samples ({kind})")
+
+# %% [markdown]
+# ## Search
+#
+# Before the first trial the configuration as it stands has to halve its loss in 50 steps. A trial that lies
+# behind the median of the earlier ones is stopped early; it has used up its place in the budget all
+# the same. Everything tried stands in `study.journal`, so an interrupted search goes on where it was, with
+# the checkpoint of the trial that it was in.
+
+# %%
+from functools import partial
+
+from kaggle_kit.ops import trials
+
+search = Search(settings, run.path, config.seed)
+if not search.counted():
+    gate = trials.search_gate(config, run, corpora)
+    print(f"smoke gate open: loss down to {gate.ratio:.0%} in {len(gate.curve)} steps")
+search.run(partial(trials.trial_score, config, run, corpora), told=trials.keep_table(run))
+best = search.best()
+print(f"best: trial {best['trial']} with {best['score']:.4f}, {best['values']}")
+
+# %% [markdown]
+# ## Figures
+#
+# The figure that chooses: the mean of the tasks' primary scores on development data, each over its best
+# published one. It chooses and is no result.
+
+# %%
+from IPython.display import Image, display
+
+from kaggle_kit.analysis.figures import png
+from kaggle_kit.analysis.trials import trial_curves, trials_table
+
+display(Image(png(trial_curves(run)), width=700))
+trials_table(run)
+
+# %% [markdown]
+# ## Record
+#
+# `trials.jsonl` holds every trial, `best.yaml` the overrides of the best one. The manifest is written
+# last; without it the folder counts as unfinished.
+
+# %%
+words = trials.finish_search(run, corpora, search)
+print(f"finished: {run.path.name}\nevery run of this arm takes:\n" + "\n".join(words))
+
+# %% [markdown]
+# ## How to read the result
+#
+# The list above is what a run of this arm takes as its overrides, on the command line by
+# `$(sed 's/^- //' runs/<this folder>/best.yaml)`. Its last three words tell the run's manifest how many
+# trials stood behind its configuration, on which split and in which search; a comparison between arms
+# with different budgets is refused. A search on practice data chooses nothing for the study.

@@ -1,0 +1,223 @@
+"""Interrupted and resumed equals uninterrupted, bit for bit on a CPU, for every strategy of the study.
+
+A `Session` does what a training page does, by the functions that pages call. One run never dies; the
+other dies at the beginning of a step beyond its last checkpoint, and a second session, which builds
+everything afresh, goes on in its folder. Then everything a run leaves is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.models import tiny
+from kaggle_kit.models.build import build_model
+from kaggle_kit.ops import ablation, rounds, selection, wiring
+from kaggle_kit.training.checkpoint_files import list_checkpoints, read_checkpoint, read_manifest
+
+SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+NER_AND_RELATIONS, RANKING = "semeval2021t6", "semeval2017t3"
+BOTH = (NER_AND_RELATIONS, RANKING)
+FEW = ("practice.documents=3", "practice.terms=20", "training.effective_batch=4", "training.max_steps=4")
+OFTEN = (
+    "training.checkpoint_every=2",
+    "training.quick_every=2",
+    "training.quick_samples=2",
+    "profile.max_dev_samples=3",
+)
+ABLATION = ("experiment=ablation_architecture", "experiment.target=120000")
+
+
+class Death(Exception):
+    """Stands for whatever ends a process without notice."""
+
+
+class DieAt(TrainerCallback):
+    """Raises at the beginning of the step after `step`."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        if state.global_step == self.step:
+            raise Death
+
+
+@dataclass
+class Session:
+    """One process's part in a run: everything built afresh, as a page does from its first cell."""
+
+    config: RunConfig
+    folder: Path
+    dies: dict[str, int] = field(default_factory=dict)  # phase -> optimiser steps done before the death
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self.run = start_run(config, page="toy", run_dir=self.folder)
+        self.corpora = wiring.open_corpora(config)
+        self.specs = specs = wiring.task_specs(config, self.corpora)
+        self.train = wiring.split_samples(config, self.corpora, "train")
+        self.dev = wiring.split_samples(config, self.corpora, "dev")
+        torch.manual_seed(config.seed)
+        self.loaded = wiring.open_backbone(config)
+        self.encoded = wiring.encode_split(config, self.train, specs, self.loaded)
+        self.encoded_dev = wiring.encode_split(config, self.dev, specs, self.loaded)
+        strategy = config.strategy
+        if "variants" in config.experiment:
+            strategy, _ = ablation.matched_strategy(config, self.loaded, specs)
+        self.network = build_model(self.loaded, specs.values(), strategy)
+
+    def to_the_end(self) -> RunFolder:
+        """Train (in both phases, if the strategy has two), evaluate, record."""
+        config, run, network, loaded = self.config, self.run, self.network, self.loaded
+        if run.events():
+            torch.manual_seed(999)  # a session that goes on may start from any random state
+        trainers = list(self.trained())
+        metrics = rounds.evaluate(
+            config, run, network, loaded, self.encoded_dev, self.dev, self.train, split="dev"
+        )
+        run.write_metrics(metrics)
+        rounds.record(config, run, network, loaded, trainers, self.corpora)
+        return run
+
+    def trained(self) -> Iterator[rounds.MultiTaskTrainer]:
+        if self.config.strategy.kind != "sequential":
+            yield self.phase("training", 1.0, quick=True)
+            return
+        self.network.pretrain_shared()
+        first = self.phase("shared", 0.5, quick=False)
+        yield first
+        self.network.adapt(self.config.strategy.adapt_shared)
+        yield self.phase("own", 0.5, quick=True, after=first)
+
+    def phase(self, name: str, share: float, *, quick: bool, after=None):
+        plan = wiring.plan_training(self.config, self.encoded, share_of_epochs=share)
+        samples = wiring.quick_samples(self.config, self.dev)
+        encoded = wiring.encode_split(self.config, samples, self.specs, self.loaded)
+        score = selection.quick_evaluation(self.config, self.network, self.loaded, encoded, samples)
+        trainer = rounds.open_trainer(
+            self.config,
+            self.run,
+            self.network,
+            self.loaded,
+            plan,
+            self.encoded,
+            score if quick else None,
+            after=after,
+        )
+        if name in self.dies:
+            trainer.add_callback(DieAt(self.dies[name]))
+        rounds.train(self.config, self.run, trainer, self.corpora, phase=name)
+        return trainer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_models(tmp_path_factory):
+    """Random weights and two layers: what is compared is arithmetic, not what was learnt."""
+    build = tiny.build_tiny
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KAGGLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(tiny, "SHAPE", tiny.SHAPE | SMALL)
+        patch.setattr(wiring, "build_tiny", lambda name, texts: build(name, texts, steps=0))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+def config_of(strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> RunConfig:
+    return compose(task=list(tasks), strategy=strategy, overrides=[*FEW, *OFTEN, *more], seed=3)
+
+
+def assert_same(run: RunFolder, other: RunFolder) -> None:
+    """Checkpointed weights, losses, tokens, predictions, scores, the best step and what a page records."""
+    for phase in sorted(path.name for path in run.checkpoints.iterdir()):
+        assert_same_checkpoints(run.checkpoints / phase, other.checkpoints / phase)
+    assert [figures(event) for event in run.events()] == [figures(event) for event in other.events()]
+    assert run.tokens() == other.tokens() and len(run.tokens()) >= 4
+    assert predictions(run) == predictions(other) and len(predictions(run)) >= 2
+    assert run.metrics() == other.metrics()
+    one, two = run.manifest(), other.manifest()
+    for name in ("plans", "data_hashes", "token_parity_error", "decisions"):
+        assert one.get(name) == two.get(name)
+    assert one["totals"]["tokens"] == two["totals"]["tokens"]
+    quick = [
+        [told.get("QuickEvaluationCallback") for told in manifest["callbacks"]] for manifest in (one, two)
+    ]
+    assert quick[0] == quick[1] and quick[0][-1]["best_step"] in (2, 4)
+
+
+def assert_same_checkpoints(folder: Path, other: Path) -> None:
+    """The last one whole, random states and the optimiser's memory included, and which is the best."""
+    last, *_ = list_checkpoints(folder)
+    last_other, *_ = list_checkpoints(other)
+    assert last.name == last_other.name
+    (_, _, tensors), (_, _, tensors_other) = read_checkpoint(last), read_checkpoint(last_other)
+    assert tensors.keys() == tensors_other.keys()
+    for name, held in tensors.items():
+        assert held.keys() == tensors_other[name].keys()
+        assert [
+            key for key, tensor in held.items() if not torch.equal(tensor, tensors_other[name][key])
+        ] == []
+    assert len(tensors["parameters"]) > 5
+    best = [
+        [path.name for path in list_checkpoints(f) if read_manifest(path)["best"]] for f in (folder, other)
+    ]
+    assert best[0] == best[1]
+
+
+def figures(event: dict) -> dict:
+    """An event without what it measures of this machine: seconds, speed and memory."""
+    kept = ("step", "losses", "grad_norm", "learning_rate", "quick_evaluation", "conflicts", "nonfinite")
+    return {name: event.get(name) for name in kept}
+
+
+def predictions(run: RunFolder) -> dict[str, bytes]:
+    files = (path for path in run.predictions.rglob("*") if path.is_file())
+    return {path.relative_to(run.predictions).as_posix(): path.read_bytes() for path in files}
+
+
+CASES = {
+    "S1": ("s1_single", (NER_AND_RELATIONS,), ()),
+    "S1 token-controlled": (
+        "s1_single",
+        (RANKING,),
+        ("training.target_tokens=2400", "training.max_steps=null"),
+    ),
+    "S2": ("s2_shared", BOTH, ()),
+    "S2 uncertainty": ("s2_shared", BOTH, ("strategy.loss_weighting=uncertainty",)),
+    "S3a": ("s3a_flat", BOTH, ("training.null_every=2",)),
+    "S3b": ("s3b_hierarchical", BOTH, ()),
+    "S5 on NF4": ("s5_qlora", BOTH, ()),
+    **{f"A{n}": (f"a{n}", BOTH[:1] if n == 1 else BOTH, ABLATION) for n in (1, 2, 3, 4)},
+}
+
+
+@pytest.mark.parametrize(("strategy", "tasks", "more"), CASES.values(), ids=CASES.keys())
+def test_a_run_that_died_ends_as_one_that_never_did(tmp_path, strategy, tasks, more):
+    config = config_of(strategy, *tasks, more=more)
+    whole = Session(config, tmp_path / "whole").to_the_end()
+    with pytest.raises(Death):
+        Session(config, tmp_path / "dying", {"training": 3}).to_the_end()
+    run = Session(config, tmp_path / "dying").to_the_end()
+    assert_same(run, whole)
+
+
+def test_s4_that_died_in_both_phases_ends_as_one_that_never_did(tmp_path):
+    config = config_of("s4_sequential", *BOTH)
+    whole = Session(config, tmp_path / "whole").to_the_end()
+    for dies in ({"shared": 3}, {"own": 1}, {"own": 3}):  # mid-phase, before the first save, after one
+        with pytest.raises(Death):
+            Session(config, tmp_path / "dying", dies).to_the_end()
+    run = Session(config, tmp_path / "dying").to_the_end()
+    assert_same(run, whole)
+    assert [event["step"] for event in run.events()] == list(range(1, 9))

@@ -1,0 +1,109 @@
+"""A run over several sessions: paused in order, marked, taken up again, and the same in the end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.ops import rounds, sessions
+from kaggle_kit.ops.kernels.outputs import last_step
+from kaggle_kit.training.session import LIMIT_VARIABLE
+from tests.ops.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
+
+LEARNS = ("training.learning_rate=1e-2", "training.epochs=1")
+
+
+def session_of(study: Page, phases) -> sessions.Session:
+    return sessions.run_session(
+        study.config, study.run, study.network, study.loaded, study.encoded, study.corpora, phases
+    )
+
+
+def opened(tmp_path, strategy: str, *tasks: str) -> Page:
+    config = config_of(strategy, *tasks, more=LEARNS)
+    return Page(config, start_run(config, page="toy", run_dir=tmp_path / strategy))
+
+
+def two_phases(study: Page) -> list[sessions.Phase]:
+    def adapt():
+        study.network.adapt(study.config.strategy.adapt_shared)
+
+    first = sessions.Phase(study.plan, name="shared", prepare=study.network.pretrain_shared)
+    return [first, sessions.Phase(study.plan, name="own", prepare=adapt)]
+
+
+@pytest.fixture
+def no_time(monkeypatch):
+    """Every session's limit passes within its first step."""
+    monkeypatch.setenv(LIMIT_VARIABLE, "1e-9")
+
+
+def test_a_session_that_ends_first_leaves_a_paused_run_that_the_next_one_finishes(
+    tmp_path, no_time, monkeypatch
+):
+    study = opened(tmp_path, "s1_single", NER)
+    session = session_of(study, [sessions.Phase(study.plan)])
+    note = study.run.paused()
+    assert not session.finished and session.end.step == 1
+    facts = {"phase": "training", "step": 1, "steps": len(study.plan), "saved_step": 1}
+    assert facts.items() <= note.items()
+    assert note["reason"] == "the session's limit of 1e-09 h" and "--resume" in note["message"]
+    assert note["message"] in str(session) and "smoke gate open" in str(session)
+    assert last_step(study.run.path) == 1
+
+    monkeypatch.delenv(LIMIT_VARIABLE)
+    monkeypatch.setattr(rounds, "smoke_gate", None)  # passed, and not asked again
+    again = opened(tmp_path, "s1_single", NER)
+    session = session_of(again, [sessions.Phase(again.plan)])
+    assert session.finished and session.end.resumed_from == 1
+    assert session.tokens == again.plan.tokens
+    assert "passed in an earlier session" in str(session)
+    assert again.run.paused() is None and len(again.run.events()) == len(again.plan)
+    assert again.finish(session.trainers[-1])["complete"]
+
+
+def test_a_run_of_two_phases_goes_on_in_the_phase_that_its_session_ended_in(tmp_path, monkeypatch):
+    whole = opened(tmp_path / "whole", "s4_sequential", NER, RANKING)
+    monkeypatch.setattr(sessions, "pass_gate", lambda *_: "")
+    session_of(whole, two_phases(whole))
+
+    ended, steps = [], 2 * len(whole.plan)
+    stops = iter([3, len(whole.plan) + 2, steps])  # in the first phase, in the second, and never
+    while not ended or not ended[-1].finished:
+        study, stop = opened(tmp_path, "s4_sequential", NER, RANKING), next(stops)
+        monkeypatch.setattr(
+            rounds.CheckpointCallback,
+            "_reason",
+            lambda keeper, stop=stop: "a test" if keeper.trainer.tokens.step == stop else None,
+        )
+        ended.append(session_of(study, two_phases(study)))
+    assert [(len(one.trainers), one.end.step) for one in ended] == [(1, 3), (2, 2), (2, len(whole.plan))]
+    assert [event["step"] for event in study.run.events()] == list(range(1, steps + 1))
+    pairs = zip(whole.network.parameters(), study.network.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    assert last_step(study.run.path) == steps
+
+
+def test_a_closed_gate_is_asked_again_and_nothing_is_trained(tmp_path, monkeypatch):
+    study = opened(tmp_path, "s1_single", NER)
+    monkeypatch.setattr("kaggle_kit.training.smoke.SKIPPED_LIMIT", -1.0)  # no gate opens
+    for _ in range(2):
+        with pytest.raises(Exception, match="smoke test failed: .*Loss by step: "):
+            session_of(study, [sessions.Phase(study.plan)])
+    assert not study.run.gate_json.exists() and study.run.events() == []
+
+
+def test_a_paused_folder_says_so_in_one_readable_file(tmp_path):
+    run = RunFolder.create(tmp_path / "run", "a: 1\n", "0123", {})
+    assert run.paused() is None
+    run.pause(step=400, message="paused at step 400")
+    kept = json.loads(run.paused_json.read_text())
+    assert (kept["step"], kept["message"]) == (400, "paused at step 400") and kept["paused"].endswith(
+        "+00:00"
+    )
+    run.go_on()
+    assert run.paused() is None

@@ -1,0 +1,66 @@
+"""The table at the top of a page, and what stops the page there."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import pytest
+
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.ops import startup
+from kaggle_kit.ops.kernels import image
+from kaggle_kit.training.session import SessionClock
+
+
+@pytest.fixture
+def run(tmp_path):
+    return start_run(compose(task="semeval2017t3"), page="toy", runs_dir=tmp_path)
+
+
+def rows(table: str) -> dict[str, str]:
+    return dict(line.split(maxsplit=1) for line in table.splitlines())
+
+
+def test_the_table_says_what_was_found_and_what_will_be_done(run):
+    clock = SessionClock(limit_hours=11.5, started=0.0, now=lambda: 1800.0)
+    found = rows(startup.check_startup(compose(task="semeval2017t3"), run, clock))
+    assert list(found) == ["device", "kernel", "disk", "session", "packages", "run"]
+    assert found["device"].startswith("cpu") and found["device"].endswith("asked for: cpu")
+    assert found["kernel"].startswith("float32 product and gradient right to")
+    assert found["session"].startswith("11.00 of 11.5 h left; the run pauses before")
+    assert found["run"] == "fresh: smoke gate of 50 steps, then training"
+
+
+def test_a_run_with_checkpoints_is_said_to_go_on_from_them(run):
+    (run.checkpoints / "shared" / "step-000400").mkdir(parents=True)
+    (run.checkpoints / "own" / "step-000020").mkdir(parents=True)
+    run.pause(reason="SIGTERM")
+    found = rows(startup.check_startup(compose(task="semeval2017t3"), run))
+    assert found["run"] == "goes on from the checkpoint of step 420, paused by SIGTERM"
+
+
+def test_a_gpu_that_was_asked_for_and_is_not_there_stops_the_page(run, monkeypatch):
+    monkeypatch.setattr(startup.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="torch sees no GPU"):
+        startup.check_startup(
+            compose(task="semeval2017t3", profile="open", overrides=["profile.device=cuda"]), run
+        )
+
+
+def test_everything_that_stops_the_page_is_told_at_once(run, monkeypatch):
+    Usage = namedtuple("Usage", "free")
+    monkeypatch.setattr(startup.shutil, "disk_usage", lambda _: Usage(1024**2))
+    monkeypatch.setattr(image, "_installed", lambda name: "0.10.0" if name == "torchao" else "99")
+    with pytest.raises(startup.StartupError) as caught:
+        startup.check_startup(compose(task="semeval2017t3"), run)
+    assert "0.0 GiB are free" in str(caught.value)
+    assert "torchao 0.10.0 is installed" in str(caught.value) and "pip uninstall -y torchao" in str(
+        caught.value
+    )
+
+
+def test_a_device_without_a_fitting_kernel_is_told_by_its_own_word():
+    found = startup._kernel("meta", startup.torch.float32)
+    assert found.problem.startswith("no kernel runs on meta: ")

@@ -1,0 +1,221 @@
+"""Token-controlled twins: what follows from a finished multi-task run, and which runs have none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from kaggle_kit.core.artifacts import Metric, RunFolder
+from kaggle_kit.core.config import compose, from_yaml
+from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.models import tiny
+from kaggle_kit.models.build import build_model
+from kaggle_kit.ops import rounds, selection, twins, wiring
+
+SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+NER, RELATIONS = "semeval2014t7", "semeval2021t6"
+SETTINGS = ("experiment=token_controlled", "practice.documents=6", "practice.terms=20")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_models(tmp_path_factory):
+    """Random weights and two layers: what is tried here is the wiring."""
+    build = tiny.build_tiny
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KAGGLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(tiny, "SHAPE", tiny.SHAPE | SMALL)
+        patch.setattr(wiring, "build_tiny", lambda name, texts: build(name, texts, steps=0))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> RunFolder:
+    """A page from its run folder to its manifest."""
+    corpora = wiring.open_corpora(config)
+    specs = wiring.task_specs(config, corpora)
+    torch.manual_seed(config.seed)
+    loaded = wiring.open_backbone(config)
+    samples = wiring.split_samples(config, corpora, "train")
+    encoded = wiring.encode_split(config, samples, specs, loaded)
+    network = build_model(loaded, specs.values(), config.strategy)
+    if multi:
+        twins.assert_same_data(multi, corpora)
+        twins.assert_active_parameters(multi, network)
+    plan = wiring.plan_training(config, encoded)
+    quick = selection.quick_evaluation(config, network, loaded, encoded, samples)
+    trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, quick)
+    rounds.train(config, run, trainer, corpora)
+    rounds.record(config, run, network, loaded, [trainer], corpora)
+    return run
+
+
+def multi_task(runs_dir, strategy: str = "s2_shared", *more: str) -> RunFolder:
+    overrides = [*SETTINGS, "training.max_steps=3", "training.quick_every=2", "training.patience=1", *more]
+    config = compose(task=[NER, RELATIONS], strategy=strategy, overrides=overrides, seed=3)
+    return train(config, start_run(config, page=strategy, runs_dir=runs_dir))
+
+
+def asked(multi: RunFolder, *more: str, task: str = NER, seed: int = 3) -> RunConfig:
+    overrides = [*SETTINGS, f"experiment.twin={multi.run_id}", *more]
+    return compose(task=[task], overrides=overrides, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, small_models) -> RunFolder:
+    return multi_task(tmp_path_factory.mktemp("runs"))
+
+
+def altered(multi: RunFolder, folder, **fields) -> RunFolder:
+    """A copy of a run whose manifest says otherwise."""
+    path = folder / multi.run_id
+    path.mkdir()
+    (path / "config.yaml").write_text(multi.config_yaml.read_text())
+    (path / "manifest.json").write_text(json.dumps(multi.manifest() | fields))
+    return RunFolder.open(path)
+
+
+@pytest.mark.parametrize("control", ["total", "share"])
+def test_a_control_repeats_its_run_but_for_whose_tokens_it_sees(tmp_path, shared, control):
+    config, _ = twins.control_of(shared, asked(shared, f"experiment.control={control}"))
+    run = start_run(config, page="token_controlled", runs_dir=tmp_path)
+    theirs, own = shared.manifest(), train(config, run, shared).manifest()
+    tokens = theirs["totals"]["tokens"]
+    target = sum(tokens.values()) if control == "total" else tokens[NER]
+    assert own["totals"]["tokens"] == {NER: target} and own["token_parity_error"] == 0
+    assert own["twin"] == {
+        "of": shared.run_id,
+        "of_config": theirs["config_hash"],
+        "control": control,
+        "target_tokens": target,
+    }
+    assert own["active_parameters"] == {NER: theirs["active_parameters"][NER]}
+    same = ("seed", "selection", "tuning", "model", "profile")
+    assert {key: own[key] for key in same} == {key: theirs[key] for key in same}
+    before, after = from_yaml(shared.config_yaml.read_text()), from_yaml(run.config_yaml.read_text())
+    assert replace(before.training, target_tokens=target, max_steps=None) == after.training
+    assert before.practice == after.practice and before.tasks[NER] == after.tasks[NER]
+
+
+def test_under_the_rule_last_quick_evaluation_neither_stops_nor_chooses(shared):
+    manifest = shared.manifest()
+    assert manifest["selection"] == {"rule": "last", "split": None, "metric": None}
+    assert len(shared.events()) == 3  # patience is 1, and untrained weights never reach a new best
+    evaluated = [event["step"] for event in shared.events() if "quick_evaluation" in event]
+    assert evaluated == [2, 3]
+
+
+@pytest.mark.parametrize("strategy", ["s3a_flat", "s3b_hierarchical"])
+@pytest.mark.parametrize("task", [NER, RELATIONS])
+def test_a_control_has_the_active_parameters_of_its_task_in_any_strategy(tmp_path, strategy, task):
+    multi = multi_task(tmp_path, strategy)
+    config, table = twins.control_of(multi, asked(multi, task=task))
+    assert strategy in table and "s1_single" in table
+    corpora = wiring.open_corpora(config)
+    specs = wiring.task_specs(config, corpora)
+    network = build_model(wiring.open_backbone(config), specs.values(), config.strategy)
+    twins.assert_active_parameters(multi, network)
+    assert config.strategy.rank > 16 and not config.strategy.pcgrad and config.strategy.fusion == "none"
+
+
+def test_a_network_of_another_size_is_refused_before_training(shared):
+    group = SimpleNamespace(parameters=(torch.nn.Parameter(torch.zeros(1000)),), tasks=(NER,))
+    network = SimpleNamespace(parameter_groups=lambda: {"single": group}, specs=[NER])
+    with pytest.raises(ConfigError, match=f"active_parameters.{NER} is 1,000 here and"):
+        twins.assert_active_parameters(shared, network)
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("training.learning_rate=1e-4", "training.learning_rate"),
+        ("practice.transfer=none", "practice.transfer"),
+        ("experiment.alpha=0.1", "experiment.alpha"),
+        ("strategy.rank=8", "strategy.rank"),
+        ("training.target_tokens=7", "training.target_tokens"),
+    ],
+)
+def test_what_the_run_did_otherwise_cannot_be_asked_of_its_control(shared, override, field):
+    with pytest.raises(
+        ConfigError, match=f"^{field} is .* here and .* in the control of {shared.run_id[:9]}"
+    ):
+        twins.control_of(shared, asked(shared, override))
+
+
+def test_another_seed_task_or_control_is_refused_by_name(shared):
+    with pytest.raises(ConfigError, match="^seed is 4 here and 3 in the control of"):
+        twins.control_of(shared, asked(shared, seed=4))
+    with pytest.raises(ConfigError, match="has no 'semeval2016t12'; name one of"):
+        twins.control_of(shared, asked(shared, task="semeval2016t12"))
+    with pytest.raises(ConfigError, match="experiment.control is 'half'; allowed: total, share"):
+        twins.control_of(shared, asked(shared, "experiment.control=half"))
+
+
+def test_runs_that_have_no_control_are_refused_naming_the_field(tmp_path, shared):
+    cases = {
+        "selection.rule": {"selection": {"rule": "best", "split": "dev", "metric": "selection"}},
+        "stopped_at": {"callbacks": [{"QuickEvaluationCallback": {"stopped_at": 2}}]},
+        "tasks": {"tasks": [NER]},
+    }
+    for field, change in cases.items():
+        folder = tmp_path / field
+        folder.mkdir()
+        with pytest.raises(RunFolderError, match=f"^{field} of {shared.run_id[:9]}"):
+            twins.control_of(altered(shared, folder, **change), asked(shared))
+
+
+def test_a_corpus_that_has_changed_since_is_refused(shared):
+    with pytest.raises(ConfigError, match=f"data_hashes.{NER} is 0f here and"):
+        twins.assert_same_data(shared, {NER: SimpleNamespace(sha256="0f")})
+
+
+def test_the_run_is_found_by_id_or_path_and_must_be_finished(tmp_path, shared):
+    found = twins.multi_task_run(asked(shared), shared.path.parent)
+    assert found.path == shared.path
+    by_path = asked(shared, f"experiment.twin={shared.path}")
+    assert twins.multi_task_run(by_path, tmp_path).path == shared.path
+    assert twins.control_of(shared, by_path)[0].experiment["twin"] == shared.run_id
+    started = start_run(compose(seed=3), page="toy", runs_dir=tmp_path)
+    with pytest.raises(RunFolderError, match="is unfinished"):
+        twins.multi_task_run(asked(shared, f"experiment.twin={started.run_id}"), tmp_path)
+
+
+def test_without_a_run_practice_data_get_one_and_real_data_the_command(tmp_path, monkeypatch):
+    ran = []
+
+    def run_page(page, **choices):
+        ran.append((page, choices["task"], choices["overrides"]))
+        config = compose(
+            task=choices["task"].split(","), strategy=page, overrides=choices["overrides"], seed=3
+        )
+        run = start_run(config, page=page, runs_dir=tmp_path)
+        return run.finish(totals=rounds.Totals(), device="cpu", data_hashes={}).parent
+
+    monkeypatch.setattr(twins, "run_page", run_page)
+    config = compose(task=[NER], overrides=["experiment=token_controlled", "training.epochs=0.5"], seed=3)
+    made = twins.multi_task_run(config, tmp_path)
+    assert twins.multi_task_run(config, tmp_path).path == made.path  # and not made again
+    overrides = ["experiment=token_controlled", "training.epochs=0.5", "training.selection=last"]
+    assert ran == [("s2_shared", f"{NER},{RELATIONS}", overrides)]
+    real = replace(config, profile=replace(config.profile, corpora="any"))
+    with pytest.raises(ConfigError, match="run s2_shared --task semeval2014t7,semeval2021t6 --model tiny"):
+        twins.multi_task_run(real, tmp_path)
+    with pytest.raises(ConfigError, match="add experiment=token_controlled"):
+        twins.multi_task_run(compose(seed=3), tmp_path)
+
+
+def test_the_page_shows_both_scores_of_the_primary_metric_and_their_difference(tmp_path, shared):
+    multi = altered(shared, tmp_path)
+    figures = {NER: "task_a_strict_f1", RELATIONS: "entity_f1"}
+    multi.write_metrics(
+        Metric(name, 0.75, "fraction", "dev", 9, task, task) for task, name in figures.items()
+    )
+    own = [Metric(name, 0.5, "fraction", "dev", 9, NER, NER) for name in (figures[NER], "task_a_relaxed_f1")]
+    assert twins.side_by_side(multi, own) == f"{NER}: multi-task 0.7500 - control 0.5000 = +0.2500"
