@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from kaggle_kit.core.errors import ConfigError, KitError
-from kaggle_kit.ops import cli_data, cli_kernels, cli_pages
+from kaggle_kit.ops import cli_data, cli_kernels, cli_pages, cli_verdict
 
 
 class CleanErrors(TyperGroup):
@@ -42,6 +42,7 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_pages.app, name="pages")
 app.add_typer(cli_kernels.app, name="kernels")
+app.command("verdict")(cli_verdict.judge_runs)
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random in the run.")]
 RunsDir = Annotated[Path, typer.Option(help="Where run folders are kept.")]
