@@ -29,7 +29,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats as distributions
-from statsmodels.stats.multitest import multipletests
 
 from kaggle_kit.evaluation.documents import figure
 
@@ -181,5 +180,9 @@ def equivalence_power(effect: float, margin: float, error: float, df: float, alp
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values adjusted over their family (Holm 1979)."""
-    return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
+    """p values adjusted over their family, in the given order (Holm 1979)."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted.tolist()

@@ -28,7 +28,7 @@ from kaggle_kit.core.runtime import library_versions
 
 MARKS = ("smoke", "practice", "restricted")
 SETTINGS = ("alpha", "test", "power", "resamples")  # of `experiment`, by which a rule is declared
-LIBRARIES = ("numpy", "scipy", "statsmodels")
+LIBRARIES = ("numpy", "scipy")
 
 
 def verdict(

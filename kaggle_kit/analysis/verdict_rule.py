@@ -75,17 +75,22 @@ class Table:
     margin: float
 
 
-def judge(tables: Mapping[str, Table], rule: Rule, rng: np.random.Generator) -> dict[str, Any]:
-    """`tasks`: estimates and verdict of each; `overall`: the same over all, relative to the controls."""
+def judge(
+    tables: Mapping[str, Table], rule: Rule, rng: np.random.Generator, *, plan: bool = True
+) -> dict[str, Any]:
+    """`tasks`: estimates and verdict of each; `overall`: the same over all, relative to the controls.
+
+    With `plan` also what these seeds could have found and how many it would take.
+    """
     differences = {task: _difference(table, rule, rng) for task, table in tables.items()}
     margins = {task: table.margin for task, table in tables.items()}
-    tasks = _family(differences, margins, rule)
+    tasks = _family(differences, margins, rule, plan)
     for task, table in tables.items():
         tasks[task]["scores"] = {
             "multi_task": scores(table.multi_task).tolist(),
             "control": scores(table.control).tolist(),
         }
-    return {"tasks": tasks, "overall": _overall(tables, differences, rule)}
+    return {"tasks": tasks, "overall": _overall(tables, differences, rule, plan)}
 
 
 def _difference(table: Table, rule: Rule, rng: np.random.Generator) -> Difference:
@@ -96,7 +101,7 @@ def _difference(table: Table, rule: Rule, rng: np.random.Generator) -> Differenc
 
 
 def _family(
-    differences: Mapping[str, Difference], margins: Mapping[str, float], rule: Rule
+    differences: Mapping[str, Difference], margins: Mapping[str, float], rule: Rule, plan: bool
 ) -> dict[str, dict[str, Any]]:
     """Every member's estimates and verdict, p values adjusted over the members."""
     there = holm([difference.p_value for difference in differences.values()])
@@ -111,8 +116,9 @@ def _family(
             "p_holm": p_there,
             "equivalence_p_holm": p_within,
             "within_margin": p_within <= rule.alpha,
-            **_plan(difference, margins[name], planned, word == UNDECIDED),
         }
+        if plan:
+            judged[name] |= _plan(difference, margins[name], planned, word == UNDECIDED)
     return judged
 
 
@@ -164,7 +170,7 @@ def _plan(difference: Difference, margin: float, rule: Rule, undecided: bool) ->
 
 
 def _overall(
-    tables: Mapping[str, Table], differences: Mapping[str, Difference], rule: Rule
+    tables: Mapping[str, Table], differences: Mapping[str, Difference], rule: Rule, plan: bool
 ) -> dict[str, Any]:
     """The mean over tasks of score over control; documents of different tasks are independent.
 
@@ -186,4 +192,4 @@ def _overall(
     documents = min(difference.documents for difference in differences.values())
     relative = difference_of(*arms, variance, documents, rule.test)
     margin = sum(tables[task].margin / base for task, base in bases.items()) / count
-    return _family({"overall": relative}, {"overall": margin}, rule)["overall"]
+    return _family({"overall": relative}, {"overall": margin}, rule, plan)["overall"]
