@@ -95,14 +95,21 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
     """Score predictions in a task's own file format exactly as its official scorer does."""
+    from kaggle_kit.core.restricted import reading
+    from kaggle_kit.core.types import Access
+    from kaggle_kit.data.registry import task as registered
+    from kaggle_kit.data.registry import task_names
     from kaggle_kit.evaluation.metrics import score as score_folders
     from kaggle_kit.evaluation.metrics import score_cases
 
+    access = registered(task).access if task in task_names() else Access.PUBLIC
     if cases is not None and gold is None and pred is None:
-        figures = score_cases(task, cases)
+        with reading(cases, access):
+            figures = score_cases(task, cases)
         table = "\n\n".join(f"{case}\n{_table(values)}" for case, values in figures.items())
     elif cases is None and gold is not None and pred is not None:
-        figures = score_folders(task, gold, pred)
+        with reading(pred, access):
+            figures = score_folders(task, gold, pred)
         table = _table(figures)
     else:
         given = [name for name, value in (("--gold", gold), ("--pred", pred), ("--cases", cases)) if value]
