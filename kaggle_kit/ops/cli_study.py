@@ -55,12 +55,12 @@ def run(
 
     changes, more = _split(changes or ())
     study = Study(load_selection(name, changes))
-    code = run_study(name, changes, Places(runs_dir, reports_dir), cores, more)
+    code = run_study(study, Places(runs_dir, reports_dir), cores, more)
     found = status.states(study, runs_dir)
     for id, state in found.items():
         if state in (status.FAILED, status.PAUSED):
             typer.echo(f"{state}: {runs_dir / id}\n  {status.why(runs_dir / id)}", err=True)
-    if code == 0:
+    if code == 0 and set(found.values()) == {status.DONE}:
         typer.echo(f"report: {reports_dir / study.selection.report}.html")
         return
     typer.echo(status.table(study, found))

@@ -153,6 +153,9 @@ def test_s5_takes_the_better_of_the_finished_candidates_over_their_seeds(tmp_pat
     assert because.startswith("s3b_hierarchical is the better of s3a_flat 0.")
     assert (chosen.strategy.kind, chosen.strategy.quantization) == ("hierarchical", "nf4")
     assert chosen.strategy.name == "s5_qlora"
+    config.experiment["candidates"] = [path.name for path in tmp_path.glob("s3a_flat*")]
+    _, because = selection.better_candidate(config, tmp_path)  # a study names the runs that count
+    assert because.startswith("s3a_flat is the better of s3a_flat 0.")
 
 
 def test_the_ablation_gives_all_four_architectures_equal_parameters(tmp_path):

@@ -9,8 +9,8 @@ import nbformat
 import pytest
 
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.config import compose
+from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import config_run_id
 from kaggle_kit.ops import run as run_module
 from kaggle_kit.ops.run import PageFailed, RunPaused, claimed, execute_page, is_claimed, run_page

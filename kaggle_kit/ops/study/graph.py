@@ -11,14 +11,15 @@ in the `Snakefile`, by the links that a run carries: `twin_of` and `candidates`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from kaggle_kit.core.config import compose, strategy_entry
+from kaggle_kit.core.config import compose, strategy_entry, validate
 from kaggle_kit.core.runs import config_run_id
-from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.core.schema import ModelConfig, RunConfig
 from kaggle_kit.ops.study.selection import PAGE_OF, Ablation, Selection, controlled, kind_of, multi_task
 
 # Kinds of runs, one rule of the Snakefile each.
@@ -71,6 +72,8 @@ class Study:
 
     def __init__(self, selection: Selection) -> None:
         self.selection = selection
+        self._composed: dict[tuple[Any, ...], RunConfig] = {}
+        self._models: dict[tuple[Any, ...], ModelConfig] = {}
 
     @cached_property
     def runs(self) -> dict[str, StudyRun]:
@@ -80,6 +83,25 @@ class Study:
             for run in self._of_model(model):
                 runs.setdefault(run.id, run)
         return runs
+
+    def nodes(self, runs_dir: Path) -> dict[str, dict[str, dict[str, Any]]]:
+        """What the Snakefile has to know: kind -> run id -> command, links and GPUs, as plain values."""
+        nodes: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in KINDS}
+        for run in self.runs.values():
+            links = {"twin_of": run.twin_of, "candidates": list(run.candidates)}
+            nodes[run.kind][run.id] = {"command": run.command(runs_dir), "gpu": int(run.on_gpu), **links}
+        return nodes
+
+    def verdicts(self) -> dict[str, dict[str, Any]]:
+        """One comparison for each model and controlled strategy: its runs of all seeds, and their twins."""
+        verdicts = {}
+        for model in self.selection.models if self.selection.verdict else ():
+            for strategy in controlled(self.selection):
+                of = {"strategy": strategy, "model": model}
+                multi = [r.id for r in self.runs.values() if r.twin_of is None and _is_of(r, of)]
+                twins = [r.id for r in self.runs.values() if r.twin_of in multi]
+                verdicts[f"{strategy}-{model}"] = {**of, "runs": multi + twins}
+        return verdicts
 
     def of_kind(self, kind: str) -> list[StudyRun]:
         return [run for run in self.runs.values() if run.kind == kind]
@@ -114,8 +136,8 @@ class Study:
             for task in multi.tasks:
                 link = {"twin": multi.id, "control": control}
                 overrides = [_experiment(self.selection), *_settings(link)]
-                names = (multi.config.model.name, (task,), "s1_single", self.selection.profile)
-                config = _configured(*names, (overrides[0],), multi.config.seed, tuple(link.items()))
+                base = self._config(multi.config.model.name, (task,), "s1_single", (overrides[0],))
+                config = _linked(base, multi.config.seed, link)
                 id = config_run_id(config, TWIN)
                 more = {"control": control, "twin_of": multi.id}
                 yield StudyRun(id, TWIN, TWIN, "s1_single", (task,), tuple(overrides), config, **more)
@@ -134,10 +156,10 @@ class Study:
         page = (ablation and ablation.page) or PAGE_OF[strategy]
         overrides = [*filter(None, [_experiment(chosen, ablation)]), *chosen.overrides]
         overrides += ablation.overrides if ablation else []
-        base = (model, tuple(tasks), strategy, chosen.profile, tuple(overrides))
         candidates = tuple(run.id for run in of)
         link = {"candidates": list(candidates)} if of else {}
-        config = _configured(*base, seed, tuple((k, tuple(v)) for k, v in link.items()))
+        base = self._config(model, tuple(tasks), strategy, tuple(overrides))
+        config = _linked(base, seed, link)
         return StudyRun(
             config_run_id(config, page),
             kind,
@@ -149,6 +171,31 @@ class Study:
             ablation=ablation.name if ablation else None,
             candidates=candidates,
         )
+
+    def _config(
+        self, model: str, tasks: tuple[str, ...], strategy: str, overrides: tuple[str, ...]
+    ) -> RunConfig:
+        """`compose`, of which a study asks much: the model's part does not depend on tasks and strategy."""
+        first, profile = self.selection.models[0], self.selection.profile
+        if (tasks, strategy, overrides) not in self._composed:
+            self._composed[tasks, strategy, overrides] = compose(
+                first, tasks, strategy, profile, overrides=overrides
+            )
+        base = self._composed[tasks, strategy, overrides]
+        if model == first:
+            return base
+        if (model, overrides) not in self._models:
+            self._models[model, overrides] = compose(
+                model, tasks, strategy, profile, overrides=overrides
+            ).model
+        config = replace(base, model=self._models[model, overrides])
+        validate(config)
+        return config
+
+
+def _is_of(run: StudyRun, wanted: Mapping[str, str]) -> bool:
+    found = {"strategy": run.strategy, "model": run.config.model.name}
+    return run.ablation is None and found == wanted
 
 
 def _split(strategies: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -162,29 +209,12 @@ def _experiment(selection: Selection, ablation: Ablation | None = None) -> str:
     return f"experiment={name}" if name else ""
 
 
-def _settings(link: dict[str, object]) -> list[str]:
+def _settings(link: Mapping[str, Any]) -> list[str]:
     """The `experiment` keys that tie a run to others, as overrides."""
     values = {k: f"[{','.join(v)}]" if isinstance(v, list) else v for k, v in link.items()}
     return [f"experiment.{key}={value}" for key, value in values.items()]
 
 
-@cache
-def _composed(
-    model: str, tasks: tuple[str, ...], strategy: str, profile: str, overrides: tuple[str, ...]
-) -> RunConfig:
-    return compose(model, tasks, strategy, profile, overrides=overrides)
-
-
-def _configured(
-    model: str,
-    tasks: tuple[str, ...],
-    strategy: str,
-    profile: str,
-    overrides: tuple[str, ...],
-    seed: int,
-    link: tuple[tuple[str, str | tuple[str, ...]], ...],
-) -> RunConfig:
-    """What `compose` gives for all of it. Seeds and links are set here: a full study has thousands."""
-    config = _composed(model, tasks, strategy, profile, overrides)
-    more = {key: list(value) if isinstance(value, tuple) else value for key, value in link}
-    return replace(config, seed=seed, experiment=config.experiment | more)
+def _linked(config: RunConfig, seed: int, link: Mapping[str, Any]) -> RunConfig:
+    """What `compose` gives with this seed and these `experiment` keys: a full study has thousands."""
+    return replace(config, seed=seed, experiment=config.experiment | dict(link))

@@ -101,8 +101,8 @@ class Known:
             return Figure(counted, "counted: corpus and tokenizer are here")
         if task not in self.table.tokens:
             raise ConfigError(
-                f"tokens of {task} are not known: neither are its corpus and the tokenizer of {config.model.name} "
-                f"here, nor does {TABLE} declare tokens.{task}; see `data locate {task}`"
+                f"tokens of {task} are not known: its corpus or the tokenizer of {config.model.name} is not "
+                f"here, and {TABLE} declares no tokens.{task}; see `data locate {task}`"
             )
         return self.table.tokens[task]
 

@@ -1,6 +1,6 @@
 """Hands a study to Snakemake and stays its only scheduler in a runs folder.
 
-code = run_study("rq5_practice", cores=2, more=["--executor", "slurm"])
+code = run_study(Study(load_selection("rq5_practice")), cores=2, more=["--executor", "slurm"])
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from kaggle_kit.core.config import params_dir
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runtime import SOURCE_ROOT
+from kaggle_kit.ops.study.graph import Study
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 STATE = ".study"  # below the runs folder: Snakemake's notes, which may be deleted at any time
@@ -30,7 +34,7 @@ OPTIONS = [
     *("--rerun-triggers", "mtime", "input", "--keep-going", "--keep-incomplete", "--ignore-incomplete"),
     *("--nolock", "--scheduler", "greedy", "--nocolor", "--resources", "gpu=1"),
 ]
-QUIET = ["--quiet", "host", "reason", "progress"]
+QUIET = ["--quiet", "host", "reason"]
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,7 @@ class Places:
         return Places(self.runs_dir.expanduser().resolve(), self.reports_dir.expanduser().resolve())
 
 
-def run_study(
-    name: str,
-    changes: Sequence[str] = (),
-    places: Places | None = None,
-    cores: int = 2,
-    more: Sequence[str] = (),
-) -> int:
+def run_study(study: Study, places: Places | None = None, cores: int = 2, more: Sequence[str] = ()) -> int:
     """Run what is missing of a study, and return Snakemake's exit code (130 where it was stopped).
 
     `more` goes to Snakemake as it is. Raises ConfigError where Snakemake is not installed, and
@@ -61,13 +59,45 @@ def run_study(
     places = (places or Places()).resolved()
     state = places.runs_dir / STATE
     state.mkdir(parents=True, exist_ok=True)
-    settings = {"study": name, "changes": list(changes), "cwd": str(Path.cwd())}
-    settings |= {"runs_dir": str(places.runs_dir), "reports_dir": str(places.reports_dir)}
-    configfile = write_atomically(state / f"{name}.json", json.dumps(settings, indent=1))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(state)]
-    command += ["--configfile", str(configfile), "--cores", str(cores), *OPTIONS, *QUIET, *more]
     with _only_study(state) as lock:
+        view(study, places)
+        configfile = write_atomically(state / "config.json", json.dumps(settings(study, places)))
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(SNAKEFILE),
+            "--directory",
+            str(state),
+        ]
+        command += ["--configfile", str(configfile), "--cores", str(cores), *OPTIONS, *QUIET, *more]
         return _watched(command, lock)
+
+
+def settings(study: Study, places: Places) -> dict[str, Any]:
+    """The workflow's configuration: all that the Snakefile knows of the study, as plain values."""
+    selection = study.selection
+    return {
+        "kit": [sys.executable, "-m", "kaggle_kit"],
+        "cwd": str(Path.cwd()),
+        "runs_dir": str(places.runs_dir),
+        "report": str(places.reports_dir / selection.report),
+        "declared": str(params_dir() / "study" / f"{selection.name}.yaml"),
+        "view": str(places.runs_dir / STATE / selection.name),
+        "verdicts": study.verdicts(),
+        "runs": study.nodes(places.runs_dir),
+    }
+
+
+def view(study: Study, places: Places) -> Path:
+    """A folder of links to the study's runs alone, for readers that take all runs of a folder."""
+    folder = places.runs_dir / STATE / study.selection.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for id in study.runs:
+        (folder / id).symlink_to(places.runs_dir / id, target_is_directory=True)
+    return folder
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class StandIn:
         return Study(load_selection(STUDY, [*SMALL, *changes]))
 
     def run(self, *changes: str, more: tuple[str, ...] = ()) -> int:
-        return run_study(STUDY, [*SMALL, *changes], self.places, cores=2, more=more)
+        return run_study(self.study(*changes), self.places, cores=2, more=more)
 
     def choose(self, name: str, text: str | None) -> None:
         (self.home / name).unlink(missing_ok=True)

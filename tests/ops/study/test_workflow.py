@@ -36,6 +36,10 @@ def test_a_study_runs_twins_after_their_run_and_the_judge_after_everything(stand
     assert "overview" in ended[-1] and (stand_in.home / "reports" / "rq5_practice.html").is_file()
     assert {line.split()[-1] for line in journal if line.startswith("begin ")} == {"threads=1"}
     assert stand_in.run() == 0 and stand_in.journal() == []  # nothing is done a second time
+    copied = stand_in.places.runs_dir / multi[0].id / "manifest.json"
+    copied.write_text(copied.read_text())  # newer than its twins now, as a download may be
+    assert stand_in.run() == 0
+    assert [line.split()[0] for line in stand_in.journal()] == ["verdict", "pages", "pages"]
 
 
 @pytest.mark.slow
