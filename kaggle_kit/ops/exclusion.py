@@ -33,7 +33,7 @@ SHARED, OWN = "shared", "own"  # the phases
 
 
 def check(config: RunConfig) -> None:
-    """Raises ConfigError unless the tasks are those of both lists, and what says how long is left to the arms."""
+    """Raises ConfigError unless the tasks are those of both lists and the epochs alone say how long."""
     mimic, kept = (config.experiment.get(key) or [] for key in ("mimic", "kept"))
     if not mimic or not kept:
         raise ConfigError(
