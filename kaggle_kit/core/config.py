@@ -30,12 +30,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kaggle_kit.core.checks import validate
+from kaggle_kit.core.checks import undeclared, validate
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 
 __all__ = [
     "GROUPS",
+    "changed_strategy",
     "compose",
     "config_hash",
     "from_yaml",
@@ -76,6 +77,14 @@ def strategy_entry(name: str) -> StrategyConfig:
         raise ConfigError(f"no strategy {name!r}; allowed: {', '.join(known)}{nearest(name, known)}")
     entry = OmegaConf.load(params_dir() / "strategy" / f"{name}.yaml")
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StrategyConfig), entry))
+
+
+def changed_strategy(strategy: StrategyConfig, **changes: Any) -> StrategyConfig:
+    """The strategy with other values, each brought to its type ("off" is false). ConfigError if it cannot."""
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(strategy), changes))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"strategy: {explain(error)}") from error
 
 
 def compose(
@@ -226,9 +235,10 @@ def _field_names(schema: Any) -> list[str]:
 
 
 def _finish(config: DictConfig) -> RunConfig:
-    missing = sorted(OmegaConf.missing_keys(config))
-    _raise([f"{key} has no value; set it in its file below params/ or override it" for key in missing])
     try:
+        _raise(undeclared(config.experiment))  # first: a strategy may take its value from the level
+        missing = sorted(OmegaConf.missing_keys(config))
+        _raise([f"{key} has no value; set it in its file below params/ or override it" for key in missing])
         run = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
         raise ConfigError(explain(error)) from error

@@ -165,7 +165,7 @@ def test_the_ablation_gives_all_four_architectures_equal_parameters(tmp_path):
     assert strategy.name == "a3" and strategy.kind == "shared_private"
     assert [line.split()[0] for line in table.splitlines()[1:]] == ["a1", "a2", "a3", "a4"]
     other = replace(study.config, strategy=strategy_entry("s2_shared"))
-    with pytest.raises(ConfigError, match="none of experiment.variants"):
+    with pytest.raises(ConfigError, match="strategy 's2_shared' is not what experiment"):
         ablation.matched_strategy(other, study.loaded, study.specs)
 
 
