@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.config import explain, params_dir
+from kaggle_kit.core.config import explain, members, params_dir
 from kaggle_kit.core.errors import ConfigError, CorpusMissing
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.ops.study.cost import Limits
@@ -63,7 +63,8 @@ class Known:
 
     def __init__(self, table: CostTable, runs: Sequence[RunFolder] = ()) -> None:
         self.table = table
-        self.measured = [_Measured.of(run) for run in runs]
+        measured = (_Measured.of(run) for run in runs)
+        self.measured = [run for run in measured if run.strategy in members("strategy")]
         self.used: dict[str, dict[str, Figure]] = {"tokens": {}, "rates": {}, "overheads": {}}
         self._counted: dict[tuple[str, str, str], int | None] = {}
 
@@ -77,7 +78,10 @@ class Known:
             self._counted[key] = count_tokens(replace(config, tasks={task: config.tasks[task]}))
         name, figure = task, self.table.tokens.get(task)
         if (counted := self._counted[key]) is not None:
-            name, figure = f"{task}, {config.model.name}", Figure(counted, "counted: corpus and tokenizer are here")
+            name, figure = (
+                f"{task}, {config.model.name}",
+                Figure(counted, "counted: corpus and tokenizer are here"),
+            )
         if figure is None:
             raise ConfigError(
                 f"tokens of {task} are not known: its corpus or the tokenizer of {config.model.name} is not "
