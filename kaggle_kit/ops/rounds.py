@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.config import without_machine_keys
@@ -94,10 +94,24 @@ def smoke_gate(
 
     def make_trainer(steps: int, samples: int) -> MultiTaskTrainer:
         plan = smoke_plan(encoded, plan_settings(config), config.seed, steps=steps, samples=samples)
-        arguments = _arguments(config, run, loaded, steps)
-        return MultiTaskTrainer(network, PlanDataset(plan, encoded), arguments, **_strategy_options(config))
+        return bare_trainer(config, run, network, loaded, plan, encoded)
 
     return smoke_test(make_trainer)
+
+
+def bare_trainer(
+    config: RunConfig,
+    run: RunFolder,
+    network: MultiTaskModel,
+    loaded: Loaded,
+    plan: StepPlan,
+    encoded: Mapping[str, EncodedTask],
+    callbacks: Sequence[TrainerCallback] = (),
+) -> MultiTaskTrainer:
+    """A trainer that logs nothing and keeps nothing: for trials, under the strategy's own rules."""
+    arguments = _arguments(config, run, loaded, len(plan))
+    options = {"callbacks": callbacks, **_strategy_options(config)}
+    return MultiTaskTrainer(network, PlanDataset(plan, encoded), arguments, **options)
 
 
 def train(
