@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.analysis.verdict_checks import PARITY, assert_comparable, documents_of, flat
-from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, find_arms
+from kaggle_kit.analysis.verdict_checks import PARITY, assert_comparable, documents_of
+from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, find_arms, flat
 from kaggle_kit.analysis.verdict_rule import UNDECIDED, Rule, Table, judge
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
