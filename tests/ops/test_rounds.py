@@ -13,6 +13,7 @@ from kaggle_kit.core.config import compose, strategy_entry
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.evaluation.documents import document_table, figure
 from kaggle_kit.models import tiny
 from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import ablation, rounds, selection, wiring
@@ -92,6 +93,9 @@ def test_a_multi_task_run_counts_what_was_planned_and_scores_every_task(tmp_path
     primary = {(metric.task, metric.name) for metric in study.run.metrics()}
     assert {(NER, "task_a_strict_f1"), (RANKING, "map")} <= primary
     assert ("conflicts" in study.run.events()[0]) == study.config.strategy.pcgrad
+    for metric in (metric for metric in study.run.metrics() if metric.name in ("task_a_strict_f1", "map")):
+        _, sums = document_table(study.run.read_documents(metric.task, "dev"))
+        assert figure(sums.sum(axis=0)) == pytest.approx(metric.value, rel=1e-12)
 
 
 def test_a_token_controlled_run_ends_on_its_target_and_says_so(tmp_path):
