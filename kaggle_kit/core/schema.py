@@ -164,6 +164,7 @@ class TrainingConfig:
     checkpoint_every: int = 200  # steps
     quick_every: int = 200  # steps between quick evaluations
     quick_samples: int = 500  # development samples of a quick evaluation
+    report_to: str = "none"  # none | wandb: who else sees the figures while they come
     patience: int = 3  # quick evaluations in a row without a new best before the run stops; 0: never stops
 
 
