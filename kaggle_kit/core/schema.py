@@ -166,6 +166,7 @@ class TrainingConfig:
     quick_every: int = 200  # steps between quick evaluations
     quick_samples: int = 500  # development samples of a quick evaluation
     selection: str = "best"  # best (of the quick evaluations, which may stop the run) | last (step)
+    report_to: str = "none"  # none | wandb: who else sees the figures while they come
     patience: int = 3  # quick evaluations in a row without a new best before the run stops; 0: never stops
 
 
