@@ -17,7 +17,7 @@ setup: ## create or refresh .venv; an instant when there is nothing to do
 	@$(BOOT)
 
 study: setup ## run the embedded default study and write its report
-	@.venv/bin/python -m kaggle_kit study
+	@.venv/bin/python -m kaggle_kit study run first_look
 
 # The tools come from .venv where it has them, else from a small .venv-check without torch.
 check: SETUP_OPTIONS = --light

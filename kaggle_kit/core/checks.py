@@ -5,8 +5,9 @@ validate(config)          # ConfigError listing every problem, or nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import (
@@ -52,6 +53,17 @@ def validate(config: RunConfig) -> None:
     )
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def undeclared(experiment: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the level or arm that one run of an experiment chose among the declared ones."""
+    choices = (("level", "levels"), ("arm", "arms"))
+    return [
+        problem
+        for one, all_ in choices
+        if all_ in experiment
+        for problem in _one_of(f"experiment.{one}", experiment.get(one), list(experiment[all_]))
+    ]
 
 
 def _model(model: ModelConfig) -> Iterator[str]:

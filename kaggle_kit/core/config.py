@@ -30,12 +30,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kaggle_kit.core.checks import validate
+from kaggle_kit.core.checks import undeclared, validate
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 
 __all__ = [
     "GROUPS",
+    "changed_strategy",
     "compose",
     "config_hash",
     "from_yaml",
@@ -76,6 +77,14 @@ def strategy_entry(name: str) -> StrategyConfig:
         raise ConfigError(f"no strategy {name!r}; allowed: {', '.join(known)}{nearest(name, known)}")
     entry = OmegaConf.load(params_dir() / "strategy" / f"{name}.yaml")
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StrategyConfig), entry))
+
+
+def changed_strategy(strategy: StrategyConfig, **changes: Any) -> StrategyConfig:
+    """The strategy with other values, each brought to its type ("off" is false). ConfigError if it cannot."""
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(strategy), changes))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"strategy: {explain(error)}") from error
 
 
 def compose(
@@ -123,7 +132,7 @@ def from_yaml(text: str) -> RunConfig:
     try:
         config = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(text))
     except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(_explain(error)) from error
+        raise ConfigError(explain(error)) from error
     return _finish(config)
 
 
@@ -169,7 +178,7 @@ def _compose_groups(groups: list[tuple[str, str]], choices: list[str], seed: int
             with initialize_config_dir(str(params_dir()), version_base="1.3"):
                 config = hydra_compose("run", overrides=choices)
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
-            raise ConfigError(_explain(error)) from error
+            raise ConfigError(explain(error)) from error
     OmegaConf.set_struct(config, None)  # the schema is closed already; its open dicts may grow
     return config
 
@@ -199,11 +208,11 @@ def _apply(config: DictConfig, key: str, value: Any) -> list[str]:
                 nested = {part: nested}
             config.merge_with(nested)
     except OmegaConfBaseException as error:
-        return [f"override {key}={value}: {_explain(error)}"]
+        return [f"override {key}={value}: {explain(error)}"]
     return []
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """What was wrong, the place, and for an unknown key the allowed ones."""
     root = error
     while not isinstance(root, OmegaConfBaseException) and (cause := root.__cause__ or root.__context__):
@@ -226,12 +235,13 @@ def _field_names(schema: Any) -> list[str]:
 
 
 def _finish(config: DictConfig) -> RunConfig:
-    missing = sorted(OmegaConf.missing_keys(config))
-    _raise([f"{key} has no value; set it in its file below params/ or override it" for key in missing])
     try:
+        _raise(undeclared(config.experiment))  # first: a strategy may take its value from the level
+        missing = sorted(OmegaConf.missing_keys(config))
+        _raise([f"{key} has no value; set it in its file below params/ or override it" for key in missing])
         run = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
-        raise ConfigError(_explain(error)) from error
+        raise ConfigError(explain(error)) from error
     validate(run)
     return run
 

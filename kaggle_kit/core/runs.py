@@ -6,13 +6,14 @@ run = start_run(config, page="s1_single_task", runs_dir=runs_dir, run_dir=run_di
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.config import config_hash, to_yaml
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.runtime import in_workspace
-from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.core.types import Access
 
 
@@ -22,14 +23,14 @@ def run_id(page: str, task: str, model: str, strategy: str, profile: str, seed: 
     return "-".join(re.sub(r"[^A-Za-z0-9_.+]+", "_", part) for part in parts)
 
 
-def run_flags(config: RunConfig) -> dict[str, bool]:
-    """Why a run may not be quoted or shared.
+def run_flags(config: RunConfig, also: Iterable[TaskConfig] = ()) -> dict[str, bool]:
+    """Why a run may not be quoted or shared. `also` are corpora that it reads besides its tasks.
 
     `smoke`: too small to mean anything. `practice`: synthetic corpora. `restricted`: its corpora may
     not leave the machine (practice data, being invented, always may).
     """
     practice = config.profile.corpora == "practice"
-    restricted = any(task.access == Access.RESTRICTED for task in config.tasks.values())
+    restricted = any(task.access == Access.RESTRICTED for task in (*config.tasks.values(), *also))
     return {
         "smoke": config.profile.name == "smoke",
         "practice": practice,
@@ -45,9 +46,14 @@ def config_run_id(config: RunConfig, page: str) -> str:
 
 
 def start_run(
-    config: RunConfig, page: str, *, runs_dir: Path | str = "runs", run_dir: Path | str = ""
+    config: RunConfig,
+    page: str,
+    *,
+    runs_dir: Path | str = "runs",
+    run_dir: Path | str = "",
+    also: Iterable[TaskConfig] = (),
 ) -> RunFolder:
-    """Open the folder of a page's run.
+    """Open the folder of a page's run; `also` are corpora that it reads besides its tasks.
 
     `run_dir` is the folder that `ops.run` reserved; empty (Run all, plain papermill) reserves one
     below `runs_dir`, relative to the workspace. An unfinished run of this very configuration in
@@ -60,7 +66,7 @@ def start_run(
         path,
         to_yaml(config),
         config_hash(config),
-        run_flags(config),
+        run_flags(config, also),
         page=page,
         tasks=list(config.tasks),
         model=config.model.name,

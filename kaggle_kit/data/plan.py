@@ -36,7 +36,7 @@ class PlanSettings:
     token_budget: int = 2048
     sampling: str = "proportional"
     temperature: float = 1.0
-    target_tokens: int | None = None  # a token-controlled run: its one task, to exactly so many tokens
+    target_tokens: int | None = None  # of all tasks together, met to the token whatever the epochs
     null_every: int | None = None  # every n-th step, one task in turn is halved for the conflict null
 
     def __post_init__(self) -> None:
@@ -140,8 +140,6 @@ class MultiTaskBatchSampler:
     def __init__(self, tasks: Mapping[str, TaskRows], settings: PlanSettings, seed: int) -> None:
         if not tasks:
             raise ConfigError("a plan needs at least one task")
-        if settings.target_tokens is not None and len(tasks) > 1:
-            raise ConfigError(f"a token-controlled plan has one task, not {len(tasks)}: {', '.join(tasks)}")
         self.tasks = dict(tasks)
         self.settings = settings
         self.seed = seed
@@ -151,19 +149,21 @@ class MultiTaskBatchSampler:
         target = self.settings.target_tokens or math.inf
         steps: list[PlannedStep] = []
         drawn: dict[str, list[int]] = {}
-        sequences = tokens = cut = 0
+        sequences = tokens = 0
+        cuts: dict[str, int] = {}  # of the task whose sequence is the last of all
         for task, group in self._draws():
             rows, cut = self._fit(task, group, target - tokens)
+            cuts[task] = cut
             drawn.setdefault(task, []).extend(rows)
             sequences += len(rows)
             tokens += int(self.tasks[task].lengths[rows].sum()) - cut
             if sequences >= self.settings.effective_batch or tokens == target:
-                steps.append(self._step(drawn, cut, number=len(steps)))
+                steps.append(self._step(drawn, cuts, number=len(steps)))
                 drawn, sequences = {}, 0
             if tokens == target or len(steps) == self.settings.max_steps:
                 break
         if drawn:
-            steps.append(self._step(drawn, cut, number=len(steps)))
+            steps.append(self._step(drawn, cuts, number=len(steps)))
         return StepPlan(tuple(steps), self.settings, self.seed, tuple(self.tasks))
 
     def shares(self) -> dict[str, float]:
@@ -181,11 +181,12 @@ class MultiTaskBatchSampler:
             name: _epochs(sizes[name], np.random.default_rng(child))
             for name, child in zip(names, children[1:], strict=True)
         }
-        if self.settings.target_tokens is not None:
-            yield from ((names[0], group) for group in streams[names[0]])
-        total = math.ceil(self.settings.epochs * sum(sizes.values()))
-        for number in self._task_order(total, np.random.default_rng(children[0])):
-            yield names[number], next(streams[names[number]])
+        total, rng = math.ceil(self.settings.epochs * sum(sizes.values())), np.random.default_rng(children[0])
+        while True:
+            for number in self._task_order(total, rng):
+                yield names[number], next(streams[names[number]])
+            if self.settings.target_tokens is None:
+                return
 
     def _fit(self, task: str, group: int, left: float) -> tuple[list[int], int]:
         """The group's rows as far as `left` tokens reach, and the tokens to cut off the last of them."""
@@ -204,12 +205,12 @@ class MultiTaskBatchSampler:
         counts[largest_remainders] += 1
         return rng.permutation(np.repeat(np.arange(len(counts)), counts))
 
-    def _step(self, drawn: Mapping[str, Sequence[int]], cut: int, number: int) -> PlannedStep:
+    def _step(self, drawn: Mapping[str, Sequence[int]], cuts: Mapping[str, int], number: int) -> PlannedStep:
         present = [task for task in self.tasks if task in drawn]
         halved = self._halved(number, [task for task in present if len(drawn[task]) > 1])
         batches: list[PlannedBatch] = []
         for task in present:
-            rows = drawn[task]
+            rows, cut = drawn[task], cuts[task]
             if task == halved:  # rows come in random order, so any two halves are a random split
                 middle = len(rows) // 2
                 batches += [replace(batch, half=0) for batch in self._pack(task, rows[:middle], cut=0)]

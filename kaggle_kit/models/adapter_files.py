@@ -61,6 +61,11 @@ def load_adapters(model: MultiTaskModel, folder: Path) -> None:
     model.heads.load_state_dict(_checked(folder / HEADS, model.heads.state_dict()))
 
 
+def saved_ranks(folder: Path) -> dict[str, int]:
+    """Adapter -> rank, in their order, of a folder of `save_adapters`; a page may have solved them anew."""
+    return json.loads(_existing(folder / STRATEGY).read_text())["ranks"]
+
+
 def _description(model: MultiTaskModel) -> dict[str, object]:
     return {
         "model": type(model).__name__,

@@ -11,7 +11,7 @@ within what is shared and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from peft import PeftModel
@@ -113,16 +113,26 @@ class MultiTaskModel(nn.Module):
             for parameter in group.parameters:
                 parameter.requires_grad_(name in names)
 
-    def pretrain_shared(self) -> None:
-        """S4, first phase: the shared adapter and the heads learn; private adapters take no part."""
-        self.private_off = True
-        self.train_only(name for name in self.parameter_groups() if name.startswith((SHARED, "heads:")))
+    def pretrain_shared(self, tasks: Sequence[str] | None = None) -> None:
+        """S4, first phase: the shared adapter and the heads learn, of all tasks or of some.
 
-    def adapt(self, shared: str = "frozen") -> None:
-        """S4, second phase: each task's own adapter, fusion and head; `shared` frozen or continued."""
+        Private adapters take no part.
+        """
+        self.private_off = True
+        learning = {SHARED, *(f"heads:{task}" for task in tasks or self.specs)}
+        self.train_only(name for name in self.parameter_groups() if name in learning)
+
+    def adapt(self, shared: str = "frozen", tasks: Sequence[str] | None = None) -> None:
+        """S4, second phase: the own adapter, fusion and head of each task, or of some of them.
+
+        `shared` is frozen or continued.
+        """
         self.private_off = False
-        kept = [SHARED] if shared == "frozen" else []
-        self.train_only(name for name in self.parameter_groups() if name not in kept)
+        learning = {
+            f"{kind}:{task}" for kind in ("private", "fusion", "heads") for task in tasks or self.specs
+        }
+        learning |= {SHARED} if shared == "continued" else set()
+        self.train_only(name for name in self.parameter_groups() if name in learning)
 
     def _groups(self) -> Iterator[tuple[str, list[nn.Parameter], tuple[str, ...]]]:
         """(name, parameters, tasks that touch them)"""

@@ -1,40 +1,79 @@
-"""The architectures A1–A4 at equal parameters: ranks solved, parity asserted, the table to print.
+"""One-factor ablations at equal parameters: ranks solved, parity asserted, the table to print.
 
     strategy, table = matched_strategy(config, loaded, specs)      # before anything trains
 
-`experiment.variants` names the strategies to equal, `experiment.parity` what is counted (active per
-token, or total) and `experiment.target` how many; without a target, as many as the first variant has.
+An experiment declares its `factor`, the `levels` of it, and the `level` of this run, which
+`params/experiment/ablation_<factor>.yaml` writes into the strategy. The factor `architecture` compares
+whole entries of params/strategy (A1–A4); any other is one key of the strategy, and all else is the same
+in every level. `parity` names what is counted (active per token, or total) and `target` how many;
+without a target, as many as the first level has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 
-from kaggle_kit.core.config import strategy_entry
-from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.config import changed_strategy, strategy_entry
+from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import TaskSpec
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.parity import Base, Variant, assert_parameter_parity, head_parameters, solve_ranks
 from kaggle_kit.models.shapes import shape_of
 
+ARCHITECTURE = "architecture"
+
+
+def levels(config: RunConfig) -> dict[str, StrategyConfig]:
+    """Level -> strategy, in the declared order; all but the factor is the run's own strategy.
+
+    Raises ConfigError where the experiment is no ablation, its factor is no key of the strategy, or
+    the run's strategy is not what the factor has at the run's level.
+    """
+    experiment, own = config.experiment, config.strategy
+    if missing := [key for key in ("factor", "levels", "level") if key not in experiment]:
+        raise ConfigError(
+            f"experiment has no {', '.join(missing)}; choose an ablation, such as experiment=ablation_pcgrad"
+        )
+    factor, declared = experiment["factor"], experiment["levels"]
+    if factor == ARCHITECTURE:
+        found = {level: strategy_entry(level) for level in declared}
+    else:
+        allowed = [field.name for field in fields(StrategyConfig)]
+        if factor not in allowed:
+            raise ConfigError(f"experiment.factor={factor} is no key of a strategy{nearest(factor, allowed)}")
+        found = {level: _at(own, factor, level) for level in declared}
+    if experiment["level"] not in found or found[experiment["level"]] != own:
+        raise ConfigError(
+            f"strategy {own.name!r} is not what experiment {experiment['name']!r} declares for level "
+            f"{experiment['level']!r} of {factor}; leave the strategy to the experiment's file"
+        )
+    return found
+
 
 def matched_strategy(
     config: RunConfig, loaded: Loaded, specs: Mapping[str, TaskSpec]
 ) -> tuple[StrategyConfig, str]:
-    """The run's strategy with the ranks that make all variants equal, and the parity table.
+    """The run's strategy with the ranks that make all levels equal, and the parity table.
 
-    Raises ConfigError where no ranks bring them within 5 %, or the strategy is none of the variants.
+    Ranks are solved for every level, so a level that changes no count keeps them. Raises ConfigError
+    where no ranks bring the levels within 5 %, and what `levels` raises.
     """
-    names = config.experiment.get("variants", [])
-    if config.strategy.name not in names:
-        raise ConfigError(f"strategy {config.strategy.name!r} is none of experiment.variants: {names}")
+    strategies = levels(config)
     backbone = loaded.backbone.config
     heads = head_parameters(specs.values(), backbone.hidden_size, causal=loaded.causal)
     base = Base(shape_of(backbone), config.model.lora, heads)
-    strategies = [strategy_entry(name) for name in names]
     parity = config.experiment.get("parity", "active")
-    target = config.experiment.get("target") or Variant.of(strategies[0], base).count(parity)
-    variants = solve_ranks(strategies, base, target=target, parity=parity)
+    first = next(iter(strategies.values()))
+    target = config.experiment.get("target") or Variant.of(first, base).count(parity)
+    variants = solve_ranks(list(strategies.values()), base, target=target, parity=parity)
     table = assert_parameter_parity(variants, parity=parity)
     return next(v.strategy for v in variants if v.strategy.name == config.strategy.name), table
+
+
+def _at(strategy: StrategyConfig, factor: str, level: str) -> StrategyConfig:
+    """The run's strategy at another level; its name ends in the level, which keeps the table readable."""
+    reference, found, _ = strategy.name.partition(f"_{factor}_")
+    name = f"{reference}_{factor}_{level}" if found else strategy.name
+    return changed_strategy(strategy, name=name, **{factor: level})

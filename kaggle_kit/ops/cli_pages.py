@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from kaggle_kit.core.errors import ConfigError
 
 app = typer.Typer(help="The notebook pages and their generated .ipynb pairs.", no_args_is_help=True)
 
@@ -36,3 +39,22 @@ def pair(
     elif check:
         typer.echo("run `python -m kaggle_kit pages pair`", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def execute(
+    page: Annotated[str, typer.Argument(help="A page that trains nothing, such as overview.")],
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=VALUE]...", help="Its parameters, such as runs_dir=runs."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The executed copy.")] = Path("reports/page.ipynb"),
+) -> None:
+    """Execute a page that reads run folders, with `run` for those that train."""
+    from kaggle_kit.ops.pages import page_path
+    from kaggle_kit.ops.run import execute_page
+
+    given = dict(value.split("=", 1) for value in values or () if "=" in value)
+    if len(given) != len(values or ()):
+        raise ConfigError(f"found {' '.join(values)}; expected NAME=VALUE for every parameter, each once")
+    typer.echo(str(execute_page(page_path(page), given, out)))

@@ -5,9 +5,12 @@ folder = run_page("s1_single_task", model="minilm", task="ncbi_disease", profile
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,14 @@ from papermill.exceptions import PapermillExecutionError
 
 from kaggle_kit.core.allocator import set_allocator
 from kaggle_kit.core.artifacts import RunFolder, reserve
-from kaggle_kit.core.config import compose
-from kaggle_kit.core.errors import KitError, RunFolderError
+from kaggle_kit.core.config import compose, config_hash
+from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
 from kaggle_kit.core.runs import config_run_id
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
+from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.ops.pages import PAGES_DIR, check_declared, notebook, page_path, parameters
+
+LOCK = ".lock"  # in a run folder, held by the process that runs its page
 
 
 class PageFailed(RunFolderError):
@@ -63,6 +69,7 @@ def run_page(
     overrides: Sequence[str] = (),
     runs_dir: Path = Path("runs"),
     resume: Path | None = None,
+    into: Path | None = None,
     progress: bool = True,
     pages_dir: Path = PAGES_DIR,
 ) -> Path:
@@ -70,11 +77,12 @@ def run_page(
 
     The configuration is composed here first, so a wrong name fails before a kernel starts. `task` names
     several tasks with commas between them. Without a model, task or strategy the page's own default
-    holds. `resume` is an unfinished run's folder to go on with.
+    holds. `resume` is an unfinished run's folder to go on with. `into` is the run's own folder: a run of
+    this configuration is started in it, gone on with if it is unfinished, and returned if it is finished.
 
     Raises ConfigError for an unknown page, name or override; PageFailed when a cell raises;
     RunPaused when its session is over before its training; RunFolderError when the page ends without
-    finishing its run.
+    finishing its run, and for a folder that holds another configuration or that another process works in.
     """
     source = page_path(page, pages_dir)
     own = parameters(source)
@@ -82,17 +90,75 @@ def run_page(
     choices = {name: value or own.get(name) for name, value in named.items()}
     choices |= {"profile": profile, "seed": seed}
     config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=list(overrides))
-    new = runs_dir.expanduser().resolve()
-    run_dir = resume.resolve() if resume else reserve(new, config_run_id(config, page))
+    if resume and into:
+        raise ConfigError(
+            "resume and into both name a folder; give one: into starts a run or goes on with it"
+        )
+    if into and _is_finished(into := into.expanduser().resolve(), config, page):
+        return into
+    own_folder = resume.resolve() if resume else into
+    run_dir = own_folder or reserve(runs_dir.expanduser().resolve(), config_run_id(config, page))
     values = choices | {
         "overrides": list(overrides),
         "runs_dir": str(run_dir.parent),
         "run_dir": str(run_dir),
     }
-    execute_page(source, values, run_dir / "notebook.ipynb", progress=progress)
+    with claimed(run_dir):
+        execute_page(source, values, run_dir / "notebook.ipynb", progress=progress)
     if note := RunFolder.open(run_dir, finished=False).paused():
         raise RunPaused(f"{note['message']}\nrun folder: {run_dir}")
     return RunFolder.open(run_dir).path
+
+
+@contextmanager
+def claimed(run_dir: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder. The system lets go of it however this process ends.
+
+    RunFolderError where another process works in the folder.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / LOCK).open("a") as lock:
+        for patience in (0.2, 0.2, 0.2, None):  # `is_claimed` holds it for a moment
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if patience is None:
+                    raise RunFolderError(
+                        f"{run_dir}: another process runs a page in it; wait for it, or stop it"
+                    ) from error
+                time.sleep(patience)
+        yield
+
+
+def is_claimed(run_dir: Path) -> bool:
+    """Whether a process works in the folder at this moment."""
+    if not (run_dir / LOCK).is_file():
+        return False
+    with (run_dir / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _is_finished(run_dir: Path, config: RunConfig, page: str) -> bool:
+    """Whether the folder holds this very run, finished; RunFolderError where it holds another one.
+
+    Pages that settle their strategy on the way (S5, token-controlled) record another hash than the one
+    they were asked with. Their folders are known by the name that their configuration gives them.
+    """
+    if not (run_dir / "manifest.json").is_file():
+        return False  # the page itself goes on with its own configuration only
+    run, wanted = RunFolder.open(run_dir), config_hash(config)
+    found = run.facts.get("page"), run.facts["config_hash"]
+    if run_dir.name != config_run_id(config, page) and found != (page, wanted):
+        raise RunFolderError(
+            f"{run_dir} holds page {found[0]} with configuration {found[1]}, not {page} with {wanted}; "
+            "name another folder, or ask for what its config.yaml says"
+        )
+    return True
 
 
 def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progress: bool = True) -> Path:

@@ -34,12 +34,16 @@ SELECTION = "selection"  # the figure by which a step is chosen
 def better_candidate(config: RunConfig, runs_dir: Path | str) -> tuple[RunConfig, str]:
     """The configuration with the strategy kind of the better finished candidate, and the reason.
 
-    Candidates are the finished runs of `strategy.candidates` on the same tasks, model and profile. A
-    paper profile refuses to go on unless each has one; others fall back on the strategy as declared.
+    Candidates are the finished runs of `strategy.candidates` on the same tasks, model and profile; where
+    `experiment.candidates` lists run ids, as a study does, only those. A paper profile refuses to go on
+    unless each strategy has one; others fall back on the strategy as declared.
     """
     finished: dict[str, list[float]] = {}
     wanted = (list(config.tasks), config.model.name, config.profile.name)
+    named = config.experiment.get("candidates")
     for run in find_runs(in_workspace(runs_dir)):
+        if named and run.run_id not in named:
+            continue
         same = (run.facts["tasks"], run.facts["model"], run.facts["profile"]) == wanted
         if same and run.facts["strategy"] in config.strategy.candidates:
             primary = {metric.task: metric.value for metric in run.metrics() if _is_primary(config, metric)}

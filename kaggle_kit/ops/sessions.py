@@ -83,7 +83,8 @@ def run_session(
     for number, phase in enumerate(phases):
         phase.prepare()
         if number == 0:
-            notes.append(pass_gate(config, run, network, loaded, encoded))
+            learning = {task: encoded[task] for task in phase.plan.tasks}
+            notes.append(pass_gate(config, run, network, loaded, learning))
         before = trainers[-1] if trainers else None
         trainer = rounds.open_trainer(
             config, run, network, loaded, phase.plan, encoded, phase.quick, after=before

@@ -52,7 +52,8 @@ class TokenTracker:
         return {"step": self.step, "total": dict(self.total), "overlap": dict(self.overlap)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Counts on from there; a task that has seen nothing there stays at nought."""
         self.step = int(state["step"])
-        self.total = dict(state["total"])
-        self.overlap = dict(state["overlap"])
+        self.total = dict.fromkeys(self.total, 0) | state["total"]
+        self.overlap = dict.fromkeys(self.overlap, 0) | state["overlap"]
         self._last = {}

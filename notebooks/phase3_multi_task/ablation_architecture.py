@@ -12,11 +12,13 @@
 # ---
 
 # %% [markdown]
-# # A1–A4: the architectures at equal parameters
+# # Ablations: one factor at equal parameters
 #
 # **Question.** Is it the architecture that helps, or the parameters that come with it? Single (A1), shared
 # (A2), shared + private (A3) and hierarchical (A4) get ranks that make them equal within 5 %, fusion
-# and heads included. Each run of this page trains one of them; A1 takes one task.
+# and heads included. The other experiments named `ablation_…` change one key of a strategy and nothing
+# else: PCGrad, the fusion, what level 2 reads of level 1, whether its losses reach level 1. Each run of
+# this page trains one level of one factor; A1 takes one task.
 #
 # "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
 # minutes on two CPU cores. Its scores show that the machinery works and nothing else.
@@ -49,17 +51,20 @@ run_dir = ""
 # %% [markdown]
 # ## Configuration and run folder
 #
-# Names become one checked configuration; an unknown key stops the page here. The run folder counts as
-# a result only once its manifest is written, in the last cell. The table tells what
-# this machine offers and what will be done.
+# Names become one checked configuration; an unknown key, and a level that the experiment does not declare,
+# stop the page here. The run folder counts as a result only once its manifest is written, in the last cell.
+# The table tells what this machine offers and what will be done.
 
 # %%
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
+from kaggle_kit.ops import ablation
 from kaggle_kit.ops.startup import check_startup
 
 tasks = task.split(",")
 config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
+levels = ablation.levels(config)
+print(f"{config.experiment['factor']} = {config.experiment['level']}, out of {', '.join(levels)}")
 run = start_run(config, page="ablation_architecture", runs_dir=runs_dir, run_dir=run_dir)
 print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
 print(check_startup(config, run))
@@ -102,13 +107,12 @@ print(f"{len(plan)} steps, tokens per task {plan.tokens}")
 # %% [markdown]
 # ## Model
 #
-# Ranks are solved for all four variants and parity is asserted before anything trains.
+# Ranks are solved for all levels and parity is asserted before anything trains.
 
 # %%
 from kaggle_kit.models.build import build_model
-from kaggle_kit.ops.ablation import matched_strategy
 
-matched, table = matched_strategy(config, loaded, specs)
+matched, table = ablation.matched_strategy(config, loaded, specs)
 print(table)
 network = build_model(loaded, specs.values(), matched)
 
@@ -176,4 +180,4 @@ print(f"finished: {run.path.name}" if session.finished else session.end.message)
 #
 # The arrow marks each task's primary metric, computed by the official scorer's rules on the development
 # split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
-# one stands for one seed: variants are compared over seeds, at equal tokens and parameters.
+# one stands for one seed: levels are compared over seeds, at equal tokens and parameters.

@@ -74,11 +74,6 @@ def test_every_profile_composes_on_a_public_task(profile):
     assert compose(task="semeval2017t3", profile=profile).profile.name == profile
 
 
-@pytest.mark.parametrize("experiment", members("experiment"))
-def test_every_experiment_composes(experiment):
-    assert compose(task="semeval2017t3", experiment=experiment).experiment["name"] == experiment
-
-
 def test_an_experiment_beats_model_and_profile_and_an_override_beats_both():
     config = compose(model="bert", task="ncbi_disease", profile="smoke", experiment="ncbi_minilm")
     assert (config.model.name, config.profile.name) == ("minilm", "open")

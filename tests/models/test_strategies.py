@@ -95,6 +95,12 @@ def test_the_first_phase_of_s4_trains_without_private_adapters_and_the_second_ke
     assert moved("reading") == {"private:reading", "fusion:reading", "heads:reading"}
     model.adapt(shared="continued")
     assert moved("reading") == {"shared", "private:reading", "fusion:reading", "heads:reading"}
+    model.pretrain_shared(["entities"])
+    assert moved("entities") == {"shared", "heads:entities"}
+    assert moved("reading") == {"shared"}
+    model.adapt(tasks=["reading"])
+    assert moved("reading") == {"private:reading", "fusion:reading", "heads:reading"}
+    assert not any(p.requires_grad for p in model.parameter_groups()["private:entities"].parameters)
 
 
 def test_training_an_unknown_group_is_refused_with_the_names_there_are(toys):

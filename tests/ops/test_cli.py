@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 from kaggle_kit.ops import run as run_module
-from kaggle_kit.ops import study as study_module
 from kaggle_kit.ops.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,20 +167,6 @@ def test_a_paused_run_is_one_message_and_an_exit_code_of_its_own(monkeypatch):
     monkeypatch.setattr(run_module, "run_page", run_page)
     result = kit("run", "s1_single_task")
     assert result.exit_code == 75 and result.stderr == "paused: step 400 of 900; go on with --resume runs/x\n"
-
-
-def test_study_runs_the_named_tasks_and_prints_the_report(tmp_path, monkeypatch):
-    handed = {}
-
-    def run_study(runs_dir, report, tasks, **options):
-        handed.update(options, tasks=list(tasks), runs_dir=runs_dir)
-        return report
-
-    monkeypatch.setattr(study_module, "run_study", run_study)
-    report = tmp_path / "study.html"
-    result = kit("study", "--task", "semeval2017t3", "--runs-dir", tmp_path, "--report", report)
-    assert result.stdout.strip() == f"report: {report}"
-    assert handed["tasks"] == ["semeval2017t3"] and handed["profile"] == "smoke"
 
 
 def test_the_module_is_a_program_that_starts_without_torch():

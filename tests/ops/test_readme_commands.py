@@ -23,7 +23,7 @@ KIT = [words[3:] for words in SHOWN if words[:3] == ["python", "-m", "kaggle_kit
 
 @pytest.mark.parametrize("words", KIT, ids=" ".join)
 def test_the_command_knows_the_options_it_is_shown_with(words):
-    command = words[:2] if words[0] in ("data", "pages", "kernels") else words[:1]
+    command = words[:2] if words[0] in ("data", "pages", "kernels", "study") else words[:1]
     told = CliRunner().invoke(app, [*command, "--help"], env={"TERMINAL_WIDTH": "200"})
     assert told.exit_code == 0
     for option in (word for word in words if word.startswith("--")):

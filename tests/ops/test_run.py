@@ -9,9 +9,11 @@ import nbformat
 import pytest
 
 from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError, RunFolderError
-from kaggle_kit.ops import study
-from kaggle_kit.ops.run import PageFailed, RunPaused, execute_page, run_page
+from kaggle_kit.core.runs import config_run_id
+from kaggle_kit.ops import run as run_module
+from kaggle_kit.ops.run import PageFailed, RunPaused, claimed, execute_page, is_claimed, run_page
 
 PARAMETERS = """\
 # %% tags=["parameters"]
@@ -68,7 +70,7 @@ def test_a_page_runs_into_a_finished_folder_that_keeps_the_executed_copy(tmp_pat
     executed = nbformat.read(run.notebook, as_version=4)
     assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
     shown = executed.cells[2].outputs[0].text
-    assert shown.split() == [sys.executable, str(Path(study.__file__).parents[1] / "__init__.py")]
+    assert shown.split() == [sys.executable, str(Path(run_module.__file__).parents[1] / "__init__.py")]
 
 
 def test_a_failing_page_names_the_cell_and_the_error_and_keeps_its_copy(tmp_path):
@@ -104,28 +106,6 @@ def test_a_parameter_that_the_page_does_not_declare_is_refused(tmp_path):
     assert not (tmp_path / "copy.ipynb").exists()
 
 
-def test_a_study_trains_each_task_once_and_writes_its_report(tmp_path, monkeypatch):
-    toy = write_page(tmp_path, START, FINISH) / "toy.py"
-    monkeypatch.setattr(study, "TRAIN", "toy")
-    monkeypatch.setitem(run_page.__kwdefaults__, "pages_dir", toy.parent)
-    said: list[str] = []
-    for _ in range(2):
-        report = study.run_study(
-            tmp_path / "runs", tmp_path / "reports" / "study.html", tasks=("semeval2017t3",), say=said.append
-        )
-    assert [line.split(": ")[1].split()[0] for line in said] == [
-        "running",
-        "finished",
-        "running",
-        "report",
-        "reused",
-        "running",
-        "report",
-    ]
-    assert "SMOKE / PRACTICE" in report.read_text()
-    assert len(list((tmp_path / "runs").iterdir())) == 1
-
-
 def test_a_page_that_is_paused_is_no_failure_and_says_how_to_go_on(tmp_path):
     pause = '\n# %%\nrun.pause(step=3, message="paused at step 3 of 9; go on with --resume FOLDER")\n'
     pages_dir = write_page(tmp_path, START, pause)
@@ -134,3 +114,43 @@ def test_a_page_that_is_paused_is_no_failure_and_says_how_to_go_on(tmp_path):
     assert (caught.value.exit_code, caught.value.label) == (75, "paused")
     (folder,) = (tmp_path / "runs").iterdir()
     assert str(folder) in str(caught.value)
+
+
+def test_a_run_goes_into_its_own_folder_goes_on_there_and_is_not_repeated(tmp_path):
+    own = tmp_path / "mine"
+    with pytest.raises(PageFailed):
+        run_toy(tmp_path, write_page(tmp_path, START, FAIL), into=own)
+    started = RunFolder.open(own, finished=False).facts["started"]
+    assert run_toy(tmp_path, write_page(tmp_path, START, FINISH), into=own) == own
+    run = RunFolder.open(own)
+    assert run.facts["started"] == started and not (tmp_path / "runs").exists()
+    before = run.notebook.stat().st_mtime_ns
+    assert run_toy(tmp_path, write_page(tmp_path, FAIL), into=own) == own  # finished: nothing is executed
+    assert run.notebook.stat().st_mtime_ns == before
+
+
+def test_a_folder_of_another_configuration_is_refused(tmp_path):
+    own = tmp_path / "mine"
+    run_toy(tmp_path, write_page(tmp_path, START, FINISH), into=own)
+    with pytest.raises(RunFolderError, match="holds page toy with configuration .* name another folder"):
+        run_toy(tmp_path, write_page(tmp_path, START, FINISH), into=own, seed=7)
+    with pytest.raises(ConfigError, match="give one"):
+        run_toy(tmp_path, write_page(tmp_path, START, FINISH), into=own, resume=own)
+
+
+def test_a_run_that_settled_its_configuration_on_the_way_is_known_by_its_folders_name(tmp_path):
+    settle = START.replace("run = start_run", "config.strategy.rank = 8\nrun = start_run")
+    asked = compose(model="tiny", task="semeval2017t3", strategy="s1_single")
+    own = tmp_path / config_run_id(asked, "toy")
+    run_toy(tmp_path, write_page(tmp_path, settle, FINISH), into=own)
+    assert run_toy(tmp_path, write_page(tmp_path, FAIL), into=own) == own
+
+
+def test_two_processes_never_work_in_one_run_folder(tmp_path):
+    folder = tmp_path / "mine"
+    assert not is_claimed(folder)
+    with claimed(folder):
+        assert is_claimed(folder)
+        with pytest.raises(RunFolderError, match="another process"), claimed(folder):
+            pass
+    assert not is_claimed(folder)

@@ -50,6 +50,15 @@ def test_a_resumed_count_goes_on_where_it_stood_and_counts_nothing_twice():
     assert after.total == {"ner": 210}
 
 
+def test_a_task_that_an_earlier_phase_did_not_have_is_counted_from_nought():
+    first, second = TokenTracker(["qa"]), TokenTracker(["ner"])
+    first.count([batch("qa", 30, 2)])
+    second.load_state_dict(first.state_dict())
+    second.count([batch("ner", 7, 1)])
+    assert second.total == {"ner": 7, "qa": 30} and second.overlap == {"ner": 1, "qa": 2}
+    assert second.record()["step"] == 2
+
+
 def test_the_state_is_a_copy():
     tracker = TokenTracker(["ner"])
     state = tracker.state_dict()

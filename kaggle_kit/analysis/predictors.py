@@ -1,0 +1,76 @@
+"""What might predict transfer between two tasks, read from the run folder that measured it.
+
+    found = predictors(run, tasks)       # {"affinity": (K, K), "log_size_ratio": (K, K), …}
+
+Every matrix is laid out as the transfer matrix: entry [i, j] is about what j may do to i.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.errors import RunFolderError
+
+SIMILARITY, AFFINITY = "similarity.json", "affinity.json"
+PAIR = " × "  # between two tasks' names in the log of conflicts
+
+
+def predictors(run: RunFolder, tasks: Sequence[str]) -> dict[str, np.ndarray]:
+    """All of them by name, (K, K) each; a cell that could not be measured, and the diagonal, is NaN."""
+    similarity, affinity = (_read(run, name) for name in (SIMILARITY, AFFINITY))
+    found = {
+        name: _matrix(tasks, lambda i, j, table=table: table[i][j])
+        for name, table in similarity["pairs"].items()
+    }
+    # The log is of what a step on one task does to another; the transfer matrix of what happens to a task.
+    found["affinity"] = _matrix(tasks, lambda i, j: affinity["affinity"][j][i])
+    found["conflict_excess"] = conflict_excess(run.events(), tasks)
+    return found
+
+
+def conflict_excess(
+    events: Iterable[Mapping[str, Any]], tasks: Sequence[str], group: str = "shared"
+) -> np.ndarray:
+    """(K, K) share of steps in which two tasks' gradients conflict, beyond what chance alone gives.
+
+    Chance is the share in which the two halves of one task's batch conflict, averaged over the two tasks;
+    noisy gradients do so about half of the time. NaN for a pair that never met or a task never halved.
+    """
+    pairs: dict[frozenset[str], list[bool]] = {}
+    halves: dict[str, list[bool]] = {}
+    for event in events:
+        found = event.get("conflicts", {}).get(group, {"cosines": {}, "null": {}})
+        for pair, cosine in found["cosines"].items():
+            pairs.setdefault(frozenset(pair.split(PAIR)), []).append(cosine < 0)
+        for task, cosine in found["null"].items():
+            halves.setdefault(task, []).append(cosine < 0)
+
+    def excess(i: str, j: str) -> float | None:
+        met = pairs.get(frozenset((i, j)))
+        if not met or i not in halves or j not in halves:
+            return None
+        return fmean(met) - fmean((fmean(halves[i]), fmean(halves[j])))
+
+    return _matrix(tasks, excess)
+
+
+def _matrix(tasks: Sequence[str], entry: Any) -> np.ndarray:
+    matrix = np.full((len(tasks), len(tasks)), np.nan)
+    for row, i in enumerate(tasks):
+        for column, j in enumerate(tasks):
+            if i != j and (value := entry(i, j)) is not None:
+                matrix[row, column] = value
+    return matrix
+
+
+def _read(run: RunFolder, name: str) -> dict[str, Any]:
+    path = run.path / name
+    if not path.is_file():
+        raise RunFolderError(f"{path} is not there; only a run of the page transfer_matrix measures it")
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,156 @@
+"""Does one matrix over the tasks predict another? Mantel's test, exact for few tasks, and its power.
+
+    found = predict(transfer, {"affinity": affinity, "log_size_ratio": ratio}, given="log_size_ratio")
+    power(0.5, tasks=5, generator=np.random.default_rng(0))
+
+The cells of a matrix over K tasks are not independent, so the tasks are relabelled instead of the cells
+shuffled (Mantel 1967; Krackhardt 1988). With five tasks all 120 relabellings are gone through, and no p is
+smaller than 1/120: whatever comes out is exploratory. Diagonals are left out everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from math import factorial
+
+import numpy as np
+from statsmodels.stats.multitest import multipletests
+
+from kaggle_kit.core.errors import ConfigError
+
+MOST_TASKS = 8  # 40,320 relabellings: still exact, and seconds
+TIE = 1e-12  # correlations closer than that are one
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How one predictor goes with the transfer matrix.
+
+    `r` is Pearson's over the off-diagonal cells, `p` its two-sided exact one. `r_given` and `p_given`
+    are those with the confounder partialled out, `p_holm` is adjusted over the family of these. `auc` is
+    the probability that a negative cell has the lower predictor (0.5: says nothing). NaN where a matrix
+    is constant, a predictor lacks cells, or all cells or none are negative.
+    """
+
+    predictor: str
+    r: float
+    p: float
+    r_given: float
+    p_given: float
+    p_holm: float
+    auc: float
+
+
+def predict(transfer: np.ndarray, predictors: Mapping[str, np.ndarray], given: str) -> list[Prediction]:
+    """Every predictor's relation to `transfer` (K, K), alone and given the confounder named `given`.
+
+    The confounder itself is tested as it is. Raises ConfigError where `transfer` lacks a cell: a
+    subset of the cells has no exact test.
+    """
+    if missing := int(np.isnan(off_diagonal(transfer)).sum()):
+        raise ConfigError(
+            f"{missing} of {off_diagonal(transfer).size} cells of the transfer matrix are missing, and the "
+            "test needs all of them; finish the runs that the page lists, or name fewer tasks"
+        )
+    plain = {name: mantel(transfer, matrix) for name, matrix in predictors.items()}
+    controlled = {
+        name: plain[name] if name == given else partial_mantel(transfer, matrix, predictors[given])
+        for name, matrix in predictors.items()
+    }
+    adjusted = holm({name: p for name, (_, p) in controlled.items()})
+    return [
+        Prediction(name, *plain[name], *controlled[name], adjusted[name], negative_auc(transfer, matrix))
+        for name, matrix in predictors.items()
+    ]
+
+
+def mantel(y: np.ndarray, x: np.ndarray) -> tuple[float, float]:
+    """Pearson's r over the off-diagonal cells of two (K, K) matrices, and its exact two-sided p."""
+    return _correlate(off_diagonal(y), _relabelled(x), np.ones((off_diagonal(y).size, 1)))
+
+
+def partial_mantel(y: np.ndarray, x: np.ndarray, z: np.ndarray) -> tuple[float, float]:
+    """r of y and x given z, and its two-sided p: the residual of x on z is relabelled.
+
+    Double semi-partialling (Dekker, Krackhardt and Snijders 2007).
+    """
+    design = np.column_stack([np.ones(off_diagonal(z).size), off_diagonal(z)])
+    residual = np.zeros_like(x, dtype=float)
+    residual[~np.eye(len(x), dtype=bool)] = _residuals(off_diagonal(x)[None], design)[0]
+    return _correlate(off_diagonal(y), _relabelled(residual), design)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p by name; a test that could not be made (NaN) is not part of the family."""
+    made = {name: p for name, p in p_values.items() if not np.isnan(p)}
+    adjusted = multipletests(list(made.values()), method="holm")[1] if made else []
+    return dict.fromkeys(p_values, float("nan")) | dict(zip(made, map(float, adjusted), strict=True))
+
+
+def negative_auc(transfer: np.ndarray, predictor: np.ndarray) -> float:
+    """P(the predictor of a negative cell < that of another cell), ties counted half."""
+    y, x = off_diagonal(transfer), off_diagonal(predictor)
+    low, high = x[y < 0], x[y >= 0]
+    if not low.size or not high.size or np.isnan(x).any():
+        return float("nan")
+    return float(np.mean((low[:, None] < high) + 0.5 * (low[:, None] == high)))
+
+
+def smallest_p(tasks: int) -> float:
+    """No exact p over this many tasks is below it."""
+    return 1 / factorial(tasks)
+
+
+def power(
+    rho: float,
+    tasks: int,
+    generator: np.random.Generator,
+    *,
+    alpha: float = 0.05,
+    symmetric: bool = True,
+    trials: int = 2000,
+) -> float:
+    """The share of simulated normal matrices with true correlation `rho` that the exact test finds.
+
+    `symmetric` matrices have K(K-1)/2 cells that say something, directed ones twice as many.
+    """
+    x, noise = generator.standard_normal((2, trials, tasks, tasks))
+    y = rho * x + np.sqrt(1 - rho**2) * noise
+    if symmetric:
+        x, y = (np.triu(m, 1) + np.triu(m, 1).swapaxes(1, 2) for m in (x, y))
+    p_values = np.array([mantel(one, other)[1] for one, other in zip(y, x, strict=True)])
+    return float(np.mean(p_values <= alpha + TIE))
+
+
+def off_diagonal(matrix: np.ndarray) -> np.ndarray:
+    """(K, K) -> (K (K-1),) row by row."""
+    matrix = np.asarray(matrix, dtype=float)
+    return matrix[~np.eye(len(matrix), dtype=bool)]
+
+
+def _relabelled(matrix: np.ndarray) -> np.ndarray:
+    """(K!, K (K-1)): the off-diagonal cells under every relabelling of the tasks, the first unchanged."""
+    tasks = len(matrix)
+    if tasks > MOST_TASKS:
+        raise ConfigError(f"{tasks} tasks have {factorial(tasks):,} relabellings; at most {MOST_TASKS} tasks")
+    orders = np.array(list(permutations(range(tasks))))
+    row, column = np.nonzero(~np.eye(tasks, dtype=bool))
+    return np.asarray(matrix, dtype=float)[orders[:, row], orders[:, column]]
+
+
+def _correlate(y: np.ndarray, x: np.ndarray, design: np.ndarray) -> tuple[float, float]:
+    """r of y (cells,) with the first row of x (relabellings, cells), both free of `design`, and p."""
+    y, x = _residuals(y[None], design)[0], _residuals(x, design)
+    scale = np.linalg.norm(y) * np.linalg.norm(x, axis=1)
+    if not scale[0] > TIE:  # a constant, or a missing cell
+        return float("nan"), float("nan")
+    r = np.divide(x @ y, scale, out=np.zeros_like(scale), where=scale > TIE)
+    return float(r[0]), float(np.mean(np.abs(r) >= abs(r[0]) - TIE))
+
+
+def _residuals(rows: np.ndarray, design: np.ndarray) -> np.ndarray:
+    """(rows, cells) without what `design` (cells, columns) explains."""
+    basis, _ = np.linalg.qr(design)
+    return rows - (rows @ basis) @ basis.T

@@ -1,0 +1,85 @@
+"""`python -m kaggle_kit study …`: plan a study, run what is missing of it, see where it stands.
+
+python -m kaggle_kit study plan full
+python -m kaggle_kit study run rq5_practice seeds=[1,2] --cores 2
+python -m kaggle_kit study run full -- --executor slurm
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kaggle_kit.ops.study import DEFAULT
+
+app = typer.Typer(
+    help="The study as a graph: what it costs, running it, where it stands.", no_args_is_help=True
+)
+
+Name = Annotated[str, typer.Argument(help="A file of params/study/.")]
+Changes = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as seeds=[1,2] models=[tiny].")
+]
+RunsDir = Annotated[Path, typer.Option(help="Where run folders are kept.")]
+
+
+@app.command()
+def plan(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir = Path("runs")) -> None:
+    """Predict hours and Kaggle weeks before anything runs, and what leaving something out would save."""
+    from kaggle_kit.ops.study.prediction import predict
+
+    typer.echo(predict(name, changes or (), runs_dir))
+
+
+@app.command()
+def run(
+    name: Name = DEFAULT,
+    changes: Changes = None,
+    runs_dir: RunsDir = Path("runs"),
+    reports_dir: Annotated[Path, typer.Option(help="Where report and verdict are written.")] = Path(
+        "reports"
+    ),
+    cores: Annotated[int, typer.Option(help="Pages at once, each on one thread.", min=1)] = 2,
+) -> None:
+    """Run what is missing of a study; what stands after -- goes to Snakemake (such as --executor slurm).
+
+    It can be stopped and started again: finished runs are kept, unfinished ones go on. Exit code 75 where
+    nothing failed but some runs are paused at their session's end, 1 where a run failed.
+    """
+    from kaggle_kit.ops.study import status
+    from kaggle_kit.ops.study.graph import Study
+    from kaggle_kit.ops.study.selection import load_selection
+    from kaggle_kit.ops.study.workflow import Places, run_study
+
+    changes, more = _split(changes or ())
+    study = Study(load_selection(name, changes))
+    code = run_study(study, Places(runs_dir, reports_dir), cores, more)
+    found = status.states(study, runs_dir)
+    for id, state in found.items():
+        if state in (status.FAILED, status.PAUSED):
+            typer.echo(f"{state}: {runs_dir / id}\n  {status.why(runs_dir / id)}", err=True)
+    if code == 0 and set(found.values()) == {status.DONE}:
+        typer.echo(f"report: {reports_dir / study.selection.report}.html")
+        return
+    typer.echo(status.table(study, found))
+    only_paused = status.PAUSED in found.values() and status.FAILED not in found.values()
+    raise typer.Exit(75 if only_paused and code == 1 else code)
+
+
+@app.command("status")
+def show_status(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir = Path("runs")) -> None:
+    """Count what is done, running, paused, unfinished and missing."""
+    from kaggle_kit.ops.study import status
+    from kaggle_kit.ops.study.graph import Study
+    from kaggle_kit.ops.study.selection import load_selection
+
+    study = Study(load_selection(name, changes or ()))
+    typer.echo(f"{study.selection.title}\n{status.table(study, status.states(study, runs_dir))}")
+
+
+def _split(words: list[str] | tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Changes of the selection, and Snakemake's own options behind the first word that begins with a dash."""
+    first = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+    return list(words[:first]), list(words[first:])

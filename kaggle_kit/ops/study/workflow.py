@@ -1,0 +1,142 @@
+"""Hands a study to Snakemake and stays its only scheduler in a runs folder.
+
+code = run_study(Study(load_selection("rq5_practice")), cores=2, more=["--executor", "slurm"])
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from kaggle_kit.core.config import params_dir
+from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.runtime import SOURCE_ROOT
+from kaggle_kit.ops.study.graph import Study
+
+SNAKEFILE = Path(__file__).with_name("Snakefile")
+STATE = ".study"  # below the runs folder: Snakemake's notes, which may be deleted at any time
+STOPPED = 130  # exit code after Ctrl-C, as shells have it
+# `mtime` and `input` concern what is read off the runs. Nothing else may undo a finished run: its folder's
+# name holds its configuration, and neither a newer kit nor another spelling changes what it measured.
+OPTIONS = [
+    *("--rerun-triggers", "mtime", "input", "--keep-going", "--keep-incomplete", "--ignore-incomplete"),
+    *("--nolock", "--scheduler", "greedy", "--nocolor", "--resources", "gpu=1"),
+]
+QUIET = ["--quiet", "host", "reason"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a study's runs and reports lie."""
+
+    runs_dir: Path = Path("runs")
+    reports_dir: Path = Path("reports")
+
+    def resolved(self) -> Places:
+        return Places(self.runs_dir.expanduser().resolve(), self.reports_dir.expanduser().resolve())
+
+
+def run_study(study: Study, places: Places | None = None, cores: int = 2, more: Sequence[str] = ()) -> int:
+    """Run what is missing of a study, and return Snakemake's exit code (130 where it was stopped).
+
+    `more` goes to Snakemake as it is. Raises ConfigError where Snakemake is not installed, and
+    RunFolderError where another study is running in the same runs folder.
+    """
+    if find_spec("snakemake") is None:
+        raise ConfigError("a study needs snakemake: run `make setup`, or pip install 'snakemake>=9'")
+    places = (places or Places()).resolved()
+    state = places.runs_dir / STATE
+    state.mkdir(parents=True, exist_ok=True)
+    with _only_study(state) as lock:
+        view(study, places)
+        configfile = write_atomically(state / "config.json", json.dumps(settings(study, places)))
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(SNAKEFILE),
+            "--directory",
+            str(state),
+        ]
+        command += ["--configfile", str(configfile), "--cores", str(cores), *OPTIONS, *QUIET, *more]
+        return _watched(command, lock)
+
+
+def settings(study: Study, places: Places) -> dict[str, Any]:
+    """The workflow's configuration: all that the Snakefile knows of the study, as plain values."""
+    selection = study.selection
+    return {
+        "kit": [sys.executable, "-m", "kaggle_kit"],
+        "cwd": str(Path.cwd()),
+        "runs_dir": str(places.runs_dir),
+        "report": str(places.reports_dir / selection.report),
+        "declared": str(params_dir() / "study" / f"{selection.name}.yaml"),
+        "view": str(places.runs_dir / STATE / selection.name),
+        "verdicts": study.verdicts(),
+        "runs": study.nodes(places.runs_dir),
+    }
+
+
+def view(study: Study, places: Places) -> Path:
+    """A folder of links to the study's runs alone, for readers that take all runs of a folder."""
+    folder = places.runs_dir / STATE / study.selection.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for id in study.runs:
+        (folder / id).symlink_to(places.runs_dir / id, target_is_directory=True)
+    return folder
+
+
+@contextmanager
+def _only_study(state: Path) -> Iterator[int]:
+    """A lock that Snakemake inherits: it is free again once nothing of the study is left alive."""
+    with (state / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunFolderError(
+                f"{state.parent}: another study is running in it; wait for it, or give another --runs-dir"
+            ) from error
+        yield lock.fileno()
+
+
+def _watched(command: Sequence[str], lock: int) -> int:
+    """Run a command with its children; Ctrl-C, a hang-up or a termination stops all of them."""
+    paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    child = subprocess.Popen(command, env=environ, pass_fds=(lock,), start_new_session=True)
+    stopped = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal stopped
+        if child.poll() is None:  # the first time gently, then for good
+            os.killpg(child.pid, signal.SIGKILL if stopped else signal.SIGINT)
+        stopped = True
+
+    with _handling(stop):
+        code = child.wait()
+    return STOPPED if stopped else code
+
+
+@contextmanager
+def _handling(stop: Callable[[int, object], None]) -> Iterator[None]:
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {name: signal.signal(name, stop) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,123 @@
+"""The runs of a study: which there are, what each needs, and that each folder is its configuration's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.runs import config_run_id
+from kaggle_kit.ops.study import graph
+from kaggle_kit.ops.study.graph import Study
+from kaggle_kit.ops.study.selection import load_selection
+
+SMALL = [
+    "models=[tiny]",
+    "tasks=[semeval2021t6,semeval2017t3]",
+    "seeds=[1,2]",
+    "profile=smoke",
+    "strategies=[s1_single,s3a_flat,s3b_hierarchical,s5_qlora]",
+    "ablations=[{name: A1, strategy: a1, experiment: ablation_architecture},"
+    "{name: without PCGrad, strategy: s3a_flat, overrides: [strategy.pcgrad=false]}]",
+]
+
+
+@pytest.fixture(scope="module")
+def study():
+    return Study(load_selection("full", SMALL))
+
+
+def test_each_kind_has_its_runs(study):
+    counts = {kind: len(study.of_kind(kind)) for kind in graph.KINDS}
+    # 2 seeds: S1 on 2 tasks; S3a, S3b; S5; A1 on 2 tasks and S3a without PCGrad; 3 multi-task strategies
+    # with 2 tasks and 2 controls.
+    assert counts == {"baseline": 4, "multi_task": 4, "quantised": 2, "ablation": 6, "token_controlled": 24}
+
+
+def test_each_folder_is_the_one_that_the_command_line_would_name(study):
+    """Seeds and links are set without composing anew; the id must be the composed one all the same."""
+    for kind in graph.KINDS:
+        for run in (study.of_kind(kind)[0], study.of_kind(kind)[-1]):
+            page, *words = run.command(Path("runs"))[4:]
+            options = dict(zip(words[0:12:2], words[1:12:2], strict=True))
+            named = {name: options[f"--{name}"] for name in ("model", "strategy", "profile")}
+            config = compose(
+                task=options["--task"].split(","),
+                seed=int(options["--seed"]),
+                overrides=words[12:],
+                **named,
+            )
+            assert config_run_id(config, page) == run.id == Path(options["--into"]).name
+            assert config == run.config
+
+
+def test_a_twin_is_tied_to_one_multi_task_run_of_its_seed(study):
+    twins = study.of_kind(graph.TWIN)
+    for twin in twins:
+        multi = study.runs[twin.twin_of]
+        assert multi.kind in (graph.MULTI_TASK, graph.QUANTISED) and multi.config.seed == twin.config.seed
+        assert set(twin.tasks) < set(multi.tasks) and len(twin.tasks) == 1
+        assert f"experiment.twin={multi.id}" in twin.overrides and twin.needs == (multi.id,)
+    links = {(twin.twin_of, twin.tasks, twin.control) for twin in twins}
+    assert len(links) == len(twins) == len({twin.id for twin in twins})
+
+
+def test_s5_needs_s3a_and_s3b_of_all_seeds(study):
+    for run in study.of_kind(graph.QUANTISED):
+        needed = [study.runs[id] for id in run.needs]
+        assert sorted((r.strategy, r.config.seed) for r in needed) == [
+            ("s3a_flat", 1),
+            ("s3a_flat", 2),
+            ("s3b_hierarchical", 1),
+            ("s3b_hierarchical", 2),
+        ]
+
+
+def test_runs_stand_behind_what_they_need(study):
+    seen: set[str] = set()
+    for run in study.runs.values():
+        assert set(run.needs) <= seen
+        seen.add(run.id)
+
+
+def test_each_verdict_is_on_one_strategy_with_all_its_seeds_and_twins(study):
+    verdicts = study.verdicts()
+    assert list(verdicts) == ["s3a_flat-tiny", "s3b_hierarchical-tiny", "s5_qlora-tiny"]
+    for verdict in verdicts.values():
+        runs = [study.runs[id] for id in verdict["runs"]]
+        multi = [run.id for run in runs if run.twin_of is None]
+        assert {study.runs[id].strategy for id in multi} == {verdict["strategy"]} and len(multi) == 2
+        twins = [run for run in runs if run.twin_of]
+        assert {run.twin_of for run in twins} == set(multi) and len(twins) == 8
+        assert not any(run.ablation for run in runs)
+
+
+def test_a_changed_parameter_changes_the_run_and_whatever_depends_on_it():
+    before = Study(load_selection("rq5_practice"))
+    after = Study(load_selection("rq5_practice", ["overrides=[training.weight_decay=0.01]"]))
+    assert len(after.runs) == len(before.runs) and not set(after.runs) & set(before.runs)
+    fewer = Study(load_selection("rq5_practice", ["controls=[total]"]))
+    assert set(fewer.runs) == {run.id for run in before.runs.values() if run.control != "share"}
+
+
+def test_another_model_changes_the_models_part_alone():
+    runs = Study(load_selection("rq5_practice", ["models=[tiny,tiny_gemma2]", "controls=[total]"])).runs
+    for run in list(runs.values())[-1], list(runs.values())[0]:
+        names = (run.config.model.name, run.tasks, run.strategy)
+        assert compose(*names, seed=run.config.seed, overrides=run.overrides) == run.config
+
+
+def test_what_two_studies_share_is_one_run():
+    first = Study(load_selection("rq5_practice", ["seeds=[1,2]"]))
+    second = Study(load_selection("rq5_practice", ["seeds=[2,3]", "controls=[total]"]))
+    shared = [first.runs[id] for id in first.runs if id in second.runs]
+    assert {run.config.seed for run in shared} == {2} and len(shared) == 3
+    twice = ["ablations=[{name: same, strategy: s2_shared}]"]
+    assert set(Study(load_selection("rq5_practice", twice)).runs) == set(Study(load_selection()).runs)
+
+
+def test_the_embedded_study_runs_what_the_page_runs_by_itself():
+    runs = Study(load_selection("first_look")).runs
+    alone = compose(model="tiny", task="semeval2014t7", strategy="s1_single", profile="smoke", seed=42)
+    assert config_run_id(alone, "s1_single_task") in runs and len(runs) == 2

@@ -1,0 +1,151 @@
+"""The MIMIC exclusion: the arms differ in what the shared adapter has read, and in nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.ops import exclusion, rounds, sessions
+from tests.ops.test_rounds import Page, small_models  # noqa: F401
+
+MIMIC = ["semeval2014t7", "semeval2015t14"]
+KEPT = ["semeval2021t6", "semeval2017t3"]
+
+
+def config_of(arm: str, *more: str, tasks: list[str] | None = None) -> RunConfig:
+    overrides = ["experiment=mimic_exclusion", f"experiment.arm={arm}", "practice.documents=6"]
+    overrides += ["practice.terms=20", "training.epochs=1", *more]
+    return compose(task=tasks or [*MIMIC, *KEPT], strategy="s2_shared", overrides=overrides, seed=3)
+
+
+class Arm(Page):
+    """One run of the page, from its configuration to its manifest."""
+
+    def __init__(self, arm: str, folder) -> None:
+        config = config_of(arm)
+        exclusion.check(config)
+        super().__init__(config, start_run(config, page="mimic_exclusion", runs_dir=folder))
+        self.plans = exclusion.plan_phases(config, self.encoded)
+        self.mimic = exclusion.only_mimic(config)
+        phases = exclusion.phases(config, self.network, self.plans)
+        prepare = phases[1].prepare
+        phases[1] = replace(phases[1], prepare=lambda: (prepare(), self.note_the_start()))
+        parts = (config, self.run, self.network, self.loaded, self.encoded, self.corpora, phases)
+        self.session = sessions.run_session(*parts)
+        mimic_dev = {name: self.dev[name] for name in MIMIC}
+        metrics = rounds.evaluate(
+            self.mimic, self.run, self.network, self.loaded, self.encoded_dev, mimic_dev, self.train, "dev"
+        )
+        self.run.write_metrics(metrics)
+        rounds.record(config, self.run, self.network, self.loaded, self.session.trainers, self.corpora)
+
+    def note_the_start(self) -> None:
+        """Every group's values and whether it learns, as the second phase begins."""
+        groups = self.network.parameter_groups().items()
+        self.start = {name: [p.detach().clone() for p in group.parameters] for name, group in groups}
+        self.learning = {name for name, group in groups if group.parameters[0].requires_grad}
+
+
+@pytest.fixture(scope="module")
+def arms(tmp_path_factory, small_models) -> dict[str, Arm]:  # noqa: F811
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessions, "pass_gate", lambda *parts: f"gate on {', '.join(parts[4])}")
+        return {arm: Arm(arm, folder) for arm in (exclusion.FULL, exclusion.EXCLUDED)}
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_excluded_arm_reads_no_mimic_token_first_but_as_many_tokens(arms):
+    full, excluded = (arms[arm].plans[0].tokens for arm in ("full", "excluded"))
+    assert set(full) == {*MIMIC, *KEPT} and set(excluded) == set(KEPT)
+    assert sum(excluded.values()) == sum(full.values())
+    assert arms["excluded"].session.notes[0] == f"gate on {', '.join(KEPT)}"
+
+
+def test_the_second_phase_is_the_same_in_every_step(arms):
+    full, excluded = (arms[arm].plans[1] for arm in ("full", "excluded"))
+    assert full == excluded and full.sha256 == excluded.sha256
+    assert set(full.tokens) == set(MIMIC)
+
+
+def test_only_the_shared_adapter_and_what_was_trained_with_it_tell_the_arms_apart_then(arms):
+    full, excluded = (arms[arm].start for arm in ("full", "excluded"))
+    differ = {name for name in full if not same(full[name], excluded[name])}
+    assert differ == {"shared", *(f"heads:{task}" for task in KEPT)}
+    private = {f"{kind}:{task}" for task in MIMIC for kind in ("private", "fusion", "heads")}
+    assert arms["full"].learning == arms["excluded"].learning == private
+
+
+def test_both_runs_count_all_their_tokens_and_score_the_mimic_tasks(arms):
+    for arm in arms.values():
+        manifest = arm.run.manifest()
+        planned = [plan.tokens.get(task, 0) for plan in arm.plans for task in [*MIMIC, *KEPT]]
+        assert sum(manifest["totals"]["tokens"].values()) == sum(planned)
+        assert manifest["totals"]["tokens"] == {
+            task: sum(plan.tokens.get(task, 0) for plan in arm.plans) for task in manifest["totals"]["tokens"]
+        }
+        assert {metric.task for metric in arm.run.metrics()} == set(MIMIC)
+        assert manifest["strategy"] == f"s4_{arm.config.experiment['arm']}"
+        assert manifest["selection"]["rule"] == "last"
+
+
+def test_the_arms_are_set_against_each_other_where_both_have_finished(arms, tmp_path):
+    run = arms["excluded"].run
+    said = exclusion.against_other_arm(run, run.path.parent)
+    assert said.startswith(f"{arms['full'].run.run_id} against {run.run_id}")
+    assert "semeval2014t7 task_a_strict_f1: " in said and "semeval2015t14 task1_strict_f1: " in said
+    assert "no finished run" in exclusion.against_other_arm(run, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("data_hashes", {}),
+        ("seed", 4),
+        ("plans", ["a", "b"]),
+        ("active_parameters", {"semeval2014t7": 1}),
+        ("selection", {"rule": "best"}),
+        ("totals", {"tokens": {"semeval2014t7": 1}}),
+    ],
+)
+def test_arms_that_differ_in_what_is_held_fixed_are_refused_by_the_fields_name(arms, field, value):
+    one = arms["full"].run.manifest()
+    exclusion.assert_comparable(one, arms["excluded"].run.manifest())
+    with pytest.raises(RunFolderError, match=field):
+        exclusion.assert_comparable(one, one | {field: value})
+
+
+def test_the_difference_is_full_minus_excluded(arms, tmp_path):
+    for arm, value in (("full", 0.75), ("excluded", 0.5)):
+        source = arms[arm].run
+        path = tmp_path / source.run_id
+        path.mkdir()
+        for name in ("config.yaml", "manifest.json"):
+            (path / name).write_bytes((source.path / name).read_bytes())
+        metrics = json.loads(source.metrics_json.read_text())
+        (path / "metrics.json").write_text(json.dumps([one | {"value": value} for one in metrics]))
+    said = exclusion.against_other_arm(RunFolder.open(tmp_path / arms["full"].run.run_id), tmp_path)
+    assert "semeval2014t7 task_a_strict_f1: 0.7500 - 0.5000 = +0.2500" in said
+
+
+def test_other_tasks_and_other_ends_of_training_are_refused():
+    with pytest.raises(ConfigError, match="both arms need exactly --task semeval2014t7,semeval2015t14,"):
+        exclusion.check(config_of("full", tasks=[*MIMIC, *KEPT, "semeval2016t12"]))
+    for end in ("training.target_tokens=100", "training.max_steps=9"):
+        with pytest.raises(ConfigError, match="end the arms at different points"):
+            exclusion.check(config_of("full", end))
+    with pytest.raises(ConfigError, match=r"experiment\.arm=half is not legal; allowed: full, excluded"):
+        config_of("half")
+    with pytest.raises(ConfigError, match="set experiment=mimic_exclusion"):
+        exclusion.check(compose(task=[*MIMIC, *KEPT], strategy="s4_sequential"))

@@ -1,0 +1,284 @@
+"""Out of distribution: runs are loaded as they were scored, and compared only where comparable."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.predictions import line
+from kaggle_kit.core.runs import run_flags, start_run
+from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, TaskSpec, UnifiedSample
+from kaggle_kit.data import practice, registry
+from kaggle_kit.evaluation.documents import document_table, figure
+from kaggle_kit.models.adapter_files import save_adapters
+from kaggle_kit.ops import arms as arms_module
+from kaggle_kit.ops import ood, rounds, wiring
+from kaggle_kit.ops.arms import assert_comparable, comparable_arms
+from kaggle_kit.ops.reload import reload_run
+from tests.ops.test_rounds import Page, small_models  # noqa: F401
+
+NER, RELATIONS = "semeval2014t7", "semeval2021t6"
+SETTINGS = ("practice.documents=8", "practice.terms=20", "training.selection=last")
+LEARNS = ("training.epochs=12", "training.learning_rate=1e-2", "training.effective_batch=8")
+SINGLE = ("strategy.rank=24",)  # as many as 16 shared and 8 private
+
+DISEASE = ComponentSpec("ner", Kind.TOKENS, 1, ("Disease",))
+ABSTRACT = """10|t|Aspirin and rash
+10|a|Aspirin causes rash.
+10\t0\t7\tAspirin\tChemical\tD001241
+10\t12\t16\trash\tDisease\tD005076
+10\t17\t24\tAspirin\tChemical\tD001241
+10\t32\t36\trash\tDisease\tD005076
+10\tCID\tD001241\tD005076
+
+"""
+
+
+@dataclass
+class Pair:
+    folder: object
+    multi: RunFolder
+    single: RunFolder
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        return [self.multi, self.single]
+
+
+def trained(folder, strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> RunFolder:
+    config = compose(task=list(tasks), strategy=strategy, overrides=[*SETTINGS, *LEARNS, *more], seed=3)
+    study = Page(config, start_run(config, page=strategy, runs_dir=folder))
+    trainer = study.trainer()
+    rounds.train(config, study.run, trainer, study.corpora)
+    save_adapters(study.network, study.run.adapters)
+    study.finish(trainer)
+    return study.run
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, small_models) -> Pair:  # noqa: F811
+    folder = tmp_path_factory.mktemp("runs")
+    multi = trained(folder, "s3a_flat", NER, RELATIONS)
+    return Pair(folder, multi, trained(folder, "s1_single", NER, more=SINGLE))
+
+
+def asked(*more: str):
+    return compose(task=NER, overrides=["experiment=ood", "experiment.practice={terms: 40}", *more], seed=3)
+
+
+def test_a_reloaded_run_predicts_to_the_letter_what_the_run_predicted(pair):
+    for run in pair.runs:
+        again = reload_run(run)
+        for task in run.facts["tasks"]:
+            gold = wiring.split_samples(again.config, again.corpora, "dev")[task]
+            predicted = again.predict(again.config.tasks[task], again.specs[task], gold)
+            stored = (run.predictions / f"{task}.dev.jsonl").read_text()
+            assert "".join(map(line, predicted)) == stored
+            assert again.assert_reproduced(task) == ood_primary(run, task)
+        assert any(sample.mentions for sample in predicted)
+
+
+def ood_primary(run: RunFolder, task: str) -> float:
+    name = run.config()["tasks"][task]["primary_metric"]
+    return next(m.value for m in run.metrics() if (m.task, m.name, m.split) == (task, name, "dev"))
+
+
+def test_adapters_that_are_not_those_scored_are_refused(pair, tmp_path):
+    changed = RunFolder.open(copied(pair.single, tmp_path))
+    heads = load_file(changed.adapters / "heads.safetensors")
+    save_file({name: tensor * 0 for name, tensor in heads.items()}, changed.adapters / "heads.safetensors")
+    with pytest.raises(RunFolderError, match="its adapters are not those scored"):
+        reload_run(changed).assert_reproduced(NER)
+
+
+def test_a_corpus_that_has_changed_since_is_refused(pair, tmp_path):
+    path = copied(pair.single, tmp_path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["data_hashes"][NER] = "other"
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match=f"data_hashes.{NER}"):
+        reload_run(RunFolder.open(path))
+
+
+def copied(run: RunFolder, folder):
+    return shutil.copytree(run.path, folder / run.run_id)
+
+
+def test_each_arm_is_scored_in_and_out_of_distribution(pair, tmp_path):
+    config = asked(f"experiment.runs=[{pair.multi.run_id},{pair.single.run_id}]")
+    folders = comparable_arms(config, pair.folder)
+    assert [folder.run_id for folder in folders] == [run.run_id for run in pair.runs]
+    entry = ood.held_out_task(config, folders)
+    run = start_run(config, page="ood", runs_dir=tmp_path, also=[entry])
+    arms = [reload_run(folder) for folder in folders]
+    held_out = ood.open_held_out(config, arms)
+    results = [ood.evaluate_arm(run, arm, held_out) for arm in arms]
+    run.write_metrics(ood.metrics_by_arm(results))
+    ood.record(run, arms, results, held_out)
+
+    manifest, figures = run.manifest(), {metric.name: metric.value for metric in run.metrics()}
+    for folder, result, facts in zip(folders, results, manifest["arms"], strict=True):
+        name = folder.run_id
+        assert result.inside == ood_primary(folder, NER) > 0.2
+        assert figures[f"{name}:task_a_strict_f1"] == result.outside
+        assert figures[f"{name}:drop"] == pytest.approx(result.inside - result.outside)
+        assert facts["run_id"] == name and facts["drop"] == pytest.approx(figures[f"{name}:drop"])
+        documents = RunFolder(run.path / "arms" / name).read_documents(NER, "ood")
+        _, sums = document_table(documents)
+        assert figure(sums.sum(axis=0)) == pytest.approx(result.outside)
+        assert len(documents) == len(held_out.samples)
+    assert manifest["held_out"] == {"corpus": NER, "split": "test"}
+    assert manifest["flags"]["practice"] and manifest["totals"]["tokens"] == {}
+    table = ood.comparison_table(results)
+    assert list(table["score"]) == [v for r in results for v in (r.inside, r.outside)]
+
+
+def test_the_default_shift_leaves_half_of_the_words_known_with_the_class_they_had():
+    smoke = compose(task=NER).practice
+    shifted = replace(smoke, **compose(task=NER, experiment="ood").experiment["practice"])
+    known, all_ = (practice.planted(settings).class_of(NER) for settings in (smoke, shifted))
+    assert len(known) * 2 == len(all_)
+    assert known.items() <= all_.items()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", "bert"),
+        ("profile", "open"),
+        ("selection", {"rule": "best"}),
+        ("tuning", {"trials": 9}),
+        ("data_hashes", {NER: "other"}),
+        ("active_parameters", {NER: 1}),
+        ("tasks", [RELATIONS]),
+    ],
+)
+def test_runs_that_differ_in_what_is_held_fixed_are_refused_by_the_fields_name(pair, field, value):
+    multi, single = (run.manifest() for run in pair.runs)
+    assert_comparable(asked(), [multi, single])
+    with pytest.raises(ConfigError, match=field):
+        assert_comparable(asked(), [multi, single | {field: value}])
+
+
+def test_a_multi_task_and_a_single_task_run_are_both_needed(pair):
+    for runs in ([pair.multi], [pair.single], [pair.single, pair.single]):
+        with pytest.raises(ConfigError, match="takes a multi-task run and a single-task one"):
+            assert_comparable(asked(), [run.manifest() for run in runs])
+
+
+def test_without_named_runs_the_newest_pair_is_taken_and_a_real_profile_is_told_how_to_make_one(
+    pair, tmp_path, monkeypatch
+):
+    for run in pair.runs:
+        copied(run, tmp_path)
+    path = tmp_path / pair.single.run_id
+    first, rest = (path / "config.yaml").read_text().split("\n", 1)
+    (path / "config.yaml").write_text(
+        first.replace('"page": "s1_single"', '"page": "token_controlled"') + "\n" + rest
+    )
+    manifest = json.loads((path / "manifest.json").read_text())
+    twin = {"of": pair.multi.run_id, "control": "total"}
+    (path / "manifest.json").write_text(json.dumps(manifest | {"page": "token_controlled", "twin": twin}))
+    found = comparable_arms(asked(), tmp_path)
+    assert [run.run_id for run in found] == [pair.multi.run_id, pair.single.run_id]
+
+    monkeypatch.setattr(
+        arms_module, "run_page", lambda *args, **options: pytest.fail("nothing may be trained")
+    )
+    real = compose(model="minilm", task="ncbi_disease", profile="open", overrides=["experiment=ood"])
+    with pytest.raises(ConfigError, match="holds no pair for ncbi_disease; train a multi-task run, then"):
+        comparable_arms(real, tmp_path)
+
+
+def real_arm(*train: str) -> SimpleNamespace:
+    """As much of a reloaded run on ncbi_disease as opening a held-out corpus looks at."""
+    samples = tuple(UnifiedSample(f"t{n}", text, "train", Access.PUBLIC) for n, text in enumerate(train))
+    return SimpleNamespace(
+        run=SimpleNamespace(run_id="multi", facts={"tasks": ["ncbi_disease", "ddi2013"]}),
+        specs={"ncbi_disease": TaskSpec("ncbi_disease", (DISEASE,))},
+        corpora={"ncbi_disease": SimpleNamespace(splits={"train": samples})},
+    )
+
+
+@pytest.fixture
+def cdr(tmp_path, monkeypatch):
+    (tmp_path / "CDR_TestSet.PubTator.txt").write_text(ABSTRACT)
+    monkeypatch.setenv("KAGGLE_KIT_BC5CDR", str(tmp_path))
+
+
+def on_cdr(*more: str):
+    overrides = ["experiment=ood", "experiment.corpus=bc5cdr", *more]
+    return compose(model="minilm", task="ncbi_disease", profile="open", overrides=overrides)
+
+
+def test_another_corpus_is_read_in_the_labels_of_the_runs(cdr):
+    held_out = ood.open_held_out(on_cdr("experiment.types={Disease: Disease}"), [real_arm("Aspirin helps.")])
+    (sample,) = held_out.samples
+    assert [(m.fragments, m.type) for m in sample.mentions] == [
+        (((12, 16),), "Disease"),
+        (((32, 36),), "Disease"),
+    ]
+    assert sample.relations == () and held_out.labels == {"Disease"}
+    assert (held_out.entry.name, held_out.split) == ("bc5cdr", "test")
+
+
+def test_a_type_without_a_label_is_refused(cdr):
+    with pytest.raises(ConfigError, match="has mentions of Chemical, the runs know Disease; say by"):
+        ood.open_held_out(on_cdr(), [real_arm()])
+
+
+def test_a_document_that_an_arm_was_trained_on_is_refused_whatever_its_id(cdr):
+    seen = "Aspirin and rash\nAspirin causes rash."
+    config = on_cdr("experiment.types={Disease: Disease}")
+    text = ood.open_held_out(config, [real_arm()]).samples[0].text
+    assert text.split() == seen.split()
+    with pytest.raises(ConfigError, match="document 10: multi was trained on its text, in ncbi_disease"):
+        ood.open_held_out(config, [real_arm(text)])
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (lambda: on_cdr("experiment.corpus=null"), "experiment.corpus is empty"),
+        (lambda: on_cdr("experiment.corpus=ddi2013"), "multi was trained on it"),
+        (lambda: on_cdr("experiment.corpus=semeval2014t7"), "is restricted"),
+        (lambda: on_cdr("experiment.corpus=semeval2017t3"), "not of a kind"),
+        (
+            lambda: asked("experiment.corpus=bc5cdr"),
+            "on practice data the held-out corpus is another",
+        ),
+        (lambda: asked("experiment.practice={}"), "on practice data the held-out corpus is another"),
+    ],
+)
+def test_a_held_out_corpus_that_is_none_is_refused(config, told, monkeypatch, tmp_path):
+    monkeypatch.setenv("KAGGLE_KIT_SEMEVAL2017T3", str(tmp_path))
+    with pytest.raises(ConfigError, match=told):
+        entry = ood.held_out_task(config(), [real_arm().run])
+        ood._spec_of(real_arm().specs["ncbi_disease"], entry)
+
+
+def test_mentions_that_do_not_count_go_with_their_relations():
+    drug, rash = Mention("T1", ((0, 7),), "Chemical"), Mention("T2", ((12, 16),), "Disease")
+    sample = UnifiedSample(
+        "d", "Aspirin and rash", "test", Access.PUBLIC, (drug, rash), (Relation("R1", "CID", "T1", "T2"),)
+    )
+    renamed = ood.relabelled(sample, {"Disease": "Disorder"})
+    assert renamed.mentions == (replace(rash, type="Disorder"),) and renamed.relations == ()
+    assert ood.relabelled(sample, {}) is sample
+    kept = ood.only(sample, frozenset({"Disease"}))
+    assert kept.mentions == (rash,) and kept.relations == ()
+    assert ood.only(sample, None) is sample
+
+
+def test_a_restricted_held_out_corpus_marks_the_run():
+    config = compose(task="ncbi_disease", profile="t4")
+    assert not run_flags(config)["restricted"]
+    assert run_flags(config, [registry.task(NER)])["restricted"]
