@@ -183,7 +183,7 @@ def build(venv: Path, python: str, *, light: bool) -> None:
         install(venv, "--quiet", *tools)
     else:
         options = prepare_torch(venv)
-        say("downloading what is missing of the other requirements: at most 140 packages, 0.6 GB")
+        say("downloading what is missing of the other requirements: at most 190 packages, 0.7 GB")
         install(venv, *options, "--editable", ".[dev]")
     say(f"{venv.name} is ready after {time.monotonic() - started:.0f} s")
 

@@ -50,7 +50,7 @@ def execute(
     ] = None,
     out: Annotated[Path, typer.Option(help="The executed copy.")] = Path("reports/page.ipynb"),
 ) -> None:
-    """Execute a page that reads run folders, with `run` for those that train."""
+    """Execute a page that reads run folders; pages that train go by `run`."""
     from kaggle_kit.ops.pages import page_path
     from kaggle_kit.ops.run import execute_page
 

@@ -169,6 +169,26 @@ def test_a_paused_run_is_one_message_and_an_exit_code_of_its_own(monkeypatch):
     assert result.exit_code == 75 and result.stderr == "paused: step 400 of 900; go on with --resume runs/x\n"
 
 
+def test_pages_execute_hands_values_to_a_page_that_reads_runs(tmp_path, monkeypatch):
+    handed = {}
+
+    def execute_page(page, values, output):
+        handed.update(values, page=page.stem)
+        return output
+
+    monkeypatch.setattr(run_module, "execute_page", execute_page)
+    result = kit("pages", "execute", "overview", f"runs_dir={tmp_path}", "report=a=b", "--out", "x.ipynb")
+    assert result.stdout.strip() == "x.ipynb"
+    assert handed == {"page": "overview", "runs_dir": str(tmp_path), "report": "a=b"}
+
+
+def test_pages_execute_refuses_what_the_page_does_not_declare():
+    result = kit("pages", "execute", "overview", "runs_dirs=x")
+    assert result.exit_code == 2 and "no parameter 'runs_dirs' — did you mean 'runs_dir'" in result.stderr
+    result = kit("pages", "execute", "overview", "runs_dir")
+    assert result.exit_code == 2 and "expected NAME=VALUE" in result.stderr
+
+
 def test_the_module_is_a_program_that_starts_without_torch():
     code = (
         "import sys\nfrom kaggle_kit.ops.cli import app\n"

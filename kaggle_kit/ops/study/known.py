@@ -91,14 +91,14 @@ class Known:
 
     def rate(self, config: RunConfig, strategy: str) -> float:
         """Real tokens a second in training."""
-        name = f"{config.model.name} {strategy}"
+        name = f"{config.model.name} {strategy} ({config.profile.name})"
         if name not in self.used["rates"]:
             self.used["rates"][name] = self._rate(config, strategy)
         return self.used["rates"][name].value
 
     def overhead_hours(self, config: RunConfig) -> float:
         """What one session of the run takes beside training."""
-        name = config.model.name
+        name = f"{config.model.name} ({config.profile.name})"
         if name not in self.used["overheads"]:
             alike = [m.overhead_hours for m in self._alike(config) if m.overhead_hours is not None]
             declared = self.table.overhead_hours["cpu" if config.profile.device == "cpu" else "gpu"]

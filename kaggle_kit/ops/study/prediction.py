@@ -113,5 +113,5 @@ def _assumed(known: Known, limits: Limits) -> Iterator[str]:
 
 
 def _row(name: str, bill: Bill) -> str:
-    figures = f"{bill.tokens / 1e6:>10,.1f}{bill.hours:>12,.1f}{bill.sessions:>10,}{bill.weeks:>8,.1f}"
+    figures = f"{bill.tokens / 1e6:>10,.1f}{bill.hours:>12,.2f}{bill.sessions:>10,}{bill.weeks:>8,.1f}"
     return f"{name:34}{bill.runs:>7,}{figures}"

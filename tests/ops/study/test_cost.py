@@ -119,7 +119,10 @@ def test_finished_runs_come_before_what_is_declared(tmp_path):
     assert known.rate(config, "s1_single") == pytest.approx(200 * 1.25)  # by the ratio of the two
     assert known.overhead_hours(config) == 0.0  # made in no time, beside its 10 seconds of training
     assert known.rate(compose(task="semeval2017t3", profile="open"), "s2_shared") == pytest.approx(80)
-    assert known.used["rates"]["tiny s2_shared"].source == "measured: 2 finished run(s) of s2_shared here"
+    assert (
+        known.used["rates"]["tiny s2_shared (smoke)"].source
+        == "measured: 2 finished run(s) of s2_shared here"
+    )
 
 
 def test_the_plan_of_the_full_study_shows_its_cost_and_what_can_be_saved(declared_only, tmp_path):
