@@ -26,6 +26,7 @@ from kaggle_kit.core.runtime import environment, git_sha, library_versions
 from kaggle_kit.core.types import UnifiedSample
 
 HEADER = "# run: "
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration as plain values, readable whatever version wrote it."""
-        return yaml.safe_load(self.config_yaml.read_text(encoding="utf-8"))
+        return yaml.load(self.config_yaml.read_text(encoding="utf-8"), Loader=SAFE_LOADER)
 
     def official(self, task: str) -> Path:
         """The folder for the task's predictions in its own file format."""
@@ -208,8 +209,8 @@ class RunFolder:
 
     def write_documents(self, task: str, split: str, records: Iterable[Mapping[str, Any]]) -> Path:
         """`documents/<task>.<split>.jsonl`: what each document adds to the task's primary metric."""
-        text = "".join(f"{to_json(record)}\n" for record in records)
-        return write_atomically(self.documents / f"{task}.{split}.jsonl", text)
+        lines = (to_json(record) + "\n" for record in records)
+        return write_atomically(self.documents / f"{task}.{split}.jsonl", "".join(lines))
 
     def read_documents(self, task: str, split: str) -> list[dict[str, Any]]:
         """Empty where the run's page wrote none, or the metric has no parts per document."""

@@ -63,6 +63,14 @@ class RunFolderError(KitError):
     """A run folder that is unfinished, damaged, or not what was asked for."""
 
 
+class IncomparableRuns(KitError):
+    """Runs that differ in what their comparison holds fixed; `field` is its name in the manifest."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(f"{field}: {message}")
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """The closest allowed name as a hint: `" — did you mean 'minilm'?"`, or an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)

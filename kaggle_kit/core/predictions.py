@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.restricted import for_files
 from kaggle_kit.core.types import Access, Mention, RankedPair, Relation, UnifiedSample
 
 
 def line(sample: UnifiedSample) -> str:
     """One sample as one line of JSON, line end included."""
+    sample = for_files(sample)
     record = {
         "document_id": sample.document_id,
         "split": sample.split,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kaggle_kit.core import restricted
 from kaggle_kit.core.errors import CorpusError, CorpusMissing
 from kaggle_kit.core.schema import ComponentConfig, TaskConfig
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, TaskSpec, UnifiedSample
@@ -43,8 +44,12 @@ class Corpus:
 
     @property
     def access(self) -> Access:
-        """Who may see the text: synthetic text is everybody's, whatever the task's own notes are."""
-        return Access.PUBLIC if self.practice else Access(self.task.access)
+        """Who may see the text: synthetic text is everybody's, whatever the task's own notes are.
+
+        One real note among synthetic ones keeps the corpus restricted.
+        """
+        real = any(s.access == Access.RESTRICTED for samples in self.splits.values() for s in samples)
+        return Access(self.task.access) if real or not self.practice else Access.PUBLIC
 
 
 def load_corpus(
@@ -66,9 +71,10 @@ def load_corpus(
             _gather(outcome, path, samples, warnings)
         sources[source] = samples.values()
     read_splits = {split: tuple(_cut(task, split, sources)) for split in splits}
-    practice = practice or any(_synthetic(sample) for samples in read_splits.values() for sample in samples)
-    if practice:
+    synthetic = [_synthetic(sample) for samples in read_splits.values() for sample in samples]
+    if practice or all(synthetic):
         read_splits = {split: tuple(map(_publish, samples)) for split, samples in read_splits.items()}
+    practice = practice or any(synthetic)
     return Corpus(task, root, read_splits, tuple(warnings), digest.hexdigest(), files, practice)
 
 
@@ -121,7 +127,8 @@ def _read(
             split, Access(task.access), root / text_folder if text_folder else None, task.options
         )
         try:
-            outcome: list[UnifiedSample] | CorpusError = read(task.format, path, reading)
+            with restricted.reading(path, task.access):
+                outcome: list[UnifiedSample] | CorpusError = read(task.format, path, reading)
         except CorpusError as error:
             outcome = error
         warnings.extend(reading.warnings)

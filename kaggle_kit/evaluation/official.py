@@ -3,7 +3,8 @@
     figures = score_samples(task, gold, predicted, run.official(task.name))
 
 Gold and predictions go through the same writer into `gold/` and `pred/`, so what is scored can be
-handed to the organisers' script as it lies there. No text is written but what a format demands.
+handed to the organisers' script as it lies there. No text is written but what a format demands, and
+none at all of a restricted corpus.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kaggle_kit.core.artifacts import Metric
+from kaggle_kit.core.restricted import for_files, withholding
 from kaggle_kit.core.schema import TaskConfig
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.formats import write
@@ -26,8 +28,9 @@ def score_samples(
     """The official figures of `predicted` against `gold`, under the scorer's own names."""
     for name, samples in (("gold", _as_gold(gold)), ("pred", predicted)):
         shutil.rmtree(folder / name, ignore_errors=True)
-        write(task.format, samples, folder / name)
-    return score(task.scorer, folder / "gold", folder / "pred")
+        write(task.format, [for_files(sample) for sample in samples], folder / name)
+    with withholding(task.access):
+        return score(task.scorer, folder / "gold", folder / "pred")
 
 
 def metrics_of(

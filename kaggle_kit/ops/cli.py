@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from kaggle_kit.core.errors import ConfigError, KitError
-from kaggle_kit.ops import cli_data, cli_kernels, cli_pages, cli_study
+from kaggle_kit.ops import cli_data, cli_kernels, cli_pages, cli_study, cli_verdict
 
 
 class CleanErrors(TyperGroup):
@@ -43,6 +43,7 @@ app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_pages.app, name="pages")
 app.add_typer(cli_kernels.app, name="kernels")
 app.add_typer(cli_study.app, name="study")
+app.command("verdict")(cli_verdict.judge_runs)
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random in the run.")]
 RunsDir = Annotated[Path, typer.Option(help="Where run folders are kept.")]
@@ -94,14 +95,21 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
     """Score predictions in a task's own file format exactly as its official scorer does."""
+    from kaggle_kit.core.restricted import reading
+    from kaggle_kit.core.types import Access
+    from kaggle_kit.data.registry import task as registered
+    from kaggle_kit.data.registry import task_names
     from kaggle_kit.evaluation.metrics import score as score_folders
     from kaggle_kit.evaluation.metrics import score_cases
 
+    access = registered(task).access if task in task_names() else Access.PUBLIC
     if cases is not None and gold is None and pred is None:
-        figures = score_cases(task, cases)
+        with reading(cases, access):
+            figures = score_cases(task, cases)
         table = "\n\n".join(f"{case}\n{_table(values)}" for case, values in figures.items())
     elif cases is None and gold is not None and pred is not None:
-        figures = score_folders(task, gold, pred)
+        with reading(pred, access):
+            figures = score_folders(task, gold, pred)
         table = _table(figures)
     else:
         given = [name for name, value in (("--gold", gold), ("--pred", pred), ("--cases", cases)) if value]

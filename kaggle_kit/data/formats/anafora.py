@@ -14,6 +14,7 @@ from pathlib import Path
 from lxml import etree
 
 from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.restricted import quoted, told
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
 from kaggle_kit.data.formats.base import Reading, decode, integer, validate
 from kaggle_kit.data.formats.xml_safe import filled_text, parse
@@ -57,7 +58,9 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     if name or path.suffix == ".xml":
         root = parse(path)
         if root.tag != "data":
-            raise CorpusError(path, line=root.sourceline, found=f"<{root.tag}>", expected="Anafora's <data>")
+            raise CorpusError(
+                path, line=root.sourceline, found=f"<{told(root.tag, '…')}>", expected="Anafora's <data>"
+            )
         mentions = [_mention(element, path) for element in root.iterfind("annotations/entity")]
         known = {mention.id for mention in mentions}
         links = root.iterfind("annotations/relation")
@@ -121,7 +124,7 @@ def _mention(element: etree._Element, path: Path) -> Mention:
 def _piece(text: str, path: Path, line: int) -> tuple[int, int]:
     offsets = [integer(offset.strip(), path, line, "offset") for offset in text.split(",")]
     if len(offsets) != 2:
-        raise CorpusError(path, line=line, found=f"span {text[:40]!r}", expected="start,end;start,end…")
+        raise CorpusError(path, line=line, found=f"span {quoted(text, 40)}", expected="start,end;start,end…")
     return offsets[0], offsets[1]
 
 
@@ -131,7 +134,7 @@ def _relation(element: etree._Element, known: set[str], path: Path, reading: Rea
     ends = [properties.pop(role, "") for role in ROLES]
     lost = [role for role, end in zip(ROLES, ends, strict=True) if end not in known]
     if lost:
-        found = f"link {identifier!r} without {' and '.join(lost)}"
+        found = f"link {quoted(identifier)} without {' and '.join(lost)}"
         reading.warn(path, element.sourceline, found=found, expected="two entities; the link is dropped")
         return None
     where = Provenance(str(path), element.sourceline)
@@ -148,7 +151,9 @@ def _refuse_repeated_links(relations: Sequence[Relation], path: Path) -> None:
     for relation in relations:
         if relation.id in seen:
             line = relation.provenance.line if relation.provenance else None
-            raise CorpusError(path, line=line, found=f"link id {relation.id!r} twice", expected="unique ids")
+            raise CorpusError(
+                path, line=line, found=f"link id {quoted(relation.id)} twice", expected="unique ids"
+            )
         seen.add(relation.id)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import NOTHING, Access, Provenance, UnifiedSample
 
 
@@ -80,7 +81,7 @@ def integer(text: str, path: Path, line: int | None, what: str) -> int:
     """A non-negative decimal integer, or CorpusError naming what it should have been."""
     if text.isascii() and text.isdigit() and len(text) < 16:
         return int(text)
-    raise CorpusError(path, line=line, found=f"{what} {text[:40]!r}", expected="a non-negative integer")
+    raise CorpusError(path, line=line, found=f"{what} {quoted(text, 40)}", expected="a non-negative integer")
 
 
 def validate(sample: UnifiedSample, path: Path) -> None:
@@ -91,7 +92,7 @@ def validate(sample: UnifiedSample, path: Path) -> None:
         line = _line(mention.provenance)
         if mention.id in known:
             raise CorpusError(
-                path, line=line, found=f"mention id {mention.id!r} twice", expected="unique ids"
+                path, line=line, found=f"mention id {quoted(mention.id)} twice", expected="unique ids"
             )
         known.add(mention.id)
         for start, end in mention.fragments:
@@ -103,7 +104,7 @@ def validate(sample: UnifiedSample, path: Path) -> None:
     for relation in sample.relations:
         for end_point in (relation.source, relation.target):
             if end_point not in known:
-                found = f"relation {relation.id!r} to unknown id {end_point[:40]!r}"
+                found = f"relation {quoted(relation.id)} to unknown id {quoted(end_point, 40)}"
                 raise CorpusError(
                     path, line=_line(relation.provenance), found=found, expected="the id of a mention"
                 )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
 from kaggle_kit.data.formats.base import Reading, decode, integer, lines
 
@@ -187,7 +188,7 @@ class _Document:
         return name
 
     def _error(self, number: int, found: str, expected: str) -> CorpusError:
-        return CorpusError(self.path, line=number, found=repr(found[:60]), expected=expected)
+        return CorpusError(self.path, line=number, found=quoted(found), expected=expected)
 
 
 def _document_text(path: Path, reading: Reading) -> str | None:
@@ -209,8 +210,8 @@ def _compare_texts(
         actual = mention.text(text)
         if actual.translate(_LINE_BREAKS) != stored[mention.id]:
             line = mention.provenance.line if mention.provenance else None
-            found = f"stored text {stored[mention.id][:40]!r} of {mention.id}"
-            reading.warn(path, line, found=found, expected=f"{actual[:40]!r}, the text at its offsets")
+            found = f"stored text {quoted(stored[mention.id], 40)} of {quoted(mention.id)}"
+            reading.warn(path, line, found=found, expected=f"{quoted(actual, 40)}, the text at its offsets")
 
 
 def _annotation_lines(sample: UnifiedSample) -> list[str]:

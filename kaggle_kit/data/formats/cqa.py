@@ -16,6 +16,7 @@ from typing import NamedTuple
 from lxml import etree
 
 from kaggle_kit.core.errors import ConfigError, CorpusError
+from kaggle_kit.core.restricted import quoted, told
 from kaggle_kit.core.types import Provenance, RankedPair, UnifiedSample
 from kaggle_kit.data.formats.base import Reading
 from kaggle_kit.data.formats.xml_safe import attribute, child_text, parse
@@ -73,10 +74,10 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
         first = questions.setdefault(query_id, question)
         candidates.setdefault(query_id, []).extend(elements)
         if _text(question, subtask.query_text, path) != _text(first, subtask.query_text, path):
-            found = f"question {query_id!r} with another text"
+            found = f"question {quoted(query_id)} with another text"
             reading.warn(path, question.sourceline, found=found, expected="its first text, which stands")
     if not questions:
-        found, expected = f"<{root.tag}> without any question", f"the questions of subtask {name}"
+        found, expected = f"<{told(root.tag, '…')}> without any question", f"the questions of subtask {name}"
         raise CorpusError(path, line=root.sourceline, found=found, expected=expected)
     return [
         UnifiedSample(
@@ -134,7 +135,7 @@ def _pairs(
     for rank, element in enumerate(elements, start=1):
         pair = _pair(query_id, element, rank, subtask, path)
         if pair.candidate_id in pairs:
-            found = f"candidate {pair.candidate_id!r} of question {query_id!r} again"
+            found = f"candidate {quoted(pair.candidate_id)} of question {quoted(query_id)} again"
             reading.warn(path, element.sourceline, found=found, expected="each candidate once")
         pairs.setdefault(pair.candidate_id, pair)
     if subtask is SUBTASKS["D"]:  # the organisers' own files list an Arabic question's pairs by number
@@ -146,7 +147,7 @@ def _pair(query_id: str, element: etree._Element, rank: int, subtask: Subtask, p
     label = attribute(element, subtask.label, path)
     if label not in subtask.relevant and label != WITHHELD:
         allowed = ", ".join([*subtask.relevant, WITHHELD])
-        found = f"{subtask.label} {label[:40]!r}"
+        found = f"{subtask.label} {quoted(label, 40)}"
         raise CorpusError(path, line=element.sourceline, found=found, expected=f"one of {allowed}")
     return RankedPair(
         query_id,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
 from kaggle_kit.data.formats.base import Reading, decode, integer, lines
 
@@ -63,11 +64,11 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     for row in rows:
         if row.document != path.stem:
             raise CorpusError(
-                path, line=row.line, found=f"docId {row.document[:60]!r}", expected=f"{path.stem!r}"
+                path, line=row.line, found=f"docId {quoted(row.document)}", expected=f"{path.stem!r}"
             )
         if text is not None and (actual := text[row.start : row.end]).translate(_BLANKS) != row.text:
-            expected = f"{actual[:60]!r}, the text at its offsets"
-            reading.warn(path, row.line, found=f"stored text {row.text[:60]!r}", expected=expected)
+            expected = f"{quoted(actual)}, the text at its offsets"
+            reading.warn(path, row.line, found=f"stored text {quoted(row.text)}", expected=expected)
     names = _mention_ids(rows)
     return [
         UnifiedSample(
@@ -108,7 +109,7 @@ def table(path: Path) -> list[Row]:
     line, first = numbered[0]
     header = first.split("\t")
     if sorted(header) != sorted(COLUMNS):
-        raise CorpusError(path, line=line, found=f"header {first[:90]!r}", expected=" ".join(COLUMNS))
+        raise CorpusError(path, line=line, found=f"header {quoted(first, 90)}", expected=" ".join(COLUMNS))
     return [_row(path, number, dict(_cells(path, number, header, text))) for number, text in numbered[1:]]
 
 
@@ -125,7 +126,7 @@ def _cells(path: Path, line: int, header: list[str], text: str) -> Iterator[tupl
 
 def _row(path: Path, line: int, cells: Mapping[str, str]) -> Row:
     if (kind := cells["annotType"]) not in TYPES:
-        raise CorpusError(path, line=line, found=f"annotType {kind[:40]!r}", expected=", ".join(TYPES))
+        raise CorpusError(path, line=line, found=f"annotType {quoted(kind, 40)}", expected=", ".join(TYPES))
     return Row(
         line=line,
         document=cells["docId"],
@@ -149,7 +150,7 @@ def _other(text: str, path: Path, line: int) -> Mapping[str, Any]:
     if isinstance(value, dict) and all(_legal(key, entry) for key, entry in value.items()):
         return value
     expected = f"JSON with unit (text), mods (list of texts) or {', '.join(RELATIONS)} (annotation id)"
-    raise CorpusError(path, line=line, found=f"other {text[:60]!r}", expected=expected)
+    raise CorpusError(path, line=line, found=f"other {quoted(text)}", expected=expected)
 
 
 def _legal(key: str, value: Any) -> bool:
@@ -192,7 +193,7 @@ def _relations(rows: Iterable[Row], names: Mapping[tuple[int, str], str], path: 
     for row in rows:
         for kind in (key for key in row.other if key in RELATIONS):
             if (target := (row.annot_set, row.other[kind])) not in names:
-                found = f"{kind} {row.other[kind][:40]!r}"
+                found = f"{kind} {quoted(row.other[kind], 40)}"
                 raise CorpusError(path, line=row.line, found=found, expected=f"an id of set {row.annot_set}")
             source = names[row.annot_set, row.id]
             where = Provenance(str(path), row.line)

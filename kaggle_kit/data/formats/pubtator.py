@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.restricted import quoted, told
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
 from kaggle_kit.data.formats.base import Reading, integer, lines
 
@@ -94,8 +95,8 @@ class _Document:
             where = Provenance(str(self.path), number)
             mention = Mention(f"T{len(seen)}", (span,), kind, _concepts(concepts), provenance=where)
             if text is not None and (actual := mention.text(text)).translate(_BLANKS) != stored:
-                expected = f"{actual[:60]!r}, the text at its offsets"
-                reading.warn(self.path, number, found=f"stored text {stored[:60]!r}", expected=expected)
+                expected = f"{quoted(actual)}, the text at its offsets"
+                reading.warn(self.path, number, found=f"stored text {quoted(stored)}", expected=expected)
             yield mention
 
     def _relations(self, mentions: Iterable[Mention], reading: Reading) -> Iterator[Relation]:
@@ -112,7 +113,7 @@ class _Document:
                 )
                 yield link
             else:
-                found = f"{kind} between {source[:40]!r} and {target[:40]!r}"
+                found = f"{told(kind, 'a relation')} between {quoted(source, 40)} and {quoted(target, 40)}"
                 reading.warn(self.path, number, found=found, expected="a mention of both concepts")
 
 
@@ -145,7 +146,7 @@ def _add_annotation(document: _Document, number: int, line: str) -> None:
         expected = (
             "id|t|title, id|a|abstract, or by tabs: id start end text type [concept], id relation c1 c2"
         )
-        raise CorpusError(document.path, line=number, found=repr(line[:60]), expected=expected)
+        raise CorpusError(document.path, line=number, found=quoted(line), expected=expected)
 
 
 def _concepts(fields: list[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, UnifiedSample
 from kaggle_kit.data.formats.base import Reading, decode
 
@@ -59,7 +60,7 @@ def check_field(doc_field: str, path: Path, line: int) -> None:
         named = named.removesuffix(suffix)
     if named.lower() != path.stem.lower():
         expected = f"the file's own document, {default_field(path.stem)!r}"
-        raise CorpusError(path, line=line, found=f"document name {doc_field[:80]!r}", expected=expected)
+        raise CorpusError(path, line=line, found=f"document name {quoted(doc_field, 80)}", expected=expected)
 
 
 def _text_of(path: Path, reading: Reading) -> str | None:

@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, UnifiedSample
 from kaggle_kit.data.formats import share
 from kaggle_kit.data.formats.base import Reading, integer, lines
@@ -60,7 +61,7 @@ def _mention(line: str, path: Path, number: int) -> tuple[str, Mention]:
         raise CorpusError(path, line=number, found="an empty type or CUI", expected="both filled in")
     positions = [integer(offset, path, number, "offset") for offset in offsets]
     if any(later < earlier for earlier, later in pairwise(positions)):
-        found = f"offsets {'||'.join(offsets)[:60]}"
+        found = f"offsets {quoted('||'.join(offsets))}"
         raise CorpusError(path, line=number, found=found, expected="offsets that never decrease")
     fragments = tuple(zip(positions[::2], positions[1::2], strict=True))
     if any(start == end for start, end in fragments):

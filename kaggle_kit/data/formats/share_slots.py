@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, UnifiedSample
 from kaggle_kit.data.formats import share
 from kaggle_kit.data.formats.base import Reading, integer, lines
@@ -87,7 +88,7 @@ def _row(line: str, path: Path, number: int) -> _Row:
         raise CorpusError(path, line=number, found="an empty CUI", expected=f"a CUI or {share.NO_CONCEPT}")
     *slots, location, location_span = (value.strip().removeprefix("*") for value in values[:16])
     if not location or "," in location:
-        found = f"body location {location[:40]!r}"
+        found = f"body location {quoted(location, 40)}"
         raise CorpusError(path, line=number, found=found, expected="one CUI, or null")
     location = NULL if location.lower() == NULL else location
     return _Row(
@@ -110,7 +111,7 @@ def _slots(values: list[str], path: Path, number: int) -> dict[str, str]:
         if slot == "course" and value == "false":
             value = "unmarked"  # how the 22-field layout spells its default
         if value not in legal:
-            found = f"{slot} {value[:40]!r}"
+            found = f"{slot} {quoted(value, 40)}"
             raise CorpusError(path, line=number, found=found, expected=f"one of {', '.join(legal)}")
         slots[slot] = value
         slots[f"{slot}_span"] = _cue(cue, path, number, slot)
@@ -130,7 +131,7 @@ def _fragments(span: str, path: Path, number: int, what: str) -> tuple[tuple[int
         start, dash, end = piece.partition("-")
         if not dash:
             expected = "start-end, pieces joined by commas"
-            raise CorpusError(path, line=number, found=f"{what} {span[:60]!r}", expected=expected)
+            raise CorpusError(path, line=number, found=f"{what} {quoted(span)}", expected=expected)
         fragment = integer(start, path, number, what), integer(end, path, number, what)
         if fragment[0] >= fragment[1]:
             raise CorpusError(path, line=number, found=f"{what} {piece}", expected="start before end")

@@ -12,6 +12,7 @@ from pathlib import Path
 from lxml import etree
 
 from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.restricted import quoted, told
 
 MAX_BYTES = 256 * 1024 * 1024  # of XML after decompression; the largest official file has about 40 MiB
 
@@ -36,7 +37,8 @@ def parse(path: Path) -> etree._Element:
     try:
         root = etree.fromstring(_content(path), parser)
     except etree.XMLSyntaxError as error:
-        found = " ".join((error.msg or "malformed XML").split())
+        said = " ".join((error.msg or "malformed XML").split())
+        found = told(said, instead=f"malformed XML (libxml2 error {error.code})")
         raise CorpusError(path, line=error.lineno, found=found, expected="well-formed UTF-8 XML") from error
     _refuse_indirection(root, path)
     return root
@@ -84,9 +86,9 @@ def _content(path: Path) -> bytes:
 def _refuse_indirection(root: etree._Element, path: Path) -> None:
     document = root.getroottree().docinfo
     if document.system_url or document.public_id:
-        found = f"external DTD {document.system_url or document.public_id!r}"
+        found = f"external DTD {quoted(document.system_url or document.public_id)}"
         raise CorpusError(path, found=found, expected="no DTD, or one inside the document")
     if document.internalDTD is not None:
         for entity in document.internalDTD.iterentities():
-            found = f"declared entity {entity.name!r}"
+            found = f"declared entity {quoted(entity.name)}"
             raise CorpusError(path, found=found, expected="a document without entities of its own")

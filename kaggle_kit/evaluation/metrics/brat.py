@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaggle_kit.core.errors import ScoreError
+from kaggle_kit.core.restricted import quoted
 from kaggle_kit.evaluation.metrics.ratios import counts, ratios
 
 
@@ -121,7 +122,7 @@ def _entity(cell: str, where: str) -> Entity:
         return Entity(kind, tuple((int(start), int(end)) for start, end in ends))
     except ValueError as error:
         raise ScoreError(
-            f"{where}: found offsets {spans[:60]!r}; expected start end[;start end …]"
+            f"{where}: found offsets {quoted(spans)}; expected start end[;start end …]"
         ) from error
 
 
@@ -131,7 +132,7 @@ def _link(line: str, entities: Mapping[str, Entity], triggers: Mapping[str, str]
     ends = [entities.get(triggers.get(name, name)) for name in names]
     if "\t" not in head or ends[0] is None or ends[1] is None:
         raise ScoreError(
-            f"{where}: found {line[:60]!r}; expected R<n>, TAB, type Arg1:id Arg2:id, ids of this file"
+            f"{where}: found {quoted(line)}; expected R<n>, TAB, type Arg1:id Arg2:id, ids of this file"
         )
     return Link(head.split("\t")[1], ends[0], ends[1])
 

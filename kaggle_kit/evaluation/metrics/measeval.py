@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError, ScoreError
+from kaggle_kit.core.restricted import quoted
 from kaggle_kit.data.formats.measeval import OFFICIAL_ID, Row, table
 from kaggle_kit.evaluation.metrics.ratios import ratios
 
@@ -156,7 +157,7 @@ def _predicted_fault(row: Row) -> str | None:
     if len(row.text) != row.end - row.start:
         return f"a text of {len(row.text)} characters for the span {row.start}-{row.end}"
     if not OFFICIAL_ID.fullmatch(row.id):
-        return f"annotId {row.id[:40]!r}, not of the form T1-1"
+        return f"annotId {quoted(row.id, 40)}, not of the form T1-1"
     return _gold_fault(row)
 
 

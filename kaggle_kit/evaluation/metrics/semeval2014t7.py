@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from kaggle_kit.core.errors import ScoreError
+from kaggle_kit.core.restricted import quoted
 from kaggle_kit.evaluation.metrics.ratios import counts
 
 Spans = dict[tuple[str, ...], str]  # offsets as written -> CUI in lower case
@@ -74,7 +75,7 @@ def _mention(line: str, where: str) -> tuple[str, str, tuple[str, ...]]:
     document, _, cui, *offsets = fields
     if any(_number(later) < _number(earlier) for earlier, later in pairwise(offsets)):
         raise ScoreError(
-            f"{where}: offsets {'||'.join(offsets)!r}; the scorer wants them in increasing order"
+            f"{where}: offsets {quoted('||'.join(offsets))}; the scorer wants them in increasing order"
         )
     return document, cui.lower(), tuple(offsets)
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from lxml import etree
 
 from kaggle_kit.core.errors import CorpusError, ScoreError
+from kaggle_kit.core.restricted import quoted
 from kaggle_kit.data.formats.anafora import preference
 from kaggle_kit.data.formats.xml_safe import parse
 
@@ -205,7 +206,7 @@ def _read(path: Path) -> Note:
         identifier, kind = element.findtext("id"), element.findtext("type")
         if identifier in seen:
             where = f"{path}:{element.sourceline}"
-            raise ScoreError(f"{where}: found id {identifier!r} twice; expected unique ids")
+            raise ScoreError(f"{where}: found id {quoted(identifier or '')} twice; expected unique ids")
         seen.add(identifier)
         if element.tag == "entity":
             spans[identifier] = _span(element, path)
@@ -226,7 +227,7 @@ def _span(element: etree._Element, path: Path) -> Span:
         return tuple(tuple(int(offset) for offset in piece.split(",")) for piece in text.split(";"))
     except ValueError as error:
         where = f"{path}:{element.sourceline}"
-        raise ScoreError(f"{where}: found span {text[:40]!r}; expected start,end;start,end…") from error
+        raise ScoreError(f"{where}: found span {quoted(text, 40)}; expected start,end;start,end…") from error
 
 
 def _properties(element: etree._Element) -> dict[str, str]:

@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from kaggle_kit.core.errors import ScoreError
+from kaggle_kit.core.restricted import quoted
 
 CUTOFF = 10  # every official ranking figure looks at the first ten items of a query
 
@@ -123,7 +124,7 @@ def _line(raw: bytes, path: Path, number: int) -> _Line:
         return _Line(query, item, float(value), {b"true": True, b"false": False}[label])
     except (ValueError, KeyError) as error:
         raise ScoreError(
-            f"{path}:{number}: found {_shown(fields)[:80]!r}; "
+            f"{path}:{number}: found {quoted(_shown(fields), 80)}; "
             "expected query, item, rank, a numeric score and true or false"
         ) from error
 

@@ -20,12 +20,14 @@ class Limits:
     weekly_gpu_hours: float = 30.0
     sessions_at_once: int = 2
     session_hours: float = 11.5
+    runs_per_session: int = 1  # 2 where two runs share a session, one GPU each
 
 
 @dataclass(frozen=True)
 class RunCost:
     """One run: real tokens, the rate at which they are trained, what it needs, what it belongs to.
 
+    Of each group in `needs` at least one run has to be there: S5 chooses among the seeds that there are.
     `overhead_hours` is what each of its sessions takes beside training. `labels` name whatever could be
     left out with it, such as `model gemma2b` or `seed 3`.
     """
@@ -34,7 +36,7 @@ class RunCost:
     tokens: float
     tokens_per_second: float
     overhead_hours: float = 0.0
-    needs: tuple[str, ...] = ()
+    needs: tuple[tuple[str, ...], ...] = ()
     labels: tuple[str, ...] = ()
     on_gpu: bool = True
 
@@ -67,7 +69,7 @@ def total(runs: Iterable[RunCost], limits: Limits) -> Bill:
     """The bill of different runs. Only those on a GPU need Kaggle weeks."""
     different = {run.id: run for run in runs}.values()
     hours = sum(hours_of(run, limits) for run in different)
-    quota = sum(hours_of(run, limits) for run in different if run.on_gpu)
+    quota = sum(hours_of(run, limits) for run in different if run.on_gpu) / limits.runs_per_session
     weeks = max(quota / limits.weekly_gpu_hours, quota / limits.sessions_at_once / (7 * 24))
     sessions = sum(sessions_of(run, limits) for run in different)
     return Bill(len(different), sum(run.tokens for run in different), hours, sessions, weeks)
@@ -76,7 +78,7 @@ def total(runs: Iterable[RunCost], limits: Limits) -> Bill:
 def without(runs: Sequence[RunCost], label: str) -> list[RunCost]:
     """The runs that are left when everything of that label goes, and with it whatever needs it."""
     gone = {run.id for run in runs if label in run.labels}
-    while more := {run.id for run in runs if run.id not in gone and gone & set(run.needs)}:
+    while more := {run.id for run in runs if run.id not in gone and any(gone >= set(n) for n in run.needs)}:
         gone |= more
     return [run for run in runs if run.id not in gone]
 

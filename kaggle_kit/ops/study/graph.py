@@ -52,7 +52,7 @@ class StudyRun:
     @property
     def needs(self) -> tuple[str, ...]:
         """The runs whose folders its page reads."""
-        return (self.twin_of, *self.candidates) if self.twin_of else self.candidates
+        return (self.twin_of,) if self.twin_of else self.candidates
 
     @property
     def on_gpu(self) -> bool:

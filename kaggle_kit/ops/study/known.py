@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.config import explain, params_dir
+from kaggle_kit.core.config import explain, members, params_dir
 from kaggle_kit.core.errors import ConfigError, CorpusMissing
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.ops.study.cost import Limits
@@ -63,29 +63,42 @@ class Known:
 
     def __init__(self, table: CostTable, runs: Sequence[RunFolder] = ()) -> None:
         self.table = table
-        self.measured = [_Measured.of(run) for run in runs]
+        measured = (_Measured.of(run) for run in runs)
+        self.measured = [run for run in measured if run.strategy in members("strategy")]
         self.used: dict[str, dict[str, Figure]] = {"tokens": {}, "rates": {}, "overheads": {}}
+        self._counted: dict[tuple[str, str, str], int | None] = {}
 
     def tokens_of_epoch(self, config: RunConfig, task: str) -> float:
         """Real tokens of one pass over the task's training split.
 
         Counted where corpus and tokenizer are here, else as declared. ConfigError where neither is known.
         """
-        name = f"{task} ({config.model.name}, {config.profile.name})"
-        if name not in self.used["tokens"]:
-            self.used["tokens"][name] = self._tokens(config, task)
-        return self.used["tokens"][name].value
+        key = (task, config.model.name, config.profile.name)
+        if key not in self._counted:
+            self._counted[key] = count_tokens(replace(config, tasks={task: config.tasks[task]}))
+        name, figure = task, self.table.tokens.get(task)
+        if (counted := self._counted[key]) is not None:
+            name, figure = (
+                f"{task}, {config.model.name}",
+                Figure(counted, "counted: corpus and tokenizer are here"),
+            )
+        if figure is None:
+            raise ConfigError(
+                f"tokens of {task} are not known: its corpus or the tokenizer of {config.model.name} is not "
+                f"here, and {TABLE} declares no tokens.{task}; see `data locate {task}`"
+            )
+        return self.used["tokens"].setdefault(name, figure).value
 
     def rate(self, config: RunConfig, strategy: str) -> float:
         """Real tokens a second in training."""
-        name = f"{config.model.name}, {strategy} ({config.profile.name})"
+        name = f"{config.model.name} {strategy}"
         if name not in self.used["rates"]:
             self.used["rates"][name] = self._rate(config, strategy)
         return self.used["rates"][name].value
 
     def overhead_hours(self, config: RunConfig) -> float:
         """What one session of the run takes beside training."""
-        name = f"{config.model.name} ({config.profile.name})"
+        name = config.model.name
         if name not in self.used["overheads"]:
             alike = [m.overhead_hours for m in self._alike(config) if m.overhead_hours is not None]
             declared = self.table.overhead_hours["cpu" if config.profile.device == "cpu" else "gpu"]
@@ -94,17 +107,6 @@ class Known:
             )
             self.used["overheads"][name] = measured or declared
         return self.used["overheads"][name].value
-
-    def _tokens(self, config: RunConfig, task: str) -> Figure:
-        counted = count_tokens(replace(config, tasks={task: config.tasks[task]}))
-        if counted is not None:
-            return Figure(counted, "counted: corpus and tokenizer are here")
-        if task not in self.table.tokens:
-            raise ConfigError(
-                f"tokens of {task} are not known: its corpus or the tokenizer of {config.model.name} is not "
-                f"here, and {TABLE} declares no tokens.{task}; see `data locate {task}`"
-            )
-        return self.table.tokens[task]
 
     def _rate(self, config: RunConfig, strategy: str) -> Figure:
         """Measured on the same strategy, else on another one of the model, else declared."""
@@ -183,5 +185,12 @@ def count_tokens(config: RunConfig) -> int | None:
 
 
 def sources(figures: Iterable[tuple[str, Figure]], unit: str) -> list[str]:
-    """One line per figure, with its source."""
-    return [f"  {name}: {figure.value:,.4g} {unit} — {figure.source}" for name, figure in figures]
+    """One line per figure, its source, and whatever has this figure from it."""
+    same: dict[tuple[float, str], list[str]] = {}
+    for name, figure in figures:
+        same.setdefault((figure.value, figure.source), []).append(name)
+    return [f"  {_amount(v)} {unit}{', '.join(names)} — {source}" for (v, source), names in same.items()]
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

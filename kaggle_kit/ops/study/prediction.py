@@ -15,7 +15,8 @@ from kaggle_kit.ops.study.known import Known, read_table, sources
 from kaggle_kit.ops.study.selection import load_selection
 from kaggle_kit.ops.study.status import DONE, states
 
-COLUMNS = f"{'':34}{'runs':>7}{'Mtokens':>10}{'hours':>10}{'sessions':>10}{'weeks':>8}"
+COLUMNS = f"{'':34}{'runs':>7}{'Mtokens':>10}{'%s-hours':>12}{'sessions':>10}{'weeks':>8}"
+ORDER = ("model", "strategy", "ablation", "control", "seed")  # of what can be left out
 
 
 def predict(name: str, changes: Sequence[str], runs_dir: Path) -> str:
@@ -53,12 +54,20 @@ def run_costs(study: Study, known: Known) -> list[RunCost]:
                 tokens,
                 known.rate(run.config, run.strategy),
                 known.overhead_hours(run.config),
-                run.needs,
+                _needs(study, run),
                 tuple(_labels(study, run)),
                 run.on_gpu,
             )
         )
     return costs
+
+
+def _needs(study: Study, run: StudyRun) -> tuple[tuple[str, ...], ...]:
+    """What must not be left out: its multi-task run, or of each candidate strategy one seed."""
+    seeds: dict[str, list[str]] = {}
+    for id in run.needs:
+        seeds.setdefault(study.runs[id].strategy, []).append(id)
+    return tuple(map(tuple, seeds.values()))
 
 
 def _labels(study: Study, run: StudyRun) -> Iterator[str]:
@@ -74,7 +83,7 @@ def _labels(study: Study, run: StudyRun) -> Iterator[str]:
 
 
 def _sums(study: Study, costs: Sequence[RunCost], done: set[str], limits: Limits) -> Iterator[str]:
-    yield COLUMNS
+    yield COLUMNS % ("GPU" if any(cost.on_gpu for cost in costs) else "CPU")
     by_id = {cost.id: cost for cost in costs}
     for kind in KINDS:
         if runs := study.of_kind(kind):
@@ -87,21 +96,22 @@ def _sums(study: Study, costs: Sequence[RunCost], done: set[str], limits: Limits
 
 def _saved(costs: Sequence[RunCost], limits: Limits) -> Iterator[str]:
     yield "\nLeaving one of these out saves what only it needs:"
-    for label, bill in savings(costs, limits).items():
-        yield _row(f"  {label}", bill)
+    saved = savings(costs, limits)
+    for label in sorted(saved, key=lambda label: ORDER.index(label.split()[0])):
+        yield _row(f"  {label}", saved[label])
 
 
 def _assumed(known: Known, limits: Limits) -> Iterator[str]:
     yield "\nTokens of one pass over the training split:"
-    yield from sources(known.used["tokens"].items(), "tokens")
-    yield "Rates:"
-    yield from sources(known.used["rates"].items(), "real tokens/s")
-    yield "Beside training, a session takes:"
-    yield from sources(known.used["overheads"].items(), "hours")
-    yield "Weeks, by Kaggle's limits:"
+    yield from sources(known.used["tokens"].items(), "")
+    yield "Real tokens a second in training:"
+    yield from sources(known.used["rates"].items(), "")
+    yield "Hours of a session beside training:"
+    yield from sources(known.used["overheads"].items(), "")
+    yield "Limits, by which hours become weeks:"
     yield from sources(known.table.limits.items(), "")
 
 
 def _row(name: str, bill: Bill) -> str:
-    figures = f"{bill.tokens / 1e6:>10,.1f}{bill.hours:>10,.1f}{bill.sessions:>10,}{bill.weeks:>8,.1f}"
+    figures = f"{bill.tokens / 1e6:>10,.1f}{bill.hours:>12,.1f}{bill.sessions:>10,}{bill.weeks:>8,.1f}"
     return f"{name:34}{bill.runs:>7,}{figures}"

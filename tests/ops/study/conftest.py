@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from kaggle_kit.ops.cli import app
 from kaggle_kit.ops.study.graph import Study
 from kaggle_kit.ops.study.selection import load_selection
 from kaggle_kit.ops.study.workflow import Places, run_study
@@ -31,6 +34,15 @@ class StandIn:
 
     def run(self, *changes: str, more: tuple[str, ...] = ()) -> int:
         return run_study(self.study(*changes), self.places, cores=2, more=more)
+
+    def words(self, command: str) -> list[str]:
+        """The same on the command line."""
+        places = [f"--runs-dir={self.places.runs_dir}"]
+        places += [f"--reports-dir={self.places.reports_dir}"] if command == "run" else []
+        return ["study", command, STUDY, *SMALL, *places]
+
+    def command(self, command: str) -> Result:
+        return CliRunner().invoke(app, self.words(command))
 
     def choose(self, name: str, text: str | None) -> None:
         (self.home / name).unlink(missing_ok=True)

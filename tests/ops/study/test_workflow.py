@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.ops.run import claimed
 from kaggle_kit.ops.study import graph, status, workflow
 from kaggle_kit.ops.study.workflow import SNAKEFILE
 
@@ -24,7 +26,7 @@ def order(journal: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_study_runs_twins_after_their_run_and_the_judge_after_everything(stand_in):
+def test_twins_run_after_their_run_and_the_judge_after_everything_and_nothing_twice(stand_in):
     study = stand_in.study()
     assert stand_in.run() == 0
     journal = stand_in.journal()
@@ -35,37 +37,28 @@ def test_a_study_runs_twins_after_their_run_and_the_judge_after_everything(stand
     assert [line.split()[0] for line in ended[6:]] == ["verdict", "pages", "pages"]
     assert "overview" in ended[-1] and (stand_in.home / "reports" / "rq5_practice.html").is_file()
     assert {line.split()[-1] for line in journal if line.startswith("begin ")} == {"threads=1"}
-    assert stand_in.run() == 0 and stand_in.journal() == []  # nothing is done a second time
-    copied = stand_in.places.runs_dir / multi[0].id / "manifest.json"
-    copied.write_text(copied.read_text())  # newer than its twins now, as a download may be
+
+    manifest = stand_in.places.runs_dir / multi[0].id / "manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")  # newer than its twins, as a download may be
     assert stand_in.run() == 0
     assert [line.split()[0] for line in stand_in.journal()] == ["verdict", "pages", "pages"]
 
-
-@pytest.mark.slow
-def test_a_changed_parameter_runs_again_exactly_what_depends_on_it(stand_in):
-    stand_in.run()
-    stand_in.journal()
-    before, after = stand_in.study(), stand_in.study("seeds=[1,3]")
-    new = set(after.runs) - set(before.runs)
-    assert {after.runs[id].config.seed for id in new} == {3} and len(new) == 3
+    new = set(stand_in.study("seeds=[1,3]").runs) - set(study.runs)
+    assert len(new) == 3  # of seed 3: the run and its two twins
     assert stand_in.run("seeds=[1,3]") == 0
     ended = order(stand_in.journal())
     assert set(ended[:3]) == new and len(ended) == 6  # and the judge, its page and the report
-    deeper = stand_in.study("overrides=[training.epochs=2]")
-    assert not set(deeper.runs) & set(before.runs)  # a twin depends on its run's every setting
 
 
 @pytest.mark.slow
 def test_an_interrupted_study_goes_on_with_what_is_missing(stand_in):
     multi = [run.id for run in stand_in.study().of_kind(graph.MULTI_TASK)]
     stand_in.choose("wait", multi[1])
-    words = [f"--runs-dir={stand_in.places.runs_dir}", f"--reports-dir={stand_in.places.reports_dir}"]
-    changes = ["seeds=[1,2]", "controls=[total]", "tasks=[semeval2014t7,semeval2017t3]"]
-    command = [sys.executable, "-m", "kaggle_kit", "study", "run", "rq5_practice", *changes, *words]
+    command = [sys.executable, "-m", "kaggle_kit", *stand_in.words("run")]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     running = stand_in.places.runs_dir / multi[1] / "config.yaml"
+    assert status.state_of(running.parent) == status.MISSING
     while not (running.is_file() and (stand_in.places.runs_dir / multi[0] / "manifest.json").is_file()):
         assert time.monotonic() < deadline and child.poll() is None
         time.sleep(0.05)
@@ -89,15 +82,23 @@ def test_paused_and_failed_runs_hold_up_their_twins_alone_and_are_run_again(stan
     (first, second), runs = study.of_kind(graph.MULTI_TASK), stand_in.places.runs_dir
     stand_in.choose("pause", first.id)
     stand_in.choose("fail", second.id)
-    assert stand_in.run() == 1
+    ended = stand_in.command("run")
+    assert ended.exit_code == 1
+    assert f"paused: {runs / first.id}\n  paused at step 3 of 9" in ended.stderr
+    assert f"unfinished: {runs / second.id}\n  error: the stand-in fails as asked" in ended.stderr
     found = status.states(study, runs)
-    assert found[first.id] == status.PAUSED and found[second.id] == status.FAILED
     assert {found[twin.id] for twin in study.of_kind(graph.TWIN)} == {status.MISSING}
-    assert status.why(runs / first.id) == "paused at step 3 of 9"
-    assert status.why(runs / second.id) == "error: the stand-in fails as asked"
-    stand_in.choose("pause", None)
+
     stand_in.choose("fail", None)
-    assert stand_in.run() == 0
+    assert stand_in.command("run").exit_code == 75  # nothing failed, something is paused
+    counts = {
+        line.split()[0]: line.split()[1:] for line in stand_in.command("status").stdout.splitlines()[1:]
+    }
+    assert counts["multi_task"] == ["1", "0", "1", "0", "0"]  # done, running, paused, unfinished, missing
+    assert counts["token_controlled"] == ["2", "0", "0", "0", "2"]
+
+    stand_in.choose("pause", None)
+    assert stand_in.command("run").exit_code == 0
     assert set(status.states(study, runs).values()) == {status.DONE}
 
 
@@ -107,7 +108,27 @@ def test_what_stands_behind_the_dashes_goes_to_snakemake(stand_in, capfd):
     assert stand_in.journal() == [] and "token_controlled" in capfd.readouterr().out
 
 
-def test_the_workflow_lies_beside_the_module_and_is_packaged():
+def test_the_workflow_is_packaged_and_snakemake_is_needed_by_the_setup_alone():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["setuptools"]["package-data"]["kaggle_kit.ops.study"] == [SNAKEFILE.name]
     assert SNAKEFILE.is_file()
-    assert '"kaggle_kit.ops.study" = ["Snakefile"]' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert os.path.basename(SNAKEFILE) == "Snakefile"
+    assert any(line.startswith("snakemake") for line in project["project"]["optional-dependencies"]["dev"])
+    assert "snakemake" not in (ROOT / "requirements.txt").read_text(
+        encoding="utf-8"
+    )  # what a kernel installs
+    importing = re.compile(r"^\s*(?:import|from) snakemake", re.M)
+    sources = [*(ROOT / "kaggle_kit").rglob("*.py"), *(ROOT / "notebooks").rglob("*.py")]
+    assert not [path for path in sources if importing.search(path.read_text(encoding="utf-8"))]
+
+
+def test_without_snakemake_a_study_says_how_to_get_it(stand_in, monkeypatch):
+    monkeypatch.setattr(workflow, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="a study needs snakemake: run `make setup`"):
+        stand_in.run()
+
+
+def test_a_run_is_running_while_a_process_works_in_its_folder(tmp_path):
+    with claimed(tmp_path / "a"):
+        assert status.state_of(tmp_path / "a") == status.RUNNING
+    (tmp_path / "a" / "config.yaml").touch()
+    assert status.state_of(tmp_path / "a") == status.FAILED

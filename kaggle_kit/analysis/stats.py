@@ -1,0 +1,188 @@
+"""Differences between two arms of runs: estimate, interval, tests, power. Pure functions on arrays.
+
+    draws = resampled_differences(multi_task, control, 10_000, np.random.default_rng(0))
+    difference = difference_of(scores(multi_task), scores(control), document_variance(draws), documents=500)
+    difference.interval(0.05), difference.p_value, difference.equivalence_p(0.01)
+
+An arm is an array (seeds, documents, columns): what each document adds to the metric under each seed, as
+`evaluation.documents` has it. Two things vary: the training, by seed, and the test set, by document (both
+arms answer the same ones). Resampling both at once counts the noise of each seed-document cell three
+times, and n seeds drawn from n vary too little by (n - 1)/n, so such an interval covers too much with few
+documents and too little with few seeds (McCullagh 2000, Owen 2007). The two levels are therefore
+resampled apart and their variances added:
+
+- seeds: the variance of a resampled mean over seeds is known in closed form; times n/(n - 1) it is that
+  of Welch's or the paired t test. The noise of the cells is in it;
+- documents: drawn jointly for all seeds of both arms. The covariance between *different* seeds of the
+  resampled differences is what the documents contribute; the noise of the cells is not in it.
+
+Degrees of freedom are Satterthwaite's. Where documents do not matter to the difference, the test is
+exactly Welch's (or the paired) t test over seed means.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats as distributions
+
+from kaggle_kit.evaluation.documents import figure
+
+TESTS = ("welch", "paired")
+MOST_SEEDS = 1000  # where the search for enough seeds gives up
+CHUNK = 1000  # resamples held at once
+
+
+def scores(arm: np.ndarray) -> np.ndarray:
+    """(seeds, documents, columns) -> (seeds,): the metric of each seed's run."""
+    return figure(arm.sum(axis=1))
+
+
+def resampled_differences(
+    one: np.ndarray, other: np.ndarray, resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(resamples, seeds): each seed's score difference, on documents drawn with replacement.
+
+    All seeds of both arms see the same draw; `one` and `other` are (seeds, documents, columns).
+    """
+    both = np.concatenate([one, other])
+    runs, documents, columns = both.shape
+    parts = both.transpose(1, 0, 2).reshape(documents, runs * columns)
+    draws = np.empty((resamples, len(one)))
+    for start in range(0, resamples, CHUNK):
+        times = _times_drawn(min(CHUNK, resamples - start), documents, rng)
+        resampled = figure((times @ parts).reshape(-1, runs, columns))  # (chunk, runs)
+        draws[start : start + CHUNK] = resampled[:, : len(one)] - resampled[:, len(one) :]
+    return draws
+
+
+def _times_drawn(resamples: int, documents: int, rng: np.random.Generator) -> np.ndarray:
+    """(resamples, documents): how often each document is drawn when as many are drawn as there are."""
+    drawn = rng.integers(documents, size=(resamples, documents), dtype=np.int32)
+    drawn += np.arange(resamples, dtype=np.int32)[:, None] * documents
+    return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
+
+
+def document_variance(draws: np.ndarray) -> float:
+    """What the choice of documents adds to the variance of the mean difference: (resamples, seeds) -> value.
+
+    The mean covariance of the resampled differences of two different seeds, 0 where it is negative.
+    """
+    seeds = draws.shape[1]
+    of_mean, of_one = draws.mean(axis=1).var(), draws.var(axis=0).mean()
+    return max(0.0, float((seeds * of_mean - of_one) / (seeds - 1)))
+
+
+def difference_of(
+    one: np.ndarray, other: np.ndarray, document_variance: float, documents: int, test: str = "welch"
+) -> Difference:
+    """The difference of two arms from their seeds' scores, (seeds,) each and in the same order of seeds."""
+    seeds = len(one)
+    if test == "paired":
+        variances = np.array([(one - other).var(ddof=1)])
+    else:
+        variances = np.array([one.var(ddof=1), other.var(ddof=1)])
+    total, squares = float(variances.sum()), float((variances**2).sum())
+    per_seed = total**2 / squares if squares else float(len(variances))
+    value = float(one.mean() - other.mean())
+    return Difference(value, seeds, total, per_seed, document_variance, documents)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A difference of means over `seeds` seeds; its variance is seed_variance / seeds + document_variance."""
+
+    value: float
+    seeds: int
+    seed_variance: float  # of one seed: both arms' variances, or that of the paired differences
+    df_per_seed: float  # degrees of freedom of seed_variance, over seeds - 1: from 1 to 2
+    document_variance: float  # of the mean over this many documents
+    documents: int
+
+    @property
+    def standard_error(self) -> float:
+        return self._standard_error(self.seeds)
+
+    @property
+    def df(self) -> float:
+        return self._df(self.seeds)
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, of no difference."""
+        return min(1.0, 2 * self._tail(abs(self.value)))
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """The two-sided interval of confidence 1 - alpha."""
+        half = float(distributions.t.ppf(1 - alpha / 2, self.df)) * self.standard_error
+        return self.value - half, self.value + half
+
+    def equivalence_p(self, margin: float) -> float:
+        """The larger p of two one-sided tests that the difference lies within ± margin (Schuirmann 1987).
+
+        At most alpha exactly where the interval of confidence 1 - 2 alpha lies inside the margin.
+        """
+        return self._tail(margin - abs(self.value))
+
+    def detectable(self, alpha: float, power: float) -> float:
+        """The smallest true difference that the two-sided test finds with this power at these seeds."""
+        quantiles = distributions.t.ppf([1 - alpha / 2, power], self.df)
+        return float(quantiles.sum()) * self.standard_error
+
+    def seeds_to_detect(self, effect: float, alpha: float, power: float) -> int | None:
+        """The fewest seeds at which a true difference `effect` is found; None where no number is enough."""
+        return self._fewest(lambda error, df: difference_power(effect, error, df, alpha) >= power)
+
+    def seeds_to_equate(self, effect: float, margin: float, alpha: float, power: float) -> int | None:
+        """The fewest seeds that show a true difference `effect` to be within ± margin; None as above."""
+        return self._fewest(lambda error, df: equivalence_power(effect, margin, error, df, alpha) >= power)
+
+    def _tail(self, distance: float) -> float:
+        if self.standard_error == 0.0:
+            return 0.5 if distance == 0.0 else float(distance < 0)
+        return float(distributions.t.sf(distance / self.standard_error, self.df))
+
+    def _fewest(self, enough: Callable[[float, float], bool]) -> int | None:
+        """`enough`, of standard error and degrees of freedom, never turns false with more seeds."""
+        counts = range(2, MOST_SEEDS + 1)
+        place = bisect_left(counts, True, key=lambda n: bool(enough(self._standard_error(n), self._df(n))))
+        return counts[place] if place < len(counts) else None
+
+    def _standard_error(self, seeds: int) -> float:
+        return math.sqrt(self.seed_variance / seeds + self.document_variance)
+
+    def _df(self, seeds: int) -> float:
+        of_seeds, df_seeds = self.seed_variance / seeds, self.df_per_seed * (seeds - 1)
+        spread = of_seeds**2 / df_seeds + self.document_variance**2 / max(1, self.documents - 1)
+        return (of_seeds + self.document_variance) ** 2 / spread if spread else df_seeds
+
+
+def difference_power(effect: float, error: float, df: float, alpha: float) -> float:
+    """Power of the two-sided t test at a true difference, the direction being right."""
+    if error == 0.0:
+        return float(effect != 0.0)
+    return float(distributions.nct.sf(distributions.t.ppf(1 - alpha / 2, df), df, abs(effect) / error))
+
+
+def equivalence_power(effect: float, margin: float, error: float, df: float, alpha: float) -> float:
+    """Power of the two one-sided tests, integrated over the estimated standard error (Phillips 1990)."""
+    if error == 0.0:
+        return float(abs(effect) < margin)
+    estimated = np.sqrt(distributions.chi2.ppf((np.arange(400) + 0.5) / 400, df) / df)  # over the true one
+    reach = distributions.t.ppf(1 - alpha, df) * estimated
+    upper = distributions.norm.cdf((margin - effect) / error - reach)
+    lower = distributions.norm.cdf((-margin - effect) / error + reach)
+    return float(np.clip(upper - lower, 0, None).mean())
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values adjusted over their family, in the given order (Holm 1979)."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted.tolist()

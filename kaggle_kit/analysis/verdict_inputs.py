@@ -1,0 +1,134 @@
+"""Which finished runs make a comparison: multi-task runs, and their token-controlled twins by task.
+
+    arms = find_arms(find_runs(Path("runs")), strategy="s3b_hierarchical")
+    arms.multi_task[0].id, arms.controls["total"]["semeval2014t7"][0].id
+
+Every multi-task run of the twinned configuration is in, whether it has twins or not: seeds that were
+left out would be a choice by result. `verdict_checks` says whether the arms may be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kaggle_kit.core.artifacts import Metric, RunFolder
+from kaggle_kit.core.config import without_machine_keys
+from kaggle_kit.core.errors import ConfigError, IncomparableRuns, nearest
+
+CONTROLS = ("total", "share")  # the first decides; the second says what the additional tokens gave
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished run as the judge sees it: its folder, manifest and configuration."""
+
+    run: RunFolder
+    manifest: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, run: RunFolder) -> Entry:
+        return cls(run, run.manifest(), without_machine_keys(run.config()))
+
+    @property
+    def id(self) -> str:
+        return self["run_id"]
+
+    @property
+    def seed(self) -> int:
+        return self["seed"]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return self["strategy"], self["model"]
+
+    def __getitem__(self, field: str) -> Any:
+        """A field of the manifest; refused where the run does not record it."""
+        if field not in self.manifest:
+            raise IncomparableRuns(field, f"{self.run.path.name} does not record it; run its page again")
+        return self.manifest[field]
+
+    def primary(self, task: str, split: str) -> Metric:
+        """The task's primary metric on a split."""
+        name = self.config["tasks"][task]["primary_metric"]
+        found = [m for m in self.run.metrics() if (m.task, m.name, m.split) == (task, name, split)]
+        if len(found) != 1:
+            has = f"{self.id} reports {name} of {task} on {split!r} {len(found)} times"
+            raise IncomparableRuns("split", f"{has}; exactly one figure is needed")
+        return found[0]
+
+
+@dataclass(frozen=True)
+class Arms:
+    """One comparison. `controls`: control -> task -> its runs; every arm in the order of its seeds."""
+
+    multi_task: Sequence[Entry]
+    controls: Mapping[str, Mapping[str, Sequence[Entry]]]
+    split: str
+
+    @property
+    def tasks(self) -> list[str]:
+        return self.multi_task[0]["tasks"]
+
+    def twins(self) -> Iterator[tuple[str, str, Entry]]:
+        """(control, task, run) of every control run."""
+        for control, tasks in self.controls.items():
+            for task, entries in tasks.items():
+                yield from ((control, task, entry) for entry in entries)
+
+    def entries(self) -> list[Entry]:
+        return [*self.multi_task, *(entry for _, _, entry in self.twins())]
+
+
+def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", split: str = "") -> Arms | None:
+    """The arms among finished runs; None where there is no token-controlled twin at all.
+
+    Raises ConfigError where twins of several strategies or models, or several splits, are there and none
+    was chosen, and IncomparableRuns for a twin whose multi-task run is not there.
+    """
+    entries = [Entry.of(run) for run in runs]
+    by_id = {entry.id: entry for entry in entries}
+    twins = [entry for entry in entries if "twin" in entry.manifest]
+    if not twins:
+        return None
+    for twin in twins:
+        if (of := twin["twin"]["of"]) not in by_id:
+            raise IncomparableRuns(
+                "twin.of", f"{twin.id} is the control of {of}, which is no finished run here"
+            )
+    twinned = {twin["twin"]["of"]: by_id[twin["twin"]["of"]] for twin in twins}.values()
+    strategy = _choose("strategy", strategy, (entry["strategy"] for entry in twinned))
+    twinned = [entry for entry in twinned if entry["strategy"] == strategy]
+    model = _choose("model", model, (entry["model"] for entry in twinned))
+    twinned = [entry for entry in twinned if entry["model"] == model]
+    kinds = [_apart_from_seed(entry) for entry in twinned]
+    multi_task = [
+        entry
+        for entry in entries
+        if entry in twinned or "twin" not in entry.manifest and _apart_from_seed(entry) in kinds
+    ]
+    controls: dict[str, dict[str, list[Entry]]] = {}
+    ids = {entry.id for entry in multi_task}
+    for twin in sorted(twins, key=lambda entry: entry.seed):
+        if twin["twin"]["of"] in ids:
+            for task in twin["tasks"]:
+                controls.setdefault(twin["twin"]["control"], {}).setdefault(task, []).append(twin)
+    splits = (metric.split for entry in multi_task for metric in entry.run.metrics())
+    return Arms(sorted(multi_task, key=lambda entry: entry.seed), controls, _choose("split", split, splits))
+
+
+def _choose(what: str, chosen: str, there: Iterable[str]) -> str:
+    known = sorted(set(there))
+    if chosen in known or (not chosen and len(known) == 1):
+        return chosen or known[0]
+    if not chosen:
+        raise ConfigError(f"{what}: these runs have {', '.join(known) or 'none'}; choose one")
+    raise ConfigError(
+        f"{what} {chosen!r} has no twins here; allowed: {', '.join(known)}{nearest(chosen, known)}"
+    )
+
+
+def _apart_from_seed(entry: Entry) -> dict[str, Any]:
+    return {**entry.config, "seed": None}

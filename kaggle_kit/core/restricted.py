@@ -1,0 +1,88 @@
+"""Restricted text stays where it lies: what a message, a file or a service may see of it instead.
+
+    with withholding(task.access):
+        f"found offset {quoted(field)}"        # 'twelve', or for restricted text <6 characters withheld>
+    for_files(sample)                          # offsets, labels and hashes, without a word of the text
+
+A corpus under a data use agreement is `access: restricted`. Its text may be read into memory and into
+the local cache (`core/cache.py`), and reaches nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from pathlib import Path
+
+from kaggle_kit.core.errors import CorpusError, KitError
+from kaggle_kit.core.types import Access, UnifiedSample
+
+_withheld: ContextVar[bool] = ContextVar("withheld", default=False)
+
+
+@contextmanager
+def withholding(access: Access | str) -> Iterator[None]:
+    """Inside, `quoted` gives nothing away of a restricted corpus."""
+    token = _withheld.set(Access(access) == Access.RESTRICTED)
+    try:
+        yield
+    finally:
+        _withheld.reset(token)
+
+
+def quoted(text: str, most: int = 60) -> str:
+    """A piece of a corpus file for a message: its beginning in quotes, or its length where it is withheld."""
+    return f"<{len(text)} characters withheld>" if _withheld.get() else repr(text[:most])
+
+
+def told(message: str, instead: str) -> str:
+    """What a library says of a corpus file, or `instead` of it where the text is withheld."""
+    return instead if _withheld.get() else message
+
+
+@contextmanager
+def reading(path: Path, access: Access | str) -> Iterator[None]:
+    """For a reader or scorer at work: of a restricted corpus, an error names path, line and kind alone.
+
+    Tracebacks print the errors that an error came from, so those are cut off; and an error that nobody
+    foresaw, whose message may hold anything, becomes a CorpusError that names its type.
+    """
+    with withholding(access):
+        if Access(access) != Access.RESTRICTED:
+            yield
+            return
+        try:
+            yield
+        except KitError as error:
+            raise error from None
+        except Exception as error:
+            found = f"content that the reader did not foresee ({type(error).__name__})"
+            raise CorpusError(path, found=found, expected="files of the corpus's format") from None
+
+
+def for_files(sample: UnifiedSample) -> UnifiedSample:
+    """A sample as it may be written outside the cache: unchanged, or restricted without its text.
+
+    Offsets, types, ids and scores stay. An attribute's value is a label unless it has a blank in it:
+    then it is prose, and a hash stands for it, the same for the same prose, so scores do not change.
+    """
+    if sample.access != Access.RESTRICTED:
+        return sample
+    return replace(
+        sample,
+        text=None,
+        mentions=tuple(replace(m, attributes=_labels(m.attributes)) for m in sample.mentions),
+        relations=tuple(replace(r, attributes=_labels(r.attributes)) for r in sample.relations),
+        pairs=tuple(replace(pair, text="") for pair in sample.pairs),
+    )
+
+
+def _labels(attributes: Mapping[str, str]) -> dict[str, str]:
+    return {name: value if len(value.split()) < 2 else _hash(value) for name, value in attributes.items()}
+
+
+def _hash(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:16]}"

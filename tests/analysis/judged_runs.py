@@ -1,0 +1,142 @@
+"""Run folders made by hand for the judge: a multi-task arm and its controls with planted differences.
+
+    factory = Factory(tmp_path); factory.study(seeds=(1, 2, 3), effect={"semeval2014t7": 0.05})
+
+Scores are invented; everything else is what the pages write.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from kaggle_kit.core.artifacts import Metric, RunFolder, Totals, reserve
+from kaggle_kit.core.config import compose, config_hash
+from kaggle_kit.core.runs import config_run_id, run_flags
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.evaluation.documents import document_table, figure
+
+TASKS = ("semeval2014t7", "semeval2017t3")
+TOKENS = {"semeval2014t7": 6_000, "semeval2017t3": 4_000}
+EXPERIMENT = {
+    "name": "token_controlled",
+    "margin": {"f1": 0.02, "map": 0.02},
+    "alpha": 0.05,
+    "tuning": {"trials": 0, "split": None, "study": None},
+    "resamples": 400,
+}
+
+
+@cache
+def _composed(tasks: tuple[str, ...], strategy: str, profile: str) -> RunConfig:
+    return compose(model="tiny", task=tasks, strategy=strategy, profile=profile)
+
+
+def _started(config: RunConfig, page: str, folder: Path) -> RunFolder:
+    """What `start_run` does, with a YAML writer that is quick."""
+    names = {name: getattr(config, name).name for name in ("model", "strategy", "profile")}
+    facts = {"page": page, "tasks": list(config.tasks), **names, "paper": config.profile.paper}
+    text = yaml.dump(asdict(config), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))
+    path = reserve(folder, config_run_id(config, page))
+    return RunFolder.create(path, text, config_hash(config), run_flags(config), **facts, seed=config.seed)
+
+
+class Factory:
+    """Writes finished runs below a folder. Noise: `seed_sd` of a run, and that of drawing each item."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        documents: int = 80,
+        seed_sd: float = 0.004,
+        strategy: str = "s2_shared",
+        profile: str = "t4",
+        rng: int = 0,
+    ) -> None:
+        self.folder, self.documents, self.seed_sd = folder, documents, seed_sd
+        self.strategy, self.profile = strategy, profile
+        self.rng = np.random.default_rng(rng)
+        self.items = self.rng.integers(10, 30, size=documents)  # gold items of each note
+
+    def study(self, seeds=(1, 2, 3), effect=None, controls=("total",)) -> Path:
+        for seed in seeds:
+            multi = self.multi_task(seed, effect or {})
+            for control in controls:
+                for task in TASKS:
+                    self.control(multi, task, control)
+        return self.folder
+
+    def multi_task(self, seed: int, effect=None) -> RunFolder:
+        config = self._config(TASKS, self.strategy, seed, EXPERIMENT, None)
+        run = _started(config, self.strategy, self.folder)
+        self._score(run, {task: 0.7 + (effect or {}).get(task, 0.0) for task in TASKS})
+        return self._finish(run, dict(TOKENS), trained=1_500)
+
+    def control(self, multi: RunFolder, task: str, control: str = "total") -> RunFolder:
+        target = sum(TOKENS.values()) if control == "total" else TOKENS[task]
+        of_config = multi.facts["config_hash"]
+        own = {"twin": multi.run_id, "twin_config": of_config, "control": control}
+        config = self._config([task], "s1_single", multi.facts["seed"], EXPERIMENT | own, target)
+        run = _started(config, "token_controlled", self.folder)
+        self._score(run, {task: 0.7 if control == "total" else 0.66})
+        twin = {"of": multi.run_id, "of_config": of_config, "control": control, "target_tokens": target}
+        return self._finish(run, {task: target}, trained=1_000, twin=twin, token_parity_error=0)
+
+    def _config(self, tasks, strategy, seed, experiment, target):
+        config = _composed(tuple(tasks), strategy, self.profile)
+        training = replace(config.training, target_tokens=target)
+        return replace(config, training=training, experiment=experiment, seed=seed)
+
+    def _score(self, run: RunFolder, level) -> None:
+        metrics = []
+        for task, mean in level.items():
+            rate = mean + self.rng.normal(0, self.seed_sd)
+            records = self._ranking(rate) if task == "semeval2017t3" else self._mentions(rate)
+            run.write_documents(task, "test", records)
+            _, sums = document_table(records)
+            name = "map" if task == "semeval2017t3" else "task_a_strict_f1"
+            value = float(figure(sums.sum(axis=0)))
+            metrics.append(Metric(name, value, "fraction", "test", self.documents, task, task))
+        run.write_metrics(metrics)
+
+    def _mentions(self, rate):
+        right = self.rng.binomial(self.items, rate)
+        missed = (self.items - right).tolist()
+        counts = zip(right.tolist(), missed, missed, strict=True)
+        return [
+            {"document": f"note{n}", "tp": tp, "fp": fp, "fn": fn} for n, (tp, fp, fn) in enumerate(counts)
+        ]
+
+    def _ranking(self, rate):
+        values = np.clip(self.rng.normal(rate, 0.05, self.documents), 0, 1).tolist()
+        return [{"document": f"Q{n}", "value": value} for n, value in enumerate(values)]
+
+    def _finish(self, run: RunFolder, tokens, trained, **more) -> RunFolder:
+        run.finish(
+            totals=Totals(tokens, trained, 1.0),
+            device="cpu",
+            data_hashes={task: f"{task}-data" for task in run.facts["tasks"]},
+            active_parameters=dict.fromkeys(run.facts["tasks"], 1_000),
+            selection={"rule": "last", "split": None, "metric": None},
+            tuning=EXPERIMENT["tuning"],
+            decisions={"dtype": ["float32", "asked for"]},
+            **more,
+        )
+        return RunFolder.open(run.path)
+
+
+def altered(run: RunFolder, field: str, value) -> None:
+    """Overwrite one field of a manifest, nested ones by dots."""
+    manifest = json.loads(run.manifest_json.read_text())
+    *path, last = field.split(".")
+    node = manifest
+    for key in path:
+        node = node[key]
+    node[last] = value
+    run.manifest_json.write_text(json.dumps(manifest))
