@@ -19,13 +19,6 @@ from kaggle_kit.models.parity import Base, Variant, assert_parameter_parity, hea
 from kaggle_kit.models.shapes import shape_of
 
 
-def strategy_of(config: RunConfig, loaded: Loaded, specs: Mapping[str, TaskSpec]) -> StrategyConfig:
-    """The strategy that a run's page builds its model of: the matched one in an ablation."""
-    if config.strategy.name in config.experiment.get("variants", []):
-        return matched_strategy(config, loaded, specs)[0]
-    return config.strategy
-
-
 def matched_strategy(
     config: RunConfig, loaded: Loaded, specs: Mapping[str, TaskSpec]
 ) -> tuple[StrategyConfig, str]:
