@@ -31,6 +31,7 @@ from kaggle_kit.ops.run import ThisInterpreter, execute_page, run_page
 
 RUNS = SOURCE_ROOT / "runs"
 OWN_TASKS = ("mimic_exclusion", "ood")  # what they ask depends on which tasks there are
+FULL = ("training.max_steps=20", "training.max_length=64")
 QUICK = ("training.max_steps=2", "training.effective_batch=2", "profile.max_dev_samples=2")
 SMALL = """\
 import torch
@@ -117,11 +118,10 @@ def page_values(page: Path, quick: bool) -> dict[str, Any]:
     """Restricted corpora for a page that declares tasks; anything else keeps the page's own default."""
     own, values = parameters(page), {}
     if "task" in own and page.stem not in OWN_TASKS:
-        several = RESTRICTED[1:] if quick else RESTRICTED
         single = RESTRICTED[0] if page.stem == "s1_single_task" else RESTRICTED[1]
-        values["task"] = ",".join(several) if "," in own["task"] else single
+        values["task"] = ",".join(RESTRICTED[1:]) if "," in own["task"] else single
     if "overrides" in own:
-        more = ["profile.corpora=any", "training.report_to=wandb", *(QUICK if quick else ())]
+        more = ["profile.corpora=any", "training.report_to=wandb", *(QUICK if quick else FULL)]
         values["overrides"] = [*own["overrides"], *more]
     if quick and page.stem != "s1_single_task" and "overrides" in own:  # the service is tried once
         values["overrides"].remove("training.report_to=wandb")
