@@ -156,6 +156,12 @@ def rates(pool: Pool, seeds: int, rng: np.random.Generator) -> dict[str, Rates]:
     return found
 
 
+def whole_seeds(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The runs of those seeds whose control of every task is trained."""
+    trained = Counter(run.facts["seed"] for run in runs)
+    return [run for run in runs if trained[run.facts["seed"]] == 1 + len(TASKS)]
+
+
 def as_they_lie(runs: Sequence[RunFolder], seeds: int) -> Iterator[str]:
     """The verdicts on disjoint studies of so many seeds, from their run folders: by task, and overall."""
     known = sorted({run.facts["seed"] for run in runs})
@@ -170,7 +176,7 @@ def report(folder: Path) -> None:
     rng = np.random.default_rng(0)
     pools, disjoint = {}, []
     for condition in CONDITIONS:
-        runs = find_runs(folder / condition)
+        runs = whole_seeds(find_runs(folder / condition))
         arms = find_arms(runs)
         assert_comparable(arms)
         pools[condition] = Pool.of(arms)
