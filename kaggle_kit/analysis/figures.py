@@ -61,7 +61,7 @@ def loss_curves(runs: Sequence[RunFolder]) -> Figure:
                 curves[task].append((_label(run.facts), points))
     with mpl.rc_context(STYLE):
         if not curves:
-            return _empty(Figure(), "no run has recorded a loss")
+            return no_data("no run has recorded a loss")
         figure, panels = _panels(len(curves), PANEL)
         for axes, (task, lines) in zip(panels, curves.items(), strict=True):
             for number, (label, points) in enumerate(lines):
@@ -81,7 +81,7 @@ def tokens_per_task(runs: Sequence[RunFolder]) -> Figure:
     with mpl.rc_context(STYLE):
         figure, (axes,) = _panels(1, 0.9 + ROW * max(len(runs), 2))
         if not tasks:
-            return _empty(figure, "no run has counted its tokens")
+            return no_data("no run has counted its tokens")
         left = [0] * len(runs)
         for number, task in enumerate(tasks):
             widths = [tokens.get(task, 0) for tokens in totals]
@@ -89,7 +89,7 @@ def tokens_per_task(runs: Sequence[RunFolder]) -> Figure:
                 range(len(runs)), widths, 0.6, left=left, color=COLOURS[number % len(COLOURS)], label=task
             )
             left = [start + width for start, width in zip(left, widths, strict=True)]
-        _name_rows(axes, [_label(run.facts) for run in runs])
+        name_rows(axes, [_label(run.facts) for run in runs])
         axes.set_xlim(0, 1.05 * max(left) or 1)
         axes.xaxis.set_major_formatter(lambda tokens, _: f"{tokens:,.0f}")
         axes.set(xlabel="training tokens", title="Tokens per task")
@@ -103,7 +103,7 @@ def score_bars(table: pd.DataFrame) -> Figure:
     with mpl.rc_context(STYLE):
         figure, (axes,) = _panels(1, 0.9 + 1.3 * ROW * max(len(scored), 2))
         if scored.empty:
-            return _empty(figure, "no run has recorded its primary metric")
+            return no_data("no run has recorded its primary metric")
         rows = range(len(scored))
         toy = scored["flags"].str.contains("smoke|practice")
         axes.barh(rows, scored["score"], 0.5, color=toy.map({True: TOY, False: COLOURS[0]}))
@@ -114,7 +114,7 @@ def score_bars(table: pd.DataFrame) -> Figure:
                 scored["published"], rows, marker="D", s=30, color=COLOURS[1], label="best published"
             )
             figure.legend(loc="outside lower center")
-        _name_rows(axes, [f"{_label(row)}\n{row['metric']}, {row['split']}" for _, row in scored.iterrows()])
+        name_rows(axes, [f"{_label(row)}\n{row['metric']}, {row['split']}" for _, row in scored.iterrows()])
         axes.set_xlim(0, 1.12 * scored[["score", "published"]].max(axis=None) or 1)
         note = " (grey: smoke or practice, not a result)" if toy.any() else ""
         axes.set(xlabel="score", title=f"Primary metric{note}")
@@ -136,15 +136,16 @@ def _panels(rows: int, height: float) -> tuple[Figure, Sequence[Axes]]:
     return figure, figure.subplots(rows, 1, squeeze=False)[:, 0]
 
 
-def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """One name per horizontal row, the first on top."""
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)  # first row on top
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
 
 
-def _empty(figure: Figure, words: str) -> Figure:
-    figure.clear()
-    figure.set_size_inches(WIDTH, 1.0)
-    figure.text(0.5, 0.5, words, ha="center", va="center", color="#8a8f98")
+def no_data(words: str) -> Figure:
+    """A small figure that says why there is nothing to draw."""
+    figure = Figure(figsize=(WIDTH, 1.0))
+    figure.text(0.5, 0.5, words, ha="center", va="center", color="#8a8f98", wrap=True)
     return figure

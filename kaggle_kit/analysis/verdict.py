@@ -11,6 +11,7 @@ anyone can check it; the same runs and settings give the same bytes. Which runs 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.analysis.verdict_checks import PARITY, assert_comparable, documents_of, flat
-from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, find_arms
+from kaggle_kit.analysis.verdict_checks import PARITY, assert_comparable, documents_of
+from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, find_arms, flat
 from kaggle_kit.analysis.verdict_rule import UNDECIDED, Rule, Table, judge
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.core.runtime import library_versions
 
@@ -41,7 +42,7 @@ def verdict(
     """
     arms = find_arms(runs, strategy, model, split)
     if arms is None:
-        return {"verdict": UNDECIDED, "reason": _nothing_to_judge(runs), "controls": {}, "inputs": []}
+        return no_verdict(_nothing_to_judge(runs))
     assert_comparable(arms)
     rule, margins = declared(arms)
     controls = {
@@ -59,6 +60,28 @@ def verdict(
         "differences_not_held_fixed": _reported_differences(arms),
         "versions": library_versions(LIBRARIES),
     }
+
+
+def judged(runs: Sequence[RunFolder], **chosen: str) -> dict[str, Any]:
+    """`verdict` for a page, which shows a refusal instead of stopping at it."""
+    try:
+        return verdict(runs, **chosen)
+    except KitError as refusal:
+        return no_verdict(f"the comparison is refused — {refusal}")
+
+
+def no_verdict(reason: str) -> dict[str, Any]:
+    return {"verdict": UNDECIDED, "reason": reason, "marks": [], "controls": {}, "inputs": []}
+
+
+def read_verdict(path: Path) -> dict[str, Any]:
+    """A document that `write_verdict` wrote; RunFolderError where there is none."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return {name: document[name] for name in ("verdict", "marks", "controls")} | document
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        how = "write one with `python -m kaggle_kit verdict --out FILE.json`"
+        raise RunFolderError(f"{path} holds no verdict ({type(error).__name__}: {error}); {how}") from error
 
 
 def write_verdict(document: Mapping[str, Any], path: Path) -> Path:

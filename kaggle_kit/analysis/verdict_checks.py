@@ -10,12 +10,12 @@ then reported. Library versions and commits are not held fixed: the verdict list
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry
+from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, flat
 from kaggle_kit.core.errors import IncomparableRuns
 from kaggle_kit.evaluation.documents import document_table, figure
 
@@ -47,7 +47,6 @@ TUNED = {  # what an equal number of trials may have set differently in either a
 def assert_comparable(arms: Arms) -> None:
     """Raises IncomparableRuns at the first field that differs, is missing, or betrays a selection."""
     for entry in arms.entries():
-        _assert_whole(entry)
         _assert_unselected(entry, arms.split)
     _assert_seeds(arms)
     first = arms.multi_task[0]
@@ -100,27 +99,14 @@ def _in_arm(entry: Entry, task: str, split: str) -> dict[str, Any]:
     return fields | flat(entry.config["strategy"], "config.strategy")
 
 
-def _assert_same(fields, one: Entry, other: Entry, task: str, split: str) -> None:
+def _assert_same(
+    fields: Callable[..., dict[str, Any]], one: Entry, other: Entry, task: str, split: str
+) -> None:
     mine, theirs = fields(one, task, split), fields(other, task, split)
     for name in mine | theirs:
         if mine.get(name) != theirs.get(name):
             values = f"{mine.get(name)!r} in {one.id} but {theirs.get(name)!r} in {other.id}"
             raise IncomparableRuns(name, f"{values}; the comparison holds it fixed")
-
-
-def _assert_whole(entry: Entry) -> None:
-    """The manifest says what config.yaml says, in its first line and below."""
-    config = entry.config
-    stated = flat(dict(entry.run.facts))
-    stated |= {name: config[name]["name"] for name in ("model", "strategy", "profile")}
-    stated |= {"seed": config["seed"], "tasks": list(config["tasks"]), "paper": config["profile"]["paper"]}
-    recorded = flat(dict(entry.manifest))
-    for name, value in stated.items():
-        if recorded.get(name) != value:
-            values = f"{recorded.get(name)!r} in the manifest but {value!r} in the config.yaml"
-            raise IncomparableRuns(
-                name, f"{values} of {entry.run.path.name}; one was edited, run the page again"
-            )
 
 
 def _assert_unselected(entry: Entry, split: str) -> None:
@@ -207,12 +193,3 @@ def _assert_parameters(task: str, multi: Entry, twin: Entry) -> None:
             f"{multi['totals']['trainable_parameters']:,} in {multi.id}, fewer than its active {theirs:,}"
         )
         raise IncomparableRuns("totals.trainable_parameters", values)
-
-
-def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots; lists and empty mappings are values."""
-    fields: dict[str, Any] = {}
-    for key, value in node.items():
-        name = f"{prefix}.{key}" if prefix else str(key)
-        fields |= flat(value, name) if isinstance(value, Mapping) and value else {name: value}
-    return fields

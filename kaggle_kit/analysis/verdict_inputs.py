@@ -30,7 +30,10 @@ class Entry:
 
     @classmethod
     def of(cls, run: RunFolder) -> Entry:
-        return cls(run, run.manifest(), without_machine_keys(run.config()))
+        """Raises IncomparableRuns where the manifest does not say what config.yaml says."""
+        entry = cls(run, run.manifest(), without_machine_keys(run.config()))
+        _assert_unedited(entry)
+        return entry
 
     @property
     def id(self) -> str:
@@ -39,10 +42,6 @@ class Entry:
     @property
     def seed(self) -> int:
         return self["seed"]
-
-    @property
-    def names(self) -> tuple[str, str]:
-        return self["strategy"], self["model"]
 
     def __getitem__(self, field: str) -> Any:
         """A field of the manifest; refused where the run does not record it."""
@@ -89,34 +88,35 @@ def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", sp
     was chosen, and IncomparableRuns for a twin whose multi-task run is not there.
     """
     entries = [Entry.of(run) for run in runs]
-    by_id = {entry.id: entry for entry in entries}
-    twins = [entry for entry in entries if "twin" in entry.manifest]
+    twins = sorted((entry for entry in entries if "twin" in entry.manifest), key=lambda entry: entry.seed)
     if not twins:
         return None
-    for twin in twins:
-        if (of := twin["twin"]["of"]) not in by_id:
-            raise IncomparableRuns(
-                "twin.of", f"{twin.id} is the control of {of}, which is no finished run here"
-            )
-    twinned = {twin["twin"]["of"]: by_id[twin["twin"]["of"]] for twin in twins}.values()
-    strategy = _choose("strategy", strategy, (entry["strategy"] for entry in twinned))
-    twinned = [entry for entry in twinned if entry["strategy"] == strategy]
-    model = _choose("model", model, (entry["model"] for entry in twinned))
-    twinned = [entry for entry in twinned if entry["model"] == model]
+    twinned = _controlled(entries, twins)
+    for field, chosen in (("strategy", strategy), ("model", model)):
+        value = _choose(field, chosen, (entry[field] for entry in twinned))
+        twinned = [entry for entry in twinned if entry[field] == value]
     kinds = [_apart_from_seed(entry) for entry in twinned]
     multi_task = [
-        entry
-        for entry in entries
-        if entry in twinned or "twin" not in entry.manifest and _apart_from_seed(entry) in kinds
+        entry for entry in entries if "twin" not in entry.manifest and _apart_from_seed(entry) in kinds
     ]
     controls: dict[str, dict[str, list[Entry]]] = {}
-    ids = {entry.id for entry in multi_task}
-    for twin in sorted(twins, key=lambda entry: entry.seed):
-        if twin["twin"]["of"] in ids:
+    for twin in twins:
+        if twin["twin"]["of"] in {entry.id for entry in multi_task}:
             for task in twin["tasks"]:
                 controls.setdefault(twin["twin"]["control"], {}).setdefault(task, []).append(twin)
     splits = (metric.split for entry in multi_task for metric in entry.run.metrics())
-    return Arms(sorted(multi_task, key=lambda entry: entry.seed), controls, _choose("split", split, splits))
+    in_order = sorted(multi_task, key=lambda entry: entry.seed)
+    return Arms(in_order, controls, _choose("split", split, splits))
+
+
+def _controlled(entries: Iterable[Entry], twins: Iterable[Entry]) -> list[Entry]:
+    """The runs that the twins are controls of."""
+    by_id = {entry.id: entry for entry in entries}
+    for twin in twins:
+        if (of := twin["twin"]["of"]) not in by_id:
+            missing = f"{twin.id} is the control of {of}, which is no finished run here"
+            raise IncomparableRuns("twin.of", missing)
+    return list({of: by_id[of] for of in (twin["twin"]["of"] for twin in twins)}.values())
 
 
 def _choose(what: str, chosen: str, there: Iterable[str]) -> str:
@@ -132,3 +132,27 @@ def _choose(what: str, chosen: str, there: Iterable[str]) -> str:
 
 def _apart_from_seed(entry: Entry) -> dict[str, Any]:
     return {**entry.config, "seed": None}
+
+
+def _assert_unedited(entry: Entry) -> None:
+    """The manifest says what config.yaml says, in its first line and below."""
+    config = entry.config
+    stated = flat(dict(entry.run.facts))
+    stated |= {name: config[name]["name"] for name in ("model", "strategy", "profile")}
+    stated |= {"seed": config["seed"], "tasks": list(config["tasks"]), "paper": config["profile"]["paper"]}
+    recorded = flat(dict(entry.manifest))
+    for name, value in stated.items():
+        if recorded.get(name) != value:
+            values = f"{recorded.get(name)!r} in the manifest but {value!r} in the config.yaml"
+            raise IncomparableRuns(
+                name, f"{values} of {entry.run.path.name}; one was edited, run the page again"
+            )
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots; lists and empty mappings are values."""
+    fields: dict[str, Any] = {}
+    for key, value in node.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        fields |= flat(value, name) if isinstance(value, Mapping) and value else {name: value}
+    return fields

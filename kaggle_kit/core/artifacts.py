@@ -137,6 +137,10 @@ class RunFolder:
         return self.path / "paused.json"
 
     @property
+    def batch_json(self) -> Path:
+        return self.path / "batch.json"
+
+    @property
     def gate_json(self) -> Path:
         return self.path / "gate.json"
 

@@ -156,6 +156,7 @@ def _training(training: TrainingConfig, model: ModelConfig) -> Iterator[str]:
     yield from _within("training.epochs", training.epochs, above=0)
     if training.max_steps is not None:
         yield from _within("training.max_steps", training.max_steps, low=1)
+    yield from _one_of("training.report_to", training.report_to, ("none", "wandb"))
     yield from _within("training.effective_batch", training.effective_batch, low=1)
     yield from _within("training.max_length", training.max_length, low=8)
     yield from _within("training.stride", training.stride, low=0, below=training.max_length)

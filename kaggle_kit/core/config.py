@@ -33,6 +33,7 @@ from yaml import YAMLError
 from kaggle_kit.core.checks import undeclared, validate
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
+from kaggle_kit.core.types import Access
 
 __all__ = [
     "GROUPS",
@@ -49,7 +50,8 @@ __all__ = [
 ]
 
 GROUPS = ("model", "task", "strategy", "profile", "experiment")
-MACHINE_KEYS = ("path", "text_folder")  # where files lie on this machine says nothing about the run
+# Where files lie on this machine, and who else sees the figures, says nothing about the run.
+MACHINE_KEYS = ("path", "text_folder", "report_to")
 
 _hydra_lock = threading.RLock()  # Hydra keeps its state in a process-wide singleton
 
@@ -113,7 +115,15 @@ def compose(
     if unknown:
         raise ConfigError("\n".join(problems + unknown))
     config = _compose_groups(groups, [f"{group}={name}" for group, name in chosen.items()], seed)
+    restricted = [name for name, entry in config.tasks.items() if entry.access == Access.RESTRICTED]
     _raise(problems + [problem for key, value in values for problem in _apply(config, key, value)])
+    _raise(
+        [
+            f"tasks.{name}.access={config.tasks[name].access}: no override lifts a data use agreement"
+            for name in restricted
+            if config.tasks[name].access != Access.RESTRICTED
+        ]
+    )
     return _finish(config)
 
 

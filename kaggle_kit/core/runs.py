@@ -14,6 +14,7 @@ from kaggle_kit.core.config import config_hash, to_yaml
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.core.schema import RunConfig, TaskConfig
+from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.core.types import Access
 
 
@@ -64,7 +65,7 @@ def start_run(
     path = Path(run_dir) if run_dir else reserve(in_workspace(runs_dir), config_run_id(config, page))
     return RunFolder.create(
         path,
-        to_yaml(config),
+        refuse_secrets(to_yaml(config), "the configuration"),
         config_hash(config),
         run_flags(config, also),
         page=page,

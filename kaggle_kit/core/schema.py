@@ -153,7 +153,8 @@ class TrainingConfig:
     epochs: float = 3.0
     max_steps: int | None = None
     effective_batch: int = 16  # samples per optimiser step, whatever the micro-batch
-    token_budget: int = 2048  # padded tokens per micro-batch
+    token_budget: int = 2048  # tokens per micro-batch; on a GPU the fastest one that fits is found instead,
+    autobatch: bool = True  # unless this is false
     max_length: int = 128  # tokens per segment
     stride: int = 32  # tokens shared by neighbouring windows of one long segment
     warmup: float = 0.0  # share of the steps
@@ -165,6 +166,7 @@ class TrainingConfig:
     quick_every: int = 200  # steps between quick evaluations
     quick_samples: int = 500  # development samples of a quick evaluation
     selection: str = "best"  # best (of the quick evaluations, which may stop the run) | last (step)
+    report_to: str = "none"  # none | wandb: who else sees the figures while they come
     patience: int = 3  # quick evaluations in a row without a new best before the run stops; 0: never stops
 
 

@@ -3,19 +3,21 @@
     figures = score_samples(task, gold, predicted, run.official(task.name))
 
 Gold and predictions go through the same writer into `gold/` and `pred/`, so what is scored can be
-handed to the organisers' script as it lies there. No text is written but what a format demands, and
-none at all of a restricted corpus.
+handed to the organisers' script as it lies there. No text is written but what a format demands. Of a
+restricted corpus none is: where a scorer counts the words of a mention, it reads files in the local cache.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from kaggle_kit.core.artifacts import Metric
-from kaggle_kit.core.restricted import for_files, withholding
+from kaggle_kit.core.cache import cache_dir
+from kaggle_kit.core.restricted import for_files, reading
 from kaggle_kit.core.schema import TaskConfig
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.formats import write
@@ -26,11 +28,14 @@ def score_samples(
     task: TaskConfig, gold: Sequence[UnifiedSample], predicted: Sequence[UnifiedSample], folder: Path
 ) -> dict[str, float]:
     """The official figures of `predicted` against `gold`, under the scorer's own names."""
-    for name, samples in (("gold", _as_gold(gold)), ("pred", predicted)):
-        shutil.rmtree(folder / name, ignore_errors=True)
-        write(task.format, [for_files(sample) for sample in samples], folder / name)
-    with withholding(task.access):
+    sides = {"gold": _as_gold(gold), "pred": list(predicted)}
+    kept = {name: [for_files(sample) for sample in samples] for name, samples in sides.items()}
+    _write(task, kept, folder)
+    if kept == sides:
         return score(task.scorer, folder / "gold", folder / "pred")
+    with tempfile.TemporaryDirectory(dir=cache_dir("scoring")) as local, reading(folder, task.access):
+        _write(task, sides, Path(local))
+        return score(task.scorer, Path(local) / "gold", Path(local) / "pred")
 
 
 def metrics_of(
@@ -50,6 +55,12 @@ def metrics_of(
         )
         for name, value in figures.items()
     ]
+
+
+def _write(task: TaskConfig, sides: Mapping[str, Sequence[UnifiedSample]], folder: Path) -> None:
+    for name, samples in sides.items():
+        shutil.rmtree(folder / name, ignore_errors=True)
+        write(task.format, samples, folder / name)
 
 
 def _as_gold(samples: Sequence[UnifiedSample]) -> list[UnifiedSample]:

@@ -19,6 +19,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
@@ -85,6 +86,15 @@ class SharedPrivateLoRA(nn.Module):
         """The adapters active inside the block; those before it are active again afterwards."""
         return _Using(self, names)
 
+    def checkpoint_layers(self, count: int) -> None:
+        """The first `count` layers of the backbone are recomputed in the backward pass, the others kept."""
+        backbone = self.peft.get_base_model()
+        if count:
+            enable_checkpointing(backbone, self._contexts)
+        layers = [module for module in backbone.modules() if isinstance(module, GradientCheckpointingLayer)]
+        for number, layer in enumerate(layers):
+            layer.gradient_checkpointing = number < count
+
     def parameters_of(self, adapter: str) -> list[nn.Parameter]:
         """A and B of one adapter, layer by layer."""
         held = [layer for layer in self.layers if adapter in layer.lora_A]
@@ -105,7 +115,10 @@ class SharedPrivateLoRA(nn.Module):
     def _recompute_with_own_adapters(self) -> None:
         backbone = self.peft.get_base_model()
         if any(getattr(module, "gradient_checkpointing", False) for module in backbone.modules()):
-            enable_checkpointing(backbone, lambda: (nullcontext(), self.using(*self._active)))
+            enable_checkpointing(backbone, self._contexts)
+
+    def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        return nullcontext(), self.using(*self._active)
 
 
 class _Using:

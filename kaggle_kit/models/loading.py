@@ -7,6 +7,8 @@ loaded.backbone, loaded.tokenizer, loaded.decisions["dtype"].reason
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from transformers import (
 from kaggle_kit.core.config import compose, members
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import ModelConfig
+from kaggle_kit.core.secrets import HUB, read_secret
 from kaggle_kit.core.types import Kind
 from kaggle_kit.models.adapters import enable_checkpointing
 from kaggle_kit.models.decisions import (
@@ -87,10 +90,31 @@ def load_backbone(
     if place.value == "cuda":
         decisions["allocator"] = allocator_in_force()
     source = source_of(config)
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
-    backbone = _backbone(source, config.revision, {name: made.value for name, made in decisions.items()})
+    with _hub_access(config, source):
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
+        backbone = _backbone(source, config.revision, {name: made.value for name, made in decisions.items()})
     causal = config.family == "decoder" and not bidirectional
     return Loaded(backbone, tokenizer, causal, decisions, config)
+
+
+@contextmanager
+def _hub_access(config: ModelConfig, source: str) -> Iterator[None]:
+    """Hands the hub its token, where there is one and the hub is asked at all.
+
+    ConfigError instead of the library's error for a gated model that no token opens.
+    """
+    token = read_secret(HUB) if source == config.hub_id else None
+    if token:
+        os.environ[HUB] = token  # where the library looks for it, at every download
+    try:
+        yield
+    except OSError as error:
+        if token or not config.gated or source != config.hub_id:
+            raise
+        raise ConfigError(
+            f"model {config.name}: {config.hub_id} is gated and {HUB} was not found; accept its licence on "
+            f"the hub, then attach {HUB} as a Kaggle secret or set the variable, or give model.path"
+        ) from error
 
 
 def load_model(

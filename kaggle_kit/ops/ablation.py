@@ -29,7 +29,7 @@ def levels(config: RunConfig) -> dict[str, StrategyConfig]:
     """Level -> strategy, in the declared order; all but the factor is the run's own strategy.
 
     Raises ConfigError where the experiment is no ablation, its factor is no key of the strategy, or
-    the run's strategy is not what the factor has at the run's level.
+    the run's strategy is not what the reference becomes at the run's level.
     """
     experiment, own = config.experiment, config.strategy
     if missing := [key for key in ("factor", "levels", "level") if key not in experiment]:
@@ -43,13 +43,29 @@ def levels(config: RunConfig) -> dict[str, StrategyConfig]:
         allowed = [field.name for field in fields(StrategyConfig)]
         if factor not in allowed:
             raise ConfigError(f"experiment.factor={factor} is no key of a strategy{nearest(factor, allowed)}")
-        found = {level: _at(own, factor, level) for level in declared}
+        reference = strategy_entry(experiment.get("reference", own.name))
+        if own.title != reference.title:
+            raise ConfigError(
+                f"the strategy is {own.title!r}, but experiment.reference is {reference.name!r}; "
+                "name the same one in both"
+            )
+        found = {
+            level: changed_strategy(own, name=f"{reference.name}_{factor}_{level}", **{factor: level})
+            for level in declared
+        }
     if experiment["level"] not in found or found[experiment["level"]] != own:
         raise ConfigError(
             f"strategy {own.name!r} is not what experiment {experiment['name']!r} declares for level "
             f"{experiment['level']!r} of {factor}; leave the strategy to the experiment's file"
         )
     return found
+
+
+def strategy_of(config: RunConfig, loaded: Loaded, specs: Mapping[str, TaskSpec]) -> StrategyConfig:
+    """The strategy that a run's page builds its model of: the matched one in an ablation."""
+    if config.strategy.name in config.experiment.get("variants", []):
+        return matched_strategy(config, loaded, specs)[0]
+    return config.strategy
 
 
 def matched_strategy(
@@ -70,10 +86,3 @@ def matched_strategy(
     variants = solve_ranks(list(strategies.values()), base, target=target, parity=parity)
     table = assert_parameter_parity(variants, parity=parity)
     return next(v.strategy for v in variants if v.strategy.name == config.strategy.name), table
-
-
-def _at(strategy: StrategyConfig, factor: str, level: str) -> StrategyConfig:
-    """The run's strategy at another level; its name ends in the level, which keeps the table readable."""
-    reference, found, _ = strategy.name.partition(f"_{factor}_")
-    name = f"{reference}_{factor}_{level}" if found else strategy.name
-    return changed_strategy(strategy, name=name, **{factor: level})

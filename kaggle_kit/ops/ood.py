@@ -51,7 +51,7 @@ class ArmResult:
     """One arm's primary figure in and out of distribution, and all figures out of it."""
 
     run: RunFolder
-    primary: str  # the held-out corpus's primary metric
+    primary: tuple[str, str]  # the metrics' names, in and out of distribution: each corpus's primary one
     inside: float
     outside: float
     metrics: tuple[Metric, ...]
@@ -140,7 +140,8 @@ def evaluate_arm(run: RunFolder, arm: Reloaded, held_out: HeldOut) -> ArmResult:
     """
     (task,) = run.facts["tasks"]
     inside = arm.assert_reproduced(task)
-    entry = replace(held_out.entry, name=task)
+    trained = arm.config.tasks[task]
+    entry = replace(held_out.entry, name=task, segments=trained.segments)  # cut as the model knows it
     spec = _spec_of(arm.specs[task], held_out.entry)
     predicted = [only(sample, held_out.labels) for sample in arm.predict(entry, spec, held_out.samples)]
     folder = RunFolder(run.path / "arms" / arm.run.run_id)
@@ -149,9 +150,9 @@ def evaluate_arm(run: RunFolder, arm: Reloaded, held_out: HeldOut) -> ArmResult:
     folder.write_documents(task, SPLIT, document_statistics(entry, held_out.samples, folder.official(task)))
     metrics = metrics_of(entry, figures, held_out.samples, SPLIT)
     folder.write_metrics(metrics)
-    return ArmResult(
-        arm.run, entry.primary_metric, inside, figures.get(entry.primary_metric, 0.0), tuple(metrics)
-    )
+    outside = figures.get(entry.primary_metric, 0.0)
+    names = (trained.primary_metric, entry.primary_metric)
+    return ArmResult(arm.run, names, inside, outside, tuple(metrics))
 
 
 def only(sample: UnifiedSample, labels: frozenset[str] | None) -> UnifiedSample:
@@ -169,8 +170,9 @@ def comparison_table(results: Sequence[ArmResult]) -> pd.DataFrame:
         common = {key: manifest[key] for key in ("model", "profile", "seed")}
         common |= {"task": f"{manifest['strategy']} on {'+'.join(manifest['tasks'])}", "published": math.nan}
         common |= {"flags": ", ".join(flag_names(manifest["flags"]))}
-        for split, score in (("dev", result.inside), (SPLIT, result.outside)):
-            rows.append(common | {"split": split, "metric": result.primary, "score": score})
+        scores = (result.inside, result.outside)
+        for split, metric, score in zip(("dev", SPLIT), result.primary, scores, strict=True):
+            rows.append(common | {"split": split, "metric": metric, "score": score})
     return pd.DataFrame(rows)
 
 
@@ -203,6 +205,7 @@ def arm_facts(result: ArmResult, task: str) -> dict[str, Any]:
         **{key: manifest[key] for key in ("run_id", "config_hash", "strategy", "tasks", "seed")},
         "tokens": manifest["totals"]["tokens"],
         "active_parameters": manifest["active_parameters"][task],
+        "metrics": list(result.primary),
         "in_domain": result.inside,
         "out_of_domain": result.outside,
         "drop": result.drop,

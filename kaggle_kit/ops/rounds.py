@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.config import without_machine_keys
@@ -29,6 +29,7 @@ from kaggle_kit.models.loading import Loaded, assert_trainable_float32
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops.comparison import held_fixed
 from kaggle_kit.ops.selection import SELECTION, predictions_of
+from kaggle_kit.ops.tracking import close_tracking, open_tracking
 from kaggle_kit.ops.wiring import plan_settings
 from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback, study_callbacks, summary
@@ -66,7 +67,7 @@ def open_trainer(
         watch = QuickEvaluationCallback(
             quick, SELECTION, every=config.training.quick_every, patience=patience, restore_best=best
         )
-    arguments = _arguments(config, run, loaded, len(plan))
+    arguments = _arguments(config, run, loaded, len(plan), report_to=open_tracking(config, run))
     callbacks = [*study_callbacks(run, watch), CheckpointCallback(every=config.training.checkpoint_every)]
     options = {"callbacks": callbacks, **_strategy_options(config)}
     steps = PlanDataset(plan, encoded)
@@ -94,10 +95,24 @@ def smoke_gate(
 
     def make_trainer(steps: int, samples: int) -> MultiTaskTrainer:
         plan = smoke_plan(encoded, plan_settings(config), config.seed, steps=steps, samples=samples)
-        arguments = _arguments(config, run, loaded, steps)
-        return MultiTaskTrainer(network, PlanDataset(plan, encoded), arguments, **_strategy_options(config))
+        return bare_trainer(config, run, network, loaded, plan, encoded)
 
     return smoke_test(make_trainer)
+
+
+def bare_trainer(
+    config: RunConfig,
+    run: RunFolder,
+    network: MultiTaskModel,
+    loaded: Loaded,
+    plan: StepPlan,
+    encoded: Mapping[str, EncodedTask],
+    callbacks: Sequence[TrainerCallback] = (),
+) -> MultiTaskTrainer:
+    """A trainer that logs nothing and keeps nothing: for trials, under the strategy's own rules."""
+    arguments = _arguments(config, run, loaded, len(plan))
+    options = {"callbacks": callbacks, **_strategy_options(config)}
+    return MultiTaskTrainer(network, PlanDataset(plan, encoded), arguments, **options)
 
 
 def train(
@@ -182,9 +197,12 @@ def record(
     """The manifest, written last. `trainers` are all that trained this model, phase by phase."""
     tokens = trainers[-1].tokens.total
     trained = {id(p): p.numel() for t in trainers for g in t.optimizer.param_groups for p in g["params"]}
+    close_tracking()
     more = held_fixed(config, network, trainers[-1])
     if config.training.target_tokens is not None:
         more["token_parity_error"] = sum(tokens.values()) - config.training.target_tokens
+    if any(corpus.practice for corpus in corpora.values()):  # found like a real corpus, and synthetic
+        more["flags"] = run.facts["flags"] | {"practice": True}
     return run.finish(
         totals=Totals(tokens, trainable_parameters=sum(trained.values()), seconds=training_seconds(run)),
         device=loaded.decisions["device"].value,
@@ -196,7 +214,9 @@ def record(
     )
 
 
-def _arguments(config: RunConfig, run: RunFolder, loaded: Loaded, steps: int) -> TrainingArguments:
+def _arguments(
+    config: RunConfig, run: RunFolder, loaded: Loaded, steps: int, report_to: str = "none"
+) -> TrainingArguments:
     return training_arguments(
         config.training,
         steps=steps,
@@ -204,6 +224,7 @@ def _arguments(config: RunConfig, run: RunFolder, loaded: Loaded, steps: int) ->
         seed=config.seed,
         device=loaded.decisions["device"].value,
         float16=loaded.decisions["dtype"].value == "float16",
+        report_to=report_to,
     )
 
 

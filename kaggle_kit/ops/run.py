@@ -23,9 +23,11 @@ from kaggle_kit.core.allocator import set_allocator
 from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
+from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runs import config_run_id
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.core.secrets import redact, refuse_secrets
 from kaggle_kit.ops.pages import PAGES_DIR, check_declared, notebook, page_path, parameters
 
 LOCK = ".lock"  # in a run folder, held by the process that runs its page
@@ -167,6 +169,7 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
     Raises ConfigError for a parameter that the page does not declare, PageFailed when a cell raises.
     """
     check_declared(page, values)
+    refuse_secrets(str(dict(values)), f"a parameter of {page.stem}")
     output.parent.mkdir(parents=True, exist_ok=True)
     logger.info("running %s, executed copy in %s", page.stem, output)
     try:
@@ -181,6 +184,11 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
         code = [line.strip() for line in error.source.splitlines() if line.strip()[:1] not in ("", "#")]
         raise PageFailed(
             f"page {page.stem} failed at In [{error.exec_count}], which begins {code[0]!r}: "
-            f"{error.ename}: {error.evalue}\nexecuted page: {output}"
+            f"{error.ename}: {redact(error.evalue)}\nexecuted page: {output}"
         ) from error
+    finally:
+        if output.is_file():  # a library may have shown a token in an error of its own
+            text = output.read_text(encoding="utf-8")
+            if (safe := redact(text)) != text:
+                write_atomically(output, safe)
     return output

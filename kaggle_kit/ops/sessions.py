@@ -1,4 +1,4 @@
-"""One session of a run as one call: resume or fresh → smoke gate → train, phase by phase.
+"""One session of a run as one call: resume or fresh → auto-batch → smoke gate → train, phase by phase.
 
     session = run_session(config, run, network, loaded, encoded, corpora, [Phase(plan, quick)])
     print(session)
@@ -24,6 +24,8 @@ from kaggle_kit.data.plan import StepPlan
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops import rounds
+from kaggle_kit.ops.batching import repack, settle_batch
+from kaggle_kit.training.callbacks import StudyCallback
 from kaggle_kit.training.resume import SessionEnd
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
@@ -36,6 +38,7 @@ class Phase:
     quick: Callable[[], Mapping[str, float]] | None = None
     name: str = "training"
     prepare: Callable[[], Any] = lambda: None
+    watches: Sequence[StudyCallback] = ()  # beside those of every run, such as one that measures
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,11 @@ def run_session(
     """Train every phase as far as this session reaches; where it does not, mark the run `paused`.
 
     Phases that an earlier session has trained are restored, not repeated. Raises SmokeGateError with the
-    reason and the curve where the gate stays shut.
+    reason and the curve where the gate stays shut, AutoBatchError where no batch fits the GPU.
     """
     run.go_on()
-    notes: list[str] = []
+    config, batch = settle_batch(config, run, network, loaded, encoded)
+    notes = [batch]
     trainers: list[MultiTaskTrainer] = []
     for number, phase in enumerate(phases):
         phase.prepare()
@@ -86,10 +90,12 @@ def run_session(
             learning = {task: encoded[task] for task in phase.plan.tasks}
             notes.append(pass_gate(config, run, network, loaded, learning))
         before = trainers[-1] if trainers else None
-        trainer = rounds.open_trainer(
-            config, run, network, loaded, phase.plan, encoded, phase.quick, after=before
-        )
+        plan = repack(phase.plan, encoded, config.training.token_budget)
+        trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, phase.quick, after=before)
         trainers.append(trainer)
+        for watch in phase.watches:
+            watch.bind(trainer)
+            trainer.add_callback(watch)
         end = rounds.train(config, run, trainer, corpora, phase=phase.name)
         notes += [f"checkpoint skipped: {damaged}" for damaged in end.skipped]
         if end.paused:

@@ -8,6 +8,7 @@ disk, packages that do not fit together) stops it here.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.models.decisions import choose_device, choose_dtype
 from kaggle_kit.ops.kernels.image import torchao_problem, unmet
 from kaggle_kit.ops.kernels.outputs import last_step
+from kaggle_kit.training.autobatch import SHARE
 from kaggle_kit.training.session import SessionClock
 
 LEAST_DISK_GIB = 0.5  # two checkpoints and the best one of a small model, its predictions and logs
@@ -48,6 +50,7 @@ def check_startup(config: RunConfig, run: RunFolder, clock: SessionClock | None 
         _disk(run),
         _session(clock or SessionClock()),
         _packages(),
+        Finding("batch", _batch(config, run)),
         Finding("run", _plan_of_action(run)),
     ]
     table = _table(findings)
@@ -120,6 +123,16 @@ def _packages() -> Finding:
     if missing:
         shown += f"; requirements.txt also asks for {', '.join(missing)}"
     return Finding("packages", shown, torchao_problem())
+
+
+def _batch(config: RunConfig, run: RunFolder) -> str:
+    """Which token budget the micro-batches will have (`ops/batching.py`)."""
+    if run.batch_json.is_file():
+        kept = json.loads(run.batch_json.read_text(encoding="utf-8"))
+        return f"micro-batches of {kept['token_budget']:,} tokens, settled in an earlier session"
+    if config.training.autobatch and choose_device(config.profile.device).value == "cuda":
+        return f"the fastest token budget within {SHARE:.0%} of the memory will be found first"
+    return f"micro-batches of {config.training.token_budget:,} tokens, as configured"
 
 
 def _plan_of_action(run: RunFolder) -> str:

@@ -23,7 +23,7 @@ def training_arguments(
     report_to: str = "none",
 ) -> TrainingArguments:
     """Arguments for `steps` optimiser steps. `float16` means autocast with a gradient scaler, on a GPU."""
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output_dir),
         max_steps=steps,
         per_device_train_batch_size=1,  # one item of the plan
@@ -40,7 +40,11 @@ def training_arguments(
         eval_strategy="no",
         logging_steps=max(1, min(50, steps // 10)),
         report_to=report_to,
+        disable_tqdm=True,  # callbacks/progress.py
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         logging_nan_inf_filter=False,  # a NaN must be seen, not averaged away
     )
+    if arguments.n_gpu > 1:  # the library would spread the run over all of them (DataParallel)
+        arguments._n_gpu = 1
+    return arguments

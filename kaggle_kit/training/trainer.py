@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from kaggle_kit.training.losses import StaticLoss, UncertaintyWeightedLoss
 from kaggle_kit.training.pcgrad import PCGradOptimizer
@@ -44,6 +44,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         super().__init__(
             model=model, args=args, train_dataset=steps, data_collator=_only_item, callbacks=list(callbacks)
         )
+        self.remove_callback(PrinterCallback)  # what the library puts where there is no bar
         self.weighting = (weighting or StaticLoss.equal(model.specs)).to(args.device)
         self.pcgrad: PCGradOptimizer | None = None
         self.pcgrad_seed = pcgrad_seed

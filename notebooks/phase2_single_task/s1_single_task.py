@@ -117,8 +117,9 @@ for group, members in network.parameter_groups().items():
 # The best of the quick evaluations on development samples is kept; three in a row without a new best
 # stop the run early.
 #
-# One call resumes the run or starts it, lets it pass the smoke gate, and trains. Where the session ends
-# first, a checkpoint is left, the run is marked as paused and the page ends normally.
+# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
+# smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
+# and the page ends normally.
 
 # %%
 from kaggle_kit.ops import selection, sessions

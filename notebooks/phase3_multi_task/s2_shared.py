@@ -116,8 +116,9 @@ for group, members in network.parameter_groups().items():
 # In every step each task goes forward and backward over its own micro-batches before the next one does.
 # The best of the quick evaluations is kept.
 #
-# One call resumes the run or starts it, lets it pass the smoke gate, and trains. Where the session ends
-# first, a checkpoint is left, the run is marked as paused and the page ends normally.
+# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
+# smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
+# and the page ends normally.
 
 # %%
 from kaggle_kit.ops import selection, sessions

@@ -117,8 +117,9 @@ for group, members in network.parameter_groups().items():
 # Each task's shared gradient is set aside after its micro-batches; one projection and one combination
 # end the step, in every group over the tasks that touch it.
 #
-# One call resumes the run or starts it, lets it pass the smoke gate, and trains. Where the session ends
-# first, a checkpoint is left, the run is marked as paused and the page ends normally.
+# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
+# smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
+# and the page ends normally.
 
 # %%
 from kaggle_kit.ops import selection, sessions

@@ -120,8 +120,9 @@ for group, members in network.parameter_groups().items():
 # Each task's shared gradient is set aside after its micro-batches; one projection and one combination
 # end the step. Now and then a task's batch is halved: how often its halves conflict is the null.
 #
-# One call resumes the run or starts it, lets it pass the smoke gate, and trains. Where the session ends
-# first, a checkpoint is left, the run is marked as paused and the page ends normally.
+# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
+# smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
+# and the page ends normally.
 
 # %%
 from kaggle_kit.ops import sessions

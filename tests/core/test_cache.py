@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kaggle_kit.core import cache
+from kaggle_kit.core.errors import ConfigError
 
 
 @pytest.fixture
@@ -109,3 +110,10 @@ def test_a_folder_that_cannot_get_its_place_is_an_error(tmp_path):
     with pytest.raises(OSError):
         cache.build_once(tmp_path / "model", lambda out: (out / "file").write_text("1"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_cache_in_the_published_output_is_refused(places, monkeypatch):
+    monkeypatch.setenv("KAGGLE_KIT_CACHE", str(cache.KAGGLE_WORKING / "cache"))
+    with pytest.raises(ConfigError, match="the cache may hold restricted text"):
+        cache.cache_dir("tokens")
+    assert not cache.KAGGLE_WORKING.exists()

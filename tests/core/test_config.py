@@ -273,3 +273,11 @@ def test_every_group_of_the_schema_has_its_place_in_a_run():
     assert {"model", "tasks", "strategy", "profile", "training", "experiment"} <= {
         f.name for f in fields(RunConfig)
     }
+
+
+@pytest.mark.parametrize(
+    "override", ["tasks.semeval2014t7.access=public", "tasks.semeval2014t7={access: public}"]
+)
+def test_no_override_lifts_a_data_use_agreement(override):
+    with pytest.raises(ConfigError, match="no override lifts a data use agreement"):
+        compose(task="semeval2014t7", overrides=[override])

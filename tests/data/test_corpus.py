@@ -173,6 +173,25 @@ def test_real_notes_of_a_restricted_task_stay_restricted(tmp_path):
     assert not corpus.practice
 
 
+def test_one_real_note_among_synthetic_ones_keeps_a_corpus_restricted_and_marked(tmp_path):
+    (tmp_path / "train").mkdir()
+    for name in ("practice001", "n1"):
+        (tmp_path / "train" / f"{name}.text").write_text("no pain")
+        (tmp_path / "train" / f"{name}.pipe").write_text(f"{name}.text||Disease_Disorder||C0030193||3||7\n")
+    corpus = load_corpus(task("semeval2014t7"), tmp_path, splits=("train",))
+    assert corpus.practice  # no result of it may be quoted
+    assert {sample.access for sample in corpus.splits["train"]} == {Access.RESTRICTED} == {corpus.access}
+
+
+def test_a_damaged_restricted_file_is_named_by_path_and_line_and_not_quoted(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "n1.text").write_text("no pain")
+    (tmp_path / "train" / "n1.pipe").write_text("n1.text||Disease_Disorder||C0030193||zyxqwv||7\n")
+    with pytest.raises(CorpusError, match=r"n1.pipe:1: found offset <6 characters withheld>; expected a"):
+        load_corpus(task("semeval2014t7"), tmp_path, splits=("train",))
+    assert "zyxqwv" not in "".join(map(str, check_corpus(task("semeval2014t7"), tmp_path)))
+
+
 def test_the_subtask_chooses_the_files():
     forum = task("semeval2017t3")
     assert layout.globs(forum, "dev")[0] == "**/*dev-subtaskA.xml"

@@ -9,6 +9,7 @@ import pytest
 from kaggle_kit.core.artifacts import Metric
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.schema import PracticeConfig
+from kaggle_kit.core.types import Access, Mention, UnifiedSample
 from kaggle_kit.data import practice
 from kaggle_kit.data.corpus import load_corpus
 from kaggle_kit.evaluation.official import metrics_of, score_samples
@@ -115,3 +116,25 @@ def test_a_figure_says_its_unit_its_scorer_and_on_how_many_gold_items_it_stands(
     (figure,) = metrics_of(tasks["semeval2021t6"], {"entity_f1": 0.25}, gold["semeval2021t6"], "test")
     mentions = sum(len(sample.mentions) for sample in gold["semeval2021t6"])
     assert (figure.n, figure.scorer, figure.task, figure.split) == (mentions, "brat", "semeval2021t6", "test")
+
+
+def measured(start: int, end: int, access: Access) -> UnifiedSample:
+    """A paragraph with one quantity; the scorer of MeasEval counts the words of its text."""
+    mention = Mention("T1", ((start, end),), "Quantity", attributes={"annotSet": "1", "unit": "mg a day"})
+    return UnifiedSample("p1", "give about five mg a day now", "dev", access, mentions=(mention,))
+
+
+def test_a_restricted_corpus_scores_the_same_and_leaves_no_word_in_the_run_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLE_KIT_CACHE", str(tmp_path / "cache"))
+    measeval = compose(task="measeval2021t8").tasks["measeval2021t8"]
+    figures = {}
+    for access in Access:
+        sides = [measured(5, 24, access)], [measured(11, 18, access)]  # about five mg a day, five mg
+        known = replace(measeval, access=access.value)
+        figures[access] = score_samples(known, *sides, tmp_path / access.value)
+    assert figures[Access.RESTRICTED] == figures[Access.PUBLIC]
+    assert 0 < figures[Access.PUBLIC]["quantity_overlap_f1"] < 1
+    words = {a: "".join(p.read_text() for p in (tmp_path / a.value).rglob("*.tsv")) for a in Access}
+    assert "five mg" in words[Access.PUBLIC]
+    assert "five" not in words[Access.RESTRICTED] and "mg" not in words[Access.RESTRICTED]
+    assert list((tmp_path / "cache/scoring").iterdir()) == []

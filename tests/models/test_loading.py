@@ -224,3 +224,16 @@ def test_a_loaded_encoder_has_no_dropout(tmp_path):
     minilm = replace(compose(model="minilm").model, path=str(tmp_path))
     loaded = loading.load_backbone(minilm, device="cpu")
     assert {module.p for module in loaded.backbone.modules() if isinstance(module, nn.Dropout)} == {0.0}
+
+
+def test_a_gated_model_without_a_token_says_what_to_do(monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError("You are trying to access a gated repo.")
+
+    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", refuse)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(ConfigError, match="is gated and HF_TOKEN was not found; accept its licence"):
+        loading.load_backbone(compose(model="llama3b").model, device="cpu")
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    with pytest.raises(OSError, match="gated repo"):  # the hub's own words on a token that it refuses
+        loading.load_backbone(compose(model="llama3b").model, device="cpu")

@@ -102,6 +102,15 @@ def test_a_second_factor_is_refused():
         ablation.levels(config)
 
 
+def test_another_reference_is_named_twice_or_refused():
+    config = config_of("ablation_pcgrad", "strategy=s3b_hierarchical", "experiment.level=off")
+    with pytest.raises(ConfigError, match="the strategy is 'S3b .*, but experiment.reference is 'a3'"):
+        ablation.levels(config)
+    both = ("strategy=s3b_hierarchical", "experiment.reference=s3b_hierarchical", "experiment.level=off")
+    names = [strategy.name for strategy in ablation.levels(config_of("ablation_pcgrad", *both)).values()]
+    assert names == ["s3b_hierarchical_pcgrad_on", "s3b_hierarchical_pcgrad_off"]
+
+
 def test_an_experiment_that_is_no_ablation_is_told_apart():
     with pytest.raises(ConfigError, match="experiment has no factor, levels, level; choose an ablation"):
         ablation.levels(compose(task=TASKS, strategy="s2_shared"))

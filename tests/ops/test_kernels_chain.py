@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.core.errors import ConfigError
@@ -236,3 +238,18 @@ def test_outside_a_terminal_the_live_table_is_one_line_per_change(tmp_path, caps
         "kernel-one  running  1  0  0  [queued]",
     ]
     assert row(link)[-1] == "[queued]"
+
+
+def test_in_a_terminal_the_live_table_is_redrawn_with_every_experiment(tmp_path):
+    links = [a_link(tmp_path, "one"), a_link(tmp_path, "two")]
+    drawn = StringIO()
+    console = Console(file=drawn, force_terminal=True, width=120)
+    with live_table(links, console) as show:
+        links[0].phase, links[0].step, links[0].note = Phase.RUNNING, 400, "pushed as version 2"
+        show(links)
+    last = drawn.getvalue().rpartition("experiment")[2].splitlines()
+    assert [line.split()[:4] for line in last[1:3]] == [
+        ["kernel-one", "running", "1", "400"],
+        ["kernel-two", "waiting", "1", "0"],
+    ]
+    assert "pushed as version 2" in last[1]

@@ -255,7 +255,7 @@ def test_a_document_that_an_arm_was_trained_on_is_refused_whatever_its_id(cdr):
             lambda: asked("experiment.corpus=bc5cdr"),
             "on practice data the held-out corpus is another",
         ),
-        (lambda: asked("experiment.practice={}"), "on practice data the held-out corpus is another"),
+        (lambda: asked("experiment.practice=null"), "on practice data the held-out corpus is another"),
     ],
 )
 def test_a_held_out_corpus_that_is_none_is_refused(config, told, monkeypatch, tmp_path):

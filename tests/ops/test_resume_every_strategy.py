@@ -210,6 +210,9 @@ def test_a_run_that_died_ends_as_one_that_never_did(tmp_path, strategy, tasks, m
         Session(config, tmp_path / "dying", {"training": 3}).to_the_end()
     run = Session(config, tmp_path / "dying").to_the_end()
     assert_same(run, whole)
+    manifest = run.manifest()
+    assert manifest["decisions"]["quantization"][0] == (config.strategy.quantization or "none")
+    assert manifest.get("token_parity_error", 0) == 0
 
 
 def test_s4_that_died_in_both_phases_ends_as_one_that_never_did(tmp_path):

@@ -12,7 +12,9 @@ from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.config import compose, strategy_entry
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.core.schema import PracticeConfig, RunConfig
+from kaggle_kit.data.practice import generate
+from kaggle_kit.evaluation.documents import document_table, figure
 from kaggle_kit.models import tiny
 from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import ablation, rounds, selection, wiring
@@ -92,6 +94,9 @@ def test_a_multi_task_run_counts_what_was_planned_and_scores_every_task(tmp_path
     primary = {(metric.task, metric.name) for metric in study.run.metrics()}
     assert {(NER, "task_a_strict_f1"), (RANKING, "map")} <= primary
     assert ("conflicts" in study.run.events()[0]) == study.config.strategy.pcgrad
+    for metric in (metric for metric in study.run.metrics() if metric.name in ("task_a_strict_f1", "map")):
+        _, sums = document_table(study.run.read_documents(metric.task, "dev"))
+        assert figure(sums.sum(axis=0)) == pytest.approx(metric.value, rel=1e-12)
 
 
 def test_a_token_controlled_run_ends_on_its_target_and_says_so(tmp_path):
@@ -178,3 +183,13 @@ def test_the_smoke_gate_puts_back_what_it_trained(tmp_path):
     after = study.network.parameters()
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
     assert study.run.events() == []
+
+
+def test_practice_notes_that_lie_where_real_ones_would_mark_the_run_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLE_KIT_DATA", str(tmp_path / "data"))
+    generate(tmp_path / "data", PracticeConfig(documents=4, terms=20), [NER])
+    study = page(tmp_path, "s1_single", NER, more=("profile.corpora=any", "training.max_steps=1"))
+    assert not study.run.facts["flags"]["practice"]
+    trainer = study.trainer()
+    rounds.train(study.config, study.run, trainer, study.corpora)
+    assert study.finish(trainer)["flags"]["practice"]

@@ -12,6 +12,7 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import config_run_id
+from kaggle_kit.core.secrets import SecretLeak
 from kaggle_kit.ops import run as run_module
 from kaggle_kit.ops.run import PageFailed, RunPaused, claimed, execute_page, is_claimed, run_page
 
@@ -83,6 +84,19 @@ def test_a_failing_page_names_the_cell_and_the_error_and_keeps_its_copy(tmp_path
     assert str(copy) in str(caught.value)
     with pytest.raises(RunFolderError, match="unfinished"):
         RunFolder.open(copy.parent)
+
+
+def test_a_token_is_kept_out_of_an_executed_page_and_of_its_error(tmp_path, monkeypatch):
+    token = "hf_0123456789abcdef"
+    monkeypatch.setenv("HF_TOKEN", token)
+    shown = "\n# %%\nimport os\nraise ValueError(os.environ['HF_TOKEN'])\n"
+    with pytest.raises(PageFailed, match=r"ValueError: \[HF_TOKEN\]") as caught:
+        run_toy(tmp_path, write_page(tmp_path, START, shown))
+    assert token not in str(caught.value)
+    written = [path.read_text() for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert len(written) >= 2 and token not in "".join(written)
+    with pytest.raises(SecretLeak, match="a parameter of toy holds the value of HF_TOKEN"):
+        run_toy(tmp_path, write_page(tmp_path, START, FINISH), overrides=[f"model.path={token}"])
 
 
 def test_a_page_that_does_not_finish_its_run_is_an_error(tmp_path):

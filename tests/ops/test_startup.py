@@ -26,10 +26,11 @@ def rows(table: str) -> dict[str, str]:
 def test_the_table_says_what_was_found_and_what_will_be_done(run):
     clock = SessionClock(limit_hours=11.5, started=0.0, now=lambda: 1800.0)
     found = rows(startup.check_startup(compose(task="semeval2017t3"), run, clock))
-    assert list(found) == ["device", "kernel", "disk", "session", "packages", "run"]
+    assert list(found) == ["device", "kernel", "disk", "session", "packages", "batch", "run"]
     assert found["device"].startswith("cpu") and found["device"].endswith("asked for: cpu")
     assert found["kernel"].startswith("float32 product and gradient right to")
     assert found["session"].startswith("11.00 of 11.5 h left; the run pauses before")
+    assert found["batch"] == "micro-batches of 2,048 tokens, as configured"
     assert found["run"] == "fresh: smoke gate of 50 steps, then training"
 
 

@@ -16,6 +16,7 @@ from kaggle_kit.training.callbacks.base import StudyCallback, TrainingAlarm
 from kaggle_kit.training.callbacks.conflicts import GradientConflictCallback
 from kaggle_kit.training.callbacks.log import RunLogCallback, TokenCallback
 from kaggle_kit.training.callbacks.loss import LossCallback
+from kaggle_kit.training.callbacks.progress import ProgressCallback
 from kaggle_kit.training.callbacks.quick import QuickEvaluationCallback
 from kaggle_kit.training.callbacks.skipped import SkippedStepCallback
 from kaggle_kit.training.callbacks.speed import SpeedCallback
@@ -24,6 +25,7 @@ from kaggle_kit.training.callbacks.vram import VRAMCallback
 __all__ = [
     "GradientConflictCallback",
     "LossCallback",
+    "ProgressCallback",
     "QuickEvaluationCallback",
     "RunLogCallback",
     "SkippedStepCallback",
@@ -40,7 +42,8 @@ __all__ = [
 def study_callbacks(run: RunFolder, quick: QuickEvaluationCallback | None = None) -> list[StudyCallback]:
     """All of them in the order that keeps the log whole: first the figures, then the log, then the alarms."""
     figures = [TokenCallback(run), SpeedCallback(), VRAMCallback(), GradientConflictCallback()]
-    return [*figures, *([quick] if quick else []), RunLogCallback(run), LossCallback(), SkippedStepCallback()]
+    log = [RunLogCallback(run), ProgressCallback()]
+    return [*figures, *([quick] if quick else []), *log, LossCallback(), SkippedStepCallback()]
 
 
 def summary(callbacks: Iterable[StudyCallback]) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,222 @@
+"""What the canary run does: every page and every command, on restricted corpora, sound and damaged.
+
+    python -m benchmarks.canary_steps FOLDER [--quick]        # called by benchmarks.canary
+
+`FOLDER/steps.json` says how each step ended; what it printed lies in `FOLDER/shown`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from typer.testing import CliRunner
+
+from benchmarks.canary import RESTRICTED
+from kaggle_kit.core.runtime import SOURCE_ROOT
+from kaggle_kit.ops.cli import app
+from kaggle_kit.ops.kernels.dataset import build_dataset
+from kaggle_kit.ops.pages import find_pages, notebook, parameters
+from kaggle_kit.ops.run import ThisInterpreter, execute_page, run_page
+
+RUNS = SOURCE_ROOT / "runs"
+OWN_TASKS = ("mimic_exclusion", "ood")  # what they ask depends on which tasks there are
+QUICK = ("training.max_steps=2", "training.effective_batch=2", "profile.max_dev_samples=2")
+SMALL = """\
+import torch
+from kaggle_kit.models import tiny
+from kaggle_kit.ops import wiring
+from kaggle_kit.training.smoke import SmokeReport, smoke_test
+
+torch.set_num_threads(1)
+tiny.SHAPE.update(hidden_size=64, intermediate_size=128, num_hidden_layers=2)
+build = tiny.build_tiny
+wiring.build_tiny = lambda architecture, texts: build(architecture, texts, steps=0)
+smoke_test.__kwdefaults__.update(steps=5, samples=10)
+SmokeReport.faults = property(lambda report: ())  # random weights on random words need not learn
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """`well`: without an error. `expected`: whether that was to be so; None where both will do."""
+
+    name: str
+    well: bool
+    expected: bool | None
+    ended: str
+
+
+class Steps:
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.done = folder, []
+        (folder / "shown").mkdir(exist_ok=True)
+
+    def take(self, name: str, action: Callable[[], str], expected: bool | None = True) -> bool:
+        """Run one step, keep what it shows, and take down how it ended."""
+        try:
+            shown, well, ended = action(), True, "well"
+        except Exception as error:
+            shown = "".join(traceback.format_exception(error))
+            well, ended = False, f"{type(error).__name__}"
+            if expected:
+                ended = f"{ended}: {str(error).splitlines()[0][:150] if str(error) else ''}"
+        (self.folder / "shown" / f"{len(self.done):03d}.txt").write_text(f"{name}\n{shown}")
+        self.done.append(Step(name, well, expected, ended))
+        return well
+
+    def command(self, *arguments: str, expected: bool | None = True) -> None:
+        def call() -> str:
+            result = CliRunner().invoke(app, list(arguments))
+            if result.exit_code:
+                raised = "".join(traceback.format_exception(result.exception)) if result.exception else ""
+                raise CommandFailed(f"exit code {result.exit_code}\n{result.output}\n{raised}")
+            return result.output
+
+        short = [argument.replace(str(self.folder), "…") for argument in arguments]
+        self.take(f"kaggle_kit {' '.join(short)}", call, expected)
+
+
+class CommandFailed(Exception):
+    """Holds all that the command showed."""
+
+
+class SharedKernel:
+    """One kernel for all pages; torch is imported once. Executed copies go to a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.manager = folder, ThisInterpreter()
+        folder.mkdir()
+        self._loop = asyncio.new_event_loop()
+        cell = nbformat.v4.new_code_cell(SMALL)
+        self.execute(nbformat.v4.new_notebook(cells=[cell]), "prepare")
+
+    def execute(self, book: NotebookNode, name: str) -> str:
+        client = NotebookClient(book, km=self.manager, timeout=600, resources={"metadata": {"path": "."}})
+        try:
+            self._loop.run_until_complete(client.async_execute())
+        finally:
+            nbformat.write(book, self.folder / f"{name}.ipynb")
+        return ""
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self.manager.shutdown_kernel())
+
+
+def page_values(page: Path, quick: bool) -> dict[str, Any]:
+    """Restricted corpora for a page that declares tasks; anything else keeps the page's own default."""
+    own, values = parameters(page), {}
+    if "task" in own and page.stem not in OWN_TASKS:
+        several = RESTRICTED[1:] if quick else RESTRICTED
+        single = RESTRICTED[0] if page.stem == "s1_single_task" else RESTRICTED[1]
+        values["task"] = ",".join(several) if "," in own["task"] else single
+    if "overrides" in own:
+        more = ["profile.corpora=any", "training.report_to=wandb", *(QUICK if quick else ())]
+        values["overrides"] = [*own["overrides"], *more]
+    if quick and page.stem != "s1_single_task" and "overrides" in own:  # the service is tried once
+        values["overrides"].remove("training.report_to=wandb")
+    return values
+
+
+def injected(page: Path, values: dict[str, Any]) -> NotebookNode:
+    book = notebook(page)
+    (place,) = (n for n, cell in enumerate(book.cells) if "parameters" in cell.metadata.get("tags", ()))
+    source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    book.cells.insert(place + 1, nbformat.v4.new_code_cell(source))
+    return book
+
+
+def run_pages(steps: Steps, quick: bool) -> None:
+    """Training pages first; the others then find runs to read."""
+    pages = find_pages()
+    order = sorted(pages, key=lambda name: ("model" not in parameters(pages[name]), name))
+    kernel = SharedKernel(steps.folder / "executed") if quick else None
+    for name in order:
+        page, values = pages[name], page_values(pages[name], quick)
+        if kernel:
+            steps.take(f"page {name}", lambda p=page, v=values: kernel.execute(injected(p, v), p.stem))
+        elif "model" in parameters(page):
+            steps.take(f"page {name}", lambda n=name, v=values: str(run_page(n, progress=False, **v)))
+        else:
+            copy = steps.folder / "executed" / f"{name}.ipynb"
+            steps.take(f"page {name}", lambda p=page, v=values, c=copy: str(execute_page(p, v, c)))
+    damaged = injected(
+        pages["s1_single_task"],
+        {
+            "overrides": [
+                "profile.corpora=any",
+                f"tasks.{RESTRICTED[0]}.path={steps.folder}/damaged/{RESTRICTED[0]}",
+            ]
+        },
+    )
+    if kernel:
+        steps.take("page s1_single_task, damaged", lambda: kernel.execute(damaged, "damaged"), expected=False)
+        kernel.close()
+
+
+def run_commands(steps: Steps, quick: bool) -> None:
+    folder = steps.folder
+    steps.command("data", "list")
+    steps.command("pages", "list")
+    for task in RESTRICTED:
+        damaged = folder / "damaged" / task
+        steps.command("data", "locate", task)
+        steps.command("data", "check", task)
+        steps.command("data", "check", task, "--path", str(damaged), expected=False)
+        run = next(RUNS.glob(f"*/predictions/official/{task}/pred"), None)
+        if run:
+            steps.command("score", task, "--gold", str(run.with_name("gold")), "--pred", str(run), "--json")
+        for part in sorted(path for path in damaged.rglob("*") if path.is_dir())[:8]:
+            steps.command("score", task, "--gold", str(part), "--pred", str(part), expected=None)
+        if not quick:
+            path = f"tasks.{task}.path={damaged}"
+            steps.command(
+                "run", "s1_single_task", "--task", task, "profile.corpora=any", path, expected=False
+            )
+
+
+def run_kernels(steps: Steps, quick: bool) -> None:
+    """Build, and push through the real client to a service that refuses."""
+    tasks = ",".join(RESTRICTED)
+    steps.command("kernels", "init", "--owner", "jane")
+    steps.command("kernels", "build", "s2_shared", "--task", tasks, "--profile", "t4", "--owner", "jane")
+    steps.take("kernels dataset, without wheels", lambda: str(build_dataset(Path("build/kit"), "jane", ())))
+    (built,) = Path("build/kernels").iterdir()
+    steps.command("kernels", "push", str(built), expected=False)
+    if not quick:
+        steps.command("kernels", "resume", str(built), expected=False)
+        steps.command("kernels", "status", "jane/page", expected=False)
+        steps.command("kernels", "pull", "jane/page", expected=False)
+        more = ("--task", tasks, "--profile", "t4", "--owner", "jane", "--poll", "0.1")
+        steps.command("kernels", "chain", "s2_shared", *more, expected=False)
+        overrides = ("profile.corpora=any", "training.max_steps=2")
+        steps.command("kernels", "side-by-side", "s1_single_task", "--task", RESTRICTED[0], *overrides)
+    described = json.loads((built / "kernel-metadata.json").read_text())
+    (built / "kernel-metadata.json").write_text(json.dumps(described | {"is_private": False}))
+    steps.command("kernels", "push", str(built), expected=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    steps = Steps(arguments.folder)
+    run_pages(steps, arguments.quick)
+    run_commands(steps, arguments.quick)
+    run_kernels(steps, arguments.quick)
+    (arguments.folder / "steps.json").write_text(json.dumps([asdict(step) for step in steps.done]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Picture, table and words come from the verdict's document, number by number."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaggle_kit.analysis.figures import png
+from kaggle_kit.analysis.verdict import judged, no_verdict, read_verdict, verdict, write_verdict
+from kaggle_kit.analysis.verdict_figure import verdict_figure, verdict_table
+from kaggle_kit.analysis.verdict_words import decomposition, in_words
+from kaggle_kit.core.artifacts import find_runs
+from kaggle_kit.core.errors import RunFolderError
+from tests.analysis.judged_runs import TASKS, altered
+
+
+@pytest.fixture(scope="module")
+def document(study):
+    return verdict(find_runs(study))
+
+
+def test_points_intervals_and_bands_stand_where_the_document_says(document):
+    tasks = document["controls"]["total"]["tasks"]
+    upper, lower = verdict_figure(document).axes
+    bands = [(bar.get_x(), bar.get_width()) for bar in upper.patches]
+    assert bands == [(-100 * t["margin"], 200 * t["margin"]) for t in tasks.values()]
+    estimates = [line.get_xdata()[0] for line in upper.lines if line.get_markersize() == 7]
+    assert estimates == [100 * t["difference"] for t in tasks.values()]
+    intervals = [list(line.get_xdata()) for line in upper.lines if line.get_linewidth() == 2.2]
+    assert intervals == [[100 * end for end in t["interval"]] for t in tasks.values()]
+    assert [text.get_text() for text in upper.texts] == [t["verdict"] for t in tasks.values()]
+    assert [text.get_text() for text in lower.texts] == [document["verdict"]]
+
+
+def test_every_seed_and_the_second_control_are_drawn(document):
+    upper, _ = verdict_figure(document).axes
+    assert sum(len(line.get_xdata()) == 3 for line in upper.lines) == len(TASKS)
+    assert sum(line.get_marker() == "D" for line in upper.lines) == len(TASKS)
+
+
+def test_a_picture_of_toys_says_so_and_one_of_nothing_says_why(document):
+    marked = verdict_figure(document | {"marks": ["smoke", "practice"]}).axes[0].get_title()
+    title = verdict_figure(document).axes[0].get_title()
+    titles = [axes.get_title(loc="left") for axes in verdict_figure(document | {"marks": ["smoke"]}).axes]
+    assert "NOT A RESULT" in marked + "".join(titles) and "NOT A RESULT" not in title
+    nothing = verdict_figure(no_verdict("nothing is there"))
+    assert nothing.texts[0].get_text() == "nothing is there"
+    assert png(nothing).startswith(b"\x89PNG")
+
+
+def test_the_table_has_a_row_per_task_and_one_for_all(document):
+    table = verdict_table(document).set_index("task")
+    assert list(table.index) == [*TASKS, "all tasks (relative)"]
+    found = document["controls"]["total"]["tasks"][TASKS[0]]
+    row = table.loc[TASKS[0]]
+    assert (row["difference"], row["low"], row["high"]) == (found["difference"], *found["interval"])
+    assert row["p, no difference"] == found["p_holm"]
+    assert list(verdict_table(no_verdict("none"))["verdict"]) == ["undecided"]
+
+
+def test_the_two_parts_of_a_gain_add_up(document):
+    total, share = (document["controls"][name]["tasks"][TASKS[0]] for name in ("total", "share"))
+    words = decomposition(total, share)
+    parts = f"{share['difference']:+.4f}", f"{total['difference']:+.4f}"
+    assert all(part in words for part in parts)
+
+
+def test_no_word_says_equal_of_what_is_only_not_significant(document):
+    tasks = document["controls"]["total"]["tasks"]
+    undecided = {**tasks[TASKS[1]], "verdict": "undecided", "more_seeds": None}
+    changed = {**document["controls"], "total": {"tasks": {"x": undecided}, "overall": undecided}}
+    del changed["share"]
+    (first, _) = in_words(document | {"controls": changed})
+    assert "neither is shown" in first and "as good as" not in first
+    assert "no number of seeds is enough" in first
+
+
+def test_a_page_shows_a_refusal_instead_of_stopping(altered_study):
+    altered(find_runs(altered_study)[0], "device", "cuda")
+    refused = judged(find_runs(altered_study))
+    assert refused["verdict"] == "undecided"
+    assert refused["reason"].startswith("the comparison is refused — device: ")
+
+
+def test_a_written_verdict_is_read_again_and_anything_else_refused(document, tmp_path):
+    path = write_verdict(document, tmp_path / "verdict.json")
+    assert list(in_words(read_verdict(path))) == list(in_words(document))
+    for text in ("{", "[]", '{"verdict": "x"}'):
+        path.write_text(text)
+        with pytest.raises(RunFolderError, match="kaggle_kit verdict --out"):
+            read_verdict(path)

@@ -1,0 +1,126 @@
+"""A run's token budget: measured in a process of its own, kept, and without effect on what is trained."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.data import practice
+from kaggle_kit.models import tiny
+from kaggle_kit.models.decisions import Decision
+from kaggle_kit.ops import batching
+from kaggle_kit.training.autobatch import Found, Measured, Point, find_optimal_batch_size
+from tests.ops.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
+
+BEST = Measured(Point(192, 1), 10 * 2**30, 6 * 2**30, 850.0)
+
+
+def opened(tmp_path, *more: str) -> Page:
+    config = config_of("s3a_flat", NER, RANKING, more=more)
+    return Page(config, start_run(config, page="toy", run_dir=tmp_path / "run"))
+
+
+def settle(study: Page):
+    return batching.settle_batch(study.config, study.run, study.network, study.loaded, study.encoded)
+
+
+def on_a_gpu(study: Page, monkeypatch) -> Page:
+    study.loaded.decisions["device"] = Decision("cuda", "a test")
+    monkeypatch.setattr(batching, "device_name", lambda _: "Tesla T4")
+    return study
+
+
+def test_on_a_cpu_the_configured_budget_stays_and_one_line_says_why(tmp_path):
+    study = opened(tmp_path)
+    config, note = settle(study)
+    assert config == study.config
+    assert note == "micro-batches of 2,048 tokens, as configured: on a CPU memory is not the limit"
+    assert json.loads(study.run.batch_json.read_text())["token_budget"] == 2048
+
+
+def test_what_was_found_is_kept_with_device_versions_and_lengths_and_taken_up_again(tmp_path, monkeypatch):
+    study = on_a_gpu(opened(tmp_path), monkeypatch)
+    monkeypatch.setattr(batching, "_search", lambda *_: (Found(BEST, (BEST,)), 12 * 2**30))
+    config, note = settle(study)
+    assert config.training.token_budget == 192
+    assert "850 tokens/s with 1 layers checkpointed, peak 10.0 of 12.0 GiB allowed" in note
+    kept = json.loads(study.run.batch_json.read_text())
+    assert kept["device"] == "Tesla T4" and "torch" in kept["versions"]
+    assert kept["lengths"] == {name: int(task.lengths.max()) for name, task in study.encoded.items()}
+    assert study.loaded.decisions["token_budget"].value == "192"
+
+    monkeypatch.setattr(batching, "_search", None)  # not asked again
+    again = on_a_gpu(opened(tmp_path), monkeypatch)
+    resumed, note = settle(again)
+    assert resumed == config and note.startswith(
+        "micro-batches of 192 tokens, settled in an earlier session:"
+    )
+    layers = again.network.backbone.get_base_model().layers
+    assert [layer.gradient_checkpointing for layer in layers] == [True, False]
+
+
+def test_a_configured_budget_can_be_insisted_on(tmp_path, monkeypatch):
+    study = on_a_gpu(opened(tmp_path, "training.autobatch=false", "training.token_budget=300"), monkeypatch)
+    monkeypatch.setattr(batching, "_search", None)
+    assert settle(study)[1] == "micro-batches of 300 tokens, as configured: training.autobatch is false"
+
+
+def test_a_measuring_process_that_dies_leaves_the_configured_budget_and_its_last_words(tmp_path, monkeypatch):
+    study = on_a_gpu(opened(tmp_path), monkeypatch)
+
+    def search(*_):
+        with batching.Probe(config_of("s1_single", RANKING, more=("model.path=nowhere",))):
+            pass
+
+    monkeypatch.setattr(batching, "_search", search)
+    config, note = settle(study)
+    assert config.training.token_budget == 2048
+    assert "as configured: the measuring process ended with 1" in note and "nowhere holds no config" in note
+
+
+def test_another_budget_changes_micro_batches_and_neither_steps_nor_rows_nor_tokens(tmp_path):
+    study = opened(tmp_path)
+    other = batching.repack(study.plan, study.encoded, 200)
+    assert batching.repack(study.plan, study.encoded, 2048) is study.plan
+    assert other.sha256 != study.plan.sha256 and other.tokens == study.plan.tokens
+    for one, two in zip(study.plan.steps, other.steps, strict=True):
+        assert one.tokens == two.tokens
+        assert rows_of(one) == rows_of(two)
+    assert max(batch.tokens for step in other.steps for batch in step.micro_batches) <= 200
+
+
+def rows_of(step) -> set:
+    return {(batch.task, row, batch.half) for batch in step.micro_batches for row in batch.rows}
+
+
+def test_checkpointed_layers_change_no_gradient(tmp_path):
+    study = opened(tmp_path, "model.lora.dropout=0")
+    batch = study.trainer().train_dataset[0].micro_batches[0]
+    gradients = []
+    for layers in (0, 1, 2):
+        study.network.lora.checkpoint_layers(layers)
+        study.network.zero_grad()
+        torch.manual_seed(5)  # the heads drop out
+        losses = study.network.train().losses(batch, study.network(batch))
+        sum(losses.values()).backward()
+        gradients.append([p.grad.clone() for p in study.network.parameters() if p.grad is not None])
+    for other in gradients[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(gradients[0], other, strict=True))
+
+
+@pytest.mark.slow
+def test_the_measuring_process_takes_real_steps_of_the_runs_own_model(monkeypatch, tmp_path):
+    monkeypatch.setenv("KAGGLE_KIT_CACHE", str(tmp_path))
+    config = config_of("s3a_flat", NER, RANKING)
+    config.model.path = str(tiny.build_tiny("llama", practice.corpus_text(config.practice), steps=0))
+    with batching.Probe(config) as probe:
+        found = find_optimal_batch_size(
+            probe.measure, layers=probe.layers, limit_bytes=2**40, least=128, most=256, layer_bytes=1
+        )
+        process = probe._process
+    assert probe.layers == 2 and {m.point.checkpointed for m in found.measured} == {0, 1, 2}
+    assert all(m.tokens_per_second > 0 and m.peak_bytes > 2**20 for m in found.measured)
+    assert process.poll() is not None
