@@ -113,7 +113,6 @@ def test_the_arms_are_set_against_each_other_where_both_have_finished(arms, tmp_
     [
         ("data_hashes", {}),
         ("seed", 4),
-        ("plans", ["a", "b"]),
         ("active_parameters", {"semeval2014t7": 1}),
         ("selection", {"rule": "best"}),
         ("totals", {"tokens": {"semeval2014t7": 1}}),
