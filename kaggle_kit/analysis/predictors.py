@@ -1,6 +1,6 @@
 """What might predict transfer between two tasks, read from the run folder that measured it.
 
-    found = predictors(run, tasks)       # {"affinity": (K, K), "log_size_ratio": (K, K), …}
+    found = predictors(run, tasks, ["affinity", "log_size_ratio"])     # name -> (K, K)
 
 Every matrix is laid out as the transfer matrix: entry [i, j] is about what j may do to i.
 """
@@ -15,14 +15,18 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.errors import ConfigError, RunFolderError
 
 SIMILARITY, AFFINITY = "similarity.json", "affinity.json"
+CONFOUNDER = "log_size_ratio"
 PAIR = " × "  # between two tasks' names in the log of conflicts
 
 
-def predictors(run: RunFolder, tasks: Sequence[str]) -> dict[str, np.ndarray]:
-    """All of them by name, (K, K) each; a cell that could not be measured, and the diagonal, is NaN."""
+def predictors(run: RunFolder, tasks: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Those named, (K, K) each; a cell that could not be measured, and the diagonal, is NaN.
+
+    Raises ConfigError for a name that is none, and where the confounder is not among them.
+    """
     similarity, affinity = (_read(run, name) for name in (SIMILARITY, AFFINITY))
     found = {
         name: _matrix(tasks, lambda i, j, table=table: table[i][j])
@@ -31,7 +35,11 @@ def predictors(run: RunFolder, tasks: Sequence[str]) -> dict[str, np.ndarray]:
     # The log is of what a step on one task does to another; the transfer matrix of what happens to a task.
     found["affinity"] = _matrix(tasks, lambda i, j: affinity["affinity"][j][i])
     found["conflict_excess"] = conflict_excess(run.events(), tasks)
-    return found
+    if unknown := [name for name in names if name not in found]:
+        raise ConfigError(f"experiment.predictors names {', '.join(unknown)}; allowed: {', '.join(found)}")
+    if CONFOUNDER not in names:
+        raise ConfigError(f"experiment.predictors lacks {CONFOUNDER}, the known confounder; add it")
+    return {name: found[name] for name in names}
 
 
 def conflict_excess(

@@ -1,7 +1,6 @@
 """Does one matrix over the tasks predict another? Mantel's test, exact for few tasks, and its power.
 
-    found = predict(transfer, {"affinity": affinity, "log_size_ratio": ratio}, given="log_size_ratio")
-    power(0.5, tasks=5, generator=np.random.default_rng(0))
+    print(told(exploratory(transfer, {"affinity": affinity, "log_size_ratio": ratio}, alpha=0.05, seed=42)))
 
 The cells of a matrix over K tasks are not independent, so the tasks are relabelled instead of the cells
 shuffled (Mantel 1967; Krackhardt 1988). With five tasks all 120 relabellings are gone through, and no p is
@@ -11,15 +10,18 @@ smaller than 1/120: whatever comes out is exploratory. Diagonals are left out ev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import permutations
 from math import factorial
+from typing import Any
 
 import numpy as np
 from statsmodels.stats.multitest import multipletests
 
+from kaggle_kit.analysis.predictors import CONFOUNDER
 from kaggle_kit.core.errors import ConfigError
 
+EFFECTS = (0.5, 0.7, 0.9)  # true correlations whose power is told
 MOST_TASKS = 8  # 40,320 relabellings: still exact, and seconds
 TIE = 1e-12  # correlations closer than that are one
 
@@ -43,7 +45,53 @@ class Prediction:
     auc: float
 
 
-def predict(transfer: np.ndarray, predictors: Mapping[str, np.ndarray], given: str) -> list[Prediction]:
+def exploratory(
+    transfer: np.ndarray, predictors: Mapping[str, np.ndarray], *, alpha: float, seed: int
+) -> dict[str, Any]:
+    """The whole of it as plain values: predictions, or why there are none, and what could have been seen.
+
+    `power` is by true correlation, for symmetric and for directed matrices, alone and at the first step of
+    Holm; it needs no data.
+    """
+    tasks = len(transfer)
+    generator = np.random.default_rng(seed)
+    levels = {"alone": alpha, "holm": alpha / len(predictors)}
+    result: dict[str, Any] = {
+        "exploratory": True,
+        "smallest_p": smallest_p(tasks),
+        "alpha": alpha,
+        "power": {
+            f"{kind} {name}": {
+                str(rho): power(rho, tasks, generator, alpha=level, symmetric=kind == "symmetric", trials=500)
+                for rho in EFFECTS
+            }
+            for kind in ("symmetric", "directed")
+            for name, level in levels.items()
+        },
+    }
+    try:
+        made = predict(transfer, predictors, CONFOUNDER)
+    except ConfigError as error:
+        return result | {"predictions": [], "because": str(error)}
+    return result | {"predictions": [asdict(one) for one in made], "because": None}
+
+
+def told(result: Mapping[str, Any]) -> str:
+    """The result of `exploratory` for reading."""
+    lines = [f"EXPLORATORY: no p is below {result['smallest_p']:.4f}", "power at a true correlation of:"]
+    for name, by_rho in result["power"].items():
+        lines.append(f"  {name:18} " + "  ".join(f"{rho}: {share:.2f}" for rho, share in by_rho.items()))
+    for one in result["predictions"]:
+        lines.append(
+            f"{one['predictor']:20} r {one['r']:+.2f} (p {one['p']:.3f}), given {CONFOUNDER} "
+            f"{one['r_given']:+.2f} (p {one['p_given']:.3f}, Holm {one['p_holm']:.3f}), AUC {one['auc']:.2f}"
+        )
+    return "\n".join([*lines, *filter(None, [result["because"]])])
+
+
+def predict(
+    transfer: np.ndarray, predictors: Mapping[str, np.ndarray], given: str = CONFOUNDER
+) -> list[Prediction]:
     """Every predictor's relation to `transfer` (K, K), alone and given the confounder named `given`.
 
     The confounder itself is tested as it is. Raises ConfigError where `transfer` lacks a cell: a

@@ -10,7 +10,7 @@ without such a pair is missing, and is never a zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -21,6 +21,8 @@ from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.errors import KitError
 
 CONTROL = "total"
+EXPERIMENT = "experiment=token_controlled"  # of both arms
+TOLERANCE = 0.05  # of the active parameters
 HELD_FIXED = ("model", "profile", "seed", "selection", "tuning")
 
 
@@ -137,9 +139,7 @@ def check_matched(pair: RunFolder, twin: RunFolder, task: str, split: str) -> No
     fields = {name: (one.get(name), other.get(name)) for name in HELD_FIXED}
     fields |= {
         f"data_hashes.{task}": tuple(manifest["data_hashes"].get(task) for manifest in (one, other)),
-        f"active_parameters.{task}": tuple(
-            manifest.get("active_parameters", {}).get(task) for manifest in (one, other)
-        ),
+        f"active_parameters.{task}": _nearly(one, other, task),
         "totals.tokens (sum)": tuple(sum(m["totals"]["tokens"].values()) for m in (one, other)),
         "totals.tokens and twin.target_tokens": (
             sum(other["totals"]["tokens"].values()),
@@ -154,6 +154,14 @@ def check_matched(pair: RunFolder, twin: RunFolder, task: str, split: str) -> No
                 f"{pair.run_id} and its twin {twin.run_id} differ in {name}: {of_pair} and {of_twin}; "
                 "train the twin anew from that run, or keep the two in separate folders"
             )
+
+
+def _nearly(one: Mapping[str, Any], other: Mapping[str, Any], task: str) -> tuple[Any, Any]:
+    """The active parameters of both, the first standing for both where they are within 5 %."""
+    counts = [manifest.get("active_parameters", {}).get(task) for manifest in (one, other)]
+    if None not in counts and abs(counts[1] / counts[0] - 1) <= TOLERANCE:
+        return counts[0], counts[0]
+    return tuple(counts)
 
 
 def _pair_key(run: RunFolder, strategy: str, tasks: Sequence[str]) -> tuple[Any, ...] | None:
@@ -209,12 +217,12 @@ def _needed(
         for one, other in combinations(tasks, 2):
             pair = pairs.get((frozenset((one, other)), seed))
             if pair is None:
-                yield ("run", strategy, "--task", f"{one},{other}", *common)
+                yield ("run", strategy, "--task", f"{one},{other}", *common, EXPERIMENT)
                 continue
             experiment = (f"experiment.twin={pair.run_id}", f"experiment.control={CONTROL}")
             for task in (one, other):
                 if (pair.run_id, task) not in twins:
-                    own = ("--task", task, *common, "experiment=token_controlled", *experiment)
+                    own = ("--task", task, *common, EXPERIMENT, *experiment)
                     yield ("run", "token_controlled", *own)
 
 

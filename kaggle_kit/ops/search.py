@@ -116,6 +116,10 @@ class Search:
         """The trials that used up budget, in order."""
         return self.study.get_trials(states=COUNTED)
 
+    @property
+    def finished(self) -> bool:
+        return len(self.counted()) >= self.settings.trials
+
     def run(
         self, objective: Callable[[Attempt], float], told: Callable[[Search], Any] = lambda search: None
     ) -> None:

@@ -25,6 +25,7 @@ from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops import rounds
 from kaggle_kit.ops.batching import repack, settle_batch
+from kaggle_kit.training.callbacks import StudyCallback
 from kaggle_kit.training.resume import SessionEnd
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
@@ -37,6 +38,7 @@ class Phase:
     quick: Callable[[], Mapping[str, float]] | None = None
     name: str = "training"
     prepare: Callable[[], Any] = lambda: None
+    watches: Sequence[StudyCallback] = ()  # beside those of every run, such as one that measures
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ def run_session(
         plan = repack(phase.plan, encoded, config.training.token_budget)
         trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, phase.quick, after=before)
         trainers.append(trainer)
+        for watch in phase.watches:
+            watch.bind(trainer)
+            trainer.add_callback(watch)
         end = rounds.train(config, run, trainer, corpora, phase=phase.name)
         notes += [f"checkpoint skipped: {damaged}" for damaged in end.skipped]
         if end.paused:

@@ -1,8 +1,8 @@
 """Measuring what might predict transfer: the tasks' corpora beside each other, and a short training on all.
 
     write_similarity(run, specs, train)
-    watch = watch_affinity(config, trainer, encoded)
-    rounds.train(…)
+    watch = watch_affinity(config, encoded)
+    sessions.run_session(…, [sessions.Phase(plan, watches=[watch])])
     write_affinity(run, watch)
 
 What is written are figures over whole corpora; no word of a text is.
@@ -30,7 +30,6 @@ from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.data.plan import MultiTaskBatchSampler, TaskRows
 from kaggle_kit.ops.wiring import plan_settings
 from kaggle_kit.training.affinity import AffinityCallback
-from kaggle_kit.training.trainer import MultiTaskTrainer
 
 WORD = re.compile(r"\w+")
 
@@ -55,20 +54,15 @@ def write_similarity(
     return write_atomically(run.path / SIMILARITY, to_json(found, indent=2) + "\n")
 
 
-def watch_affinity(
-    config: RunConfig, trainer: MultiTaskTrainer, encoded: Mapping[str, EncodedTask]
-) -> AffinityCallback:
-    """Let the trainer measure the affinities on its way, as `experiment.affinity` says."""
+def watch_affinity(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> AffinityCallback:
+    """What measures the affinities while a trainer trains, as often as `experiment.affinity` says."""
     said = config.experiment["affinity"]
     settings = replace(plan_settings(config), effective_batch=said["batch"], target_tokens=None)
     probes = {}
     for name, task in encoded.items():
         rows = {name: TaskRows(task.lengths, task.groups)}
         probes[name] = PlanDataset(MultiTaskBatchSampler(rows, settings, config.seed).plan(), {name: task})
-    watch = AffinityCallback(probes, every=said["every"], step_size=said["step_size"])
-    watch.bind(trainer)
-    trainer.add_callback(watch)
-    return watch
+    return AffinityCallback(probes, every=said["every"], step_size=said["step_size"])
 
 
 def write_affinity(run: RunFolder, watch: AffinityCallback) -> Path:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from omegaconf import OmegaConf
 
 from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.core.config import from_yaml
+from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
@@ -34,12 +36,16 @@ from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops import rounds, wiring
 from kaggle_kit.ops.search import SPLIT, Attempt, Pruned, Search, overrides
 from kaggle_kit.ops.selection import SELECTION, quick_evaluation
+from kaggle_kit.ops.sessions import pass_gate
 from kaggle_kit.training.callbacks import StudyCallback, TrainingAlarm
-from kaggle_kit.training.smoke import SmokeReport
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
 PAGE = "hp_search"
 Samples = Mapping[str, Sequence[UnifiedSample]]
+
+
+class TrialPaused(KitError):
+    """The session is over in the middle of a trial; its checkpoint holds everything to go on from."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +84,21 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     return from_yaml(OmegaConf.to_yaml(node))
 
 
-def search_gate(config: RunConfig, run: RunFolder, corpora: Mapping[str, Corpus]) -> SmokeReport:
-    """The smoke test, once for the search and with the configuration's own values."""
+def run_search(config: RunConfig, run: RunFolder, corpora: Mapping[str, Corpus], search: Search) -> str:
+    """The smoke gate once, then trials until the budget is used up or the session is over; says which.
+
+    In the second case the run is marked `paused`, and its page goes on another time with the trial
+    that it was in.
+    """
+    run.go_on()
     ready = Prepared.of(config, corpora)
-    return rounds.smoke_gate(config, run, ready.network, ready.loaded, ready.encoded)
+    gate = pass_gate(config, run, ready.network, ready.loaded, ready.encoded)
+    try:
+        search.run(partial(trial_score, config, run, corpora), told=partial(keep_table, run))
+    except TrialPaused as paused:
+        run.pause(trial=len(search.counted()), trials=search.settings.trials, message=str(paused))
+        return f"{gate}\n{paused}"
+    return f"{gate}\n{len(search.counted())} trials done"
 
 
 def trial_score(config: RunConfig, run: RunFolder, corpora: Mapping[str, Corpus], attempt: Attempt) -> float:
@@ -100,7 +117,9 @@ def trial_score(config: RunConfig, run: RunFolder, corpora: Mapping[str, Corpus]
     )
     try:
         for trainer, phase in _phases(ready, trial, attempt):
-            rounds.train(chosen, trial, trainer, corpora, phase=phase)
+            end = rounds.train(chosen, trial, trainer, corpora, phase=phase)
+            if end.paused:
+                raise TrialPaused(f"trial {attempt.number}: {end.message}")
         score = ready.score()
     except Pruned:
         _close(trial, attempt)
@@ -116,14 +135,10 @@ def trial_folder(run: RunFolder, number: int) -> Path:
     return run.path / "trials" / f"{number:03d}"
 
 
-def keep_table(run: RunFolder) -> Callable[[Search], None]:
-    """For `Search.run`: writes `trials.jsonl` anew after every trial."""
-
-    def write(search: Search) -> None:
-        lines = "".join(to_json(record) + "\n" for record in search.records())
-        write_atomically(run.path / "trials.jsonl", lines)
-
-    return write
+def keep_table(run: RunFolder, search: Search) -> None:
+    """Write `trials.jsonl` anew: one line per trial so far."""
+    lines = "".join(to_json(record) + "\n" for record in search.records())
+    write_atomically(run.path / "trials.jsonl", lines)
 
 
 def finish_search(run: RunFolder, corpora: Mapping[str, Corpus], search: Search) -> list[str]:

@@ -66,12 +66,14 @@ run_dir = ""
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.ops.search import Search, search_settings
+from kaggle_kit.ops.startup import check_startup
 
 tasks = task.split(",")
 config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
 settings = search_settings(config)
 run = start_run(config, page="hp_search", runs_dir=runs_dir, run_dir=run_dir)
 print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
+print(check_startup(config, run))
 
 # %% [markdown]
 # ## Space and budget
@@ -101,20 +103,14 @@ for name, corpus in corpora.items():
 # Before the first trial the configuration as it stands has to halve its loss in 50 steps. A trial that lies
 # behind the median of the earlier ones is stopped early; it has used up its place in the budget all
 # the same. Everything tried stands in `study.journal`, so an interrupted search goes on where it was, with
-# the checkpoint of the trial that it was in.
+# the checkpoint of the trial that it was in. Where the session ends first, the run is marked as paused and
+# the page ends normally.
 
 # %%
-from functools import partial
-
 from kaggle_kit.ops import trials
 
 search = Search(settings, run.path, config.seed)
-if not search.counted():
-    gate = trials.search_gate(config, run, corpora)
-    print(f"smoke gate open: loss down to {gate.ratio:.0%} in {len(gate.curve)} steps")
-search.run(partial(trials.trial_score, config, run, corpora), told=trials.keep_table(run))
-best = search.best()
-print(f"best: trial {best['trial']} with {best['score']:.4f}, {best['values']}")
+print(trials.run_search(config, run, corpora, search))
 
 # %% [markdown]
 # ## Figures
@@ -138,8 +134,9 @@ trials_table(run)
 # last; without it the folder counts as unfinished.
 
 # %%
-words = trials.finish_search(run, corpora, search)
-print(f"finished: {run.path.name}\nevery run of this arm takes:\n" + "\n".join(words))
+if search.finished:
+    words = trials.finish_search(run, corpora, search)
+    print(f"finished: {run.path.name}\nevery run of this arm takes:\n" + "\n".join(words))
 
 # %% [markdown]
 # ## How to read the result
