@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from typer.testing import CliRunner
 
-from benchmarks.canary import RESTRICTED
+from benchmarks.canary import HELD_OUT, RESTRICTED
 from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.ops.cli import app
 from kaggle_kit.ops.kernels.dataset import build_dataset
@@ -48,7 +48,7 @@ TASKS = {
 OVERRIDES = {
     "s2_shared": ("experiment=token_controlled",),
     "token_controlled": ("experiment.twin={s2_shared}",),
-    "ood": (f"experiment.corpus={RESTRICTED[1]}", "experiment.types={{Disease_Disorder: Disease_Disorder}}"),
+    "ood": (f"experiment.corpus={HELD_OUT}", "experiment.types={{Disease: Disease_Disorder}}"),
 }
 SMALL = """\
 import torch
