@@ -53,34 +53,35 @@ def looped(arms: list[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator) 
             figure(one[:, drawn].sum(axis=1)) - figure(other[:, drawn].sum(axis=1))
 
 
-def seconds(work: Callable[..., None]) -> list[float]:
+def seconds(work: Callable[..., None]) -> np.ndarray:
+    """(rounds, 2): wall seconds, and CPU seconds of all threads, which other programs do not lengthen."""
     rng = np.random.default_rng(0)
     arms = [(arm(rng), arm(rng)) for _ in range(TASKS)]
     taken = []
     for _ in range(ROUNDS):
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         work(arms, rng)
-        taken.append(time.perf_counter() - start)
-    return taken
+        taken.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    return np.array(taken)
 
 
 def main() -> None:
     cores = len(os.sched_getaffinity(0))
     versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy"))
     rows = {
-        "documents resampled, seeds in closed form": (seconds(own), 1),
-        "documents and seeds resampled": (seconds(own_with_seeds), 1),
-        f"one resample after the other ({LOOP}, scaled)": (seconds(looped), RESAMPLES // LOOP),
+        "documents resampled, seeds in closed form": seconds(own),
+        "documents and seeds resampled": seconds(own_with_seeds),
+        f"one resample after the other ({LOOP}, scaled)": seconds(looped) * RESAMPLES / LOOP,
     }
-    reference = np.median(rows["documents resampled, seeds in closed form"][0])
+    reference = np.median(next(iter(rows.values()))[:, 1])
     print(f"# {RESAMPLES:,} resamples: {TASKS} tasks × {SEEDS} seeds in two arms × {DOCUMENTS} documents\n")
     print("`python -m benchmarks.bootstrap > benchmarks/results/bootstrap.md`")
     where = f"{platform.machine()}, {cores} core(s); {versions}; Python {platform.python_version()}"
     print(f"· {where} · load {os.getloadavg()[0]:.1f} · {date.today()}\n")
-    print("| way | median s | fastest s | ratio |\n|---|---:|---:|---:|")
-    for name, (taken, scale) in rows.items():
-        middle, best = np.median(taken) * scale, min(taken) * scale
-        print(f"| {name} | {middle:.2f} | {best:.2f} | {middle / reference:.1f} |")
+    print("| way | median s | fastest s | median CPU s | ratio of CPU s |\n|---|---:|---:|---:|---:|")
+    for name, taken in rows.items():
+        wall, cpu = np.median(taken, axis=0)
+        print(f"| {name} | {wall:.2f} | {taken[:, 0].min():.2f} | {cpu:.2f} | {cpu / reference:.1f} |")
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ def main() -> int:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary, Sink() as sink:
         folder = (arguments.keep or Path(temporary)).resolve()
-        canaries = plant(folder, documents=6 if arguments.quick else 20, seed=arguments.seed)
+        canaries = plant(folder, documents=6 if arguments.quick else 8, seed=arguments.seed)
         tokens = list(plant_tokens(folder).values())
         environ = isolated(folder, sink)
         tokens.append(environ["KAGGLE_KEY"])

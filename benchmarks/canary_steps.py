@@ -30,8 +30,26 @@ from kaggle_kit.ops.pages import find_pages, notebook, parameters
 from kaggle_kit.ops.run import ThisInterpreter, execute_page, run_page
 
 RUNS = SOURCE_ROOT / "runs"
-OWN_TASKS = ("mimic_exclusion", "ood")  # what they ask depends on which tasks there are
-QUICK = ("training.max_steps=2", "training.effective_batch=2", "profile.max_dev_samples=2")
+FULL = ("training.epochs=0.5", "training.max_length=64")
+QUICK = (
+    "training.epochs=0.2",
+    "training.effective_batch=2",
+    "profile.max_train_samples=2",
+    "profile.max_dev_samples=2",
+)
+FIRST = ("s2_shared", "token_controlled", "ood")  # each reads the runs of those before it
+PAIR = ",".join((RESTRICTED[0], RESTRICTED[2]))
+# What a page needs beyond its defaults; a page that is not named here gets the pair, or its first task.
+TASKS = {
+    "s1_single_task": RESTRICTED[1],
+    "hp_search": RESTRICTED[1],
+    "mimic_exclusion": "semeval2014t7,semeval2015t14,semeval2021t6,semeval2017t3",
+}
+OVERRIDES = {
+    "s2_shared": ("experiment=token_controlled",),
+    "token_controlled": ("experiment.twin={s2_shared}",),
+    "ood": (f"experiment.corpus={RESTRICTED[1]}", "experiment.types={{Disease_Disorder: Disease_Disorder}}"),
+}
 SMALL = """\
 import torch
 from kaggle_kit.models import tiny
@@ -116,15 +134,14 @@ class SharedKernel:
 def page_values(page: Path, quick: bool) -> dict[str, Any]:
     """Restricted corpora for a page that declares tasks; anything else keeps the page's own default."""
     own, values = parameters(page), {}
-    if "task" in own and page.stem not in OWN_TASKS:
-        several = RESTRICTED[1:] if quick else RESTRICTED
-        single = RESTRICTED[0] if page.stem == "s1_single_task" else RESTRICTED[1]
-        values["task"] = ",".join(several) if "," in own["task"] else single
+    if "task" in own:
+        values["task"] = TASKS.get(page.stem, PAIR if "," in own["task"] else RESTRICTED[0])
     if "overrides" in own:
-        more = ["profile.corpora=any", "training.report_to=wandb", *(QUICK if quick else ())]
-        values["overrides"] = [*own["overrides"], *more]
-    if quick and page.stem != "s1_single_task" and "overrides" in own:  # the service is tried once
-        values["overrides"].remove("training.report_to=wandb")
+        runs = {name: next((run.name for run in RUNS.glob(f"{name}-*")), "") for name in FIRST}
+        more = [override.format(**runs) for override in OVERRIDES.get(page.stem, ())]
+        followed = not quick or page.stem == "s1_single_task"  # the service is slow to refuse
+        more += ["training.report_to=wandb"] if followed else []
+        values["overrides"] = [*own["overrides"], "profile.corpora=any", *(QUICK if quick else FULL), *more]
     return values
 
 
@@ -139,10 +156,11 @@ def injected(page: Path, values: dict[str, Any]) -> NotebookNode:
 def run_pages(steps: Steps, quick: bool) -> None:
     """Training pages first; the others then find runs to read."""
     pages = find_pages()
-    order = sorted(pages, key=lambda name: ("model" not in parameters(pages[name]), name))
+    rest = sorted(pages.keys() - set(FIRST), key=lambda name: ("model" not in parameters(pages[name]), name))
+    order = [name for name in FIRST if name in pages] + rest
     kernel = SharedKernel(steps.folder / "executed") if quick else None
     for name in order:
-        page, values = pages[name], page_values(pages[name], quick)
+        page, values = pages[name], page_values(pages[name], quick)  # by the runs that are there by now
         if kernel:
             steps.take(f"page {name}", lambda p=page, v=values: kernel.execute(injected(p, v), p.stem))
         elif "model" in parameters(page):

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats as distributions
+from scipy.special import stdtr, stdtrit  # Student's t: distribution function and its inverse
 
 from kaggle_kit.evaluation.documents import figure
 
@@ -118,7 +119,7 @@ class Difference:
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """The two-sided interval of confidence 1 - alpha."""
-        half = float(distributions.t.ppf(1 - alpha / 2, self.df)) * self.standard_error
+        half = float(stdtrit(self.df, 1 - alpha / 2)) * self.standard_error
         return self.value - half, self.value + half
 
     def equivalence_p(self, margin: float) -> float:
@@ -130,8 +131,8 @@ class Difference:
 
     def detectable(self, alpha: float, power: float) -> float:
         """The smallest true difference that the two-sided test finds with this power at these seeds."""
-        quantiles = distributions.t.ppf([1 - alpha / 2, power], self.df)
-        return float(quantiles.sum()) * self.standard_error
+        quantiles = stdtrit(self.df, 1 - alpha / 2) + stdtrit(self.df, power)
+        return float(quantiles) * self.standard_error
 
     def seeds_to_detect(self, effect: float, alpha: float, power: float) -> int | None:
         """The fewest seeds at which a true difference `effect` is found; None where no number is enough."""
@@ -144,7 +145,7 @@ class Difference:
     def _tail(self, distance: float) -> float:
         if self.standard_error == 0.0:
             return 0.5 if distance == 0.0 else float(distance < 0)
-        return float(distributions.t.sf(distance / self.standard_error, self.df))
+        return float(stdtr(self.df, -distance / self.standard_error))
 
     def _fewest(self, enough: Callable[[float, float], bool]) -> int | None:
         """`enough`, of standard error and degrees of freedom, never turns false with more seeds."""
@@ -165,7 +166,7 @@ def difference_power(effect: float, error: float, df: float, alpha: float) -> fl
     """Power of the two-sided t test at a true difference, the direction being right."""
     if error == 0.0:
         return float(effect != 0.0)
-    return float(distributions.nct.sf(distributions.t.ppf(1 - alpha / 2, df), df, abs(effect) / error))
+    return float(distributions.nct.sf(stdtrit(df, 1 - alpha / 2), df, abs(effect) / error))
 
 
 def equivalence_power(effect: float, margin: float, error: float, df: float, alpha: float) -> float:
@@ -173,7 +174,7 @@ def equivalence_power(effect: float, margin: float, error: float, df: float, alp
     if error == 0.0:
         return float(abs(effect) < margin)
     estimated = np.sqrt(distributions.chi2.ppf((np.arange(400) + 0.5) / 400, df) / df)  # over the true one
-    reach = distributions.t.ppf(1 - alpha, df) * estimated
+    reach = stdtrit(df, 1 - alpha) * estimated
     upper = distributions.norm.cdf((margin - effect) / error - reach)
     lower = distributions.norm.cdf((-margin - effect) / error + reach)
     return float(np.clip(upper - lower, 0, None).mean())

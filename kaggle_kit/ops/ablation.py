@@ -61,13 +61,6 @@ def levels(config: RunConfig) -> dict[str, StrategyConfig]:
     return found
 
 
-def strategy_of(config: RunConfig, loaded: Loaded, specs: Mapping[str, TaskSpec]) -> StrategyConfig:
-    """The strategy that a run's page builds its model of: the matched one in an ablation."""
-    if config.strategy.name in config.experiment.get("variants", []):
-        return matched_strategy(config, loaded, specs)[0]
-    return config.strategy
-
-
 def matched_strategy(
     config: RunConfig, loaded: Loaded, specs: Mapping[str, TaskSpec]
 ) -> tuple[StrategyConfig, str]:

@@ -25,7 +25,6 @@ from kaggle_kit.core.config import from_yaml
 from kaggle_kit.data.plan import TaskRows
 from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import rounds, wiring
-from kaggle_kit.ops.ablation import strategy_of
 from kaggle_kit.training.autobatch import Point, worst_plan
 from kaggle_kit.training.callbacks import StudyCallback
 
@@ -43,8 +42,7 @@ class BatchProbe:
         torch.manual_seed(self.config.seed)
         self.loaded = wiring.open_backbone(self.config)
         self.encoded = wiring.encode_split(self.config, train, specs, self.loaded)
-        strategy = strategy_of(self.config, self.loaded, specs)
-        self.network = build_model(self.loaded, specs.values(), strategy)
+        self.network = build_model(self.loaded, specs.values(), self.config.strategy)
         self.device = self.loaded.decisions["device"].value
 
     def measure(self, point: Point) -> dict[str, Any]:

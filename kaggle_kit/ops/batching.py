@@ -45,6 +45,7 @@ from kaggle_kit.training.autobatch import (
     find_optimal_batch_size,
     layer_bytes,
 )
+from kaggle_kit.training.checkpoint import stored_facts
 
 LONGEST_SEARCH = 900.0  # seconds; the best point so far is taken then
 
@@ -65,21 +66,36 @@ def settle_batch(
     What an earlier session of the run has settled stays, whatever the device: the plan depends on it.
     Raises AutoBatchError where not even the least budget fits the GPU.
     """
-    if run.batch_json.is_file():
-        kept = json.loads(run.batch_json.read_text(encoding="utf-8"))
-        here = device_name(loaded)
-        note = "settled in an earlier session" + (f" on {kept['device']}" if kept["device"] != here else "")
-        kept["reason"] = f"{note}: {kept['reason']}"
-    else:
-        kept = _settle(config, network, loaded, encoded)
+    earlier = settled(run)
+    kept = earlier or _settle(config, network, loaded, encoded)
+    if not run.batch_json.is_file():
         write_atomically(run.batch_json, to_json(kept, indent=2) + "\n")
+    reason = kept["reason"]
+    if earlier:
+        where = f" on {kept['device']}" if kept["device"] != device_name(loaded) else ""
+        reason = f"settled in an earlier session{where}: {reason}"
     budget, checkpointed = kept["token_budget"], kept["checkpointed_layers"]
     if checkpointed is not None:
         network.lora.checkpoint_layers(checkpointed)
-        loaded.decisions["checkpointing"] = Decision(f"the first {checkpointed} layers", kept["reason"])
-    loaded.decisions["token_budget"] = Decision(str(budget), kept["reason"])
+        loaded.decisions["checkpointing"] = Decision(f"the first {checkpointed} layers", reason)
+    loaded.decisions["token_budget"] = Decision(str(budget), reason)
     training = replace(config.training, token_budget=budget)
-    return replace(config, training=training), f"micro-batches of {budget:,} tokens, {kept['reason']}"
+    return replace(config, training=training), f"micro-batches of {budget:,} tokens, {reason}"
+
+
+def settled(run: RunFolder) -> dict[str, Any] | None:
+    """What an earlier session has settled: from `batch.json`, else from the newest checkpoint."""
+    if run.batch_json.is_file():
+        return json.loads(run.batch_json.read_text(encoding="utf-8"))
+    facts = (stored_facts(folder) for folder in sorted(run.checkpoints.glob("*/")))
+    return next((told["batch"] for told in facts if told.get("batch")), None)
+
+
+def as_built(config: RunConfig, network: MultiTaskModel) -> RunConfig:
+    """The configuration with the model's real ranks, which an ablation solves for its page."""
+    shared, *others = network.lora.ranks.values()
+    own = others[0] if others else config.strategy.private_rank
+    return replace(config, strategy=replace(config.strategy, rank=shared, private_rank=own))
 
 
 def repack(plan: StepPlan, encoded: Mapping[str, EncodedTask], token_budget: int) -> StepPlan:
@@ -130,7 +146,7 @@ def _search(
     least = _up(max(lengths.values()))
     most = max(least, _up(config.training.effective_batch * max(lengths.values())))
     begun = time.monotonic()
-    with off_the_gpu(network, loaded.backbone.device), Probe(config) as probe:
+    with off_the_gpu(network, loaded.backbone.device), Probe(as_built(config, network)) as probe:
         found = find_optimal_batch_size(
             probe.measure,
             layers=probe.layers,

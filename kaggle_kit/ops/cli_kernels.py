@@ -184,8 +184,11 @@ def side_by_side(
     seed: Seed = None,
     runs_dir: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
 ) -> None:
-    """Run one experiment per seed on this machine, each with a GPU of its own."""
-    from kaggle_kit.ops.side_by_side import run_side_by_side, visible_gpus
+    """Run one experiment per seed on this machine, each with a GPU of its own.
+
+    Exit code 1 where one failed, else 75 where one was paused at its session's end.
+    """
+    from kaggle_kit.ops.side_by_side import PAUSED, run_side_by_side, visible_gpus
 
     named = {"--model": model, "--task": task, "--strategy": strategy, "--profile": profile}
     options = [part for name, value in named.items() if value for part in (name, value)]
@@ -193,9 +196,12 @@ def side_by_side(
     experiments = [["run", page, "--seed", str(one), *options] for one in seed or [42]]
     ended = run_side_by_side(experiments, visible_gpus(), runs_dir / "logs")
     for one in ended:
-        typer.echo(f"{'finished' if one.returncode == 0 else 'failed'}: {' '.join(one.arguments)}, {one.log}")
-    if any(one.returncode for one in ended):
+        typer.echo(f"{one.outcome}: {' '.join(one.arguments)}, {one.log}")
+    outcomes = {one.outcome for one in ended}
+    if "failed" in outcomes:
         raise typer.Exit(1)
+    if "paused" in outcomes:
+        raise typer.Exit(PAUSED)
 
 
 def _build(

@@ -7,6 +7,7 @@ record(config, run, network, loaded, trainer, corpora, seconds)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -134,7 +135,8 @@ def train(
         plan=trainer.train_dataset.plan.sha256,
     )
     logs = (run.events_jsonl, run.tokens_jsonl)
-    checkpoints = CheckpointManager(run.checkpoints / phase, identity=fixed, logs=logs)
+    facts = {"batch": json.loads(run.batch_json.read_text())} if run.batch_json.is_file() else {}
+    checkpoints = CheckpointManager(run.checkpoints / phase, identity=fixed, logs=logs, facts=facts)
     return train_session(trainer, checkpoints, keeper)
 
 

@@ -19,6 +19,8 @@ from queue import SimpleQueue
 
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 
+PAUSED = 75  # the exit code of `run` for a run that its session was too short for
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -28,6 +30,10 @@ class Ended:
     gpu: str
     returncode: int
     log: Path
+
+    @property
+    def outcome(self) -> str:
+        return {0: "finished", PAUSED: "paused"}.get(self.returncode, "failed")
 
 
 def visible_gpus(environ: Mapping[str, str] = os.environ) -> list[str]:

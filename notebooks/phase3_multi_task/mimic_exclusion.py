@@ -127,8 +127,9 @@ for group, members in network.parameter_groups().items():
 # each MIMIC task's own adapter, fusion and head do, as they were built, on a shared adapter that is
 # frozen (or goes on, by `strategy.adapt_shared=continued`).
 #
-# One call resumes the run or starts it, lets it pass the smoke gate, and trains. Where the session ends
-# first, a checkpoint is left, the run is marked as paused and the page ends normally.
+# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
+# smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
+# and the page ends normally.
 
 # %%
 from kaggle_kit.ops import selection, sessions

@@ -6,10 +6,12 @@ import json
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from kaggle_kit.analysis.verdict import verdict
 from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.errors import IncomparableRuns
+from kaggle_kit.ops.cli import app
 from tests.analysis.judged_runs import TASKS, altered
 from tests.analysis.test_verdict import run_of
 
@@ -133,6 +135,14 @@ def test_a_refusal_says_both_values_and_both_runs(altered_study):
     altered(run, "device", "cuda")
     message = str(refusal(altered_study))
     assert "'cpu'" in message and "'cuda'" in message and run.run_id in message and "s2_shared-" in message
+
+
+def test_the_command_ends_with_the_refusal_and_writes_nothing(altered_study, tmp_path):
+    altered(run_of(altered_study, page=CONTROL), "device", "cuda")
+    out = tmp_path / "verdict.json"
+    done = CliRunner().invoke(app, ["verdict", "--runs", str(altered_study), "--out", str(out)])
+    assert (done.exit_code, out.exists()) == (2, False)
+    assert done.stderr.startswith("error: device: 'cpu' in s2_shared-")
 
 
 def test_equal_tuning_may_find_another_learning_rate_in_either_arm(altered_study):

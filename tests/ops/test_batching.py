@@ -11,7 +11,7 @@ from kaggle_kit.core.runs import start_run
 from kaggle_kit.data import practice
 from kaggle_kit.models import tiny
 from kaggle_kit.models.decisions import Decision
-from kaggle_kit.ops import batching
+from kaggle_kit.ops import batching, rounds
 from kaggle_kit.training.autobatch import Found, Measured, Point, find_optimal_batch_size
 from tests.ops.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
 
@@ -60,6 +60,23 @@ def test_what_was_found_is_kept_with_device_versions_and_lengths_and_taken_up_ag
     )
     layers = again.network.backbone.get_base_model().layers
     assert [layer.gradient_checkpointing for layer in layers] == [True, False]
+
+
+def test_a_lost_file_is_made_up_for_by_the_newest_checkpoint(tmp_path, monkeypatch):
+    study = opened(tmp_path)
+    settle(study)
+    rounds.train(study.config, study.run, study.trainer(), study.corpora)
+    kept = json.loads(study.run.batch_json.read_text())
+    study.run.batch_json.unlink()
+    assert batching.settled(study.run) == kept
+
+
+def test_the_measuring_process_gets_the_ranks_that_the_model_has(tmp_path):
+    study = opened(tmp_path, "strategy.rank=12", "strategy.private_rank=6")
+    bare = opened(tmp_path / "bare")
+    assert bare.config.strategy.rank is None
+    built = batching.as_built(bare.config, study.network)
+    assert (built.strategy.rank, built.strategy.private_rank) == (12, 6)
 
 
 def test_a_configured_budget_can_be_insisted_on(tmp_path, monkeypatch):

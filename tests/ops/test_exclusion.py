@@ -70,7 +70,7 @@ def test_the_excluded_arm_reads_no_mimic_token_first_but_as_many_tokens(arms):
     full, excluded = (arms[arm].plans[0].tokens for arm in ("full", "excluded"))
     assert set(full) == {*MIMIC, *KEPT} and set(excluded) == set(KEPT)
     assert sum(excluded.values()) == sum(full.values())
-    assert arms["excluded"].session.notes[0] == f"gate on {', '.join(KEPT)}"
+    assert f"gate on {', '.join(KEPT)}" in arms["excluded"].session.notes
 
 
 def test_the_second_phase_is_the_same_in_every_step(arms):
@@ -113,7 +113,6 @@ def test_the_arms_are_set_against_each_other_where_both_have_finished(arms, tmp_
     [
         ("data_hashes", {}),
         ("seed", 4),
-        ("plans", ["a", "b"]),
         ("active_parameters", {"semeval2014t7": 1}),
         ("selection", {"rule": "best"}),
         ("totals", {"tokens": {"semeval2014t7": 1}}),

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
-from kaggle_kit.ops.side_by_side import run_side_by_side, visible_gpus
+import pytest
+from typer.testing import CliRunner
+
+from kaggle_kit.ops import side_by_side
+from kaggle_kit.ops.cli import app
+from kaggle_kit.ops.side_by_side import Ended, run_side_by_side, visible_gpus
 
 # Says which GPU it saw and when; the argument is what it ends with.
 PROGRAM = """
@@ -19,8 +25,9 @@ sys.exit(int(sys.argv[1]))
 
 def test_four_experiments_on_two_gpus_never_share_one_and_a_failure_stays_alone(tmp_path):
     program = (sys.executable, "-c", PROGRAM)
-    ended = run_side_by_side([["0"], ["3"], ["0"], ["0"]], ["0", "1"], tmp_path, program)
-    assert [one.returncode for one in ended] == [0, 3, 0, 0]
+    ended = run_side_by_side([["0"], ["3"], ["75"], ["0"]], ["0", "1"], tmp_path, program)
+    assert [one.returncode for one in ended] == [0, 3, 75, 0]
+    assert [one.outcome for one in ended] == ["finished", "failed", "paused", "finished"]
     said = [json.loads(one.log.read_text()) for one in ended]
     assert [gpu for gpu, _, _ in said] == [one.gpu for one in ended]
     spans = {gpu: sorted(span for name, *span in said if name == gpu) for gpu in ("0", "1")}
@@ -43,3 +50,11 @@ def test_the_visible_gpus_are_those_of_the_environment_where_it_names_them():
     assert visible_gpus({"CUDA_VISIBLE_DEVICES": "1"}) == ["1"]
     assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
     assert visible_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == []
+
+
+@pytest.mark.parametrize(("codes", "exit_code"), [((0, 0), 0), ((0, 75), 75), ((75, 3), 1)])
+def test_the_command_tells_paused_from_failed(codes, exit_code, tmp_path, monkeypatch):
+    ended = [Ended(("run",), "0", code, Path("1.log")) for code in codes]
+    monkeypatch.setattr(side_by_side, "run_side_by_side", lambda *_: ended)
+    command = ["kernels", "side-by-side", "s1_single_task", "--runs-dir", str(tmp_path)]
+    assert CliRunner().invoke(app, command).exit_code == exit_code
