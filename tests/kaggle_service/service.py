@@ -33,9 +33,11 @@ ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one session: killed when its working folder looks so, or its output lost."""
+    """What happens to one session: killed (or asked by SIGTERM to end) when its working folder looks so,
+    or its output lost."""
 
     kill_when: Callable[[Path], bool] | None = None
+    stop_when: Callable[[Path], bool] | None = None
     lose_output: bool = False
     environ: Mapping[str, str] = field(default_factory=dict)
 
@@ -191,8 +193,11 @@ class KaggleService:
         )
         self._processes.append(process)
         session.status = "RUNNING"
-        fault, killed = self._fault(session), False
+        fault, killed, told = self._fault(session), False, False
         while process.poll() is None:
+            if fault.stop_when and not told and fault.stop_when(session.working):
+                _terminate(process)
+                told = True
             if fault.kill_when and fault.kill_when(session.working):
                 _kill(process)
                 killed = True
@@ -292,6 +297,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def _terminate(process: subprocess.Popen) -> None:
+    """SIGTERM for the page's kernel alone."""
+    for one in psutil.Process(process.pid).children(recursive=True):
+        if "ipykernel_launcher" in one.cmdline():
+            one.terminate()
 
 
 def _kill(process: subprocess.Popen) -> None:
