@@ -3,7 +3,7 @@
 Where Python was started as `python -m kaggle_kit run …` (or `verdict`, or `pages execute`) it writes what
 the command would leave behind, notes the command in $STAND_IN/journal, and ends the process. Files in
 $STAND_IN choose otherwise: `fail` and `pause` hold a text that a run's folder must contain to fail or to
-be paused, `wait` one to wait for a minute.
+be paused, `wait` one to wait until it is stopped.
 """
 
 import json
@@ -29,7 +29,7 @@ if words[:2] == ["-m", "kaggle_kit"] and words[2:3] != ["study"]:
         (folder / "paused.json").unlink(missing_ok=True)
         note(f"begin {folder.name} threads={os.environ.get('OMP_NUM_THREADS')}")
         if chosen("wait", folder):
-            time.sleep(60)
+            time.sleep(600)
         if chosen("fail", folder):
             print("error: the stand-in fails as asked")
             os._exit(1)
