@@ -37,6 +37,13 @@ from kaggle_kit.data.practice import generate
 ROOT = Path(__file__).resolve().parents[1]
 RESTRICTED = ("semeval2014t7", "semeval2015t14", "semeval2016t12")
 COPIED = ("kaggle_kit", "params", "notebooks", "benchmarks", "kernel-metadata", "requirements.txt")
+HELD_OUT = "ncbi_disease"  # public, for the page that asks how runs do on another corpus
+ABSTRACT = """\
+1|t|Fever at night
+1|a|Much is said of fever and little of its end.
+1\t0\t5\tFever\tSpecificDisease\tD005334
+1\t31\t36\tfever\tSpecificDisease\tD005334
+"""
 LONG = re.compile(r"[A-Za-z]{7,}")
 LETTERS = "bcdfghjklmnpqrstvwxz"  # no vowels: no word of any language, and no base64 by chance
 SECRETS_MODULE = """\
@@ -70,6 +77,9 @@ def plant(folder: Path, documents: int, seed: int) -> dict[str, str]:
                 path.write_bytes(LONG.sub(swapped, path.read_text("utf-8")).encode())
         _rename(root)
         _damage(root, folder / "damaged" / task)
+    held_out = folder / "corpora" / HELD_OUT / "NCBItestset_corpus.txt"
+    held_out.parent.mkdir()
+    held_out.write_text(ABSTRACT)
     return canaries
 
 

@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from typer.testing import CliRunner
 
-from benchmarks.canary import RESTRICTED
+from benchmarks.canary import HELD_OUT, RESTRICTED
 from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.ops.cli import app
 from kaggle_kit.ops.kernels.dataset import build_dataset
@@ -30,7 +30,7 @@ from kaggle_kit.ops.pages import find_pages, notebook, parameters
 from kaggle_kit.ops.run import ThisInterpreter, execute_page, run_page
 
 RUNS = SOURCE_ROOT / "runs"
-FULL = ("training.epochs=0.5", "training.max_length=64")
+FULL = ("training.epochs=0.5", "training.max_length=64", "training.effective_batch=8")
 QUICK = (
     "training.epochs=0.2",
     "training.effective_batch=2",
@@ -48,7 +48,7 @@ TASKS = {
 OVERRIDES = {
     "s2_shared": ("experiment=token_controlled",),
     "token_controlled": ("experiment.twin={s2_shared}",),
-    "ood": (f"experiment.corpus={RESTRICTED[1]}", "experiment.types={{Disease_Disorder: Disease_Disorder}}"),
+    "ood": (f"experiment.corpus={HELD_OUT}", "experiment.types={{Disease: Disease_Disorder}}"),
 }
 SMALL = """\
 import torch
@@ -101,8 +101,15 @@ class Steps:
                 raise CommandFailed(f"exit code {result.exit_code}\n{result.output}\n{raised}")
             return result.output
 
-        short = [argument.replace(str(self.folder), "…") for argument in arguments]
+        short = [_short(argument) for argument in arguments]
         self.take(f"kaggle_kit {' '.join(short)}", call, expected)
+
+
+def _short(argument: str) -> str:
+    """The last two parts of a path; anything else as it is."""
+    name, equals, value = argument.rpartition("=")
+    parts = Path(value).parts
+    return argument if len(parts) < 4 else f"{name}{equals}…/{parts[-2]}/{parts[-1]}"
 
 
 class CommandFailed(Exception):

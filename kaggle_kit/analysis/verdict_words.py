@@ -1,6 +1,6 @@
 """The verdict in sentences, made from its document alone.
 
-for sentence in in_words(document): print(sentence)
+for sentence in (*in_words(document), *gains_in_words(document)): print(sentence)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLAIMS = {
 
 
 def in_words(document: Mapping[str, Any]) -> Iterator[str]:
-    """One sentence or two on every task, on all tasks, and on where the gain over less data comes from."""
+    """One sentence or two on every task, and on all tasks."""
     if toys := [mark for mark in TOYS if mark in document.get("marks", ())]:
         yield f"NOT A RESULT: these are {' and '.join(toys)} runs."
     if not document["controls"]:
@@ -30,9 +30,12 @@ def in_words(document: Mapping[str, Any]) -> Iterator[str]:
     for task, found in total["tasks"].items():
         yield f"{task}: {_sentence(found, rule, '')}"
     yield f"all tasks: {_overall(total['overall'], rule)}"
-    if "share" in document["controls"]:
-        for task, found in document["controls"]["share"]["tasks"].items():
-            yield f"{task}: {decomposition(total['tasks'][task], found)}"
+
+
+def gains_in_words(document: Mapping[str, Any]) -> Iterator[str]:
+    """Where a gain over the task's own share of the tokens comes from; nothing without that control."""
+    total, share = (document["controls"].get(name, {"tasks": {}})["tasks"] for name in ("total", "share"))
+    yield from (f"{task}: {decomposition(total[task], found)}" for task, found in share.items())
 
 
 def decomposition(total: Mapping[str, Any], share: Mapping[str, Any]) -> str:

@@ -187,7 +187,7 @@ class RunFolder:
 
     def write_predictions(self, task: str, split: str, samples: Iterable[UnifiedSample]) -> Path:
         """`predictions/<task>.<split>.jsonl`: offsets, labels, scores and ids, without any text."""
-        self.predictions.mkdir(exist_ok=True)
+        self.predictions.mkdir(parents=True, exist_ok=True)
         return write_atomically(self.predictions / f"{task}.{split}.jsonl", "".join(line(s) for s in samples))
 
     def read_predictions(self, task: str, split: str) -> list[UnifiedSample]:

@@ -20,10 +20,10 @@ def judge_runs(
 ) -> None:
     """Say per task and overall whether multi-task runs beat their token-controlled twins."""
     from kaggle_kit.analysis.verdict import verdict, write_verdict
-    from kaggle_kit.analysis.verdict_words import in_words
+    from kaggle_kit.analysis.verdict_words import gains_in_words, in_words
     from kaggle_kit.core.artifacts import find_runs
 
     document = verdict(find_runs(runs), strategy=multi_task, model=model, split=split)
-    for sentence in in_words(document):
+    for sentence in (*in_words(document), *gains_in_words(document)):
         typer.echo(sentence)
     typer.echo(f"verdict: {write_verdict(document, out)}")

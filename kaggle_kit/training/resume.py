@@ -181,7 +181,7 @@ class SessionEnd:
             return f"trained to step {self.step} of {self.steps}"
         return (
             f"paused at step {self.step} of {self.steps} by {self.reason}; the newest checkpoint is of step "
-            f"{self.saved_step}. Run the page again on this run folder (--resume FOLDER) to go on"
+            f"{self.saved_step}. Run this page on the same run folder (--resume FOLDER) to go on"
         )
 
 

@@ -94,12 +94,11 @@ verdict_table(document)
 # and tokens of other tasks. The control with all tokens stands between them and tells them apart.
 
 # %%
-from kaggle_kit.analysis.verdict_words import decomposition
+from kaggle_kit.analysis.verdict_words import gains_in_words
 
-share = document["controls"].get("share", {"tasks": {}})["tasks"]
-for task, found in share.items():
-    print(f"{task}: {decomposition(document['controls']['total']['tasks'][task], found)}")
-if not share:
+for sentence in gains_in_words(document):
+    print(sentence)
+if "share" not in document["controls"]:
     print("no control with the task's own share of the tokens (experiment.control=share)")
 
 # %% [markdown]

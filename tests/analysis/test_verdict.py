@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kaggle_kit.analysis.verdict import verdict, write_verdict
-from kaggle_kit.analysis.verdict_words import in_words
+from kaggle_kit.analysis.verdict_words import gains_in_words, in_words
 from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.ops.cli import app
@@ -67,7 +67,8 @@ def test_the_share_control_splits_a_gain_into_tokens_and_transfer(study):
     controls = verdict(find_runs(study))["controls"]
     total, share = (controls[name]["tasks"][NOTES]["difference"] for name in ("total", "share"))
     assert share - total == pytest.approx(0.04, abs=0.03)  # 0.70 with all tokens, 0.66 with the task's share
-    assert any("of which" in words for words in in_words(verdict(find_runs(study))))
+    words = list(gains_in_words(verdict(find_runs(study))))
+    assert len(words) == len(TASKS) and all("of which" in sentence for sentence in words)
 
 
 def test_the_same_runs_give_the_same_bytes(study, tmp_path):

@@ -117,16 +117,17 @@ def _watched(command: Sequence[str], lock: int) -> int:
     """Run a command with its children; Ctrl-C, a hang-up or a termination stops all of them."""
     paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    child = subprocess.Popen(command, env=environ, pass_fds=(lock,), start_new_session=True)
+    child: subprocess.Popen[bytes] | None = None
     stopped = False
 
     def stop(number: int, frame: object) -> None:
         nonlocal stopped
-        if child.poll() is None:  # the first time gently, then for good
+        if child is not None and child.poll() is None:  # the first time gently, then for good
             os.killpg(child.pid, signal.SIGKILL if stopped else signal.SIGINT)
         stopped = True
 
-    with _handling(stop):
+    with _handling(stop):  # before the start: a signal that is ignored here would be ignored by all of them
+        child = subprocess.Popen(command, env=environ, pass_fds=(lock,), start_new_session=True)
         code = child.wait()
     return STOPPED if stopped else code
 

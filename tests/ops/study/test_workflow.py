@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,9 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(stand_in):
     multi = [run.id for run in stand_in.study().of_kind(graph.MULTI_TASK)]
     stand_in.choose("wait", multi[1])
     command = [sys.executable, "-m", "kaggle_kit", *stand_in.words("run")]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    in_background = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # as a shell's `&` leaves it
+    child = subprocess.Popen(command, cwd=ROOT, preexec_fn=in_background, **pipes)
     deadline = time.monotonic() + 60
     running = stand_in.places.runs_dir / multi[1] / "config.yaml"
     assert status.state_of(running.parent) == status.MISSING
