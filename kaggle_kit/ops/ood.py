@@ -145,6 +145,7 @@ def evaluate_arm(run: RunFolder, arm: Reloaded, held_out: HeldOut) -> ArmResult:
     spec = _spec_of(arm.specs[task], held_out.entry)
     predicted = [only(sample, held_out.labels) for sample in arm.predict(entry, spec, held_out.samples)]
     folder = RunFolder(run.path / "arms" / arm.run.run_id)
+    folder.predictions.mkdir(parents=True, exist_ok=True)
     folder.write_predictions(task, SPLIT, predicted)
     figures = score_samples(entry, held_out.samples, predicted, folder.official(task))
     folder.write_documents(task, SPLIT, document_statistics(entry, held_out.samples, folder.official(task)))
