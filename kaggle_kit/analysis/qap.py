@@ -99,8 +99,9 @@ def predict(
     """
     if missing := int(np.isnan(off_diagonal(transfer)).sum()):
         raise ConfigError(
-            f"{missing} of {off_diagonal(transfer).size} cells of the transfer matrix are missing, and the "
-            "test needs all of them; finish the runs that the page lists, or name fewer tasks"
+            f"{missing} of {off_diagonal(transfer).size} cells of the transfer matrix are missing "
+            "(or relative to a score of 0), and the test needs all of them; finish the runs that the page "
+            "lists, or name fewer tasks"
         )
     plain = {name: mantel(transfer, matrix) for name, matrix in predictors.items()}
     controlled = {

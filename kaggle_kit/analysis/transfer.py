@@ -4,8 +4,8 @@
     found.values[i, j]                  # score(i | trained with j) - score(i | alone), mean over the seeds
 
 Each cell compares finished two-task runs with the token-controlled twins of their tasks (control `total`).
-Two runs that differ in anything but the second task are not compared: ComparisonError names the field. A cell
-without such a pair is missing, and is never a zero.
+Two runs that differ in anything but the second task are not compared: IncomparableRuns names the field. A
+cell without such a pair is missing, and is never a zero.
 """
 
 from __future__ import annotations
@@ -18,16 +18,12 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit.core.artifacts import Metric, RunFolder
-from kaggle_kit.core.errors import KitError
+from kaggle_kit.core.errors import IncomparableRuns
 
 CONTROL = "total"
 EXPERIMENT = "experiment=token_controlled"  # of both arms
 TOLERANCE = 0.05  # of the active parameters
 HELD_FIXED = ("model", "profile", "seed", "selection", "tuning")
-
-
-class ComparisonError(KitError):
-    """Two runs that would be compared differ in what the comparison holds fixed."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,7 @@ def transfer_matrix(
 ) -> TransferMatrix:
     """Every cell that finished runs of a model and profile give.
 
-    `seeds` are those that the matrix should have; what they lack is in `needed`. Raises ComparisonError
+    `seeds` are those that the matrix should have; what they lack is in `needed`. Raises IncomparableRuns
     for runs that may not be compared, or that are there twice with different configurations.
     """
     wanted = {"model": model, "profile": profile}
@@ -134,7 +130,7 @@ def transfer_matrix(
 
 
 def check_matched(pair: RunFolder, twin: RunFolder, task: str, split: str) -> None:
-    """ComparisonError, naming the field, unless the twin differs from its run in the other task alone."""
+    """IncomparableRuns, naming the field, unless the twin differs from its run in the other task alone."""
     one, other = pair.manifest(), twin.manifest()
     fields = {name: (one.get(name), other.get(name)) for name in HELD_FIXED}
     fields |= {
@@ -150,9 +146,10 @@ def check_matched(pair: RunFolder, twin: RunFolder, task: str, split: str) -> No
     fields |= {f"metric.{name}": tuple(getattr(s, name) for s in scores) for name in ("name", "scorer", "n")}
     for name, (of_pair, of_twin) in fields.items():
         if of_pair != of_twin:
-            raise ComparisonError(
-                f"{pair.run_id} and its twin {twin.run_id} differ in {name}: {of_pair} and {of_twin}; "
-                "train the twin anew from that run, or keep the two in separate folders"
+            raise IncomparableRuns(
+                name,
+                f"{of_pair} in {pair.run_id} and {of_twin} in its twin {twin.run_id}; train the twin anew "
+                "from that run, or keep the two in separate folders",
             )
 
 
@@ -187,9 +184,10 @@ def _by_key(runs: Iterable[RunFolder], key_of: Any) -> dict[tuple[Any, ...], Run
             continue
         before = found.get(key)
         if before and before.facts["config_hash"] != run.facts["config_hash"]:
-            raise ComparisonError(
-                f"{before.run_id} and {run.run_id} are of the same tasks and seed and differ in config_hash: "
-                f"{before.facts['config_hash']} and {run.facts['config_hash']}; keep them in separate folders"
+            raise IncomparableRuns(
+                "config_hash",
+                f"{before.run_id} and {run.run_id} are of the same tasks and seed, with "
+                f"{before.facts['config_hash']} and {run.facts['config_hash']}; keep them apart",
             )
         found[key] = run
     return found
@@ -202,9 +200,10 @@ def _check_one_corpus(runs: Iterable[RunFolder]) -> None:
         for task, digest in run.manifest()["data_hashes"].items():
             name, known = first.setdefault(task, (run.run_id, digest))
             if digest != known:
-                raise ComparisonError(
-                    f"{name} and {run.run_id} differ in data_hashes.{task}: {known} and {digest}; a matrix "
-                    "is of one corpus, keep the others in separate folders"
+                raise IncomparableRuns(
+                    f"data_hashes.{task}",
+                    f"{known} in {name} and {digest} in {run.run_id}; a matrix is of one corpus, keep the "
+                    "others in separate folders",
                 )
 
 
@@ -231,7 +230,7 @@ def _score(run: RunFolder, task: str, split: str) -> Metric:
     for metric in run.metrics():
         if (metric.task, metric.name, metric.split) == (task, name, split):
             return metric
-    raise ComparisonError(f"{run.run_id} has no {name} of {task} on {split}; evaluate it there first")
+    raise IncomparableRuns(f"metric.{name}", f"{run.run_id} has none of {task} on {split}; evaluate it there")
 
 
 def _relative(cell: Cell) -> float:

@@ -23,7 +23,7 @@ SIGNED = ("affinity", "conflict_excess", "log_size_ratio")  # predictors with a 
 def transfer_heatmap(found: TransferMatrix, toy: bool = False) -> Figure:
     """Row i, column j: what training with j does to i, with the spread over the seeds.
 
-    Blue gains, red loses; a missing cell is hatched and says so. `toy` marks runs that are no results.
+    Blue gains, red loses; a missing cell says so. `toy` marks runs that are no results.
     """
     tasks, values, spreads = found.tasks, 100 * found.values, 100 * found.spreads
     with mpl.rc_context(STYLE):

@@ -34,9 +34,11 @@ from kaggle_kit.models.build import build_model
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops import rounds, wiring
+from kaggle_kit.ops.batching import settle_batch
 from kaggle_kit.ops.search import SPLIT, Attempt, Pruned, Search, overrides
 from kaggle_kit.ops.selection import SELECTION, quick_evaluation
 from kaggle_kit.ops.sessions import pass_gate
+from kaggle_kit.ops.tracking import close_tracking
 from kaggle_kit.training.callbacks import StudyCallback, TrainingAlarm
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
@@ -85,20 +87,21 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
 
 def run_search(config: RunConfig, run: RunFolder, corpora: Mapping[str, Corpus], search: Search) -> str:
-    """The smoke gate once, then trials until the budget is used up or the session is over; says which.
+    """The batch and the smoke gate once, then trials until the budget is used up or the session is over.
 
-    In the second case the run is marked `paused`, and its page goes on another time with the trial
-    that it was in.
+    Returns what happened. In the second case the run is marked `paused`, and its page goes on another
+    time with the trial that it was in.
     """
     run.go_on()
     ready = Prepared.of(config, corpora)
-    gate = pass_gate(config, run, ready.network, ready.loaded, ready.encoded)
+    settled, batch = settle_batch(config, run, ready.network, ready.loaded, ready.encoded)
+    gate = pass_gate(settled, run, ready.network, ready.loaded, ready.encoded)
     try:
         search.run(partial(trial_score, config, run, corpora), told=partial(keep_table, run))
     except TrialPaused as paused:
         run.pause(trial=len(search.counted()), trials=search.settings.trials, message=str(paused))
-        return f"{gate}\n{paused}"
-    return f"{gate}\n{len(search.counted())} trials done"
+        return f"{batch}\n{gate}\n{paused}"
+    return f"{batch}\n{gate}\n{len(search.counted())} trials done"
 
 
 def trial_score(config: RunConfig, run: RunFolder, corpora: Mapping[str, Corpus], attempt: Attempt) -> float:
@@ -109,7 +112,10 @@ def trial_score(config: RunConfig, run: RunFolder, corpora: Mapping[str, Corpus]
     """
     chosen = with_values(config, attempt.values)
     trial = start_run(chosen, page=PAGE, run_dir=trial_folder(run, attempt.number))
+    shutil.copy(run.batch_json, trial.batch_json)  # found once for the search
     ready = Prepared.of(chosen, corpora)
+    chosen, _ = settle_batch(chosen, trial, ready.network, ready.loaded, ready.encoded)
+    ready = replace(ready, config=chosen)
     groups = ready.network.parameter_groups().values()
     attempt.note(
         trainable_parameters=sum(p.numel() for group in groups for p in group.parameters),
@@ -227,3 +233,4 @@ def _close(trial: RunFolder, attempt: Attempt) -> None:
         tokens=tokens[-1]["total"] if tokens else {}, seconds=round(rounds.training_seconds(trial), 1)
     )
     shutil.rmtree(trial.checkpoints, ignore_errors=True)
+    close_tracking()

@@ -1,0 +1,131 @@
+"""Trials of a search as trainings at toy size: what they leave, how they pause, what the result tells."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import yaml
+
+from kaggle_kit.analysis.trials import read_trials, trial_curves, trials_table
+from kaggle_kit.core.artifacts import find_runs
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.models import tiny
+from kaggle_kit.ops import rounds, trials, wiring
+from kaggle_kit.ops.search import Search, search_settings
+from kaggle_kit.training.callbacks import TrainingAlarm
+from kaggle_kit.training.resume import CheckpointCallback
+
+SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+NER, RANKING = "semeval2014t7", "semeval2017t3"
+TOY = (
+    "experiment=hp_search",
+    "experiment.full_models=[tiny]",
+    "experiment.trials=2",
+    "experiment.random_trials=2",
+    "practice.documents=6",
+    "practice.terms=20",
+    "training.max_steps=4",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_models(tmp_path_factory):
+    """Random weights and two layers; the gate, which they would not pass, has tests of its own."""
+    build = tiny.build_tiny
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KAGGLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(tiny, "SHAPE", tiny.SHAPE | SMALL)
+        patch.setattr(wiring, "build_tiny", lambda name, texts: build(name, texts, steps=0))
+        patch.setattr(trials, "pass_gate", lambda *given: "gate passed")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+def begun(folder, strategy="s1_single", tasks=(NER,), more=()):
+    config = compose(task=list(tasks), strategy=strategy, overrides=[*TOY, *more], seed=3)
+    run = start_run(config, page="hp_search", run_dir=folder)
+    return config, run, wiring.open_corpora(config), Search(search_settings(config), run.path, config.seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "tasks"),
+    [("s1_single", (NER,)), ("s2_shared", (NER, RANKING)), ("s4_sequential", (NER, RANKING))],
+)
+def test_a_search_of_either_arm_leaves_its_trials_its_best_and_the_budget(tmp_path, strategy, tasks):
+    config, run, corpora, search = begun(tmp_path / "runs" / "search", strategy, tasks)
+    trials.run_search(config, run, corpora, search)
+    words = trials.finish_search(run, corpora, search)
+    records = read_trials(run)
+    assert [record["state"] for record in records] == ["complete"] * 2
+    assert yaml.safe_load((run.path / "best.yaml").read_text()) == words
+    told = compose(task=list(tasks), strategy=strategy, overrides=words)
+    assert told.experiment["tuning"] == {"trials": 2, "split": "dev", "study": run.run_id}
+    best = max(records, key=lambda record: record["score"])
+    assert told.strategy.rank == best["values"]["strategy.rank"]
+    manifest = run.manifest()
+    tokens = {task: sum(record["tokens"][task] for record in records) for task in tasks}
+    assert manifest["totals"]["tokens"] == tokens and all(tokens.values())
+    assert manifest["totals"]["trainable_parameters"] == best["trainable_parameters"]
+    assert manifest["search"]["trials"] == 2 and manifest["search"]["score"] == best["score"]
+    assert [found.path for found in find_runs(tmp_path / "runs")] == [
+        run.path
+    ]  # no trial is a run of the study
+    assert not list(run.path.glob("trials/*/checkpoints"))
+
+
+def test_reports_are_made_at_equal_shares_of_an_epoch_and_drawn(tmp_path):
+    config, run, corpora, search = begun(tmp_path / "search", more=("training.max_steps=10",))
+    trials.run_search(config, run, corpora, search)
+    for record in read_trials(run):
+        epochs = record["values"]["training.epochs"]
+        assert [point for point, _ in record["reports"]] == list(range(1, epochs + 1))
+    table = trials_table(run)
+    assert list(table["trial"]) == [0, 1] and {"learning_rate", "rank", "score"} <= set(table)
+    (axes,) = trial_curves(run).axes
+    assert [len(line.get_xdata()) for line in axes.lines] == [len(r["reports"]) for r in read_trials(run)]
+
+
+@pytest.mark.slow
+def test_a_search_that_the_session_ends_in_is_paused_and_goes_on_with_the_same_trial(tmp_path, monkeypatch):
+    whole = begun(tmp_path / "whole")
+    trials.run_search(*whole)
+    train = rounds.train
+
+    def ended_in_the_second(config, run, trainer, corpora, phase):
+        if run.run_id == "001":
+            (keeper,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, CheckpointCallback))
+            keeper.clock.limit_seconds = 0.0
+        return train(config, run, trainer, corpora, phase=phase)
+
+    config, run, corpora, search = begun(tmp_path / "cut")
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds, "train", ended_in_the_second)
+        said = trials.run_search(config, run, corpora, search)
+    assert "paused at step" in said and not search.finished
+    assert run.paused()["trial"] == 1
+
+    config, run, corpora, search = begun(tmp_path / "cut")
+    trials.run_search(config, run, corpora, search)
+    assert search.finished and run.paused() is None
+    values, scores = ([record[key] for record in read_trials(whole[1])] for key in ("values", "score"))
+    again = read_trials(run)
+    assert [record["values"] for record in again] == values
+    assert [record["score"] for record in again] == scores
+    assert [record["tokens"] for record in again] == [record["tokens"] for record in read_trials(whole[1])]
+
+
+def test_a_trial_that_diverges_is_given_up_and_counts(tmp_path, monkeypatch):
+    def diverge(*given, **named):
+        raise TrainingAlarm("step 3: the loss is nan")
+
+    config, run, corpora, search = begun(tmp_path / "search", more=("experiment.trials=1",))
+    monkeypatch.setattr(rounds, "train", diverge)
+    trials.run_search(config, run, corpora, search)
+    (record,) = [json.loads(line) for line in (run.path / "trials.jsonl").read_text().splitlines()]
+    assert record["state"] == "pruned" and "diverged: step 3" in record["pruned"]
