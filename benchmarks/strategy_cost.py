@@ -4,20 +4,23 @@
     python -m benchmarks.strategy_cost --models llama8m --tasks semeval2014t7 semeval2017t3   # practice data
 
 All train on the very same rows: S1 has a model for each task and steps of that task alone, the others
-have one model and mixed steps. They take turns step by step in one process, so that a drift of the
-machine meets all of them, and each step's time is its median over the passes.
+have one model and mixed steps. With `--batch total` a mixed step holds as many sequences as a step of
+S1, so each task's micro-batch is smaller by the number of tasks; with `task` it holds as many of each
+task, and the micro-batches are alike. They take turns step by step in one process, so that a drift of
+the machine meets all of them, and each step's time is its median over the passes.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import product
 from pathlib import Path
 from statistics import fmean, median
 
@@ -36,6 +39,7 @@ from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
 TARGETS = {"s1_single": 1.0, "s2_shared": 1.02, "s3a_flat": 1.10, "s3b_hierarchical": 1.35}
+SEQUENCES = 16  # of a step of S1
 REAL = ("ncbi_disease", "semeval2017t3", "ddi2013")
 
 
@@ -72,18 +76,19 @@ def whole_step(trainer: MultiTaskTrainer, step: Step) -> Callable[[], None]:
 
 
 def race(contestants: Mapping[str, Contestant], passes: int) -> None:
-    """Step by step in turn, `passes` times over all steps after one that is not timed."""
-    turns = list(zip_longest(*(enumerate(c.steps) for c in contestants.values())))
+    """In turn, `passes` times over all steps after one that is not timed; fewer steps are spread evenly."""
+    turns = [
+        ((number + 0.5) / len(entrant.steps), number, entrant)
+        for entrant in contestants.values()
+        for number in range(len(entrant.steps))
+    ]
+    turns.sort(key=lambda turn: turn[0])
     for timed in [False] + [True] * passes:
-        for turn in turns:
-            for entrant, place in zip(contestants.values(), turn, strict=True):
-                if place is None:
-                    continue
-                number, call = place
-                start = time.perf_counter()
-                call()
-                if timed:
-                    entrant.seconds[number].append(time.perf_counter() - start)
+        for _, number, entrant in turns:
+            start = time.perf_counter()
+            entrant.steps[number]()
+            if timed:
+                entrant.seconds[number].append(time.perf_counter() - start)
 
 
 def only(encoded: EncodedTask, rows: Sequence[int]) -> EncodedTask:
@@ -127,15 +132,19 @@ def encoded_tasks(config: RunConfig) -> dict[str, EncodedTask]:
     return wiring.encode_split(config, wiring.split_samples(config, corpora, "train"), specs, loaded)
 
 
-def strategies(model: str, options: argparse.Namespace, folder: Path) -> list[str]:
+def strategies(model: str, batch: str, options: argparse.Namespace, folder: Path) -> list[str]:
     """Rows of the first table: seconds per real token relative to S1."""
     path = options.model_path if model == "minilm" else None
     profile = "open" if set(options.tasks) <= set(REAL) else "smoke"
-
-    base = configured(model, options.tasks, "s2_shared", profile, path, f"training.max_steps={options.steps}")
+    times = len(options.tasks) if batch == "task" else 1
+    length = [f"training.max_steps={math.ceil(options.steps / times)}"]
+    length += [f"training.effective_batch={times * SEQUENCES}"]
+    base = configured(model, options.tasks, "s2_shared", profile, path, *length)
 
     def config_of(strategy: str, tasks: list[str]) -> RunConfig:
-        return configured(model, tasks, strategy, profile, base.model.path, "training.epochs=1")
+        sequences = SEQUENCES if len(tasks) == 1 else times * SEQUENCES
+        own = ["training.epochs=1", f"training.effective_batch={sequences}"]
+        return configured(model, tasks, strategy, profile, base.model.path, *own)
 
     encoded = encoded_tasks(base)
     rows = drawn(wiring.plan_training(base, encoded))
@@ -150,8 +159,9 @@ def strategies(model: str, options: argparse.Namespace, folder: Path) -> list[st
     race(entrants, options.passes)
     own = entrants["s1_single"].cost()
     return [
-        f"| {model} | {name} | {entrant.tokens:,} | {len(entrant.steps)} | {1 / entrant.cost():,.0f} "
-        f"| {entrant.cost() / own:.3f} | {'' if name == 's1_single' else f'≤ {TARGETS[name]:.2f}'} |"
+        f"| {model} | {batch} | {name} | {entrant.tokens:,} | {len(entrant.steps)} "
+        f"| {1 / entrant.cost():,.0f} | {entrant.cost() / own:.3f} "
+        f"| {'' if name == 's1_single' else f'≤ {TARGETS[name]:.2f}'} |"
         for name, entrant in entrants.items()
     ]
 
@@ -191,7 +201,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--model-path", default=os.environ.get("KAGGLE_KIT_MODEL_MINILM"))
     parser.add_argument("--models", nargs="+", default=["minilm", "llama8m"], choices=["minilm", "llama8m"])
     parser.add_argument("--tasks", nargs="+", default=list(REAL))
-    parser.add_argument("--steps", type=int, default=24, help="mixed optimiser steps")
+    parser.add_argument("--batch", nargs="+", default=["task", "total"], choices=["task", "total"])
+    parser.add_argument("--steps", type=int, default=24, help="mixed optimiser steps of the smaller kind")
     parser.add_argument("--passes", type=int, default=5, help="timed passes over all steps")
     parser.add_argument("--effective-batch", type=int, default=32, help="sequences a step, of PCGrad's table")
     return parser.parse_args()
@@ -199,11 +210,11 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     options = parsed()
-    lines = ["| model | strategy | real tokens | steps | real tokens/s | cost beside S1 | target |"]
-    lines += ["|---|---|---:|---:|---:|---:|---:|"]
+    lines = ["| model | same batch | strategy | real tokens | steps | tokens/s | cost beside S1 | target |"]
+    lines += ["|---|---|---|---:|---:|---:|---:|---:|"]
     with tempfile.TemporaryDirectory() as folder:
-        for model in options.models:
-            lines += strategies(model, options, Path(folder))
+        for model, batch in product(options.models, options.batch):
+            lines += strategies(model, batch, options, Path(folder))
             sys.stderr.write("\n".join(lines[2:]) + "\n")
         lines += ["", "| PCGrad at K = 5 | steps | tokens a step | plain ms | PCGrad ms | overhead "]
         lines[-1] += "| median of steps | target |"

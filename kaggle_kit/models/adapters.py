@@ -24,7 +24,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
 from kaggle_kit.models.fusion import build_fusion
-from kaggle_kit.models.lora_layers import custom_layers
+from kaggle_kit.models.lora_layers import SharedInput, custom_layers
 
 SHARED = "shared"
 PRIVATE = "private_"
@@ -66,8 +66,10 @@ class SharedPrivateLoRA(nn.Module):
             for parameter in (*self.parameters_of(name), *self.fusion_of(name)):
                 parameter.requires_grad_(True)
         self._active: list[str] = []
+        self._input = SharedInput()
         for layer in self.layers:
             layer._active_adapter = self._active  # one list for all layers: a switch is one assignment
+            layer.shared_input = self._input
         self.activate(next(iter(self.ranks)))
         self._recompute_with_own_adapters()
 
@@ -81,6 +83,7 @@ class SharedPrivateLoRA(nn.Module):
         if unknown:
             raise ConfigError(f"no adapter {', '.join(unknown)}; there are {', '.join(self.ranks)}")
         self._active[:] = names
+        self._input.forget()
 
     def using(self, *names: str) -> AbstractContextManager[None]:
         """The adapters active inside the block; those before it are active again afterwards."""

@@ -4,11 +4,14 @@
 
 They hold PEFT's own parameters under PEFT's own names, so what they save is a stock adapter. The
 forward differs: active adapters run as one of their summed rank, which costs what a single adapter
-costs; a registered fusion reweights the two halves on the way; one dropout mask serves both; under
-autocast the input is not cast up first, as stock PEFT does, which would save a float32 copy of it.
+costs; a registered fusion reweights the two halves on the way; one dropout mask serves all layers that
+read the same tensor (query, key and value); under autocast the input is not cast up first, as stock
+PEFT does, which would save a float32 copy of it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +19,40 @@ from peft.tuners.lora import layer as dense
 from torch import Tensor, nn
 
 
+class SharedInput:
+    """What was made of the tensor that was read last, for all layers that read this very tensor.
+
+    So query, key and value of a layer draw one dropout mask instead of three. It remembers a single
+    tensor; `forget` lets go of it.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._read: Tensor | None = None
+        self._made: Tensor | None = None
+
+    def __call__(self, x: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+        if self._read is not x:
+            self._read, self._made = x, make(x)
+        return self._made
+
+    def __deepcopy__(self, memo: dict) -> SharedInput:
+        return memo.setdefault(id(self), SharedInput())  # a tensor inside a graph cannot be copied
+
+
 class JointForward:
     """Mixed in before a PEFT layer. `fusion` holds a module per adapter that is fused with the shared one.
 
     Adapters active together have one scaling (alpha / rank) and one dropout: `SharedPrivateLoRA` gives
-    every adapter those of the model.
+    every adapter those of the model, and all layers one `shared_input`.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.fusion = nn.ModuleDict()
+        self.shared_input = SharedInput()
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         active = [name for name in self.active_adapters if name in self.lora_A]
@@ -36,14 +63,18 @@ class JointForward:
 
     def _delta(self, x: Tensor, active: list[str]) -> Tensor:
         """The sum of the active adapters' outputs: (..., in) -> (..., out)"""
-        if not torch.is_autocast_enabled(x.device.type):
-            x = self._cast_input_dtype(x, self.lora_A[active[0]].weight.dtype)
         down = _joined([self.lora_A[name].weight for name in active], 0)  # (ranks, in)
         up = _joined([self.lora_B[name].weight for name in active], 1)  # (out, ranks)
-        bottleneck = F.linear(self.lora_dropout[active[0]](x), down)  # (..., ranks)
+        masked = self.shared_input(x, lambda read: self._masked(read, active[0]))
+        bottleneck = F.linear(masked, down)  # (..., ranks)
         if active[-1] in self.fusion:
             bottleneck = self.fusion[active[-1]](bottleneck)
         return F.linear(bottleneck * self.scaling[active[0]], up)
+
+    def _masked(self, x: Tensor, adapter: str) -> Tensor:
+        if not torch.is_autocast_enabled(x.device.type):
+            x = self._cast_input_dtype(x, self.lora_A[adapter].weight.dtype)
+        return self.lora_dropout[adapter](x)
 
 
 def _joined(tensors: list[Tensor], dim: int) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 PACKED = "packed"
-SHORTEST_IN_GROUP = 0.8  # of the group's longest; below, a new group costs less than its padding
+SHORTEST_IN_GROUP = 0.5  # of the group's longest; below, a new group costs less than its padding
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,13 @@ def packed_attention(
     if packed is None:
         raise ValueError("packed attention was called without `packed=`; pass a PackedLayout to the backbone")
     repeats = query.shape[1] // key.shape[1]
-    rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (tokens, heads, head_dim)
+    # Split at once, because the gradient of a split is one concatenation; that of a slice is a whole
+    # row of zeros, and there would be one for each group.
+    sizes = [group.stop - group.start for group in packed.groups]
+    rows = [tensor[0].transpose(0, 1).split(sizes) for tensor in (query, key, value)]
     outputs = []
-    for group in packed.groups:
-        grid = [_padded(row[group.start : group.stop], group) for row in rows]
+    for group, *parts in zip(packed.groups, *rows, strict=True):  # (tokens, heads, head_dim) each
+        grid = [_padded(part, group) for part in parts]
         if repeats > 1:
             grid[1:] = [tensor.repeat_interleave(repeats, dim=1) for tensor in grid[1:]]
         mask = _mask(group, packed.causal, sliding_window, query.device)

@@ -18,6 +18,16 @@ from kaggle_kit.models.packing import PACKED
 
 RANKS = {"shared": 8, "private_entities": 4, "private_reading": 4, "private_questions": 4}
 
+BERT = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+
 
 @pytest.fixture
 def model(toys):
@@ -67,11 +77,7 @@ def test_two_adapters_without_fusion_are_what_stock_peft_adds_up(toys, model, ta
 @pytest.mark.parametrize("fusion", ["none", "attention", "gated"])
 def test_fused_gradients_agree_with_finite_differences(toys, fusion):
     """In float64 on a BERT, whose norms keep that precision; Llama's go through float32."""
-    shape = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
-    config = BertConfig(
-        **shape, num_attention_heads=4, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
-    )
-    backbone = BertModel(config).double()
+    backbone = BertModel(BertConfig(**BERT)).double()
     backbone.set_attn_implementation(PACKED)
     settings = LoraSettings(rank=4, alpha=8, dropout=0.0, targets=["query", "value"])
     lora = SharedPrivateLoRA(
@@ -151,17 +157,46 @@ def test_a_checkpointed_layer_is_recomputed_with_the_adapters_of_its_forward_pas
 
 
 def _gradients_after_a_switch(toys, strategy: str, checkpointing: bool) -> dict[str, torch.Tensor]:
-    loaded = toys.loaded("llama")
+    loaded = toys.loaded("llama", dropout=0.3)
     if checkpointing:
         enable_checkpointing(loaded.backbone)
     model = toys.model(loaded=loaded, kind=strategy)
     randomise(model)
     model.train()
-    torch.manual_seed(0)  # dropout of the heads
+    torch.manual_seed(0)  # dropout of the adapters and the heads
     loss = toys.loss(model, "reading")
     model.activate("entities")  # the adapters of another task are active when the backward pass begins
     loss.backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_layers_that_read_the_same_tensor_draw_one_mask_and_checkpointing_repeats_it(toys):
+    """In BERT, query, key and value read the very tensor that a checkpoint keeps for the recompute."""
+    (plain, masks), (checkpointed, repeated) = (_bert_with_dropout(toys, on) for on in (False, True))
+    assert masks == 2 * 4  # a layer's query, key and value together; the output; the two of the MLP
+    assert repeated == 2 * masks
+    assert plain.keys() == checkpointed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, msg=name)
+
+
+def _bert_with_dropout(toys, checkpointing: bool) -> tuple[dict[str, torch.Tensor], int]:
+    """The gradients of two layers with every linear layer adapted, and the dropout masks drawn."""
+    torch.manual_seed(0)
+    backbone = BertModel(BertConfig(**BERT), add_pooling_layer=False)
+    backbone.set_attn_implementation(PACKED)
+    if checkpointing:
+        enable_checkpointing(backbone)
+    settings = LoraSettings(rank=4, alpha=8, dropout=0.5, targets=["query", "key", "value", "dense"])
+    model = MultiTaskModel(SharedPrivateLoRA(backbone, settings, {"shared": 4}), toys.specs[:1], causal=False)
+    randomise(model)
+    drawn: list[int] = []
+    for layer in model.lora.layers:
+        layer.lora_dropout["shared"].register_forward_hook(lambda *_: drawn.append(1))
+    model.train()
+    torch.manual_seed(1)
+    toys.loss(model, "entities").backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, len(drawn)
 
 
 def test_gradients_accumulate_over_tasks_as_if_each_ran_alone(toys, model):
@@ -195,7 +230,8 @@ def test_every_adapter_has_the_scaling_of_the_model(model):
     assert {layer.scaling[name] for layer in model.lora.layers for name in RANKS} == {2.0}
 
 
-def test_a_copy_of_the_model_switches_on_its_own(model):
+def test_a_copy_of_the_model_switches_on_its_own(toys, model):
+    model.train().encode(toys.batch("entities"))  # a copy may be made at any time
     other = copy.deepcopy(model)
     other.activate("reading")
     model.activate("entities")
