@@ -151,10 +151,12 @@ def command(name: str) -> str:
     return " ".join(["python -m", f"benchmarks.{name}", *typed])
 
 
-def publish(name: str, title: str, lines: list[str], device: str | None = None) -> None:
-    """Prints the table and keeps it in benchmarks/results/."""
+def publish(
+    name: str, title: str, lines: list[str], device: str | None = None, file: str | None = None
+) -> None:
+    """Prints the table and keeps it in benchmarks/results/, under the script's name or that of `file`."""
     on = f"{device or machine('peft')} · load {os.getloadavg()[0]:.1f} · {date.today()}"
     text = "\n".join([f"# {title}\n", f"`{command(name)}`\n· {on}", "", *lines]) + "\n"
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(text)
+    (RESULTS / f"{file or name}.md").write_text(text)
     sys.stdout.write(text)

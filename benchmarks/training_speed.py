@@ -189,7 +189,7 @@ def main() -> None:
             "Useful FLOP per real token: 4N + 6·N_lora + 12·L·s·h."
         ]
     part = "" if options.tasks == list(EXPERIMENT) else "_" + "_".join(options.tasks)
-    publish(name + part, title, lines)
+    publish("training_speed", title, lines, file=name + part)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 PACKED = "packed"
-SHORTEST_IN_GROUP = 0.5  # of the group's longest; below, a new group costs less than its padding
+SHORTEST_IN_GROUP = 0.65  # of the group's longest; below, a new group costs less than its padding
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModel
 
 from kaggle_kit.models.packing import PACKED, PackedLayout
 
-LENGTHS = (13, 12, 12, 7, 3, 1)  # groups: 13 12 12 7 | 3 | 1
+LENGTHS = (13, 12, 12, 7, 3, 1)  # groups: 13 12 12 | 7 | 3 | 1
 WINDOW = 5
 COMMON = {
     "vocab_size": 50,
@@ -135,8 +135,8 @@ def test_causal_and_bidirectional_attention_differ_and_neither_crosses_a_sequenc
 
 def test_sequences_of_like_length_share_a_group_and_little_padding():
     layout = PackedLayout.of(LENGTHS, causal=True)
-    assert [(group.count, group.longest) for group in layout.groups] == [(4, 13), (1, 3), (1, 1)]
-    assert layout.padded_tokens == 52 + 3 + 1
+    assert [(group.count, group.longest) for group in layout.groups] == [(3, 13), (1, 7), (1, 3), (1, 1)]
+    assert layout.padded_tokens == 39 + 7 + 3 + 1
     assert layout.position_ids.tolist() == [place for length in LENGTHS for place in range(length)]
     assert PackedLayout.of((4, 4), causal=True).groups[0].slots is None
 
