@@ -76,6 +76,8 @@ def test_a_plan_of_another_task_is_refused(study, tmp_path):
         TokenControlledTrainer(study.model(NER), steps, arguments, target_tokens=100, task=NER)
 
 
-def test_two_tasks_have_no_token_controlled_plan(study):
-    with pytest.raises(ConfigError, match=f"has one task, not 2: {NER}, {RANKING}"):
-        study.plan(NER, RANKING, target_tokens=100)
+def test_a_plan_of_two_tasks_is_refused(study, tmp_path):
+    plan = study.plan(NER, RANKING, target_tokens=100)
+    assert sum(plan.tokens.values()) == 100
+    with pytest.raises(ConfigError, match=rf"not {{'{NER}': 100}}; plan it with"):
+        controlled(study, plan, tmp_path, 100)
