@@ -23,7 +23,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
-from kaggle_kit.models.frozen import pack_frozen
 from kaggle_kit.models.fusion import build_fusion
 from kaggle_kit.models.lora_layers import SharedInput, custom_layers
 
@@ -66,7 +65,6 @@ class SharedPrivateLoRA(nn.Module):
         for name in self.ranks:
             for parameter in (*self.parameters_of(name), *self.fusion_of(name)):
                 parameter.requires_grad_(True)
-        pack_frozen(self.peft)
         self._active: list[str] = []
         self._input = SharedInput()
         for layer in self.layers:
