@@ -33,8 +33,14 @@ SESSIONS_FULL = re.compile(r"session count|concurrent|already running", re.IGNOR
 QUOTA_SPENT = re.compile(r"quota", re.IGNORECASE)
 PASSES = re.compile(
     r"\b(429|5\d\d)\b|connection|timed? ?out|temporar|try again|too many|rate limit|remote end"
-    r"|incomplete ?read|internal error|unavailable",
+    r"|incomplete ?read|does not match expected size|internal error|unavailable",
     re.IGNORECASE,
+)
+# Since 2.2.5 the client ends the message of an HTTP error with advice of its own, behind an empty line.
+ADVICE = re.compile(
+    r"\n\s*\n(?:You don't have access|The resource was not found|You have been rate limited"
+    r"|This is a problem on Kaggle's side).*",
+    re.DOTALL,
 )
 CALL_SECONDS = 1800  # a large output takes minutes; nothing takes longer than this
 
@@ -181,5 +187,5 @@ def _failure(text: str) -> KaggleError:
 
 
 def _last(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in ADVICE.sub("", text).splitlines() if line.strip()]
     return lines[-1] if lines else "the kaggle client said nothing"
