@@ -47,7 +47,8 @@ def better_candidate(config: RunConfig, runs_dir: Path | str) -> tuple[RunConfig
         same = (run.facts["tasks"], run.facts["model"], run.facts["profile"]) == wanted
         if same and run.facts["strategy"] in config.strategy.candidates:
             primary = {metric.task: metric.value for metric in run.metrics() if _is_primary(config, metric)}
-            finished.setdefault(run.facts["strategy"], []).append(selection_score(config, primary))
+            if len(primary) == len(config.tasks):  # a search or an affinity run scores nothing
+                finished.setdefault(run.facts["strategy"], []).append(selection_score(config, primary))
     found = {name: fmean(scores) for name, scores in finished.items()}  # over the seeds
     missing = [name for name in config.strategy.candidates if name not in found]
     if missing and config.profile.paper:

@@ -154,6 +154,8 @@ def test_s5_takes_the_better_of_the_finished_candidates_over_their_seeds(tmp_pat
             names = {NER: "task_a_strict_f1", RANKING: "map"}
             run.write_metrics(Metric(n, score, "fraction", "dev", 1, t, t) for t, n in names.items())
             run.finish(totals=Totals(), device="cpu", data_hashes={})
+    unscored = start_run(config_of("s3b_hierarchical", NER, RANKING), page="hp_search", runs_dir=tmp_path)
+    unscored.finish(totals=Totals(), device="cpu", data_hashes={})  # counts for nothing, not for zero
     chosen, because = selection.better_candidate(config, tmp_path)
     assert because.startswith("s3b_hierarchical is the better of s3a_flat 0.")
     assert (chosen.strategy.kind, chosen.strategy.quantization) == ("hierarchical", "nf4")
