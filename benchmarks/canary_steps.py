@@ -210,6 +210,13 @@ def run_commands(steps: Steps, quick: bool) -> None:
             )
 
 
+def run_readers(steps: Steps) -> None:
+    """What reads finished runs, and what plans them."""
+    steps.command("verdict", "--runs", str(RUNS), "--out", "verdict.json", expected=None)
+    steps.command("study", "status", "first_look")
+    steps.command("study", "plan", "first_look", f"tasks=[{','.join(RESTRICTED)}]", expected=None)
+
+
 def run_kernels(steps: Steps, quick: bool) -> None:
     """Build, and push through the real client to a service that refuses."""
     tasks = ",".join(RESTRICTED)
@@ -218,10 +225,10 @@ def run_kernels(steps: Steps, quick: bool) -> None:
     steps.take("kernels dataset, without wheels", lambda: str(build_dataset(Path("build/kit"), "jane", ())))
     (built,) = Path("build/kernels").iterdir()
     steps.command("kernels", "push", str(built), expected=False)
+    steps.command("kernels", "resume", str(built), expected=False)
+    steps.command("kernels", "status", "jane/page", expected=False)
+    steps.command("kernels", "pull", "jane/page", expected=False)
     if not quick:
-        steps.command("kernels", "resume", str(built), expected=False)
-        steps.command("kernels", "status", "jane/page", expected=False)
-        steps.command("kernels", "pull", "jane/page", expected=False)
         more = ("--task", tasks, "--profile", "t4", "--owner", "jane", "--poll", "0.1")
         steps.command("kernels", "chain", "s2_shared", *more, expected=False)
         overrides = ("profile.corpora=any", "training.max_steps=2")
@@ -239,6 +246,7 @@ def main() -> None:
     steps = Steps(arguments.folder)
     run_pages(steps, arguments.quick)
     run_commands(steps, arguments.quick)
+    run_readers(steps)
     run_kernels(steps, arguments.quick)
     (arguments.folder / "steps.json").write_text(json.dumps([asdict(step) for step in steps.done]))
 
