@@ -5,7 +5,7 @@ validate(config)          # ConfigError listing every problem, or nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -46,7 +46,7 @@ def validate(config: RunConfig) -> None:
             _model(config.model),
             _strategy(config.strategy, config.tasks, config.model),
             _profile(config.profile),
-            _training(config.training, config.model),
+            _training(config.training, config.model, config.tasks),
             *(_task(name, task) for name, task in config.tasks.items()),
             *(_admitted(task, config.profile) for task in config.tasks.values()),
         )
@@ -151,7 +151,7 @@ def _profile(profile: ProfileConfig) -> Iterator[str]:
         yield "profile.precision=float16 needs a GPU, but profile.device is cpu; set precision to float32"
 
 
-def _training(training: TrainingConfig, model: ModelConfig) -> Iterator[str]:
+def _training(training: TrainingConfig, model: ModelConfig, tasks: Iterable[str]) -> Iterator[str]:
     yield from _within("training.learning_rate", training.learning_rate, above=0)
     yield from _within("training.epochs", training.epochs, above=0)
     if training.max_steps is not None:
@@ -166,6 +166,8 @@ def _training(training: TrainingConfig, model: ModelConfig) -> Iterator[str]:
     yield from _within("training.max_grad_norm", training.max_grad_norm, above=0)
     if training.target_tokens is not None:
         yield from _within("training.target_tokens", training.target_tokens, low=1)
+        if len(named := list(tasks)) > 1:
+            yield f"training.target_tokens is for one task, but tasks are: {', '.join(named)}; name one"
     for key in ("null_every", "checkpoint_every", "quick_every", "quick_samples"):
         yield from _within(f"training.{key}", getattr(training, key), low=1)
     yield from _within("training.patience", training.patience, low=0)

@@ -42,10 +42,9 @@ def check(config: RunConfig) -> None:
     if set(config.tasks) != {*mimic, *kept}:
         listed = ",".join([*mimic, *kept])
         raise ConfigError(f"tasks are {', '.join(config.tasks)}; both arms need exactly --task {listed}")
-    if config.training.target_tokens is not None or config.training.max_steps is not None:
+    if config.training.max_steps is not None:
         raise ConfigError(
-            "training.target_tokens and training.max_steps would end the arms at different points; "
-            "leave both empty and set training.epochs"
+            "training.max_steps would end the arms at different points; leave it empty, set training.epochs"
         )
 
 

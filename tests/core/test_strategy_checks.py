@@ -55,6 +55,7 @@ def test_the_ablation_is_24_24_16_8_16_8():
         ("s2_shared", [NER, RANKING], ["strategy.temperature=0"], "temperature=0.0 .*more than 0"),
         ("s2_shared", [NER, RANKING], ["strategy.loss_weighting=magic"], "equal, static, uncertainty"),
         ("s5_qlora", [NER, RANKING], ["strategy.quantization=int8"], "allowed: none, nf4"),
+        ("s2_shared", [NER, RANKING], ["training.target_tokens=100"], "is for one task, but tasks are"),
         ("s1_single", [NER], ["strategy.unsloth=true"], "single on tiny; set it to false"),
     ],
 )

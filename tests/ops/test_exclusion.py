@@ -141,9 +141,8 @@ def test_the_difference_is_full_minus_excluded(arms, tmp_path):
 def test_other_tasks_and_other_ends_of_training_are_refused():
     with pytest.raises(ConfigError, match="both arms need exactly --task semeval2014t7,semeval2015t14,"):
         exclusion.check(config_of("full", tasks=[*MIMIC, *KEPT, "semeval2016t12"]))
-    for end in ("training.target_tokens=100", "training.max_steps=9"):
-        with pytest.raises(ConfigError, match="end the arms at different points"):
-            exclusion.check(config_of("full", end))
+    with pytest.raises(ConfigError, match="end the arms at different points"):
+        exclusion.check(config_of("full", "training.max_steps=9"))
     with pytest.raises(ConfigError, match=r"experiment\.arm=half is not legal; allowed: full, excluded"):
         config_of("half")
     with pytest.raises(ConfigError, match="set experiment=mimic_exclusion"):
