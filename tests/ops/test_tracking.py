@@ -24,6 +24,7 @@ def config(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     yield compose(overrides=["training.report_to=wandb"])
     close_tracking()
+    wandb.teardown()  # it keeps the settings of its first run for the whole process
 
 
 @pytest.fixture
