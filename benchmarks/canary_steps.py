@@ -30,7 +30,7 @@ from kaggle_kit.ops.pages import find_pages, notebook, parameters
 from kaggle_kit.ops.run import ThisInterpreter, execute_page, run_page
 
 RUNS = SOURCE_ROOT / "runs"
-FULL = ("training.epochs=0.5", "training.max_length=64", "training.effective_batch=8")
+FULL = ("training.epochs=0.5", "training.max_length=64", "training.effective_batch=16")
 QUICK = (
     "training.epochs=0.2",
     "training.effective_batch=2",
