@@ -24,7 +24,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
 from kaggle_kit.models.fusion import build_fusion
-from kaggle_kit.models.lora_layers import SharedInput, custom_layers
+from kaggle_kit.models.lora_layers import SharedInput, custom_layers, read_together
 
 SHARED = "shared"
 PRIVATE = "private_"
@@ -70,6 +70,7 @@ class SharedPrivateLoRA(nn.Module):
         for layer in self.layers:
             layer._active_adapter = self._active  # one list for all layers: a switch is one assignment
             layer.shared_input = self._input
+        read_together(self.peft)
         self.activate(next(iter(self.ranks)))
         self._recompute_with_own_adapters()
 

@@ -4,26 +4,27 @@
 
 They hold PEFT's own parameters under PEFT's own names, so what they save is a stock adapter. The
 forward differs: active adapters run as one of their summed rank, which costs what a single adapter
-costs; a registered fusion reweights the two halves on the way; one dropout mask serves all layers that
-read the same tensor (query, key and value); under autocast the input is not cast up first, as stock
-PEFT does, which would save a float32 copy of it.
+costs; a registered fusion reweights the two halves on the way; layers that read the same tensor (query,
+key and value) share one dropout mask and one product with their A matrices; under autocast the input is
+not cast up first, as stock PEFT does, which would save a float32 copy of it.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from peft.tuners.lora import layer as dense
 from torch import Tensor, nn
 
+# Names of the layers of a module that read one tensor.
+ONE_INPUT = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+
 
 class SharedInput:
     """What was made of the tensor that was read last, for all layers that read this very tensor.
 
-    So query, key and value of a layer draw one dropout mask instead of three. It remembers a single
-    tensor; `forget` lets go of it.
+    So query, key and value of a layer draw one dropout mask instead of three, and multiply by their A
+    matrices in one product. It remembers a single tensor; `forget` lets go of it.
     """
 
     def __init__(self) -> None:
@@ -31,12 +32,18 @@ class SharedInput:
 
     def forget(self) -> None:
         self._read: Tensor | None = None
-        self._made: Tensor | None = None
+        self._masked: Tensor | None = None
+        self._down: dict[JointForward, Tensor] = {}
 
-    def __call__(self, x: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+    def down(self, x: Tensor, reader: JointForward, active: list[str]) -> Tensor:
+        """The active adapters' products with the masked input, side by side: (..., in) -> (..., ranks)"""
         if self._read is not x:
-            self._read, self._made = x, make(x)
-        return self._made
+            self._read, self._masked, self._down = x, reader.masked(x, active[0]), {}
+        if reader not in self._down:
+            weights = [layer.lora_A[name].weight for layer in reader.together for name in active]
+            product = F.linear(self._masked, _joined(weights, 0))
+            self._down.update(zip(reader.together, product.chunk(len(reader.together), -1), strict=True))
+        return self._down[reader]
 
     def __deepcopy__(self, memo: dict) -> SharedInput:
         return memo.setdefault(id(self), SharedInput())  # a tensor inside a graph cannot be copied
@@ -46,13 +53,15 @@ class JointForward:
     """Mixed in before a PEFT layer. `fusion` holds a module per adapter that is fused with the shared one.
 
     Adapters active together have one scaling (alpha / rank) and one dropout: `SharedPrivateLoRA` gives
-    every adapter those of the model, and all layers one `shared_input`.
+    every adapter those of the model, and all layers one `shared_input`. `together` are the layers, this one
+    among them, that are expected to read one tensor; where they do not, each works for itself.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.fusion = nn.ModuleDict()
         self.shared_input = SharedInput()
+        self.together: tuple[JointForward, ...] = (self,)
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         active = [name for name in self.active_adapters if name in self.lora_A]
@@ -63,18 +72,27 @@ class JointForward:
 
     def _delta(self, x: Tensor, active: list[str]) -> Tensor:
         """The sum of the active adapters' outputs: (..., in) -> (..., out)"""
-        down = _joined([self.lora_A[name].weight for name in active], 0)  # (ranks, in)
         up = _joined([self.lora_B[name].weight for name in active], 1)  # (out, ranks)
-        masked = self.shared_input(x, lambda read: self._masked(read, active[0]))
-        bottleneck = F.linear(masked, down)  # (..., ranks)
+        bottleneck = self.shared_input.down(x, self, active)  # (..., ranks)
         if active[-1] in self.fusion:
             bottleneck = self.fusion[active[-1]](bottleneck)
         return F.linear(bottleneck * self.scaling[active[0]], up)
 
-    def _masked(self, x: Tensor, adapter: str) -> Tensor:
+    def masked(self, x: Tensor, adapter: str) -> Tensor:
+        """The input after this adapter's dropout, cast to the adapter's type unless autocast does that."""
         if not torch.is_autocast_enabled(x.device.type):
             x = self._cast_input_dtype(x, self.lora_A[adapter].weight.dtype)
         return self.lora_dropout[adapter](x)
+
+
+def read_together(model: nn.Module) -> None:
+    """Tells the layers of each group of `ONE_INPUT` about each other."""
+    for module in model.modules():
+        for names in ONE_INPUT:
+            layers = [getattr(module, name, None) for name in names]
+            found = tuple(layer for layer in layers if isinstance(layer, JointForward))
+            for layer in found:
+                layer.together = found
 
 
 def _joined(tensors: list[Tensor], dim: int) -> Tensor:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from transformers import BertConfig, BertModel
 
@@ -180,7 +182,29 @@ def test_layers_that_read_the_same_tensor_draw_one_mask_and_checkpointing_repeat
         torch.testing.assert_close(checkpointed[name], gradient, msg=name)
 
 
-def _bert_with_dropout(toys, checkpointing: bool) -> tuple[dict[str, torch.Tensor], int]:
+@pytest.mark.parametrize("grouped", ["apart", "wrongly"])
+def test_one_product_for_query_key_and_value_changes_no_gradient(toys, monkeypatch, grouped):
+    """Beside every layer by itself, and beside groups of layers that do not read one tensor."""
+
+    def regroup(layers):
+        wide = tuple(layer for layer in layers if layer.in_features == layers[0].in_features)
+        for layer in layers:
+            layer.together = (layer,) if grouped == "apart" else wide if layer in wide else (layer,)
+
+    products: list[int] = []
+    linear = F.linear
+    monkeypatch.setattr("kaggle_kit.models.lora_layers.F.linear", lambda *a: products.append(1) or linear(*a))
+    joint, _ = _bert_with_dropout(toys, False)
+    counted = len(products)
+    other, _ = _bert_with_dropout(toys, False, regroup)
+    assert len(products) - counted == counted + 2 * 2 * (grouped == "apart")
+    for name, gradient in joint.items():
+        torch.testing.assert_close(other[name], gradient, msg=name)
+
+
+def _bert_with_dropout(
+    toys, checkpointing: bool, regroup: Callable[[list], None] = lambda layers: None
+) -> tuple[dict[str, torch.Tensor], int]:
     """The gradients of two layers with every linear layer adapted, and the dropout masks drawn."""
     torch.manual_seed(0)
     backbone = BertModel(BertConfig(**BERT), add_pooling_layer=False)
@@ -190,6 +214,7 @@ def _bert_with_dropout(toys, checkpointing: bool) -> tuple[dict[str, torch.Tenso
     settings = LoraSettings(rank=4, alpha=8, dropout=0.5, targets=["query", "key", "value", "dense"])
     model = MultiTaskModel(SharedPrivateLoRA(backbone, settings, {"shared": 4}), toys.specs[:1], causal=False)
     randomise(model)
+    regroup(model.lora.layers)
     drawn: list[int] = []
     for layer in model.lora.layers:
         layer.lora_dropout["shared"].register_forward_hook(lambda *_: drawn.append(1))
