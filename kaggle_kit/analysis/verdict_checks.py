@@ -117,11 +117,12 @@ def _assert_unselected(entry: Entry, split: str) -> None:
     if selection["rule"] == "best" and selection["split"] == split:
         chosen = f"{entry.id} chose its weights on {split!r}, the split that is reported"
         raise IncomparableRuns(
-            "selection.split", f"{chosen}; train with training.selection=last, or report another"
+            "selection.split",
+            f"{chosen}; train with training.selection=last, or report another by profile.report",
         )
     if tuning["trials"] and tuning["split"] == split:
         chosen = f"{entry.id} was tuned on {split!r}, the split that is reported"
-        raise IncomparableRuns("tuning.split", f"{chosen}; report another")
+        raise IncomparableRuns("tuning.split", f"{chosen}; report another by profile.report")
 
 
 def _assert_seeds(arms: Arms) -> None:

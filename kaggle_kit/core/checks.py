@@ -37,6 +37,7 @@ PRECISIONS = ("auto", "float32", "float16")
 SCHEMES = ("BIO", "BIOES")
 SEGMENTS = ("sentences", "windows")
 SELECTIONS = ("best", "last")
+REPORTED = ("dev", "test")
 
 
 def validate(config: RunConfig) -> None:
@@ -142,6 +143,10 @@ def _profile(profile: ProfileConfig) -> Iterator[str]:
     for key in ("max_train_samples", "max_dev_samples"):
         if (limit := getattr(profile, key)) is not None:
             yield from _within(f"profile.{key}", limit, low=1)
+    for split in profile.report:
+        yield from _one_of("profile.report", split, REPORTED)
+    if not profile.report or len(set(profile.report)) < len(profile.report):
+        yield f"profile.report is {profile.report}; name one or more of {', '.join(REPORTED)}, each once"
     if profile.paper and profile.corpora == "practice":
         yield (
             f"profile {profile.name!r} is a paper profile but reads practice corpora; "

@@ -145,6 +145,7 @@ class ProfileConfig:
     precision: str = "auto"  # auto | float32 | float16
     max_train_samples: int | None = None
     max_dev_samples: int | None = None
+    report: list[str] = field(default_factory=lambda: ["dev"])  # splits that the finished model is scored on
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """What a page calls from training on: the trainer, the official scores, the record.
 
 trainer = open_trainer(config, run, network, loaded, plan, encoded, quick)
-metrics = evaluate(config, run, network, loaded, encoded_dev, dev, train, split="dev")
+metrics = evaluate_reported(config, run, network, loaded, specs, corpora)
 record(config, run, network, loaded, trainer, corpora, seconds)
 """
 
@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainingArguments
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.core.types import UnifiedSample
+from kaggle_kit.core.types import TaskSpec, UnifiedSample
 from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.data.encode import EncodedTask
@@ -31,7 +31,7 @@ from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops.comparison import held_fixed
 from kaggle_kit.ops.selection import SELECTION, predictions_of
 from kaggle_kit.ops.tracking import close_tracking, open_tracking
-from kaggle_kit.ops.wiring import plan_settings
+from kaggle_kit.ops.wiring import encode_split, plan_settings, split_samples
 from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback, study_callbacks, summary
 from kaggle_kit.training.checkpoint import CheckpointManager, identity
@@ -143,6 +143,24 @@ def train(
 def training_seconds(run: RunFolder) -> float:
     """Seconds in training steps, over all sessions and phases of the run."""
     return sum(event["seconds"] for event in run.events())
+
+
+def evaluate_reported(
+    config: RunConfig,
+    run: RunFolder,
+    network: MultiTaskModel,
+    loaded: Loaded,
+    specs: Mapping[str, TaskSpec],
+    corpora: Mapping[str, Corpus],
+) -> list[Metric]:
+    """`evaluate` on every split of `profile.report`: dev, unless something was tuned or chosen there."""
+    train = split_samples(config, corpora, "train")
+    metrics: list[Metric] = []
+    for split in config.profile.report:
+        gold = split_samples(config, corpora, split)
+        encoded = encode_split(config, gold, specs, loaded)
+        metrics += evaluate(config, run, network, loaded, encoded, gold, train, split)
+    return metrics
 
 
 def evaluate(

@@ -190,9 +190,15 @@ class Search:
 
 
 def overrides(values: Mapping[str, Any], tuning: Mapping[str, Any] | None = None) -> list[str]:
-    """Values as `key=value` words that a shell passes on unchanged, and the budget that found them."""
+    """Values as `key=value` words that a shell passes on unchanged.
+
+    With the budget that found them, and the test split to report: what was tuned on dev is not judged there.
+    """
     words = [f"{key}={value}" for key, value in values.items()]
-    return words + [f"experiment.tuning.{key}={value}" for key, value in (tuning or {}).items()]
+    if tuning:
+        words += [f"experiment.tuning.{key}={value}" for key, value in tuning.items()]
+        words.append("profile.report=[test]")
+    return words
 
 
 def _suggest(trial: optuna.Trial, key: str, distribution: BaseDistribution) -> Any:

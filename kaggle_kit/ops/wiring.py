@@ -28,7 +28,11 @@ from kaggle_kit.models.unsloth import load_unsloth
 
 
 def open_corpora(config: RunConfig) -> dict[str, Corpus]:
-    """Every task's corpus: the practice one if the profile says so, else the real one or an error."""
+    """Every task's corpus: the practice one if the profile says so, else the real one or an error.
+
+    Each with its training and development splits, and those of `profile.report`. Raises CorpusMissing
+    for a split without files.
+    """
     synthetic = config.profile.corpora == "practice"
     if synthetic:
         missing = [name for name in config.tasks if name not in practice.FIVE]
@@ -40,7 +44,11 @@ def open_corpora(config: RunConfig) -> dict[str, Corpus]:
         roots: Mapping[str, Path] = practice.cached(config.practice, tasks=list(config.tasks))
     else:
         roots = {name: locate(task) for name, task in config.tasks.items()}
-    return {name: load_corpus(task, roots[name], practice=synthetic) for name, task in config.tasks.items()}
+    splits = dict.fromkeys(("train", "dev", *config.profile.report))
+    return {
+        name: load_corpus(task, roots[name], tuple(splits), practice=synthetic)
+        for name, task in config.tasks.items()
+    }
 
 
 def open_backbone(config: RunConfig) -> Loaded:

@@ -142,6 +142,7 @@ if search.finished:
 # ## How to read the result
 #
 # The list above is what a run of this arm takes as its overrides, on the command line by
-# `$(sed 's/^- //' runs/<this folder>/best.yaml)`. Its last three words tell the run's manifest how many
-# trials stood behind its configuration, on which split and in which search; a comparison between arms
-# with different budgets is refused. A search on practice data chooses nothing for the study.
+# `$(sed 's/^- //' runs/<this folder>/best.yaml)`. Its last four words tell the run's manifest how many
+# trials stood behind its configuration, on which split and in which search, and have the run scored on
+# the test split, which chose nothing; a comparison between arms with different budgets is refused. A
+# search on practice data chooses nothing for the study.

@@ -98,7 +98,6 @@ import torch
 torch.manual_seed(config.seed)
 loaded = wiring.open_backbone(config)
 encoded = wiring.encode_split(config, train, specs, loaded)
-encoded_dev = wiring.encode_split(mimic, dev, specs, loaded)
 plans = exclusion.plan_phases(config, encoded)
 for what, decision in loaded.decisions.items():
     print(f"{what}: {decision.value} — {decision.reason}")
@@ -151,7 +150,7 @@ print(session)
 from kaggle_kit.ops import rounds
 
 if session.finished:
-    metrics = rounds.evaluate(mimic, run, network, loaded, encoded_dev, dev, train, split="dev")
+    metrics = rounds.evaluate_reported(mimic, run, network, loaded, specs, corpora)
     run.write_metrics(metrics)
     for metric in metrics:
         star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""

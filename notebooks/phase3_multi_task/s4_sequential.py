@@ -92,7 +92,6 @@ import torch
 torch.manual_seed(config.seed)
 loaded = wiring.open_backbone(config)
 encoded = wiring.encode_split(config, train, specs, loaded)
-encoded_dev = wiring.encode_split(config, dev, specs, loaded)
 plans = [wiring.plan_training(config, encoded, share_of_epochs=0.5) for phase in ("shared", "own")]
 for what, decision in loaded.decisions.items():
     print(f"{what}: {decision.value} — {decision.reason}")
@@ -146,7 +145,7 @@ print(session)
 from kaggle_kit.ops import rounds
 
 if session.finished:
-    metrics = rounds.evaluate(config, run, network, loaded, encoded_dev, dev, train, split="dev")
+    metrics = rounds.evaluate_reported(config, run, network, loaded, specs, corpora)
     run.write_metrics(metrics)
     for metric in metrics:
         star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""

@@ -74,6 +74,12 @@ def test_every_profile_composes_on_a_public_task(profile):
     assert compose(task="semeval2017t3", profile=profile).profile.name == profile
 
 
+@pytest.mark.parametrize("asked", ["[]", "[dev,dev]", "[train]"])
+def test_only_held_out_splits_are_reported_each_once(asked):
+    with pytest.raises(ConfigError, match="profile.report"):
+        compose(task="semeval2017t3", overrides=[f"profile.report={asked}"])
+
+
 def test_an_experiment_beats_model_and_profile_and_an_override_beats_both():
     config = compose(model="bert", task="ncbi_disease", profile="smoke", experiment="ncbi_minilm")
     assert (config.model.name, config.profile.name) == ("minilm", "open")

@@ -68,8 +68,8 @@ class Page:
         )
 
     def finish(self, trainer) -> dict:
-        metrics = rounds.evaluate(
-            self.config, self.run, self.network, self.loaded, self.encoded_dev, self.dev, self.train, "dev"
+        metrics = rounds.evaluate_reported(
+            self.config, self.run, self.network, self.loaded, self.specs, self.corpora
         )
         self.run.write_metrics(metrics)
         rounds.record(self.config, self.run, self.network, self.loaded, [trainer], self.corpora)
@@ -97,6 +97,19 @@ def test_a_multi_task_run_counts_what_was_planned_and_scores_every_task(tmp_path
     for metric in (metric for metric in study.run.metrics() if metric.name in ("task_a_strict_f1", "map")):
         _, sums = document_table(study.run.read_documents(metric.task, "dev"))
         assert figure(sums.sum(axis=0)) == pytest.approx(metric.value, rel=1e-12)
+
+
+def test_a_run_is_scored_on_the_splits_that_its_profile_reports(tmp_path):
+    study = page(tmp_path, "s1_single", NER, more=("profile.report=[dev,test]", "training.max_steps=2"))
+    trainer = study.trainer()
+    rounds.train(study.config, study.run, trainer, study.corpora)
+    study.finish(trainer)
+    metrics = [metric for metric in study.run.metrics() if metric.name == "task_a_strict_f1"]
+    assert [metric.split for metric in metrics] == ["dev", "test"]
+    documents = {split: document_table(study.run.read_documents(NER, split))[0] for split in ("dev", "test")}
+    gold = {split: {sample.document_id for sample in study.corpora[NER].splits[split]} for split in documents}
+    assert {split: set(names) for split, names in documents.items()} == gold
+    assert not gold["dev"] & gold["test"]
 
 
 def test_a_token_controlled_run_ends_on_its_target_and_says_so(tmp_path):

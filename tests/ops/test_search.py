@@ -202,4 +202,5 @@ def test_the_best_values_compose_into_a_run_that_knows_its_budget():
     assert (run.training.learning_rate, run.strategy.rank) == (3.1e-05, 32)
     assert (run.strategy.sampling, run.strategy.temperature) == ("temperature", 2.0)
     assert run.experiment["tuning"] == {"trials": 20, "split": "dev", "study": study}
+    assert run.profile.report == ["test"]  # dev has chosen
     assert not any(set(word) & set(" {},'\"") for word in words)  # a shell passes them on as they are
