@@ -36,7 +36,11 @@ from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import rounds, twins, wiring
 
 TASKS = ("semeval2014t7", "semeval2021t6")
-CONDITIONS = ("shared", "none", "conflicting")  # of practice.transfer
+CONDITIONS = {
+    "shared": ("practice.transfer=shared",),
+    "none": ("practice.transfer=none", "practice.lexicon_overlap=0"),  # not a term in common
+    "conflicting": ("practice.transfer=conflicting",),
+}
 SAME = "same arm"  # both arms drawn from the controls of `shared`
 STUDIES = 400
 SEED_COUNTS = (3, 5, 8)
@@ -46,7 +50,7 @@ WORDS = (GENUINE, EXPOSURE, UNDECIDED, NEGATIVE)
 def train_pool(folder: Path, condition: str, seeds: Sequence[int]) -> None:
     """The runs of one condition that are not there yet."""
     for seed in seeds:
-        overrides = ["experiment=planted", f"practice.transfer={condition}"]
+        overrides = ["experiment=planted", *CONDITIONS[condition]]
         config = compose(task=list(TASKS), strategy="s2_shared", overrides=overrides, seed=seed)
         multi = page(config, "s2_shared", folder / condition / f"seed{seed:02d}")
         for task in TASKS:
@@ -64,11 +68,9 @@ def page(config: RunConfig, name: str, path: Path, multi: RunFolder | None = Non
     corpora = wiring.open_corpora(config)
     specs = wiring.task_specs(config, corpora)
     train = wiring.split_samples(config, corpora, "train")
-    dev = wiring.split_samples(config, corpora, "dev")
     torch.manual_seed(config.seed)
     loaded = wiring.open_backbone(config)
     encoded = wiring.encode_split(config, train, specs, loaded)
-    encoded_dev = wiring.encode_split(config, dev, specs, loaded)
     network = build_model(loaded, specs.values(), config.strategy)
     if multi is not None:
         twins.assert_same_data(multi, corpora)
@@ -77,7 +79,7 @@ def page(config: RunConfig, name: str, path: Path, multi: RunFolder | None = Non
     trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded)
     if (end := rounds.train(config, run, trainer, corpora)).paused:
         raise SystemExit(end.message)
-    metrics = rounds.evaluate(config, run, network, loaded, encoded_dev, dev, train, split="dev")
+    metrics = rounds.evaluate_reported(config, run, network, loaded, specs, corpora)
     run.write_metrics(metrics)
     rounds.record(config, run, network, loaded, [trainer], corpora)
     sys.stdout.write(f"{path.parent.name} {path.name}: {twins.side_by_side(multi or run, metrics)}\n")

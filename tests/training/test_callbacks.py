@@ -121,8 +121,19 @@ def test_the_alarm_names_the_task_and_the_step():
     callback = bound(LossCallback(minimum=5))
     for step in range(1, 11):
         step_end(callback, step, losses={"a": 1.0, "b": 2.0})
-    with pytest.raises(TrainingAlarm, match=r"step 11, task b: the loss is 21, over 10 times .* median 2 "):
-        step_end(callback, 11, losses={"a": 1.0, "b": 21.0})
+    step_end(callback, 11, losses={"a": 1.0, "b": 21.0})
+    step_end(callback, 12, losses={"a": 1.0, "b": 22.0})
+    with pytest.raises(TrainingAlarm, match=r"step 13, task b: the loss is 23, over 10 times .* median 2 "):
+        step_end(callback, 13, losses={"a": 1.0, "b": 23.0})
+
+
+def test_a_hard_batch_now_and_then_is_no_explosion():
+    callback = bound(LossCallback(minimum=5))
+    for step in range(1, 60):
+        step_end(callback, step, losses={"a": 50.0 if step > 5 and step % 3 else 1.0})
+    assert max(callback.recent["a"]) == 1.0  # nor does it move the median
+    with pytest.raises(TrainingAlarm, match="step 60, task a: the loss is nan"):
+        step_end(callback, 60, losses={"a": math.nan})
 
 
 def test_a_gradient_that_is_not_finite_names_its_task_unless_a_scaler_skips_the_step():
@@ -135,12 +146,12 @@ def test_a_gradient_that_is_not_finite_names_its_task_unless_a_scaler_skips_the_
 
 def test_the_alarm_remembers_across_a_resume():
     before = bound(LossCallback(minimum=5))
-    for step in range(1, 6):
-        step_end(before, step, losses={"a": 1.0})
+    for step in range(1, 8):
+        step_end(before, step, losses={"a": 1.0 if step < 6 else 11.0})
     after = bound(LossCallback(minimum=5))
     after.load_state(json.loads(json.dumps(before.state())))
-    with pytest.raises(TrainingAlarm, match="step 6, task a"):
-        step_end(after, 6, losses={"a": 11.0})
+    with pytest.raises(TrainingAlarm, match="step 8, task a"):
+        step_end(after, 8, losses={"a": 11.0})
 
 
 # --- skipped steps ---------------------------------------------------------------------------------

@@ -30,31 +30,38 @@ def loss_fault(loss: float, recent: Sequence[float], start: float | None, factor
 
 
 class LossCallback(StudyCallback):
-    """Stops a run by TrainingAlarm, naming task and step, at the first faulty loss or gradient.
+    """Stops a run by TrainingAlarm, naming task and step: at a figure that is not finite, or an explosion.
 
-    A gradient that is not finite is a fault where no loss scaler skips its step. The level at which a
-    task begins is the median of its first `minimum` losses; the running median is taken over its last
-    `window`.
+    An explosion lasts: `patience` losses of a task in a row. A single one over the mark is a hard batch, as
+    a relation head with three pairs in it meets now and then. A gradient that is not finite is a fault
+    where no loss scaler skips its step. The level at which a task begins is the median of its first
+    `minimum` losses; the running median is taken over its last `window`, without those over the mark.
     """
 
-    remembered = ("start", "recent")
+    remembered = ("start", "recent", "over")
 
-    def __init__(self, factor: float = 10.0, window: int = 100, minimum: int = 20) -> None:
+    def __init__(self, factor: float = 10.0, window: int = 100, minimum: int = 20, patience: int = 3) -> None:
         self.factor = factor
         self.window = window
         self.minimum = minimum
+        self.patience = patience
         self.start: dict[str, float] = {}
         self.recent: dict[str, list[float]] = {}
+        self.over: dict[str, int] = {}  # losses over the mark in a row
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         for task, loss in self.trainer.record["losses"].items():
             recent = self.recent.setdefault(task, [])
-            if fault := loss_fault(loss, recent, self.start.get(task), self.factor):
+            fault = loss_fault(loss, recent, self.start.get(task), self.factor)
+            self.over[task] = self.over.get(task, 0) + 1 if fault else 0
+            if fault and (self.over[task] == self.patience or not math.isfinite(loss)):
                 earlier = ", ".join(f"{value:.4g}" for value in recent[-5:]) or "none"
                 raise TrainingAlarm(
-                    f"step {state.global_step}, task {task}: {fault} (the losses before: {earlier}). "
+                    f"step {state.global_step}, task {task}: {fault} (the usual losses before: {earlier}). "
                     f"Lower training.learning_rate, add training.warmup, or look at this step's samples"
                 )
+            if fault:
+                continue
             recent.append(loss)
             del recent[: -self.window]
             if len(recent) == self.minimum:
