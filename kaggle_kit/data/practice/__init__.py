@@ -17,11 +17,13 @@ other tasks: two partners at a coverage of 0.5 each show just what the other doe
 
     transfer=shared       a common term has one class in all tasks: what is learnt in one helps the others
     transfer=none         each task draws the class of a common term by itself: the others teach nothing
-    transfer=conflicting  a common term has a different class in each task: the others mislead
+    transfer=conflicting  a task that does not show a common term uses it in another class than those that
+                          show it: the others mislead, and no label in any training split gives that away
 
 With `lexicon_overlap=0` no two tasks share a term, whatever `transfer` says; together with
-`transfer=none` that is the null without interference. The texts depend on neither `transfer` nor
-`noise`: they are composed blind to the classes, so pre-training on them cannot leak a label.
+`transfer=none` that is the null without interference: a term with several classes costs a shared adapter
+something. The texts depend on neither `transfer` nor `noise`: they are composed blind to the classes, so
+pre-training on them cannot leak a label.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from kaggle_kit.data.practice.lexicon import CLASSES, FIVE, Lexicon, draw
 
 __all__ = ["CLASSES", "FIVE", "Lexicon", "cached", "corpus_text", "generate", "planted"]
 
-VERSION = 1  # goes up whenever the same settings give other files; part of the cache's key
+VERSION = 2  # goes up whenever the same settings give other files; part of the cache's key
 SPLITS = ("train", "dev", "test")
 TRANSFERS = ("shared", "none", "conflicting")
 

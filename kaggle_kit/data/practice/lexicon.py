@@ -7,6 +7,7 @@ lexicon.class_of("semeval2014t7")["brelum"]             # "disorder"
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -134,7 +135,7 @@ def draw(settings: PracticeConfig) -> Lexicon:
         task: families(5 * len(shapes) * place, shapes[common:]) for place, task in enumerate(FIVE, start=1)
     }
     seen = _visibility(rng, shared, private, settings)
-    classes = _assign(rng, shared, private, settings.transfer)
+    classes = _assign(rng, shared, private, seen, settings.transfer)
     return Lexicon({task: (*shared, *private[task]) for task in FIVE}, classes, seen)
 
 
@@ -168,22 +169,40 @@ def _assign(
     rng: np.random.Generator,
     shared: Sequence[Family],
     private: Mapping[str, Sequence[Family]],
+    seen: Mapping[str, frozenset[int]],
     transfer: str,
 ) -> dict[str, dict[int, str]]:
-    """Class of each family in each task; five families of one shape always hold all five classes.
+    """Class of each family in each task; five families of one shape hold all five classes.
 
-    A conflicting term has a random order of the classes of its own, one for each task: any two tasks
-    disagree, and no fixed translation between tasks exists that a model could learn instead.
+    A conflicting term has one class in all training splits that show it, and another one in each task
+    that does not: were it different wherever it is shown, a task could learn from the others what a term
+    is not, and would gain by it.
     """
-    classes = {task: {f.id: CLASSES[f.id % 5] for f in private[task]} for task in FIVE}
-    for start in range(0, len(shared), 5):
-        order = rng.permutation(5)
-        own = [rng.permutation(5) for _ in FIVE]
-        for place, task in enumerate(FIVE):
-            for r, family in enumerate(shared[start : start + 5]):
-                which = {"shared": r, "conflicting": order[(r + place) % 5], "none": own[place][r]}[transfer]
-                classes[task][family.id] = CLASSES[which]
+    classes = {task: {f.id: CLASSES[f.id % 5] for f in (*private[task], *shared)} for task in FIVE}
+    for task in FIVE:
+        if transfer == "none":
+            for start in range(0, len(shared), 5):
+                five = zip(shared[start : start + 5], rng.permutation(5), strict=True)
+                classes[task].update((family.id, CLASSES[which]) for family, which in five)
+        if transfer == "conflicting":
+            classes[task].update(_deranged(rng, [f for f in shared if f.id not in seen[task]]))
     return classes
+
+
+def _deranged(rng: np.random.Generator, families: Sequence[Family]) -> Iterator[tuple[int, str]]:
+    """Another class for each family; each class goes to as many families of a shape as it had before.
+
+    Where one class has over half of a shape's families, that many cannot be: some get any other class.
+    """
+    for shape in sorted({(len(family.modifiers), family.bare) for family in families}):
+        order = rng.permutation(5)
+        alike = [family for family in families if (len(family.modifiers), family.bare) == shape]
+        alike.sort(key=lambda family: order[family.id % 5])
+        most = max(Counter(family.id % 5 for family in alike).values())
+        for family, other in zip(alike, alike[most:] + alike[:most], strict=True):
+            other_class = other.id % 5 != family.id % 5
+            which = other.id if other_class else family.id + rng.integers(1, 5)
+            yield family.id, CLASSES[which % 5]
 
 
 def _visibility(

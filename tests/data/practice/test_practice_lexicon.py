@@ -22,19 +22,13 @@ def test_a_shared_term_has_one_class_in_all_tasks():
         assert truth.class_of(one) == truth.class_of(other)
 
 
-def test_a_conflicting_term_has_a_different_class_in_every_task():
+def test_a_conflicting_term_has_one_class_where_it_is_shown_and_another_wherever_it_is_not():
     truth = lexicon(transfer="conflicting")
-    by_task = [truth.class_of(task) for task in FIVE]
-    assert all(len({classes[term] for classes in by_task}) == 5 for term in by_task[0])
-
-
-def test_no_translation_between_conflicting_tasks_is_better_than_chance():
-    """From a class in one task, the class in another is any of the other four, about equally often."""
-    truth = lexicon(transfer="conflicting")
-    one, other = truth.class_of("semeval2014t7"), truth.class_of("semeval2021t6")
-    translated = Counter(other[term] for term, name in one.items() if name == "disorder")
-    assert translated["disorder"] == 0
-    assert max(translated.values()) < 0.5 * sum(translated.values())
+    by_task = {task: truth.class_of(task) for task in FIVE}
+    seen = {task: truth.seen_in_training(task) for task in FIVE}
+    for term in by_task["semeval2014t7"]:
+        (shown,) = {classes[term] for task, classes in by_task.items() if term in seen[task]}
+        assert shown not in {classes[term] for task, classes in by_task.items() if term not in seen[task]}
 
 
 def test_independently_drawn_classes_agree_one_time_in_five():
@@ -65,7 +59,10 @@ def test_the_overlap_is_the_share_of_terms_that_tasks_have_in_common(overlap):
 def test_every_class_holds_the_same_number_of_terms_in_every_task(transfer):
     truth = lexicon(transfer=transfer, lexicon_overlap=0.5)
     for task in FIVE:
-        assert Counter(truth.class_of(task).values()) == dict.fromkeys(CLASSES, 60)
+        counts = Counter(truth.class_of(task).values())
+        assert counts.keys() == set(CLASSES)
+        near = 3 if transfer == "conflicting" else 0  # a shape with few unseen terms cannot keep the balance
+        assert all(count == pytest.approx(60, abs=near) for count in counts.values())
 
 
 def test_every_unseen_term_is_seen_by_others_and_by_all_of_them_equally():

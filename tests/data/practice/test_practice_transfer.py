@@ -106,6 +106,18 @@ def test_conflicting_classes_push_the_oracle_below_chance(tmp_path):
     assert (recall + specificity) / 2 < 0.45
 
 
+def test_no_training_split_shows_that_terms_conflict(tmp_path):
+    """What a task is shown is what it is shown under shared transfer, to the byte; what it is asked is not."""
+    files = {}
+    for transfer in ("shared", "conflicting"):
+        root = generate(tmp_path / transfer, settings_for(transfer), ["semeval2014t7"])["semeval2014t7"]
+        for split in ("train", "devel"):
+            paths = sorted(path for path in (root / split).rglob("*") if path.is_file())
+            files[transfer, split] = [(path.name, path.read_bytes()) for path in paths]
+    assert files["shared", "train"] == files["conflicting", "train"]
+    assert files["shared", "devel"] != files["conflicting", "devel"]
+
+
 def test_answers_teach_the_classes_too(tmp_path):
     """Terms of Good answers are, under shared classes, mostly what 2021t6 types as the class asked for."""
     settings = settings_for("shared")
