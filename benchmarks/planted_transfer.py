@@ -35,7 +35,7 @@ from kaggle_kit.evaluation.documents import figure
 from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import rounds, twins, wiring
 
-TASKS = ("semeval2014t7", "semeval2021t6")
+TASKS = ("semeval2014t7", "semeval2015t14")
 CONDITIONS = {
     "shared": ("practice.transfer=shared",),
     "none": ("practice.transfer=none", "practice.lexicon_overlap=0"),  # not a term in common

@@ -182,9 +182,6 @@ class PracticeConfig:
     lexicon_overlap: float = 1.0  # share of a task's terms that other tasks also use
     terms: int = 120  # invented terms per semantic class
     coverage: float = 0.6  # share of a task's terms that its training split shows; dev and test use all
-    # common terms are dealt among these tasks first: with two of them and a coverage of 0.5, each shows just
-    # what the other does not; empty: among all five
-    partners: list[str] = field(default_factory=list)
     noise: float = 0.0  # share of annotations with a random label
 
 

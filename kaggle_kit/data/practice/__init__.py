@@ -11,8 +11,7 @@ findings the EVENTs of 2016, an answer of 2017 is Good if it names a term of the
 2021t6 types every term by its class and relates pairs of classes. A task's training split shows only
 `coverage` of its terms, its dev and test splits all of them; each common term is shown by the same
 number of tasks (`coverage` × 5), and every task shows every other one the same share of what that one
-does not see itself. Among `partners`, tasks that are trained together, a term is dealt apart from the
-other tasks: two partners at a coverage of 0.5 each show just what the other does not.
+does not see itself.
 `lexicon_overlap` of a task's terms are common to all tasks, the rest are its own.
 
     transfer=shared       a common term has one class in all tasks: what is learnt in one helps the others
@@ -154,11 +153,6 @@ def _check(settings: PracticeConfig, tasks: Sequence[str]) -> None:
     problems = [
         f"unknown practice task {task!r}; allowed: {', '.join(FIVE)}{nearest(task, FIVE)}"
         for task in tasks
-        if task not in FIVE
-    ]
-    problems += [
-        f"practice.partners names {task!r}; allowed: {', '.join(FIVE)}{nearest(task, FIVE)}"
-        for task in settings.partners
         if task not in FIVE
     ]
     if settings.transfer not in TRANSFERS:

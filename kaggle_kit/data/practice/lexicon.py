@@ -211,16 +211,14 @@ def _visibility(
     private: Mapping[str, Sequence[Family]],
     settings: PracticeConfig,
 ) -> dict[str, frozenset[int]]:
-    """Which families each training split shows; common ones are dealt among the partners, then the others."""
-    coverage, partners = settings.coverage, settings.partners
-    circles = [partners, [task for task in FIVE if task not in partners]] if partners else [FIVE]
+    """Which families each training split shows."""
+    coverage = settings.coverage
     seen: dict[str, set[int]] = {task: set() for task in FIVE}
     for r in range(5):
         column = shared[r::5]
-        for circle in circles:
-            for family, tasks in zip(column, _sharings(rng, len(column), coverage, circle), strict=True):
-                for task in tasks:
-                    seen[task].add(family.id)
+        for family, tasks in zip(column, _sharings(rng, len(column), coverage), strict=True):
+            for task in tasks:
+                seen[task].add(family.id)
         for task in FIVE:
             own = private[task][r::5]
             shown = rng.permutation(len(own))[: round(coverage * len(own))]
@@ -233,19 +231,17 @@ def _visibility(
     return {task: frozenset(ids) for task, ids in seen.items()}
 
 
-def _sharings(
-    rng: np.random.Generator, number: int, coverage: float, circle: Sequence[str]
-) -> list[tuple[str, ...]]:
-    """The tasks of the circle that show each of `number` common families: `coverage` of them on average.
+def _sharings(rng: np.random.Generator, number: int, coverage: float) -> list[tuple[str, ...]]:
+    """The tasks that show each of `number` common families: `coverage` of the five on average.
 
     All sets of that many tasks are used equally often, so every task teaches every other task the
     same share of what it does not see itself.
     """
-    low, share = divmod(coverage * len(circle), 1)
+    low, share = divmod(coverage * len(FIVE), 1)
     more = round(share * number)
     sharings: list[tuple[str, ...]] = []
     for size, count in ((int(low) + 1, more), (int(low), number - more)):
-        subsets = list(combinations(circle, min(size, len(circle))))
+        subsets = list(combinations(FIVE, min(size, len(FIVE))))
         order = rng.permutation(len(subsets))
         sharings += [subsets[order[i % len(subsets)]] for i in range(count)]
     return [sharings[i] for i in rng.permutation(number)]

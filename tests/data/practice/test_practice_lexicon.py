@@ -114,17 +114,3 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(knob, value, allowed
 def test_a_training_split_without_terms_is_refused():
     with pytest.raises(ConfigError, match="raise practice.coverage or practice.terms"):
         planted(PracticeConfig(terms=5, coverage=0.05))
-
-
-def test_two_partners_at_half_coverage_each_show_what_the_other_does_not():
-    pair = ["semeval2014t7", "semeval2015t14"]
-    settings = PracticeConfig(seed=11, terms=40, coverage=0.5, partners=pair)
-    one, other = (planted(settings).seen_in_training(task) for task in pair)
-    assert not one & other
-    assert one | other == set(planted(settings).class_of(pair[0]))
-    assert abs(len(one) - len(other)) <= 10  # families are dealt, and have one to three terms
-
-
-def test_a_partner_that_is_no_task_is_refused():
-    with pytest.raises(ConfigError, match="practice.partners names 'semeval2014'; allowed"):
-        planted(PracticeConfig(partners=["semeval2014"]))
