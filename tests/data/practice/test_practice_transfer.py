@@ -107,7 +107,7 @@ def test_conflicting_classes_push_the_oracle_below_chance(tmp_path):
 
 
 def test_no_training_split_shows_that_terms_conflict(tmp_path):
-    """What a task is shown is what it is shown under shared transfer, to the byte; what it is asked is not."""
+    """What a task is shown is the same under shared transfer, to the byte; what it is asked is not."""
     files = {}
     for transfer in ("shared", "conflicting"):
         root = generate(tmp_path / transfer, settings_for(transfer), ["semeval2014t7"])["semeval2014t7"]
