@@ -22,7 +22,7 @@ import yaml
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.predictions import line, read_lines
 from kaggle_kit.core.records import append_record, read_records, to_json, write_atomically
-from kaggle_kit.core.runtime import environment, git_sha, library_versions
+from kaggle_kit.core.runtime import KAGGLE_INPUT, environment, git_sha, kaggle_run_type, library_versions
 from kaggle_kit.core.types import UnifiedSample
 
 HEADER = "# run: "
@@ -268,9 +268,19 @@ def reserve(runs_dir: Path, run_id: str) -> Path:
 
 
 def find_runs(runs_dir: Path) -> list[RunFolder]:
-    """The finished runs of a folder, by name; none where the folder is absent."""
+    """The finished runs of a folder, by name; none where the folder is absent.
+
+    In a Kaggle session those of attached outputs and datasets follow, so that a page finds the runs it
+    reads (the run of a twin, the candidates of S5) where another kernel left them.
+    """
     manifests = sorted(runs_dir.glob("*/manifest.json"))
-    return [RunFolder.open(path.parent) for path in manifests if (path.parent / "config.yaml").is_file()]
+    if kaggle_run_type():
+        manifests += sorted(KAGGLE_INPUT.glob("**/manifest.json"))
+    found: dict[str, RunFolder] = {}
+    for path in manifests:
+        if (path.parent / "config.yaml").is_file():
+            found.setdefault(path.parent.name, RunFolder.open(path.parent))
+    return list(found.values())
 
 
 def _now() -> str:

@@ -53,8 +53,12 @@ def start_run(
     runs_dir: Path | str = "runs",
     run_dir: Path | str = "",
     also: Iterable[TaskConfig] = (),
+    asked: RunConfig | None = None,
 ) -> RunFolder:
     """Open the folder of a page's run; `also` are corpora that it reads besides its tasks.
+
+    `asked` is what the page was told, where it settles the configuration itself (a twin, S5): whoever
+    waits for the run knows no other.
 
     `run_dir` is the folder that `ops.run` reserved; empty (Run all, plain papermill) reserves one
     below `runs_dir`, relative to the workspace. An unfinished run of this very configuration in
@@ -75,6 +79,7 @@ def start_run(
         profile=config.profile.name,
         paper=config.profile.paper,
         seed=config.seed,
+        asked_hash=config_hash(asked or config),
     )
 
 

@@ -27,6 +27,7 @@ Seed = Annotated[list[int] | None, typer.Option(help="Give it again for a furthe
 Owner = Annotated[str | None, typer.Option(help="Your Kaggle name; default: the one given to `init`.")]
 Dataset = Annotated[list[str] | None, typer.Option(help="A further private dataset, owner/slug.")]
 ModelSource = Annotated[list[str] | None, typer.Option(help="owner/model/framework/variation/version.")]
+Kernel = Annotated[list[str] | None, typer.Option(help="A kernel whose finished runs the page reads.")]
 KitDataset = Annotated[str | None, typer.Option(help="Internet off: the dataset made by `kernels dataset`.")]
 Out = Annotated[Path, typer.Option(help="Where kernel folders and chains are kept.")]
 OUT = Path("build/kernels")
@@ -66,12 +67,14 @@ def build(
     owner: Owner = None,
     dataset: Dataset = None,
     model_source: ModelSource = None,
+    kernel: Kernel = None,
     kit_dataset: KitDataset = None,
     out: Out = OUT,
 ) -> None:
     """Write a folder per experiment that `kaggle kernels push -p FOLDER` takes; nothing is executed."""
     named = {"model": model, "task": task, "strategy": strategy, "profile": profile, "overrides": overrides}
-    sources = {"datasets": dataset or (), "models": model_source or (), "kit_dataset": kit_dataset}
+    sources = {"datasets": dataset or (), "models": model_source or (), "kernels": kernel or ()}
+    sources["kit_dataset"] = kit_dataset
     for built in _build(page, seed, owner, out, named, sources):
         typer.echo(f"{built.folder}  {built.ref}  {built.size:,} bytes")
 
@@ -88,6 +91,7 @@ def chain(
     owner: Owner = None,
     dataset: Dataset = None,
     model_source: ModelSource = None,
+    kernel: Kernel = None,
     kit_dataset: KitDataset = None,
     out: Out = OUT,
     runs_dir: Annotated[Path, typer.Option(help="Where finished runs are copied to.")] = Path("runs"),
@@ -101,7 +105,8 @@ def chain(
     from kaggle_kit.ops.kernels.outputs import deliver
 
     named = {"model": model, "task": task, "strategy": strategy, "profile": profile, "overrides": overrides}
-    sources = {"datasets": dataset or (), "models": model_source or (), "kit_dataset": kit_dataset}
+    sources = {"datasets": dataset or (), "models": model_source or (), "kernels": kernel or ()}
+    sources["kit_dataset"] = kit_dataset
     links = _links(page, seed, owner, out, named, sources)
     with live_table(links) as show:
         Chain(KaggleClient(), links, poll=poll).run(show)

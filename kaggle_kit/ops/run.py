@@ -146,16 +146,12 @@ def is_claimed(run_dir: Path) -> bool:
 
 
 def _is_finished(run_dir: Path, config: RunConfig, page: str) -> bool:
-    """Whether the folder holds this very run, finished; RunFolderError where it holds another one.
-
-    Pages that settle their strategy on the way (S5, token-controlled) record another hash than the one
-    they were asked with. Their folders are known by the name that their configuration gives them.
-    """
+    """Whether the folder holds this very run, finished; RunFolderError where it holds another one."""
     if not (run_dir / "manifest.json").is_file():
         return False  # the page itself goes on with its own configuration only
     run, wanted = RunFolder.open(run_dir), config_hash(config)
-    found = run.facts.get("page"), run.facts["config_hash"]
-    if run_dir.name != config_run_id(config, page) and found != (page, wanted):
+    found = run.facts.get("page"), run.facts.get("asked_hash", run.facts["config_hash"])
+    if found != (page, wanted):
         raise RunFolderError(
             f"{run_dir} holds page {found[0]} with configuration {found[1]}, not {page} with {wanted}; "
             "name another folder, or ask for what its config.yaml says"

@@ -54,7 +54,8 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
         raise ConfigError("experiment.control is missing; add experiment=token_controlled to the overrides")
     folder = in_workspace(runs_dir)
     if named := asked.experiment.get("twin"):
-        return RunFolder.open(folder / str(named))
+        elsewhere = (run for run in find_runs(folder) if run.path.name == named)
+        return next(elsewhere, None) or RunFolder.open(folder / str(named))
     (task,) = asked.tasks
     tasks = f"{task},{PARTNER.get(task, 'semeval2021t6')}"
     names = {"model": asked.model.name, "profile": asked.profile.name, "seed": asked.seed}

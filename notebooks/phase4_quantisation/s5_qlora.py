@@ -60,9 +60,9 @@ from kaggle_kit.ops import selection
 from kaggle_kit.ops.startup import check_startup
 
 tasks = task.split(",")
-config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-config, because = selection.better_candidate(config, runs_dir)
-run = start_run(config, page="s5_qlora", runs_dir=runs_dir, run_dir=run_dir)
+asked = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
+config, because = selection.better_candidate(asked, runs_dir)
+run = start_run(config, page="s5_qlora", runs_dir=runs_dir, run_dir=run_dir, asked=asked)
 print(f"{because}\n{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
 print(check_startup(config, run))
 

@@ -36,6 +36,19 @@ def test_a_run_counts_only_once_its_manifest_is_there(tmp_path):
     assert [found.run_id for found in find_runs(tmp_path)] == ["a"]
 
 
+def test_a_kaggle_session_finds_the_runs_that_are_attached_and_its_own_first(tmp_path, monkeypatch):
+    mounted, own = tmp_path / "input", tmp_path / "working" / "runs"
+    for path in (own / "a", mounted / "kernel" / "runs" / "a", mounted / "datasets" / "jane" / "study" / "b"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        finish(new_run(path))
+    new_run(mounted / "kernel" / "runs" / "unfinished")
+    monkeypatch.setattr("kaggle_kit.core.artifacts.KAGGLE_INPUT", mounted)
+    assert [run.path for run in find_runs(own)] == [own / "a"]
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    found = [run.path.relative_to(tmp_path).as_posix() for run in find_runs(own)]
+    assert found == ["working/runs/a", "input/datasets/jane/study/b"]
+
+
 def test_the_manifest_holds_what_a_comparison_needs(tmp_path):
     run = new_run(tmp_path / "a")
     finish(run)

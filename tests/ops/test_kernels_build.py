@@ -126,6 +126,13 @@ def test_the_kit_dataset_lies_flat_and_holds_the_kit(tmp_path, monkeypatch):
     assert (folder / kit.KIT_FILE).read_bytes() == b"the kit"
 
 
+def test_kernels_whose_runs_a_page_reads_are_attached(tmp_path, pages):
+    experiment = Experiment.of("counting", pages)
+    built = build_experiment(experiment, tmp_path, "jane", kernels=["jane/s2-shared"], pages_dir=pages)
+    described = json.loads((built.folder / "kernel-metadata.json").read_text())
+    assert described["kernel_sources"] == ["jane/s2-shared"]
+
+
 def test_a_session_is_numbered_and_its_own_output_attached_once(tmp_path, pages):
     built = build_experiment(Experiment.of("counting", pages), tmp_path, "jane", pages_dir=pages)
     (path,) = built.folder.glob("*.ipynb")

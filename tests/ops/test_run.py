@@ -9,11 +9,11 @@ import nbformat
 import pytest
 
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.config import compose
+from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError, RunFolderError
-from kaggle_kit.core.runs import config_run_id
 from kaggle_kit.core.secrets import SecretLeak
 from kaggle_kit.ops import run as run_module
+from kaggle_kit.ops.kernels.outputs import inspect
 from kaggle_kit.ops.run import PageFailed, RunPaused, claimed, execute_page, is_claimed, run_page
 
 PARAMETERS = """\
@@ -32,7 +32,7 @@ START = """
 import sys
 import kaggle_kit
 from kaggle_kit.core.artifacts import Totals
-from kaggle_kit.core.config import compose
+from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
 
 print(sys.executable, kaggle_kit.__file__)
@@ -152,11 +152,14 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path):
         run_toy(tmp_path, write_page(tmp_path, START, FINISH), into=own, resume=own)
 
 
-def test_a_run_that_settled_its_configuration_on_the_way_is_known_by_its_folders_name(tmp_path):
-    settle = START.replace("run = start_run", "config.strategy.rank = 8\nrun = start_run")
-    asked = compose(model="tiny", task="semeval2017t3", strategy="s1_single")
-    own = tmp_path / config_run_id(asked, "toy")
+def test_a_run_that_settled_its_configuration_on_the_way_is_known_by_what_it_was_asked(tmp_path):
+    own_rank = "import copy\nasked = copy.deepcopy(config)\nconfig.strategy.rank = 8\n"
+    settle = START.replace("run = start_run(config,", f"{own_rank}run = start_run(config, asked=asked,")
+    own = tmp_path / "mine"
     run_toy(tmp_path, write_page(tmp_path, settle, FINISH), into=own)
+    asked = compose(model="tiny", task="semeval2017t3", strategy="s1_single")
+    assert RunFolder.open(own).facts["config_hash"] != config_hash(asked)
+    assert inspect(own, config_hash(asked)).complete  # a chain of kernels takes it for its own, too
     assert run_toy(tmp_path, write_page(tmp_path, FAIL), into=own) == own
 
 

@@ -176,6 +176,12 @@ def test_a_corpus_that_has_changed_since_is_refused(shared):
         twins.assert_same_data(shared, {NER: SimpleNamespace(sha256="0f")})
 
 
+def test_in_a_kaggle_session_the_run_is_found_where_another_kernel_left_it(tmp_path, shared, monkeypatch):
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setattr("kaggle_kit.core.artifacts.KAGGLE_INPUT", shared.path.parent.parent)
+    assert twins.multi_task_run(asked(shared), tmp_path / "working").path == shared.path
+
+
 def test_the_run_is_found_by_id_or_path_and_must_be_finished(tmp_path, shared):
     found = twins.multi_task_run(asked(shared), shared.path.parent)
     assert found.path == shared.path

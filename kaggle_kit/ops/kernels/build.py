@@ -94,10 +94,13 @@ def build_experiment(
     *,
     datasets: Sequence[str] = (),
     models: Sequence[str] = (),
+    kernels: Sequence[str] = (),
     kit_dataset: str | None = None,
     pages_dir: Path = PAGES_DIR,
 ) -> Built:
     """Build `out/<slug>/` for one experiment; the corpora that it reads are attached by their usual slugs.
+
+    `kernels` are those whose finished runs it reads: the run of a twin, the candidates of S5.
 
     With `kit_dataset` (made by `kernels dataset`) the kit and its wheels come from there and the
     internet is off. Raises ConfigError for a wrong name, a parameter that the page does not declare
@@ -117,7 +120,13 @@ def build_experiment(
     text = page_text(page, values, run_dir=run_dir, internet=kernel.internet, packed=packed)
     folder, corpora = out / slug, corpus_datasets(config, owner)
     described = about.describe(
-        slug, f"{slug}.ipynb", kernel, owner, datasets=[*corpora, *datasets], models=models
+        slug,
+        f"{slug}.ipynb",
+        kernel,
+        owner,
+        datasets=[*corpora, *datasets],
+        models=models,
+        kernels=kernels,
     )
     write_atomically(folder / f"{slug}.ipynb", text)
     about.write(folder, described)

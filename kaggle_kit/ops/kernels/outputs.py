@@ -27,11 +27,11 @@ class Progress:
 def inspect(path: Path, config_hash: str | None = None) -> Progress:
     """The progress of the run at `path`.
 
-    Raises RunFolderError where there is no run folder, its manifest is damaged, or it was made with
+    Raises RunFolderError where there is no run folder, its manifest is damaged, or its page was asked for
     another configuration than `config_hash`.
     """
     run = RunFolder.open(path, finished=False)
-    found = run.facts.get("config_hash")
+    found = run.facts.get("asked_hash", run.facts.get("config_hash"))
     if config_hash is not None and found != config_hash:
         raise RunFolderError(
             f"{path} was made with configuration {found}, not {config_hash}; it is another experiment's"
