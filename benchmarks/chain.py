@@ -99,15 +99,17 @@ def reached(step: int):
 def run_chain(folder: Path) -> Chained:
     """Both runs, below `folder`."""
     overrides = [*OVERRIDES, f"model.path={tiny_model(folder)}"]
-    environ = os.environ | {"KAGGLE_KIT_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
+    # One thread each: the two runs go on side by side, and their sums must come in the same order.
+    shared = {"KAGGLE_KIT_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "kaggle_kit"]
     where = ["--runs-dir", str(folder / "local")]
-    once = subprocess.run(
-        [*command, "run", PAGE, *EXPERIMENT, *where, *overrides], env=environ, capture_output=True, text=True
+    once = subprocess.Popen(
+        [*command, "run", PAGE, *EXPERIMENT, *where, *overrides],
+        env=os.environ | shared | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    if once.returncode:
-        raise SystemExit(f"the uninterrupted run failed:\n{once.stderr[-3000:]}")
-    shared = {"KAGGLE_KIT_CACHE": str(folder / "cache")}
     with KaggleService(folder / "kaggle", faults=faults(), environ=shared) as service:
         service.answers = {"SaveKernel": [(200, {"error": "Maximum batch GPU session count of 2 reached."})]}
         service.drops = {"SaveKernel": ["", "after"], "GET": ["half"], "GetKernelSessionStatus": ["before"]}
@@ -119,6 +121,9 @@ def run_chain(folder: Path) -> Chained:
             text=True,
         )
         sessions = [one for versions in service.kernels.values() for one in versions]
+    _, said = once.communicate()
+    if once.returncode:
+        raise SystemExit(f"the uninterrupted run failed:\n{said[-3000:]}")
     if done.returncode:
         raise SystemExit(f"the chain failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
     (link,) = (folder / "built" / "chains").glob("*/chain.json")
