@@ -143,11 +143,11 @@ def machine(*packages: str) -> str:
 
 
 def command(name: str) -> str:
-    """The command line as typed, without the place of a model on this machine."""
+    """The command line as typed, without the places of a model or of runs on this machine."""
     typed, hidden = [], False
     for word in sys.argv[1:]:
         typed.append("FOLDER" if hidden else word)
-        hidden = word == "--model-path"
+        hidden = word in ("--model-path", "--runs")
     return " ".join(["python -m", f"benchmarks.{name}", *typed])
 
 
