@@ -273,14 +273,23 @@ def find_runs(runs_dir: Path) -> list[RunFolder]:
     In a Kaggle session those of attached outputs and datasets follow, so that a page finds the runs it
     reads (the run of a twin, the candidates of S5) where another kernel left them.
     """
-    manifests = sorted(runs_dir.glob("*/manifest.json"))
+    folders = [path.parent for path in sorted(runs_dir.glob("*/manifest.json"))]
     if kaggle_run_type():
-        manifests += sorted(KAGGLE_INPUT.glob("**/manifest.json"))
+        attached = (path.parent for path in sorted(KAGGLE_INPUT.glob("**/manifest.json")))
+        folders += [folder for folder in attached if _begins_as_a_run(folder)]
     found: dict[str, RunFolder] = {}
-    for path in manifests:
-        if (path.parent / "config.yaml").is_file():
-            found.setdefault(path.parent.name, RunFolder.open(path.parent))
+    for folder in folders:
+        if (folder / "config.yaml").is_file():
+            found.setdefault(folder.name, RunFolder.open(folder))
     return list(found.values())
+
+
+def _begins_as_a_run(folder: Path) -> bool:
+    """Whether its config.yaml is one of ours: other datasets have files of these names, too."""
+    try:
+        return (folder / "config.yaml").read_bytes().startswith(HEADER.encode())
+    except OSError:
+        return False
 
 
 def _now() -> str:

@@ -42,6 +42,10 @@ def test_a_kaggle_session_finds_the_runs_that_are_attached_and_its_own_first(tmp
         path.parent.mkdir(parents=True, exist_ok=True)
         finish(new_run(path))
     new_run(mounted / "kernel" / "runs" / "unfinished")
+    foreign = mounted / "a-model"
+    foreign.mkdir()
+    (foreign / "config.yaml").write_text("layers: 3\n")
+    (foreign / "manifest.json").write_text("no JSON")
     monkeypatch.setattr("kaggle_kit.core.artifacts.KAGGLE_INPUT", mounted)
     assert [run.path for run in find_runs(own)] == [own / "a"]
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
