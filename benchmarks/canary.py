@@ -1,7 +1,7 @@
 """Plant words that exist nowhere else in restricted corpora, run everything, and search what came of it.
 
-    python -m benchmarks.canary                                              # every page as users run it
-    python -m benchmarks.canary --quick > benchmarks/results/canary.md      # tiny models, one kernel for all
+    python -m benchmarks.canary > benchmarks/results/canary.md      # every page as users run it
+    python -m benchmarks.canary --quick                             # tiny models, one kernel for all
 
 The practice notes of the three restricted tasks are laid out as real corpora, with every long word
 replaced by a random one of its length: text and annotated mentions are all canaries, offsets stay. A
