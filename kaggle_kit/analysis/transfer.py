@@ -104,15 +104,17 @@ def transfer_matrix(
     seeds: Sequence[int] = (),
     strategy: str = "s2_shared",
     split: str = "dev",
+    data: Mapping[str, str] | None = None,
 ) -> TransferMatrix:
     """Every cell that finished runs of a model and profile give.
 
-    `seeds` are those that the matrix should have; what they lack is in `needed`. Raises IncomparableRuns
+    With `data`, task -> sha256 of its corpus, runs on other corpora are left aside: practice data of other
+    settings, say, in the same folder. `seeds` are those that the matrix should have; what they lack is in `needed`. Raises IncomparableRuns
     for runs that may not be compared, or that are there twice with different configurations.
     """
     wanted = {"model": model, "profile": profile}
     fitting = [run for run in runs if all(run.facts[key] == value for key, value in wanted.items())]
-    scored = [run for run in fitting if run.metrics()]
+    scored = [run for run in fitting if run.metrics() and _is_on(run, data or {})]
     pairs = _by_key(scored, lambda run: _pair_key(run, strategy, tasks))
     twins = _by_key(scored, _twin_key)
     cells: dict[tuple[str, str], Cell] = {}
@@ -191,6 +193,10 @@ def _by_key(runs: Iterable[RunFolder], key_of: Any) -> dict[tuple[Any, ...], Run
             )
         found[key] = run
     return found
+
+
+def _is_on(run: RunFolder, data: Mapping[str, str]) -> bool:
+    return all(data.get(task, digest) == digest for task, digest in run.manifest()["data_hashes"].items())
 
 
 def _check_one_corpus(runs: Iterable[RunFolder]) -> None:

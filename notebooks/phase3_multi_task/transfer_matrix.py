@@ -124,8 +124,9 @@ from kaggle_kit.analysis.transfer import transfer_matrix
 from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.runtime import in_workspace
 
-seeds = config.experiment["seeds"]
-found = transfer_matrix(find_runs(in_workspace(runs_dir)), tasks, model=model, profile=profile, seeds=seeds)
+asked = {"model": model, "profile": profile, "seeds": config.experiment["seeds"]}
+data = {name: corpus.sha256 for name, corpus in corpora.items()}
+found = transfer_matrix(find_runs(in_workspace(runs_dir)), tasks, data=data, **asked)
 print(f"{len(found.cells)} cells known, {len(found.missing)} missing; {len(found.needed)} runs to make next:")
 for words in found.needed[:4]:
     print("python -m kaggle_kit", *words)

@@ -149,6 +149,7 @@ def test_two_corpora_in_one_matrix_are_refused(tmp_path):
         pair(tmp_path, tasks, 1, data_hashes=dict.fromkeys(tasks, digest))
     with pytest.raises(IncomparableRuns, match=f"data_hashes.{B}: one in .* and other in"):
         matrix(tmp_path)
+    assert not matrix(tmp_path, data={A: "third"}).cells  # a page takes the runs on its own corpora alone
 
 
 def test_a_run_that_was_repeated_counts_once_and_another_configuration_of_it_is_refused(tmp_path):
