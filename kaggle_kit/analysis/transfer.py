@@ -109,8 +109,9 @@ def transfer_matrix(
     """Every cell that finished runs of a model and profile give.
 
     With `data`, task -> sha256 of its corpus, runs on other corpora are left aside: practice data of other
-    settings, say, in the same folder. `seeds` are those that the matrix should have; what they lack is in `needed`. Raises IncomparableRuns
-    for runs that may not be compared, or that are there twice with different configurations.
+    settings, say, in the same folder. `seeds` are those that the matrix should have; what they lack is in
+    `needed`. Raises IncomparableRuns for runs that may not be compared, or that are there twice with
+    different configurations.
     """
     wanted = {"model": model, "profile": profile}
     fitting = [run for run in runs if all(run.facts[key] == value for key, value in wanted.items())]
