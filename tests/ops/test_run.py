@@ -32,7 +32,7 @@ START = """
 import sys
 import kaggle_kit
 from kaggle_kit.core.artifacts import Totals
-from kaggle_kit.core.config import compose, config_hash
+from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
 
 print(sys.executable, kaggle_kit.__file__)
