@@ -43,7 +43,7 @@ from kaggle_kit.data.batch import PlanDataset  # noqa: E402
 from kaggle_kit.data.encode import EncodedTask  # noqa: E402
 from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, StepPlan, TaskRows  # noqa: E402
 from kaggle_kit.models import tiny  # noqa: E402
-from kaggle_kit.models.adapters import attach_lora  # noqa: E402
+from kaggle_kit.models.adapters import SharedPrivateLoRA  # noqa: E402
 from kaggle_kit.models.loading import load_backbone  # noqa: E402
 from kaggle_kit.models.multitask import MultiTaskModel  # noqa: E402
 from kaggle_kit.ops import wiring  # noqa: E402
@@ -123,7 +123,8 @@ def train(toy: Toy, folder: Path, moment: str = "", count: int = 0) -> None:
     torch.manual_seed(1)
     loaded = load_backbone(toy.config.model, device="cpu")
     lora = LoraSettings(rank=8, alpha=16, dropout=0.1, targets=["q_proj", "v_proj", "down_proj"])
-    model = MultiTaskModel(attach_lora(loaded.backbone, lora, "single"), toy.specs.values(), causal=True)
+    adapters = SharedPrivateLoRA(loaded.backbone, lora, {"single": lora.rank})
+    model = MultiTaskModel(adapters, toy.specs.values(), causal=True)
     made = training_arguments(
         toy.config.training, steps=len(toy.plan), output_dir=folder, seed=5, device="cpu"
     )

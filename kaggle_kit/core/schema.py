@@ -151,6 +151,7 @@ class ProfileConfig:
 @dataclass
 class TrainingConfig:
     learning_rate: float = 5e-4
+    uncertainty_learning_rate: float = 1e-2  # of the loss weights, with strategy.loss_weighting=uncertainty
     epochs: float = 3.0
     max_steps: int | None = None
     effective_batch: int = 16  # samples per optimiser step, whatever the micro-batch

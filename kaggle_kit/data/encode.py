@@ -4,8 +4,8 @@
     encoded.lengths[:3], encoded.rows([0, 1])["input_ids"]
 
 One row is one sequence the backbone reads: a passage of a document, or a question with one of its
-candidates. `groups` says which rows belong together (all candidates of a question). What each
-component adds to a row is told by its module in `data/targets`.
+candidates. `groups` says which rows belong together: the candidates of a question, `LIST` of them at
+most. What each component adds to a row is told by its module in `data/targets`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from kaggle_kit.data.pairs import PairSequence, pair_sequences
 from kaggle_kit.data.passages import Passage, PassageSettings, passages
 from kaggle_kit.data.targets import TARGETS
 
-VERSION = 3  # raise when the meaning of a column changes: cached files of older versions are not read
+VERSION = 4  # raise when the meaning of a column changes: cached files of older versions are not read
 
+LIST = 10  # candidates that are compared with each other: a thread's; of a hundred, thread by thread
 NUMBER, NUMBERS = Value("int32"), List(Value("int32"))
 ROW = {"document": NUMBER, "group": NUMBER, "length": NUMBER, "overlap": NUMBER, "input_ids": NUMBERS}
 PASSAGE = {
@@ -134,19 +135,18 @@ def _write(
     features = ROW | (PAIR if ranking else PASSAGE)
     for component in spec.components:
         features |= TARGETS[component.kind].features(component)
-    number = 0
+    number = -1
     with ArrowWriter(path=str(folder / "rows.arrow"), features=Features(features)) as writer:
         for document, sample in enumerate(samples):
             sequences = list(_sequences(sample, ranking, tokenizer, settings))
             columns = [TARGETS[part.kind].columns(part, sequences, sample) for part in spec.components]
-            for sequence, *parts in zip(sequences, *columns, strict=True):
-                group = document if ranking else number
-                row = {"document": document, "group": group, "length": len(sequence.input_ids)}
+            for place, (sequence, *parts) in enumerate(zip(sequences, *columns, strict=True)):
+                number += not ranking or place % LIST == 0
+                row = {"document": document, "group": number, "length": len(sequence.input_ids)}
                 row |= vars(sequence)
                 for part in parts:
                     row |= part
                 writer.write(row)
-                number += 1
         writer.finalize()
 
 

@@ -1,6 +1,6 @@
 """A training run as a plan: every optimiser step, its micro-batches, tasks and tokens, before it runs.
 
-    sampler = MultiTaskBatchSampler({"ner": TaskRows.of(encoded)}, PlanSettings(...), seed=42)
+    sampler = MultiTaskBatchSampler({"ner": TaskRows(lengths, groups)}, PlanSettings(...), seed=42)
     plan = sampler.plan()
     plan.steps[0].micro_batches[0].rows, plan.tokens["ner"], plan.sha256
 
@@ -17,7 +17,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from itertools import groupby
 
 import numpy as np
 
@@ -28,7 +27,10 @@ SAMPLING = ("proportional", "uniform", "temperature")
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """`effective_batch` counts sequences per optimiser step; `token_budget` tokens per micro-batch."""
+    """`effective_batch` counts sequences per optimiser step; `token_budget` tokens per micro-batch.
+
+    Only a group that is larger than the budget by itself makes a larger micro-batch.
+    """
 
     epochs: float = 3.0
     max_steps: int | None = None
@@ -55,6 +57,11 @@ class TaskRows:
 
     lengths: np.ndarray  # (rows,) tokens
     groups: np.ndarray  # (rows,) non-decreasing group numbers
+
+    @cached_property
+    def longest_group(self) -> int:
+        """Tokens of the largest group, which no micro-batch divides."""
+        return int(np.add.reduceat(self.lengths, self.bounds[:-1]).max())
 
     @cached_property
     def bounds(self) -> np.ndarray:
@@ -206,13 +213,15 @@ class MultiTaskBatchSampler:
         return rng.permutation(np.repeat(np.arange(len(counts)), counts))
 
     def _step(self, drawn: Mapping[str, Sequence[int]], cuts: Mapping[str, int], number: int) -> PlannedStep:
+        """The step's tasks in their order, but the halved one first: its extra gradient is gone by then."""
         present = [task for task in self.tasks if task in drawn]
-        halved = self._halved(number, [task for task in present if len(drawn[task]) > 1])
+        units = {task: list(self._units(task, drawn[task])) for task in present}
+        halved = self._halved(number, [task for task in present if len(units[task]) > 1])
         batches: list[PlannedBatch] = []
-        for task in present:
+        for task in sorted(present, key=lambda task: task != halved):
             rows, cut = drawn[task], cuts[task]
-            if task == halved:  # rows come in random order, so any two halves are a random split
-                middle = len(rows) // 2
+            if task == halved:  # groups come in random order, so any two halves are a random split
+                middle = _middle(units[task])
                 batches += [replace(batch, half=0) for batch in self._pack(task, rows[:middle], cut=0)]
                 batches += [replace(batch, half=1) for batch in self._pack(task, rows[middle:], cut)]
             else:
@@ -228,13 +237,13 @@ class MultiTaskBatchSampler:
     def _pack(self, task: str, rows: Sequence[int], cut: int) -> Iterator[PlannedBatch]:
         """Micro-batches of like size, as few as the budget allows, their rows by falling length.
 
-        A group stays whole (a question with its candidates, whose margins compare them) unless it is
-        larger than the budget by itself.
+        A group stays whole (a question with its candidates, whose margins compare them), so that the
+        loss does not depend on the budget. The group of a row that is cut comes last.
         """
         lengths = self.tasks[task].lengths
-        whole, shortened = (rows[:-1], rows[-1:]) if cut else (rows, ())
-        units = sorted(self._units(task, whole), key=lambda unit: (-lengths[unit].max(), unit))
-        units += [[row] for row in shortened]
+        units = list(self._units(task, rows))
+        last = [units.pop()] if cut else []
+        units = sorted(units, key=lambda unit: (-lengths[unit].max(), unit)) + last
         total = int(lengths[list(rows)].sum())
         share = total / math.ceil(total / self.settings.token_budget)
         batch: list[int] = []
@@ -249,12 +258,15 @@ class MultiTaskBatchSampler:
         yield self._batch(task, batch, cut)
 
     def _units(self, task: str, rows: Sequence[int]) -> Iterator[list[int]]:
-        """The rows' groups, or the single rows of a group that no micro-batch could hold."""
-        lengths, groups = self.tasks[task].lengths, self.tasks[task].groups
-        for _, members in groupby(rows, key=lambda row: groups[row]):
-            unit = list(members)
-            fits = lengths[unit].sum() <= self.settings.token_budget
-            yield from [unit] if fits else ([row] for row in unit)
+        """The rows, group by group; a group that was drawn twice in a row is two."""
+        groups = self.tasks[task].groups
+        unit: list[int] = []
+        for row in rows:
+            if unit and (groups[row] != groups[unit[-1]] or row <= unit[-1]):
+                yield unit
+                unit = []
+            unit.append(row)
+        yield unit
 
     def _batch(self, task: str, rows: Sequence[int], cut: int = 0) -> PlannedBatch:
         lengths = self.tasks[task].lengths
@@ -267,3 +279,9 @@ def _epochs(groups: int, rng: np.random.Generator) -> Iterator[int]:
     """Group numbers, epoch after epoch, each in a fresh order."""
     while True:
         yield from (int(group) for group in rng.permutation(groups))
+
+
+def _middle(units: Sequence[Sequence[int]]) -> int:
+    """How many rows come before the boundary of units that halves them best; never none and never all."""
+    ends = np.cumsum([len(unit) for unit in units])[:-1]
+    return int(ends[np.abs(2 * ends - sum(map(len, units))).argmin()])

@@ -69,7 +69,9 @@ def saved_ranks(folder: Path) -> dict[str, int]:
 def _description(model: MultiTaskModel) -> dict[str, object]:
     return {
         "model": type(model).__name__,
+        "causal": model.causal,
         "ranks": model.lora.ranks,
+        "scaling": model.lora.scaling,
         "fusion": model.lora.fusion,
         "tasks": {task: sorted(heads) for task, heads in model.heads.items()},
     }

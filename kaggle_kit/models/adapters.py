@@ -57,6 +57,7 @@ class SharedPrivateLoRA(nn.Module):
         super().__init__()
         check_targets(backbone, settings.targets)
         self.ranks = dict(ranks)
+        self.scaling = settings.alpha / settings.rank
         self.fusion = fusion
         self.peft = _with_adapters(backbone, settings, self.ranks, only_layers or {})
         self.layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
@@ -135,11 +136,6 @@ class _Using:
 
     def __exit__(self, *_: object) -> None:
         self.lora.activate(*self.before)
-
-
-def attach_lora(backbone: PreTrainedModel, settings: LoraSettings, adapter: str) -> SharedPrivateLoRA:
-    """The backbone with one trainable adapter of the model's own rank; the base stays frozen."""
-    return SharedPrivateLoRA(backbone, settings, {adapter: settings.rank})
 
 
 def enable_checkpointing(backbone: PreTrainedModel, contexts: Callable | None = None) -> None:

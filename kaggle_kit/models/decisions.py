@@ -61,13 +61,17 @@ def choose_quantization(config: ModelConfig, requested: str | None = None) -> De
     return Decision(chosen or "none", f"{size}: {'more' if chosen else 'not more'} than 4B")
 
 
+def always_checkpointed(config: ModelConfig) -> bool:
+    return config.parameters >= CHECKPOINT_ABOVE_PARAMETERS
+
+
 def choose_checkpointing(config: ModelConfig, device: str, requested: bool) -> Decision:
-    """Always from 7B up on a GPU; below as asked for."""
+    """Always from 7B up on a GPU; below as asked for. Of how many layers, the batch search says."""
     if device == "cpu":
         return Decision("off", "CPU: memory is not the limit")
-    if config.parameters >= CHECKPOINT_ABOVE_PARAMETERS:
+    if always_checkpointed(config):
         return Decision("on", "7B and more are always checkpointed")
-    return Decision("on" if requested else "off", "asked for")
+    return Decision("on", "asked for") if requested else Decision("off", "less than 7B, and not asked for")
 
 
 def choose_attention(architecture: str, capability: tuple[int, int] | None) -> Decision:

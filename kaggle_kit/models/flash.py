@@ -9,6 +9,7 @@ the probe runs forward and backward on a small row and compares both with `packe
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from kaggle_kit.models.packing import PackedLayout, packed_attention
 FLASH = "packed_flash"
 TOLERANCE = 2e-2  # float16: eleven bits of mantissa, values of about 1
 PROBE_LENGTHS = (33, 20, 7)
+# head widths of the study's models; each with and without a causal mask and a sliding window
+PROBED = tuple(product((64, 96, 128), (True, False), (None, 16)))
 
 
 def flash_attention(
@@ -62,27 +65,39 @@ def why_no_flash(capability: tuple[int, int] | None, attention: Callable = flash
     if capability < (8, 0):
         return f"compute capability {capability[0]}.{capability[1]}: FlashAttention-2 needs 8.0"
     try:
-        return probe(attention, "cuda", torch.float16)
+        reasons = (probe(attention, "cuda", torch.float16, *case) for case in PROBED)
+        return next(filter(None, reasons), None)
     except Exception as error:  # whatever an untested build may raise means the same: do not use it
         return f"the probe failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
-def probe(attention: Callable, device: str, dtype: torch.dtype) -> str | None:
-    """Forward and backward on a small row with grouped heads, compared with `packed_attention`."""
-    layout = PackedLayout.of(PROBE_LENGTHS, causal=True, device=device)
+def probe(
+    attention: Callable,
+    device: str,
+    dtype: torch.dtype,
+    width: int = 64,
+    causal: bool = True,
+    window: int | None = None,
+) -> str | None:
+    """Forward and backward on a small row with grouped heads, compared with `packed_attention`.
+
+    `width` is that of a head. Returns what is wrong, or None.
+    """
+    layout = PackedLayout.of(PROBE_LENGTHS, causal=causal, device=device)
     generator = torch.Generator().manual_seed(0)
     heads = (4, 2, 2)
-    drawn = [torch.randn(1, n, sum(PROBE_LENGTHS), 64, generator=generator) for n in heads]
+    drawn = [torch.randn(1, n, sum(PROBE_LENGTHS), width, generator=generator) for n in heads]
     results = []
     for function in (attention, packed_attention):
         inputs = [tensor.to(device, dtype).requires_grad_() for tensor in drawn]
-        mixed, _ = function(None, *inputs, None, packed=layout)
+        mixed, _ = function(None, *inputs, None, packed=layout, sliding_window=window)
         gradients = torch.autograd.grad(mixed.float().square().sum(), inputs)
         results.append([mixed.detach(), *gradients])
     for mine, reference in zip(*results, strict=True):
         far = (mine.float() - reference.float()).abs().max() / reference.float().abs().max()
         if not far <= TOLERANCE:  # NaN is far
-            return f"the probe failed: off by {float(far):.1%} from the reference"
+            case = f"heads of {width}, {'causal' if causal else 'bidirectional'}, window {window}"
+            return f"the probe failed: off by {float(far):.1%} from the reference ({case})"
     return None
 
 

@@ -183,6 +183,7 @@ def _backbone(source: str, revision: str | None, chosen: dict[str, str]) -> PreT
         device_map={"": chosen["device"]} if quantized and chosen["device"] == "cuda" else None,
     )
     backbone.requires_grad_(False)
+    backbone.config.use_cache = False  # else training would keep every layer's keys and values
     silence_dropout(backbone)
     if quantized:
         _keep_differentiable(backbone)

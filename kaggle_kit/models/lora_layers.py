@@ -1,4 +1,4 @@
-"""The LoRA layers of this project, registered with PEFT for dense, 8-bit and 4-bit linear layers.
+"""The LoRA layers of this project, registered with PEFT for dense and 4-bit linear layers.
 
     config._register_custom_module(custom_layers())
 
@@ -115,5 +115,4 @@ def _quantised_layers() -> dict[type[nn.Module], type[nn.Module]]:
     except ImportError:  # an optional package: dense models need none of it
         return {}
     four_bit = type("JointLinear4bit", (JointForward, bnb.Linear4bit), {"__doc__": "On 4-bit layers."})
-    eight_bit = type("JointLinear8bit", (JointForward, bnb.Linear8bitLt), {"__doc__": "On 8-bit layers."})
-    return {bitsandbytes.nn.Linear4bit: four_bit, bitsandbytes.nn.Linear8bitLt: eight_bit}
+    return {bitsandbytes.nn.Linear4bit: four_bit}

@@ -72,8 +72,6 @@ class MultiTaskModel(nn.Module):
         if getattr(self.backbone.config, "type_vocab_size", 0) > 1:
             inputs["token_type_ids"] = batch.type_ids[None]
         backbone = self.backbone.get_base_model()  # the injected layers, without PEFT's own forward
-        if not self.backbone.config.is_encoder_decoder and self.causal:
-            inputs["use_cache"] = False
         return backbone(**inputs, packed=layout).last_hidden_state[0]
 
     def layout(self, batch) -> PackedLayout:

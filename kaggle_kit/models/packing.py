@@ -56,13 +56,10 @@ class PackedLayout:
     def of(cls, lengths: Sequence[int], *, causal: bool, device: torch.device | str = "cpu") -> PackedLayout:
         """The layout of sequences in the given order; descending lengths give the fewest groups."""
         positions = torch.cat([torch.arange(length) for length in lengths])
-        groups, first, start = [], 0, 0
-        for last in range(1, len(lengths) + 1):
-            longest = lengths[first]
-            if last == len(lengths) or not SHORTEST_IN_GROUP * longest <= lengths[last] <= longest:
-                groups.append(_group(lengths[first:last], start))
-                first, start = last, groups[-1].stop
-        return cls(tuple(lengths), positions, tuple(groups), causal).to(device)
+        parts = grouped(lengths)
+        starts = accumulate(map(sum, parts), initial=0)
+        groups = tuple(_group(part, start) for part, start in zip(parts, starts, strict=False))
+        return cls(tuple(lengths), positions, groups, causal).to(device)
 
     def to(self, device: torch.device | str) -> PackedLayout:
         groups = tuple(
@@ -77,10 +74,21 @@ class PackedLayout:
         starts = torch.tensor((0, *accumulate(self.lengths)), dtype=torch.int32)
         return starts.to(self.position_ids.device)
 
-    @property
-    def padded_tokens(self) -> int:
-        """Tokens that attention computes on, padding inside the groups included."""
-        return sum(group.count * group.longest for group in self.groups)
+
+def grouped(lengths: Sequence[int]) -> list[Sequence[int]]:
+    """Neighbours of like length, the longest of each group first."""
+    parts, first = [], 0
+    for last in range(1, len(lengths) + 1):
+        longest = lengths[first]
+        if last == len(lengths) or not SHORTEST_IN_GROUP * longest <= lengths[last] <= longest:
+            parts.append(lengths[first:last])
+            first = last
+    return parts
+
+
+def attention_padding(lengths: Sequence[int]) -> int:
+    """Places without a token that attention computes on: each group is padded to its longest sequence."""
+    return sum(len(part) * max(part) - sum(part) for part in grouped(lengths))
 
 
 def _to(tensor: Tensor | None, device: torch.device | str) -> Tensor | None:

@@ -24,8 +24,6 @@ from kaggle_kit.models.build import adapter_ranks, cut_layer
 from kaggle_kit.models.cross_level import cross_level_parameters
 from kaggle_kit.models.fusion import fusion_parameters
 from kaggle_kit.models.heads import build_head
-from kaggle_kit.models.hierarchical import LEVEL
-from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.models.shapes import Shape, linear_shapes
 
 PARITIES = ("active", "total")
@@ -40,6 +38,7 @@ class Base:
     shape: Shape
     lora: LoraSettings
     heads: Mapping[str, int]  # task -> parameters of its heads
+    first_level: frozenset[str] = frozenset()  # tasks with nothing on level 2: half the way of S3b
 
     @property
     def per_rank(self) -> int:
@@ -95,8 +94,10 @@ def _hierarchical(strategy: StrategyConfig, base: Base) -> tuple[int, int]:
     shared, *levels = _ranks(strategy, base)
     top = layers - cut_layer(strategy, layers)
     cross = cross_level_parameters(strategy.cross_level, base.shape.hidden_size, strategy.cross_level_rank)
-    adapters = base.per_rank * (shared * layers + sum(levels) * top) + cross
-    return adapters + max(base.heads.values()), adapters + sum(base.heads.values())
+    first = base.per_rank * (shared * layers + levels[0] * top)
+    whole = base.per_rank * (shared * layers + sum(levels) * top) + cross
+    ways = [(first if task in base.first_level else whole) + size for task, size in base.heads.items()]
+    return max(ways), whole + sum(base.heads.values())
 
 
 def head_parameters(specs: Iterable[TaskSpec], hidden_size: int, *, causal: bool = True) -> dict[str, int]:
@@ -109,22 +110,6 @@ def head_parameters(specs: Iterable[TaskSpec], hidden_size: int, *, causal: bool
     return {
         task: sum(p.numel() for head in built for p in head.parameters()) for task, built in heads.items()
     }
-
-
-def count_model(model: MultiTaskModel) -> tuple[int, int]:
-    """(active, total) of a model that exists; the closed forms agree with it."""
-    total = sum(p.numel() for group in model.parameter_groups().values() for p in group.parameters)
-    return max(_passed_through(model, task) for task in model.specs), total
-
-
-def _passed_through(model: MultiTaskModel, task: str) -> int:
-    parameters = list(model.heads[task].parameters())
-    adapters = model.adapters_of(task)
-    for adapter in adapters:
-        parameters += [*model.lora.parameters_of(adapter), *model.lora.fusion_of(adapter)]
-    if LEVEL[2] in adapters:
-        parameters += model.cross.parameters()
-    return sum(parameter.numel() for parameter in parameters)
 
 
 def solve_ranks(
@@ -143,7 +128,7 @@ def solve_ranks(
     choices = [[Variant.of(filled, base) for filled in _fillings(s, base, target)] for s in strategies]
     anchors = sorted({v.count(parity) for some in choices for v in some}, key=lambda n: abs(n - target))
     for anchor in anchors:
-        found = [_nearest(some, anchor, parity, tolerance / 2) for some in choices]
+        found = [_nearest(some, anchor, parity, tolerance / (2 + tolerance)) for some in choices]
         if all(found):
             break
     else:

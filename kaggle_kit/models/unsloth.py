@@ -2,9 +2,9 @@
 
     backbone = load_unsloth(config.model, reference=loaded.backbone, lengths=(40, 17))
 
-unsloth replaces attention and layers by its own kernels. Whether these keep sequences of an unpadded
-row apart depends on its version, so the backbone is used only if its hidden states on a probe row are
-those of the standard path.
+unsloth replaces attention and layers by its own kernels, for every model of the family in the process.
+Whether these keep sequences of an unpadded row apart depends on its version, so the backbone is used only
+if its hidden states on a probe row are those of the standard path, taken before unsloth is imported.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import ModelConfig
+from kaggle_kit.models.loading import source_of
 from kaggle_kit.models.packing import PACKED, PackedLayout
 
 TOLERANCE = 0.05  # relative error of hidden states; float16 and 4-bit kernels differ by less
@@ -29,6 +30,7 @@ def load_unsloth(
     """unsloth's frozen backbone, consistent with `reference`. Raises ConfigError where it cannot be used."""
     if not config.unsloth.compatible:
         raise ConfigError(f"model {config.name} is not marked unsloth.compatible; set strategy.unsloth=false")
+    expected = probe(reference, lengths)
     try:
         library = importlib.import_module("unsloth")
     except ImportError as error:
@@ -38,18 +40,18 @@ def load_unsloth(
         ) from error
     quantized = getattr(reference, "is_loaded_in_4bit", False)
     model, _ = library.FastLanguageModel.from_pretrained(
-        config.path or config.hub_id, dtype=reference.dtype, load_in_4bit=quantized
+        source_of(config), dtype=reference.dtype, load_in_4bit=quantized
     )
     backbone = model.model.requires_grad_(False)
+    backbone.config.use_cache = False
     backbone.set_attn_implementation(PACKED)
-    check_consistent(backbone, reference, lengths)
+    check_consistent(probe(backbone, lengths), expected)
     return backbone
 
 
-def check_consistent(candidate: PreTrainedModel, reference: PreTrainedModel, lengths: Sequence[int]) -> None:
-    """ConfigError unless both give the same hidden states on one unpadded row of random tokens."""
-    mine, theirs = (_probe(model, lengths) for model in (candidate, reference))
-    far = (mine - theirs).norm() / theirs.norm()
+def check_consistent(found: Tensor, expected: Tensor) -> None:
+    """ConfigError unless the (tokens, hidden) states of two models on one unpadded row are the same."""
+    far = (found - expected).norm() / expected.norm()
     if not far <= TOLERANCE:  # NaN is far
         raise ConfigError(
             f"unsloth's hidden states differ from the standard path by {float(far):.1%} (allowed: "
@@ -58,8 +60,8 @@ def check_consistent(candidate: PreTrainedModel, reference: PreTrainedModel, len
 
 
 @torch.no_grad()
-def _probe(model: PreTrainedModel, lengths: Sequence[int]) -> Tensor:
-    """(tokens, hidden), float32"""
+def probe(model: PreTrainedModel, lengths: Sequence[int]) -> Tensor:
+    """(tokens, hidden) float32: the model's states on one unpadded row of random tokens."""
     layout = PackedLayout.of(lengths, causal=True, device=model.device)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(model.config.vocab_size, (1, sum(lengths)), generator=generator).to(model.device)

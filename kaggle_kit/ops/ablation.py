@@ -72,7 +72,8 @@ def matched_strategy(
     strategies = levels(config)
     backbone = loaded.backbone.config
     heads = head_parameters(specs.values(), backbone.hidden_size, causal=loaded.causal)
-    base = Base(shape_of(backbone), config.model.lora, heads)
+    low = frozenset(name for name, spec in specs.items() if all(p.level == 1 for p in spec.components))
+    base = Base(shape_of(backbone), config.model.lora, heads, first_level=low)
     parity = config.experiment.get("parity", "active")
     first = next(iter(strategies.values()))
     target = config.experiment.get("target") or Variant.of(first, base).count(parity)

@@ -251,8 +251,9 @@ def _arguments(
 def _strategy_options(config: RunConfig) -> dict[str, Any]:
     """Loss weights and gradient surgery, as the strategy says."""
     uncertain = config.strategy.loss_weighting == "uncertainty"
+    rate = config.training.uncertainty_learning_rate
     return {
-        "weighting": UncertaintyWeightedLoss(config.tasks) if uncertain else None,
+        "weighting": UncertaintyWeightedLoss(config.tasks, learning_rate=rate) if uncertain else None,
         "pcgrad_seed": config.seed if config.strategy.pcgrad else None,
     }
 

@@ -111,13 +111,15 @@ def find_optimal_batch_size(
     least: int,
     most: int,
     layer_bytes: int,
+    fewest: int = 0,
     enough: Callable[[], bool] = lambda: False,
 ) -> Found:
     """The fastest point, in tokens/s, among those whose peak stays within `limit_bytes`.
 
-    `least` is the longest sequence, which every budget must hold; `most` what a whole optimiser step
-    can fill. `layer_bytes` bounds what one layer keeps per token when it is not checkpointed. `enough`
-    ends the search early, with the best point so far. Raises AutoBatchError where nothing fits.
+    `least` is the longest group of rows, which every budget must hold; `most` what a whole optimiser step
+    can fill. `layer_bytes` bounds what one layer keeps per token when it is not checkpointed; at least
+    `fewest` layers are. `enough` ends the search early, with the best point so far. Raises AutoBatchError
+    where nothing fits.
 
     The least budget is tried first with all layers checkpointed and then with ever fewer. From there
     budgets grow, fewest layers first, until memory or speed ends it: once a larger budget brings no more
@@ -125,7 +127,7 @@ def find_optimal_batch_size(
     """
     search = _Search(measure, limit_bytes, layer_bytes)
     starts: dict[int, Measured] = {}
-    for checkpointed in _choices(layers):
+    for checkpointed in _choices(layers, fewest):
         start = search.look(Point(least, checkpointed))
         if start is None:
             break
@@ -182,9 +184,10 @@ def layer_bytes(hidden_size: int) -> int:
     return 128 * hidden_size
 
 
-def _choices(layers: int) -> list[int]:
-    """All layers, three quarters, half, a quarter, none."""
-    return sorted({round(layers * quarter / 4) for quarter in range(5)}, reverse=True)
+def _choices(layers: int, fewest: int) -> list[int]:
+    """All layers, three quarters, half, a quarter, none, as far as that is not too few."""
+    quarters = {round(layers * quarter / 4) for quarter in range(5)}
+    return sorted((count for count in quarters if count >= fewest), reverse=True)
 
 
 def _grow(search: _Search, start: Measured, most: int, enough: Callable[[], bool]) -> bool:

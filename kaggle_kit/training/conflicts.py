@@ -62,11 +62,6 @@ class GroupConflicts:
         pairs = combinations(range(len(self.tasks)), 2)
         return {(self.tasks[i], self.tasks[j]): matrix[i][j] for i, j in pairs}
 
-    @property
-    def conflicts(self) -> int:
-        """How many of the K(K-1)/2 pairs conflict."""
-        return sum(cosine < 0 for cosine in self.cosines.values())
-
 
 @dataclass(frozen=True)
 class ConflictReport:
@@ -76,7 +71,10 @@ class ConflictReport:
 
     @property
     def nonfinite(self) -> tuple[str, ...]:
-        """The tasks with a non-finite gradient in any group: the step must not be taken."""
+        """The tasks with a non-finite gradient in any group.
+
+        A gradient scaler skips such a step; without one, `LossCallback` ends the run.
+        """
         return tuple(dict.fromkeys(task for group in self.groups.values() for task in group.nonfinite))
 
     def record(self) -> dict[str, Any]:

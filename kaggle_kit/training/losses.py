@@ -3,9 +3,9 @@
     weighting = UncertaintyWeightedLoss(["ner", "relations"])
     weighting.combine("ner", loss, share=tokens / step_tokens).backward()
 
-Both kinds share two methods: `weight(task)`, the factor on the task's loss, and `combine(task, loss,
-share)`, what to call backward on. With PCGrad the weights act before the projection, which gives the
-same update as after it (positive weights commute), and the uncertainties are private parameters.
+`combine(task, loss, share)` is what to call backward on. With PCGrad the weights act before the
+projection, which gives the same update as after it (positive weights commute), and the uncertainties
+are private parameters.
 """
 
 from __future__ import annotations
@@ -19,30 +19,12 @@ from torch import Tensor, nn
 from kaggle_kit.core.errors import ConfigError, nearest
 
 
-class StaticLoss(nn.Module):
-    """Fixed positive weights: equal ones, or tuned ones from the configuration."""
-
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        super().__init__()
-        for task, weight in weights.items():
-            if not 0 < weight < float("inf"):
-                raise ConfigError(
-                    f"the loss weight of task {task!r} is {weight}; allowed is a positive finite number. "
-                    "To leave a task out, take it off the task list"
-                )
-        self.weights = dict(weights)
-
-    @classmethod
-    def equal(cls, tasks: Iterable[str]) -> StaticLoss:
-        return cls(dict.fromkeys(tasks, 1.0))
-
-    def weight(self, task: str) -> Tensor:
-        """The factor on `task`'s loss, a scalar."""
-        return torch.tensor(known(self.weights, task))
+class EqualLoss(nn.Module):
+    """Every task's loss as it is. Static weights that are tuned are those of a task's components."""
 
     def combine(self, task: str, loss: Tensor, share: float = 1.0) -> Tensor:
-        """The micro-batch's part of the weighted loss; `share` is of no consequence here."""
-        return self.weight(task) * loss
+        """The micro-batch's part of the task's loss; `share` is of no consequence here."""
+        return loss
 
 
 class UncertaintyWeightedLoss(nn.Module):
@@ -55,8 +37,14 @@ class UncertaintyWeightedLoss(nn.Module):
     itself may well be negative, which is harmless.
     """
 
-    def __init__(self, tasks: Iterable[str], log_variance_range: tuple[float, float] = (-4.0, 4.0)) -> None:
+    def __init__(
+        self,
+        tasks: Iterable[str],
+        learning_rate: float = 1e-2,
+        log_variance_range: tuple[float, float] = (-4.0, 4.0),
+    ) -> None:
         super().__init__()
+        self.learning_rate = learning_rate
         lowest, highest = log_variance_range
         if not lowest <= 0 <= highest:
             raise ConfigError(
@@ -67,10 +55,6 @@ class UncertaintyWeightedLoss(nn.Module):
         # gradient under which AdamW's momentum would go on moving it.
         self.log_variances = nn.ParameterDict({task: nn.Parameter(torch.zeros(())) for task in tasks})
 
-    def weight(self, task: str) -> Tensor:
-        """1/(2σ²), a scalar that carries the gradient to s."""
-        return 0.5 * torch.exp(-self._log_variance(task))
-
     def combine(self, task: str, loss: Tensor, share: float = 1.0) -> Tensor:
         """The micro-batch's part of 1/(2σ²)·L + log σ.
 
@@ -80,12 +64,13 @@ class UncertaintyWeightedLoss(nn.Module):
         log_variance = self._log_variance(task)
         return 0.5 * torch.exp(-log_variance) * loss + 0.5 * share * log_variance
 
-    def parameter_group(self, learning_rate: float) -> dict[str, Any]:
+    def parameter_group(self) -> dict[str, Any]:
         """The uncertainties for an optimiser: their own learning rate, and no weight decay.
 
-        Decay would pull every σ towards 1 and so every weight towards 1/2.
+        A step of AdamW is about the learning rate, whatever the gradient: at an adapter's 2e-4 thousands
+        of steps would leave s where it starts. Decay would pull every σ towards 1, every weight towards 1/2.
         """
-        return {"params": list(self.parameters()), "lr": learning_rate, "weight_decay": 0.0}
+        return {"params": list(self.parameters()), "lr": self.learning_rate, "weight_decay": 0.0}
 
     def _log_variance(self, task: str) -> Tensor:
         parameter = known(self.log_variances, task)

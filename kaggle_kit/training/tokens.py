@@ -5,20 +5,27 @@
     tracker.record()             # {"step": 1, "tokens": {...}, "total": {...}, ...}
 
 A token counts when the backbone reads it in training: `(attention_mask != 0).sum()` of the padded
-batch, which for an unpadded row is its length. Evaluation and smoke steps are never counted. Tokens
-that a neighbouring window reads as well are real work and are counted, and reported apart too.
+batch, which for an unpadded row is its length. Evaluation and smoke steps are never counted. Reported
+apart are, of the tokens counted, those that a neighbouring window reads as well (`overlap`) and those
+that share their row with another sequence (`packed`); and beside them the places without a token that
+attention pads its groups with (`padding`; linear layers see none, nor does FlashAttention).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
+
+from kaggle_kit.models.packing import attention_padding
+
+APART = ("overlap", "packed", "padding")
 
 
 class CountedBatch(Protocol):
     task: str
     tokens: int
     overlap_tokens: int
+    lengths: Sequence[int]
 
 
 class TokenTracker:
@@ -27,7 +34,7 @@ class TokenTracker:
     def __init__(self, tasks: Iterable[str]) -> None:
         self.step = 0
         self.total = dict.fromkeys(tasks, 0)
-        self.overlap = dict.fromkeys(self.total, 0)
+        self.apart = {kind: dict.fromkeys(self.total, 0) for kind in APART}
         self._last: dict[str, int] = {}
 
     def count(self, micro_batches: Iterable[CountedBatch]) -> None:
@@ -37,7 +44,9 @@ class TokenTracker:
         for batch in micro_batches:
             self._last[batch.task] = self._last.get(batch.task, 0) + batch.tokens
             self.total[batch.task] += batch.tokens
-            self.overlap[batch.task] += batch.overlap_tokens
+            self.apart["overlap"][batch.task] += batch.overlap_tokens
+            self.apart["packed"][batch.task] += batch.tokens if len(batch.lengths) > 1 else 0
+            self.apart["padding"][batch.task] += attention_padding(batch.lengths)
 
     def record(self) -> dict[str, Any]:
         """The line of `tokens.jsonl` for the step counted last."""
@@ -45,15 +54,16 @@ class TokenTracker:
             "step": self.step,
             "tokens": dict(self._last),
             "total": dict(self.total),
-            "overlap": dict(self.overlap),
+            **{kind: dict(counted) for kind, counted in self.apart.items()},
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "total": dict(self.total), "overlap": dict(self.overlap)}
+        apart = {kind: dict(counted) for kind, counted in self.apart.items()}
+        return {"step": self.step, "total": dict(self.total), **apart}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Counts on from there; a task that has seen nothing there stays at nought."""
         self.step = int(state["step"])
         self.total = dict.fromkeys(self.total, 0) | state["total"]
-        self.overlap = dict.fromkeys(self.overlap, 0) | state["overlap"]
+        self.apart = {kind: dict.fromkeys(self.total, 0) | state[kind] for kind in APART}
         self._last = {}

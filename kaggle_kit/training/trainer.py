@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from kaggle_kit.training.losses import StaticLoss, UncertaintyWeightedLoss
+from kaggle_kit.training.losses import EqualLoss, UncertaintyWeightedLoss
 from kaggle_kit.training.pcgrad import PCGradOptimizer
 from kaggle_kit.training.resume import ResumableMixin
 from kaggle_kit.training.tokens import TokenTracker
@@ -38,14 +38,14 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         steps: Dataset,
         args: TrainingArguments,
         callbacks: Sequence[TrainerCallback] = (),
-        weighting: StaticLoss | UncertaintyWeightedLoss | None = None,
+        weighting: EqualLoss | UncertaintyWeightedLoss | None = None,
         pcgrad_seed: int | None = None,
     ) -> None:
         super().__init__(
             model=model, args=args, train_dataset=steps, data_collator=_only_item, callbacks=list(callbacks)
         )
         self.remove_callback(PrinterCallback)  # what the library puts where there is no bar
-        self.weighting = (weighting or StaticLoss.equal(model.specs)).to(args.device)
+        self.weighting = (weighting or EqualLoss()).to(args.device)
         self.pcgrad: PCGradOptimizer | None = None
         self.pcgrad_seed = pcgrad_seed
         self.tokens = TokenTracker(steps.plan.tasks)
@@ -128,7 +128,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             groups: list[dict[str, Any]] = [{"params": trainable, "weight_decay": self.args.weight_decay}]
             if isinstance(self.weighting, UncertaintyWeightedLoss):
-                groups.append(self.weighting.parameter_group(self.args.learning_rate))
+                groups.append(self.weighting.parameter_group())
             self.optimizer = kind(groups, **options)
             if self.pcgrad_seed is not None:
                 generator = torch.Generator().manual_seed(self.pcgrad_seed)

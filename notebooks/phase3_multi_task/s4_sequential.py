@@ -129,7 +129,7 @@ quick_dev = wiring.quick_samples(config, dev)
 encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
 quick = selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
 phases = [
-    sessions.Phase(plans[0], name="shared", prepare=network.pretrain_shared),
+    sessions.Phase(plans[0], quick, name="shared", prepare=network.pretrain_shared),
     sessions.Phase(plans[1], quick, name="own", prepare=lambda: network.adapt(config.strategy.adapt_shared)),
 ]
 session = sessions.run_session(config, run, network, loaded, encoded, corpora, phases)

@@ -160,6 +160,12 @@ def test_a_question_is_one_group_of_sequences_with_what_is_known_of_their_releva
     assert encoded.table["pair"][:].tolist() == [0, 1, 2, 0]
 
 
+def test_a_long_list_of_candidates_is_compared_in_lists_of_ten():
+    spec = TaskSpec("t", (ComponentSpec("rank", Kind.RANKING, 2, ("irrelevant", "relevant")),))
+    encoded = encode([question(*[True] * 23), question(False)], spec, TOKENIZER, SETTINGS)
+    assert encoded.groups.tolist() == [0] * 10 + [1] * 10 + [2] * 3 + [3]
+
+
 def test_the_candidate_begins_where_second_says():
     for sequence in pair_sequences("what is torn", ["the valve", "pain"], TOKENIZER, max_length=64):
         question_half, answer_half = (

@@ -196,6 +196,28 @@ def test_a_halved_task_is_split_in_two_random_halves_of_the_same_rows():
         assert read[0] == read[1]
 
 
+def test_a_halved_task_comes_first_and_its_groups_stay_whole():
+    questions = TaskRows(np.full(40, 30), np.repeat(np.arange(4), 10))  # four questions of ten candidates
+    chosen = PlanSettings(epochs=1, effective_batch=60, null_every=1, token_budget=100, sampling="uniform")
+    plan = MultiTaskBatchSampler({"a": rows_of([5] * 40), "q": questions}, chosen, seed=1).plan()
+    halved = 0
+    for step in plan.steps:
+        halves = [batch for batch in step.micro_batches if batch.half is not None]
+        assert list(step.micro_batches[: len(halves)]) == halves
+        for batch in step.micro_batches:
+            if batch.task == "q":
+                assert {row % 10 for row in batch.rows} == set(range(10))
+                halved += batch.half is not None
+    assert halved
+
+
+def test_a_single_question_is_not_halved():
+    one = TaskRows(np.full(10, 30), np.zeros(10, dtype=int))
+    chosen = PlanSettings(epochs=1, effective_batch=10, null_every=1)
+    (step,) = MultiTaskBatchSampler({"q": one}, chosen, seed=1).plan().steps
+    assert [batch.half for batch in step.micro_batches] == [None]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, LlamaModel
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
 from kaggle_kit.models import decisions, flash, loading
-from kaggle_kit.models.adapters import attach_lora
+from kaggle_kit.models.adapters import SharedPrivateLoRA
 from kaggle_kit.models.packing import PACKED, PackedLayout, packed_attention
 from kaggle_kit.models.tiny import train_tokenizer
-from kaggle_kit.models.unsloth import check_consistent, load_unsloth
+from kaggle_kit.models.unsloth import check_consistent, load_unsloth, probe
 
 T4, A100 = (7, 5), (8, 0)
 
@@ -90,6 +92,11 @@ def test_flash_attention_is_taken_where_its_probe_passes(monkeypatch, why):
     assert flash.why_no_flash(A100) == why
 
 
+def test_one_width_or_window_where_flash_attention_is_wrong_is_enough_not_to_take_it(monkeypatch):
+    monkeypatch.setattr(flash, "probe", lambda *case: "off" if case[3:] == (96, False, 16) else None)
+    assert flash.why_no_flash(A100) == "off"
+
+
 def test_a_probe_that_raises_is_a_reason_not_an_error(monkeypatch):
     def raising(*_):
         raise RuntimeError("no kernel image is available\nfor execution")
@@ -99,9 +106,9 @@ def test_a_probe_that_raises_is_a_reason_not_an_error(monkeypatch):
 
 
 def test_the_probe_compares_values_and_gradients_with_the_reference():
-    assert flash.probe(packed_attention, "cpu", torch.float32) is None
+    assert all(flash.probe(packed_attention, "cpu", torch.float32, *case) is None for case in flash.PROBED)
 
-    def ignoring_sequences(module, query, key, value, mask, packed=None):
+    def ignoring_sequences(module, query, key, value, mask, packed=None, sliding_window=None):
         key, value = (tensor.repeat_interleave(2, 1) for tensor in (key, value))
         return F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2), None
 
@@ -181,20 +188,44 @@ def test_checkpointed_adapters_get_gradients_without_input_gradients(toys):
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in ups)
 
 
-def test_a_missing_unsloth_says_what_to_do():
+def test_a_missing_unsloth_says_what_to_do(toys):
     config = compose(model="llama3b").model
     with pytest.raises(ConfigError, match="cannot be imported .*set strategy.unsloth=false"):
-        load_unsloth(config, reference=None)
+        load_unsloth(config, reference=toys.loaded("llama").backbone)
     with pytest.raises(ConfigError, match="tiny is not marked unsloth.compatible"):
         load_unsloth(compose(model="tiny").model, reference=None)
 
 
 def test_another_backbone_passes_only_if_its_hidden_states_agree(toys):
     reference, same = (toys.loaded("llama").backbone for _ in range(2))
-    check_consistent(same, reference, (9, 4))
+    expected = probe(reference, (9, 4))
+    check_consistent(probe(same, (9, 4)), expected)
     same.layers[0].mlp.down_proj.weight.data.mul_(2)
     with pytest.raises(ConfigError, match="differ from the standard path by"):
-        check_consistent(same, reference, (9, 4))
+        check_consistent(probe(same, (9, 4)), expected)
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+def test_unsloth_is_held_against_the_standard_path_although_it_patches_the_class(toys, monkeypatch, mixing):
+    reference = toys.loaded("llama").backbone
+    plain = LlamaModel.forward
+
+    def patched(self, *args, packed=None, **kwargs):  # one sequence where there were several
+        whole = PackedLayout.of([sum(packed.lengths)], causal=True) if mixing else packed
+        return plain(self, *args, packed=whole, **kwargs)
+
+    def from_pretrained(source, **options):
+        monkeypatch.setattr(LlamaModel, "forward", patched)  # for the reference as well
+        return SimpleNamespace(model=toys.loaded("llama").backbone), None
+
+    library = SimpleNamespace(FastLanguageModel=SimpleNamespace(from_pretrained=from_pretrained))
+    monkeypatch.setitem(sys.modules, "unsloth", library)
+    config = compose(model="llama3b").model
+    if mixing:
+        with pytest.raises(ConfigError, match="differ from the standard path by"):
+            load_unsloth(config, reference=reference)
+    else:
+        assert isinstance(load_unsloth(config, reference=reference), LlamaModel)
 
 
 def test_a_frozen_backbone_is_silent_while_the_dropout_of_its_adapters_stays():
@@ -211,7 +242,9 @@ def test_a_frozen_backbone_is_silent_while_the_dropout_of_its_adapters_stays():
     torch.testing.assert_close(
         backbone(tokens).last_hidden_state, backbone(tokens).last_hidden_state, rtol=0, atol=0
     )
-    lora = attach_lora(backbone, LoraSettings(rank=2, alpha=4, dropout=0.05, targets=["query"]), "single")
+    lora = SharedPrivateLoRA(
+        backbone, LoraSettings(rank=2, alpha=4, dropout=0.05, targets=["query"]), {"single": 2}
+    )
     assert {module.p for module in lora.modules() if isinstance(module, nn.Dropout)} == {0.0, 0.05}
 
 

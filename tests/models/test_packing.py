@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from kaggle_kit.models.packing import PACKED, PackedLayout
+from kaggle_kit.models import packing
+from kaggle_kit.models.packing import PACKED, PackedLayout, attention_padding
 
 LENGTHS = (13, 12, 12, 7, 3, 1)  # groups: 13 12 12 | 7 | 3 | 1
 WINDOW = 5
@@ -36,6 +37,13 @@ SHAPES = {
         **DECODER,
     },
 }
+
+
+@pytest.fixture(params=["written out", "fused kernel"], autouse=True)
+def attention(request, monkeypatch):
+    """Every test runs both ways that short text may take."""
+    if request.param == "fused kernel":
+        monkeypatch.setattr(packing, "SHORT", 0)
 
 
 def model_of(name: str, attention: str):
@@ -136,7 +144,7 @@ def test_causal_and_bidirectional_attention_differ_and_neither_crosses_a_sequenc
 def test_sequences_of_like_length_share_a_group_and_little_padding():
     layout = PackedLayout.of(LENGTHS, causal=True)
     assert [(group.count, group.longest) for group in layout.groups] == [(3, 13), (1, 7), (1, 3), (1, 1)]
-    assert layout.padded_tokens == 39 + 7 + 3 + 1
+    assert attention_padding(LENGTHS) == 39 + 7 + 3 + 1 - sum(LENGTHS)
     assert layout.position_ids.tolist() == [place for length in LENGTHS for place in range(length)]
     assert PackedLayout.of((4, 4), causal=True).groups[0].slots is None
 

@@ -7,11 +7,12 @@ import pytest
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings, StrategyConfig
+from kaggle_kit.models.hierarchical import LEVEL
+from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.models.parity import (
     Base,
     Variant,
     assert_parameter_parity,
-    count_model,
     head_parameters,
     parity_table,
     solve_ranks,
@@ -34,6 +35,22 @@ def ablation(model: str) -> tuple[list[StrategyConfig], LoraSettings]:
         for name in ("a1", "a2", "a3", "a4")
     ]
     return [config.strategy for config in configs], configs[0].model.lora
+
+
+def count_model(model: MultiTaskModel) -> tuple[int, int]:
+    """(active, total) of a model that exists."""
+    total = sum(p.numel() for group in model.parameter_groups().values() for p in group.parameters)
+    return max(passed_through(model, task) for task in model.specs), total
+
+
+def passed_through(model: MultiTaskModel, task: str) -> int:
+    parameters = list(model.heads[task].parameters())
+    adapters = model.adapters_of(task)
+    for adapter in adapters:
+        parameters += [*model.lora.parameters_of(adapter), *model.lora.fusion_of(adapter)]
+    if LEVEL[2] in adapters:
+        parameters += model.cross.parameters()
+    return sum(parameter.numel() for parameter in parameters)
 
 
 @pytest.mark.parametrize("model", PUBLISHED_AT_16)
@@ -123,6 +140,26 @@ def test_a_table_of_unequal_variants_is_refused_and_shown():
     with pytest.raises(ConfigError, match=r"active parameters differ by 33\.\d%, more than 5%") as caught:
         assert_parameter_parity(variants)
     assert parity_table(variants) in str(caught.value)
+
+
+def test_a_head_of_the_first_level_is_not_counted_with_the_way_through_both():
+    strategies, lora = ablation("gemma2b")
+    hierarchical = strategies[3]
+    heads = {"tags": 600_000, "answers": 10}
+    low = frozenset({"tags"})
+    both, first = (
+        Variant.of(hierarchical, Base(SHAPES["gemma2b"], lora, heads, first_level=levels))
+        for levels in (frozenset(), low)
+    )
+    assert both.active - first.active == 600_000 - 10  # the longest way is now that of the answers
+    assert both.total == first.total
+
+
+def test_what_the_solver_finds_is_never_refused_afterwards():
+    strategies, lora = ablation("gemma2b")
+    for target in range(20_000_000, 34_000_000, 700_000):
+        variants = solve_ranks(strategies, Base(SHAPES["gemma2b"], lora, HEADS), target=target)
+        assert_parameter_parity(variants)
 
 
 def test_an_unknown_parity_is_refused():

@@ -15,7 +15,7 @@ from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, StepPlan, TaskRows
 from kaggle_kit.models import tiny
-from kaggle_kit.models.adapters import attach_lora
+from kaggle_kit.models.adapters import SharedPrivateLoRA
 from kaggle_kit.models.loading import load_backbone
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops import wiring
@@ -40,7 +40,7 @@ class ToyStudy:
             torch.manual_seed(1)
             loaded = load_backbone(self.config.model, device="cpu")
             lora = LoraSettings(rank=8, alpha=16, dropout=dropout, targets=["q_proj", "v_proj", "down_proj"])
-            backbone = attach_lora(loaded.backbone, lora, "single")
+            backbone = SharedPrivateLoRA(loaded.backbone, lora, {"single": lora.rank})
             model = MultiTaskModel(backbone, [self.specs[task] for task in tasks], causal=True)
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):

@@ -86,6 +86,11 @@ def test_less_checkpointing_with_a_smaller_budget_wins_where_it_is_faster():
     assert DEVICES["a small model that always fits"].find().best.point.checkpointed == 0
 
 
+def test_a_model_that_must_be_checkpointed_is_although_it_would_fit_without():
+    asked = DEVICES["a small model that always fits"]
+    assert asked.find(fewest=1).best.point.checkpointed == 8  # a quarter of 32 layers
+
+
 def test_nothing_that_fits_is_an_error_with_the_need_and_the_limit():
     with pytest.raises(AutoBatchError, match="need 14.2 GiB, and 12.8 GiB are allowed"):
         Device(base=14 * GIB).find()

@@ -9,7 +9,13 @@ from torch.nn import Parameter
 from torchjd.aggregation import PCGradWeighting
 
 from kaggle_kit.core.errors import ConfigError, KitError
+from kaggle_kit.training.conflicts import GroupConflicts
 from kaggle_kit.training.pcgrad import BLOCK, PCGradOptimizer, gram_matrix, project_coefficients
+
+
+def conflicts(group: GroupConflicts) -> int:
+    """How many pairs of tasks conflict."""
+    return sum(cosine < 0 for cosine in group.cosines.values())
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -195,7 +201,7 @@ def test_the_combined_gradient_is_the_projected_sum_over_all_tensors_of_the_grou
     assert report.tasks == ("ner", "relations")
     assert report.weights.tolist() == [2.0, 1.5]
     assert report.cosines == {("ner", "relations"): pytest.approx(-(0.5**0.5))}
-    assert report.conflicts == 1
+    assert conflicts(report) == 1
 
 
 def test_micro_batches_accumulate_before_they_are_projected():
@@ -260,7 +266,7 @@ def test_groups_are_projected_apart():
     report = toy.pcgrad.combine()
     assert toy.shared["one"][0].grad.tolist() == [0.5, 1.5]
     assert toy.shared["two"][0].grad.tolist() == [4.0]
-    assert {name: group.conflicts for name, group in report.groups.items()} == {"one": 1, "two": 0}
+    assert {name: conflicts(group) for name, group in report.groups.items()} == {"one": 1, "two": 0}
 
 
 def test_a_lora_pair_whose_a_has_exactly_zero_gradients_at_the_first_step_is_driven_by_b():
@@ -276,7 +282,7 @@ def test_a_lora_pair_whose_a_has_exactly_zero_gradients_at_the_first_step_is_dri
     report = pcgrad.combine()
     assert lora_a.weight.grad.tolist() == [[0.0, 0.0]]
     assert lora_b.weight.grad.flatten().tolist() == [0.5, 1.5]
-    assert report.groups["shared"].conflicts == 1
+    assert conflicts(report.groups["shared"]) == 1
 
 
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf])

@@ -16,9 +16,9 @@ from kaggle_kit.training.smoke import SmokeGateError, SmokeReport, smoke_plan, s
 NER, RANKING = "semeval2014t7", "semeval2017t3"
 
 
-def report(losses, norms=None, skipped=0) -> SmokeReport:
+def report(losses, norms=None, skipped=0, leading=0) -> SmokeReport:
     steps = tuple({"ner": loss} for loss in losses)
-    return SmokeReport(steps, tuple(norms or [1.0] * len(losses)), skipped, {"ner": 1}, 0.0)
+    return SmokeReport(steps, tuple(norms or [1.0] * len(losses)), skipped, leading, {"ner": 1}, 0.0)
 
 
 # --- the verdict, by hand --------------------------------------------------------------------------
@@ -31,7 +31,7 @@ def test_the_first_and_last_tenth_of_the_losses_are_compared():
 
 def test_each_task_is_judged_over_its_own_steps():
     steps = [{"a": 3.0, "b": 5.0}, {"a": 2.0}, {"a": 1.0}, {"b": 1.0}]
-    seen = SmokeReport(tuple(steps), (1.0,) * 4, 0, {}, 0.0)
+    seen = SmokeReport(tuple(steps), (1.0,) * 4, 0, 0, {}, 0.0)
     assert (seen.first, seen.last) == ({"a": 3.0, "b": 5.0}, {"a": 1.0, "b": 1.0})
     assert seen.ratio == 0.25
 
@@ -53,6 +53,13 @@ def test_a_gate_that_stays_shut_says_why_and_shows_the_curve(seen, fault):
 
 def test_a_skipped_step_may_have_an_infinite_gradient():
     assert report([8.0] * 25 + [1.0] * 25, norms=[math.inf, *[1.0] * 49], skipped=1).faults == []
+
+
+def test_steps_skipped_while_the_scale_comes_down_do_not_count():
+    norms = [*[math.inf] * 6, *[1.0] * 44]
+    assert report([8.0] * 25 + [1.0] * 25, norms=norms, skipped=6, leading=6).faults == []
+    late = report([8.0] * 25 + [1.0] * 25, norms=norms, skipped=6, leading=3)
+    assert late.faults == ["3 of 50 steps were skipped; allowed 5%"]
 
 
 # --- a real gate -----------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import pytest
 from kaggle_kit.training.tokens import TokenTracker
 
 
-def batch(task: str, tokens: int, overlap: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(task=task, tokens=tokens, overlap_tokens=overlap)
+def batch(task: str, tokens: int, overlap: int = 0, lengths: tuple[int, ...] = ()) -> SimpleNamespace:
+    return SimpleNamespace(task=task, tokens=tokens, overlap_tokens=overlap, lengths=lengths or (tokens,))
 
 
 def test_tokens_are_counted_per_task_and_step_and_overlap_apart():
@@ -24,6 +24,14 @@ def test_tokens_are_counted_per_task_and_step_and_overlap_apart():
         {"ner": 150, "ranking": 50},
         {"ner": 8, "ranking": 0},
     )
+
+
+def test_packed_tokens_and_the_padding_of_attention_are_counted_apart():
+    tracker = TokenTracker(["ner"])
+    tracker.count([batch("ner", 40, lengths=(20, 15, 5)), batch("ner", 9)])  # groups (20, 15) and (5,)
+    line = tracker.record()
+    assert line["total"] == {"ner": 49}
+    assert (line["packed"], line["padding"]) == ({"ner": 40}, {"ner": 5})
 
 
 def test_a_task_that_has_not_come_yet_stands_at_zero():
@@ -55,7 +63,7 @@ def test_a_task_that_an_earlier_phase_did_not_have_is_counted_from_nought():
     first.count([batch("qa", 30, 2)])
     second.load_state_dict(first.state_dict())
     second.count([batch("ner", 7, 1)])
-    assert second.total == {"ner": 7, "qa": 30} and second.overlap == {"ner": 1, "qa": 2}
+    assert second.total == {"ner": 7, "qa": 30} and second.record()["overlap"] == {"ner": 1, "qa": 2}
     assert second.record()["step"] == 2
 
 

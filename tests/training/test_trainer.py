@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import types
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from transformers import Trainer
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.training.callbacks import StudyCallback
-from kaggle_kit.training.losses import StaticLoss
+from kaggle_kit.training.losses import UncertaintyWeightedLoss
 from kaggle_kit.training.token_controlled import TokenControlledTrainer
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
@@ -97,6 +98,14 @@ def test_two_tasks_have_the_same_gradients_however_the_step_is_cut(study, tmp_pa
     assert_equal(*found)
 
 
+@pytest.mark.parametrize("token_budget", [1, 500])  # less than a question with its candidates
+def test_the_margins_of_a_question_do_not_depend_on_the_token_budget(study, tmp_path, token_budget):
+    whole, cut = (study.plan(RANKING, effective_batch=40, token_budget=b) for b in (100_000, token_budget))
+    assert len(whole.steps[0].micro_batches) == 1 < len(cut.steps[0].micro_batches)
+    found = [gradients(study, tmp_path, plan, RANKING) for plan in (whole, cut)]
+    assert_equal(*found)
+
+
 def by_group(plan, encoded):
     """One micro-batch per sentence, and per question with all its candidates."""
     steps = []
@@ -124,9 +133,31 @@ def test_the_effective_batch_counts_sequences_whatever_the_micro_batch(study):
 def test_weighting_a_task_scales_its_gradient_and_leaves_the_recorded_loss(study, tmp_path):
     plan = study.plan(NER)
     plain = gradients(study, tmp_path, plan, NER)
-    tripled = gradients(study, tmp_path, plan, NER, weighting=StaticLoss({NER: 3.0}))
+    weighting = UncertaintyWeightedLoss([NER])
+    weighting.log_variances[NER].data.fill_(-math.log(6))  # a weight of 6 / 2
+    tripled = gradients(study, tmp_path, plan, NER, weighting=weighting)
     assert torch.equal(tripled.pop("loss"), plain.pop("loss"))
     assert_equal(tripled, {name: 3 * gradient for name, gradient in plain.items()})
+
+
+def test_the_static_weight_of_a_component_reaches_its_gradient(study, tmp_path):
+    (part,) = study.specs[NER].components
+    spec = replace(study.specs[NER], components=(replace(part, loss_weight=3.0),))
+    weighted = replace(study, specs=study.specs | {NER: spec})
+    plain, tripled = (gradients(of, tmp_path, study.plan(NER), NER) for of in (study, weighted))
+    assert_equal(tripled, {name: 3 * gradient for name, gradient in plain.items()})
+
+
+def test_loss_weights_move_to_their_optimum_within_a_run_whatever_the_rate_of_the_adapters(study, tmp_path):
+    plan = study.plan(NER, epochs=40.0)
+    weighting = UncertaintyWeightedLoss([NER], learning_rate=0.05)
+    model = study.model(NER)
+    options = {"weighting": weighting}
+    trainer = study.trainer(model, plan, tmp_path, options=options, learning_rate=1e-9)
+    trainer.train()
+    loss = trainer.record["losses"][NER]  # the adapters stand still, so it is that of every step
+    assert len(plan) == 200
+    assert weighting.log_variances[NER].item() == pytest.approx(math.log(loss), abs=0.3)
 
 
 # --- a whole run -----------------------------------------------------------------------------------

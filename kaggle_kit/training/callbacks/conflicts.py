@@ -43,7 +43,7 @@ class GradientConflictCallback(StudyCallback):
             self.trainer.record.pop("conflicts", None)
 
     def summary(self) -> dict[str, Any]:
-        """By group: rates of conflict and mean cosines per pair and over all, the null's, and the excess."""
+        """By group: conflicts, their rates and mean cosines per pair and over all, the null's, the excess."""
         return {group: self._sum_up(group) for group, pairs in self.pairs.items() if pairs}
 
     def _sum_up(self, group: str) -> dict[str, Any]:
@@ -64,4 +64,5 @@ def _add(table: dict[str, list[float]], key: str, cosine: float) -> None:
 
 def _rates(counts: Iterable[float]) -> dict[str, float]:
     steps, conflicts, cosines = counts
-    return {"steps": steps, "conflict_rate": conflicts / steps, "mean_cosine": cosines / steps}
+    rates = {"conflict_rate": conflicts / steps, "mean_cosine": cosines / steps}
+    return {"steps": steps, "conflicts": conflicts, **rates}

@@ -1,0 +1,82 @@
+"""Every strategy learns a small practice set by heart, in its own phases, scored by the official rules."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.runs import start_run
+from kaggle_kit.models import tiny
+from kaggle_kit.models.build import build_model
+from kaggle_kit.ops import rounds, sessions, wiring
+
+SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+NER, RANKING = "semeval2014t7", "semeval2017t3"
+SETTINGS = (
+    "practice.documents=3",
+    "practice.terms=10",
+    "training.learning_rate=1e-2",
+    "training.epochs=60",
+    "training.selection=last",
+    "training.quick_every=1000000",
+    "strategy.attention=bidirectional",
+    "strategy.sampling=uniform",
+    "model.lora.dropout=0",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_models(tmp_path_factory):
+    """Random weights and two layers, which adapters and heads have to make something of."""
+    build = tiny.build_tiny
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KAGGLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(tiny, "SHAPE", tiny.SHAPE | SMALL)
+        patch.setattr(wiring, "build_tiny", lambda name, texts: build(name, texts, steps=0))
+        patch.setattr(sessions, "pass_gate", lambda *_: "")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+def phases(config, network, encoded) -> list[sessions.Phase]:
+    if config.strategy.kind != "sequential":
+        return [sessions.Phase(wiring.plan_training(config, encoded))]
+    first, second = (wiring.plan_training(config, encoded, share_of_epochs=0.5) for _ in range(2))
+    return [
+        sessions.Phase(first, name="shared", prepare=network.pretrain_shared),
+        sessions.Phase(second, name="own", prepare=lambda: network.adapt(config.strategy.adapt_shared)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "tasks"),
+    [
+        ("s1_single", [NER]),
+        ("s1_single", [RANKING]),
+        ("s2_shared", [NER, RANKING]),
+        ("s3a_flat", [NER, RANKING]),
+        ("s3b_hierarchical", [NER, RANKING]),
+        ("s4_sequential", [NER, RANKING]),
+        ("s5_qlora", [NER, RANKING]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(value),
+)
+def test_a_strategy_learns_a_small_practice_set_by_heart(tmp_path, strategy, tasks):
+    config = compose(task=tasks, strategy=strategy, overrides=list(SETTINGS), seed=1)
+    run = start_run(config, page="toy", runs_dir=tmp_path)
+    corpora = wiring.open_corpora(config)
+    specs = wiring.task_specs(config, corpora)
+    train = wiring.split_samples(config, corpora, "train")
+    torch.manual_seed(config.seed)
+    loaded = wiring.open_backbone(config)
+    encoded = wiring.encode_split(config, train, specs, loaded)
+    network = build_model(loaded, specs.values(), config.strategy)
+    todo = phases(config, network, encoded)
+    sessions.run_session(config, run, network, loaded, encoded, corpora, todo)
+    found = rounds.evaluate(config, run, network, loaded, encoded, train, train, "train")
+    scores = {m.task: m.value for m in found if m.name == config.tasks[m.task].primary_metric}
+    assert scores.keys() == set(tasks)
+    assert min(scores.values()) >= 0.95, scores
