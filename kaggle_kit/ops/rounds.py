@@ -219,8 +219,8 @@ def record(
     trained = {id(p): p.numel() for t in trainers for g in t.optimizer.param_groups for p in g["params"]}
     close_tracking()
     more = held_fixed(config, network, trainers[-1])
-    if config.training.target_tokens is not None:
-        more["token_parity_error"] = sum(tokens.values()) - config.training.target_tokens
+    if isinstance(trainers[-1], TokenControlledTrainer):
+        more["token_parity_error"] = trainers[-1].parity_error
     if any(corpus.practice for corpus in corpora.values()):  # found like a real corpus, and synthetic
         more["flags"] = run.facts["flags"] | {"practice": True}
     return run.finish(

@@ -3,8 +3,9 @@
     rows = split(output, batch.targets)         # then, with those of all rows:
     predicted = decode(component, head, table, outputs, gold, predicted)
 
-A mention belongs to the passage that owns its first word, which sees the mention whole unless its
-pieces lie further apart than windows overlap.
+A mention belongs to the passage that owns its first word, and is found if it ends there: windows of one
+long stretch see half of `training.stride` beyond the words they own, so a mention that starts at such an
+edge and reaches further is lost.
 """
 
 from __future__ import annotations
