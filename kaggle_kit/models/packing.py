@@ -222,8 +222,8 @@ def _written_out(
         scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=scale)
     else:
         scores = softcap * torch.tanh(torch.bmm(query, key.transpose(1, 2)) * (scale / softcap)) + bias
-    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    return (F.dropout(weights, dropout) @ value).unflatten(0, (count, heads))
+    weights = F.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    return (F.dropout(weights.to(value.dtype), dropout) @ value).unflatten(0, (count, heads))
 
 
 AttentionInterface.register(PACKED, packed_attention)

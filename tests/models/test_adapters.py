@@ -73,7 +73,7 @@ def stock_states(toys, model, task: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("task", ["entities", "reading"])
 def test_two_adapters_without_fusion_are_what_stock_peft_adds_up(toys, model, task):
-    torch.testing.assert_close(states(toys, model, task), stock_states(toys, model, task), rtol=0, atol=2e-5)
+    torch.testing.assert_close(states(toys, model, task), stock_states(toys, model, task), rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("fusion", ["none", "attention", "gated"])
