@@ -137,7 +137,10 @@ def _batch(config: RunConfig, run: RunFolder) -> str:
 
 def _plan_of_action(run: RunFolder) -> str:
     note = run.paused()
-    if step := last_step(run.path):
+    step = last_step(run.path)
+    if (run.path / "trials").is_dir():  # a search, which has no checkpoint of its own
+        return f"goes on with its trials, {step} steps of which are kept"
+    if step:
         since = f", paused by {note['reason']}" if note else ""
         return f"goes on from the checkpoint of step {step}{since}"
     if note or run.events():
