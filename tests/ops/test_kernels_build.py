@@ -90,6 +90,15 @@ def test_without_internet_the_first_cell_finds_the_kit_among_the_inputs(tmp_path
     assert done.stdout.startswith(str(tmp_path / "kaggle_kit-")), done.stderr
 
 
+def test_a_first_cell_that_finds_no_kit_says_what_to_attach(tmp_path, monkeypatch):
+    monkeypatch.setattr(kit, "KAGGLE_INPUT", tmp_path)
+    cell = kit.first_cell(run_dir="", internet=False, packed=None)
+    with pytest.raises(
+        FileNotFoundError, match="no kaggle_kit.kit in .*add the dataset of `kernels dataset`"
+    ):
+        exec(cell, {})
+
+
 def test_the_packed_kit_is_the_same_whatever_the_times_of_its_files(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder / "kaggle_kit").mkdir(parents=True)
