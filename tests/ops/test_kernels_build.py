@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import nbformat
@@ -12,10 +14,12 @@ import pytest
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.secrets import SecretLeak
+from kaggle_kit.ops.arms import CONTROL
 from kaggle_kit.ops.kernels import build, kit
 from kaggle_kit.ops.kernels.build import Experiment, build_experiment, mark_session, session_of
 from kaggle_kit.ops.kernels.dataset import build_dataset
 from kaggle_kit.ops.pages import PAGES_DIR, page_path
+from kaggle_kit.ops.twins import MULTI
 from tests.kaggle_service.counting import COUNTING
 
 
@@ -78,6 +82,20 @@ def test_the_embedded_kit_unpacks_and_imports_without_the_checkout(tmp_path):
     done = subprocess.run(command, input=code, cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(line.startswith(str(tmp_path / "kaggle_kit-")) for line in done.stdout.split())
+
+
+def test_the_embedded_kit_holds_the_pages_that_other_pages_run_first(tmp_path):
+    with tarfile.open(fileobj=io.BytesIO(kit.pack()), mode="r:xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    code = (
+        "from kaggle_kit.ops import pages; "
+        f"print(*(pages.parameters(pages.page_path(name))['strategy'] for name in {[MULTI, CONTROL]}))"
+    )
+    environ = {"PATH": "", "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert done.stdout.split() == ["s2_shared", "s1_single"], done.stderr
+    assert not list(tmp_path.rglob("*.ipynb"))
 
 
 def test_without_internet_the_first_cell_finds_the_kit_among_the_inputs(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from pathlib import Path
 from kaggle_kit.core.runtime import KAGGLE_INPUT, PACKED_SHA, SOURCE_ROOT, git_sha
 
 KIT_FILE = "kaggle_kit.kit"  # tar.xz under a name of its own: Kaggle unpacks archives that it knows
-PARTS = ("kaggle_kit", "params", "requirements.txt")
+PARTS = ("kaggle_kit", "params", "notebooks", "requirements.txt")  # some pages run others first
 WIDTH = 100  # characters per line of the embedded text
 
 UNPACK = """\
