@@ -35,6 +35,7 @@ PACKED_SHA = "git_sha"  # beside the package where the kit was unpacked from a k
 KAGGLE_ROOT = Path(os.environ.get("KAGGLE_KIT_KAGGLE_ROOT") or "/kaggle")
 KAGGLE_INPUT = KAGGLE_ROOT / "input"
 KAGGLE_WORKING = KAGGLE_ROOT / "working"
+KEPT_TO_ONE = "KAGGLE_KIT_KEPT_TO_ONE_GPU"  # set where a kernel's first cell, not the user, hid the others
 
 
 def _logger() -> logging.Logger:
