@@ -19,7 +19,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
-from kaggle_kit.core.allocator import set_allocator
+from kaggle_kit.core.allocator import NAMES, set_allocator
 from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
@@ -56,6 +56,7 @@ class ThisInterpreter(AsyncKernelManager):
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", quiet]
         paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
         environ = {"PYTHONPATH": os.pathsep.join(paths)}
+        environ |= {name: os.environ[name] for name in NAMES if name in os.environ}  # the user's choice
         set_allocator(environ, modules=())  # the kernel is new: torch is not imported in it yet
         return KernelSpec(argv=command, env=environ, display_name="Python 3", language="python")
 
