@@ -133,8 +133,14 @@ def build_experiment(
     return Built(folder, f"{owner}/{slug}", run_dir, hashed, len(text.encode()))
 
 
-def write_pages(owner: str, folder: Path = about.METADATA_DIR, pages_dir: Path = PAGES_DIR) -> list[Path]:
-    """The metadata folder of every page; with an owner, beside it the notebook that carries the kit."""
+def write_pages(
+    owner: str | None, folder: Path = about.METADATA_DIR, pages_dir: Path = PAGES_DIR
+) -> list[Path]:
+    """The metadata folder of every page; with an owner, beside it the notebook that carries the kit.
+
+    None keeps the owner that the folder names already.
+    """
+    owner = owner or about.present_owner(folder)
     written, packed = [], pack()
     for name, page in find_pages(pages_dir).items():
         own = folder / name

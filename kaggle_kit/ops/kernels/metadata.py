@@ -17,10 +17,10 @@ from typing import Any
 
 from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.core.records import write_atomically
-from kaggle_kit.core.runtime import SOURCE_ROOT
+from kaggle_kit.core.runtime import KERNELS_FOLDER, SOURCE_ROOT
 from kaggle_kit.ops.pages import PAGES_DIR, find_pages, parameters
 
-METADATA_DIR = SOURCE_ROOT / "kernel-metadata"
+METADATA_DIR = SOURCE_ROOT / KERNELS_FOLDER
 FILE_NAME = "kernel-metadata.json"  # the client reads no other name
 NO_OWNER = "INSERT_OWNER_HERE"
 T4 = "NvidiaTeslaT4"  # the editor's "GPU T4 x2"; Kaggle replaces an unknown name silently
@@ -117,9 +117,14 @@ def stale_metadata(folder: Path = METADATA_DIR, pages_dir: Path = PAGES_DIR) -> 
     return problems
 
 
+def present_owner(folder: Path = METADATA_DIR) -> str:
+    """`known_owner`, or NO_OWNER where nobody was named yet. ConfigError where several were."""
+    return known_owner(folder) if _owners(folder) else NO_OWNER
+
+
 def known_owner(folder: Path = METADATA_DIR) -> str:
     """The owner that `kernels init --owner` filled in; ConfigError where nobody was named yet."""
-    owners = {owner_of(path) for path in _folders(folder)} - {NO_OWNER}
+    owners = _owners(folder)
     if len(owners) != 1:
         found = ", ".join(sorted(owners)) or "none"
         raise ConfigError(
@@ -151,6 +156,10 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 def write(folder: Path, metadata: Mapping[str, Any]) -> Path:
     return write_atomically(folder / FILE_NAME, json.dumps(metadata, indent=2) + "\n")
+
+
+def _owners(folder: Path) -> set[str]:
+    return {owner_of(path) for path in _folders(folder)} - {NO_OWNER}
 
 
 def _folders(folder: Path) -> list[Path]:
