@@ -113,9 +113,9 @@ def build_experiment(
     run_dir = f"runs/{run_id}"
     values = asdict(experiment) | {"overrides": list(experiment.overrides), "run_dir": run_dir}
     del values["page"]
-    kernel = about.kernel_of(experiment.page, page)
+    kernel = about.kernel_of(page)
     if kit_dataset:
-        kernel = replace(kernel, internet=False, datasets=(*kernel.datasets, kit_dataset))
+        kernel, datasets = replace(kernel, internet=False), [kit_dataset, *datasets]
     packed = None if kit_dataset else pack()
     text = page_text(page, values, run_dir=run_dir, internet=kernel.internet, packed=packed)
     folder, corpora = out / slug, corpus_datasets(config, owner)
@@ -146,7 +146,7 @@ def write_pages(
         own = folder / name
         written.append(about.write(own, about.page_metadata(name, page, own, owner)))
         if owner != about.NO_OWNER:
-            text = page_text(page, internet=about.kernel_of(name, page).internet, packed=packed)
+            text = page_text(page, internet=about.kernel_of(page).internet, packed=packed)
             written.append(write_atomically(own / f"{name}.ipynb", text))
     return written
 
