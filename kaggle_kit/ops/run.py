@@ -24,7 +24,7 @@ from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
 from kaggle_kit.core.records import write_atomically
-from kaggle_kit.core.runs import config_run_id
+from kaggle_kit.core.runs import config_run_id, refuse_toy
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import redact, refuse_secrets
@@ -93,6 +93,7 @@ def run_page(
     choices = {name: value or own.get(name) for name, value in named.items()}
     choices |= {"profile": profile, "seed": seed}
     config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=list(overrides))
+    refuse_toy(config)
     if resume and into:
         raise ConfigError(
             "resume and into both name a folder; give one: into starts a run or goes on with it"

@@ -12,13 +12,16 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.secrets import SecretLeak
 from kaggle_kit.ops.arms import CONTROL
 from kaggle_kit.ops.kernels import build, kit
 from kaggle_kit.ops.kernels.build import Experiment, build_experiment, mark_session, session_of
 from kaggle_kit.ops.kernels.dataset import build_dataset
 from kaggle_kit.ops.pages import PAGES_DIR, page_path
+from kaggle_kit.ops.run import run_page
 from kaggle_kit.ops.twins import MULTI
 from tests.kaggle_service.counting import COUNTING
 
@@ -183,6 +186,18 @@ def test_an_unknown_parameter_and_a_page_that_trains_nothing_are_refused():
         build.page_text(page_path("s1_single_task"), {"modle": "tiny"})
     with pytest.raises(ConfigError, match="overview trains nothing"):
         Experiment.of("overview", PAGES_DIR)
+
+
+def test_the_pages_default_model_is_refused_under_a_paper_profile_before_anything_is_built(tmp_path):
+    toy = {"task": "ncbi_disease", "profile": "t4"}
+    with pytest.raises(ConfigError, match="model 'tiny' is built on the spot.*'t4' is a paper.* llama3b"):
+        build_experiment(Experiment.of("s1_single_task", **toy), tmp_path, "jane")
+    with pytest.raises(ConfigError, match="name another model"):
+        run_page("s1_single_task", **toy, runs_dir=tmp_path / "runs")
+    with pytest.raises(ConfigError, match="name another model"):
+        start_run(compose(**toy), page="s1_single_task", runs_dir=tmp_path / "runs")
+    assert not list(tmp_path.iterdir())
+    assert Experiment.of("s1_single_task", **toy, model="minilm").config().profile.paper
 
 
 def test_a_token_among_the_parameters_is_never_written(tmp_path, pages, monkeypatch):

@@ -23,7 +23,7 @@ from papermill.parameterize import parameterize_notebook
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.records import write_atomically
-from kaggle_kit.core.runs import config_run_id
+from kaggle_kit.core.runs import config_run_id, refuse_toy
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.ops.kernels import metadata as about
@@ -73,7 +73,9 @@ class Experiment:
 
     def config(self) -> RunConfig:
         names = {"model": self.model, "strategy": self.strategy, "profile": self.profile}
-        return compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
+        config = compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
+        refuse_toy(config)
+        return config
 
 
 @dataclass(frozen=True, slots=True)
