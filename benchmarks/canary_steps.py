@@ -221,7 +221,8 @@ def run_kernels(steps: Steps, quick: bool) -> None:
     """Build, and push through the real client to a service that refuses."""
     tasks = ",".join(RESTRICTED)
     steps.command("kernels", "init", "--owner", "jane")
-    steps.command("kernels", "build", "s2_shared", "--task", tasks, "--profile", "t4", "--owner", "jane")
+    study = ("s2_shared", "--model", "minilm", "--task", tasks, "--profile", "t4", "--owner", "jane")
+    steps.command("kernels", "build", *study)
     steps.take("kernels dataset, without wheels", lambda: str(build_dataset(Path("build/kit"), "jane", ())))
     (built,) = Path("build/kernels").iterdir()
     steps.command("kernels", "push", str(built), expected=False)
@@ -229,8 +230,7 @@ def run_kernels(steps: Steps, quick: bool) -> None:
     steps.command("kernels", "status", "jane/page", expected=False)
     steps.command("kernels", "pull", "jane/page", expected=False)
     if not quick:
-        more = ("--task", tasks, "--profile", "t4", "--owner", "jane", "--poll", "0.1")
-        steps.command("kernels", "chain", "s2_shared", *more, expected=False)
+        steps.command("kernels", "chain", *study, "--poll", "0.1", expected=False)
         overrides = ("profile.corpora=any", "training.max_steps=2")
         steps.command("kernels", "side-by-side", "s1_single_task", "--task", RESTRICTED[0], *overrides)
     described = json.loads((built / "kernel-metadata.json").read_text())

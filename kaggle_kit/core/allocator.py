@@ -1,6 +1,9 @@
 """The setting of torch's CUDA allocator, which counts only if it is made before torch is imported.
 
-    set_allocator()          # in the first cell, before anything imports torch
+    set_allocator()          # before anything imports torch
+
+Every page's bootstrap cell calls it, the first cell of a built kernel, and whoever starts a process that
+trains (`ops.run`, `ops.batching`). `ops.startup` shows what the allocator then really uses.
 
 Expandable segments keep rows of changing length from fragmenting a T4's 15 GiB. torch renamed the
 variable, and some releases announce the new name while they read the old one only, so both are set.

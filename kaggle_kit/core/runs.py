@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.config import config_hash, to_yaml
-from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.core.secrets import refuse_secrets
@@ -46,6 +46,16 @@ def config_run_id(config: RunConfig, page: str) -> str:
     return run_id(page, tasks, *names, config.seed, config_hash(config))
 
 
+def refuse_toy(config: RunConfig) -> None:
+    """ConfigError where a paper profile would train a model that is built on the spot, the pages' default."""
+    model, profile = config.model, config.profile
+    if profile.paper and model.recipe and model.path is None:
+        raise ConfigError(
+            f"model {model.name!r} is built on the spot from practice text, and {profile.name!r} is a paper "
+            "profile; name another model of params/model/, such as llama3b, or set profile.paper=false"
+        )
+
+
 def start_run(
     config: RunConfig,
     page: str,
@@ -60,12 +70,15 @@ def start_run(
     `asked` is what the page was told, where it settles the configuration itself (a twin, S5): whoever
     waits for the run knows no other.
 
+    Raises ConfigError for a toy under a paper profile (`refuse_toy`).
+
     `run_dir` is the folder that `ops.run` reserved; empty (Run all, plain papermill) reserves one
     below `runs_dir`, relative to the workspace. An unfinished run of this very configuration in
     `run_dir` is opened again, to go on from its checkpoints; any other one is a RunFolderError.
     """
     if run_dir and (Path(run_dir) / "config.yaml").is_file():
         return _unfinished(Path(run_dir), config_hash(config))
+    refuse_toy(config)
     path = Path(run_dir) if run_dir else reserve(in_workspace(runs_dir), config_run_id(config, page))
     return RunFolder.create(
         path,

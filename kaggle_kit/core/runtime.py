@@ -30,11 +30,13 @@ LIBRARIES = (
 )
 GIB = 1024**3
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
+KERNELS_FOLDER = "kernel-metadata"  # `kernels init --owner` writes the user's name into its tracked files
 PACKED_SHA = "git_sha"  # beside the package where the kit was unpacked from a kernel, without its .git
 # The one place that knows where Kaggle mounts things; a stand-in of the service moves it.
 KAGGLE_ROOT = Path(os.environ.get("KAGGLE_KIT_KAGGLE_ROOT") or "/kaggle")
 KAGGLE_INPUT = KAGGLE_ROOT / "input"
 KAGGLE_WORKING = KAGGLE_ROOT / "working"
+KEPT_TO_ONE = "KAGGLE_KIT_KEPT_TO_ONE_GPU"  # set where a kernel's first cell, not the user, hid the others
 
 
 def _logger() -> logging.Logger:
@@ -92,18 +94,28 @@ def library_versions(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
 def git_sha(folder: Path = SOURCE_ROOT) -> str | None:
     """The commit of the checkout at `folder`, with `-dirty` for local changes; None outside a checkout.
 
-    A kit that was packed into a kernel carries the commit it was packed from.
+    Whose kernels they are changes no result, so `kernel-metadata/` is left out. A kit that was packed into
+    a kernel carries the commit it was packed from.
     """
     if (folder / PACKED_SHA).is_file():
         return (folder / PACKED_SHA).read_text(encoding="utf-8").strip() or None
     if not (folder / ".git").exists():
         return None
-    command = ["git", "--no-optional-locks", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    commit = _git(folder, "rev-parse", "HEAD")
+    changed = _git(folder, "diff", "--name-only", "HEAD", "--", ".", f":(exclude){KERNELS_FOLDER}")
+    if not commit or changed is None:
+        return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git says, without taking its locks; None where it fails."""
+    command = ["git", "--no-optional-locks", *arguments]
     try:
         shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return shown.stdout.strip() or None
+    return shown.stdout.strip()
 
 
 def kaggle_run_type(environ: Mapping[str, str] = os.environ) -> str | None:

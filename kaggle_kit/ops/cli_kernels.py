@@ -36,7 +36,8 @@ OUT = Path("build/kernels")
 @app.command()
 def init(
     owner: Annotated[
-        str | None, typer.Option(help="Your Kaggle name; builds the pages to push, too.")
+        str | None,
+        typer.Option(help="Your Kaggle name; builds the pages to push, too. Default: the one given before."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where one is stale.")] = False,
 ) -> None:
@@ -45,7 +46,7 @@ def init(
     from kaggle_kit.ops.kernels.build import write_pages
 
     if not check:
-        for path in write_pages(owner or about.NO_OWNER):
+        for path in write_pages(owner):
             typer.echo(f"written: {path} ({path.stat().st_size:,} bytes)")
     elif problems := about.stale_metadata():
         typer.echo("\n".join(problems))

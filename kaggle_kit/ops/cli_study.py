@@ -30,7 +30,8 @@ def plan(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir = Path
     """Predict hours and Kaggle weeks before anything runs, and what leaving something out would save."""
     from kaggle_kit.ops.study.prediction import predict
 
-    typer.echo(predict(name, changes or (), runs_dir))
+    name, changes = _named(name, changes)
+    typer.echo(predict(name, changes, runs_dir))
 
 
 @app.command()
@@ -53,7 +54,8 @@ def run(
     from kaggle_kit.ops.study.selection import load_selection
     from kaggle_kit.ops.study.workflow import Places, run_study
 
-    changes, more = _split(changes or ())
+    name, changes = _named(name, changes)
+    changes, more = _split(changes)
     study = Study(load_selection(name, changes))
     code = run_study(study, Places(runs_dir, reports_dir), cores, more)
     found = status.states(study, runs_dir)
@@ -75,11 +77,17 @@ def show_status(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir
     from kaggle_kit.ops.study.graph import Study
     from kaggle_kit.ops.study.selection import load_selection
 
-    study = Study(load_selection(name, changes or ()))
+    study = Study(load_selection(*_named(name, changes)))
     typer.echo(f"{study.selection.title}\n{status.table(study, status.states(study, runs_dir))}")
 
 
-def _split(words: list[str] | tuple[str, ...]) -> tuple[list[str], list[str]]:
+def _named(name: str, words: list[str] | None) -> tuple[str, list[str]]:
+    """The study and the words behind it; a first word that can be no name stands behind the default."""
+    left_out = name.startswith("-") or "=" in name
+    return (DEFAULT, [name, *(words or ())]) if left_out else (name, list(words or ()))
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
     """Changes of the selection, and Snakemake's own options behind the first word that begins with a dash."""
     first = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
     return list(words[:first]), list(words[first:])

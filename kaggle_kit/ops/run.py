@@ -19,12 +19,12 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
-from kaggle_kit.core.allocator import set_allocator
+from kaggle_kit.core.allocator import NAMES, set_allocator
 from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
 from kaggle_kit.core.records import write_atomically
-from kaggle_kit.core.runs import config_run_id
+from kaggle_kit.core.runs import config_run_id, refuse_toy
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import redact, refuse_secrets
@@ -56,6 +56,7 @@ class ThisInterpreter(AsyncKernelManager):
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", quiet]
         paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
         environ = {"PYTHONPATH": os.pathsep.join(paths)}
+        environ |= {name: os.environ[name] for name in NAMES if name in os.environ}  # the user's choice
         set_allocator(environ, modules=())  # the kernel is new: torch is not imported in it yet
         return KernelSpec(argv=command, env=environ, display_name="Python 3", language="python")
 
@@ -92,6 +93,7 @@ def run_page(
     choices = {name: value or own.get(name) for name, value in named.items()}
     choices |= {"profile": profile, "seed": seed}
     config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=list(overrides))
+    refuse_toy(config)
     if resume and into:
         raise ConfigError(
             "resume and into both name a folder; give one: into starts a run or goes on with it"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
-from kaggle_kit.core.runtime import SOURCE_ROOT, logger
+from kaggle_kit.core.runtime import KEPT_TO_ONE, SOURCE_ROOT, logger
 
 PAUSED = 75  # the exit code of `run` for a run that its session was too short for
 
@@ -37,8 +37,11 @@ class Ended:
 
 
 def visible_gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The GPUs that this process may use, as CUDA names them; asked of the driver, not of torch."""
-    named = environ.get("CUDA_VISIBLE_DEVICES")
+    """The GPUs that this process may use, as CUDA names them; asked of the driver, not of torch.
+
+    All of them, too, where a kernel's first cell has kept its own page to one.
+    """
+    named = None if environ.get(KEPT_TO_ONE) else environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
@@ -68,7 +71,7 @@ def run_side_by_side(
         gpu, log = free.get(), logs / f"{number}.log"
         logger.info("GPU %s: %s", gpu or "none", " ".join(arguments))
         paths = os.pathsep.join(filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH"))))
-        environ = os.environ | {"CUDA_VISIBLE_DEVICES": gpu, "PYTHONPATH": paths}
+        environ = os.environ | {"CUDA_VISIBLE_DEVICES": gpu, KEPT_TO_ONE: "", "PYTHONPATH": paths}
         try:
             with log.open("w", encoding="utf-8") as file:
                 done = subprocess.run([*program, *arguments], env=environ, stdout=file, stderr=file)

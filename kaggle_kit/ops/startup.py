@@ -20,7 +20,7 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.runtime import GIB, kaggle_run_type, library_versions
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.models.decisions import choose_device, choose_dtype
+from kaggle_kit.models.decisions import allocator_in_force, choose_device, choose_dtype
 from kaggle_kit.ops.kernels.image import torchao_problem, unmet
 from kaggle_kit.ops.kernels.outputs import last_step
 from kaggle_kit.training.autobatch import SHARE
@@ -71,8 +71,15 @@ def _device(config: RunConfig) -> Iterable[Finding]:
         memory = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
         note = "" if _is_t4(config) else "; not the T4 that the kernel asked for"
         yield Finding("device", f"{name}, {memory}; asked for: {asked}{note}")
+        yield _allocator()
     dtype = choose_dtype(device, precision, torch.cuda.get_device_capability() if device == "cuda" else None)
     yield _kernel(device, getattr(torch, dtype.value))
+
+
+def _allocator() -> Finding:
+    """Fixed segments stop no run, but may waste a T4's memory on rows of changing length."""
+    used = allocator_in_force()
+    return Finding("allocator", f"{used.value}, {used.reason}")
 
 
 def _is_t4(config: RunConfig) -> bool:
@@ -137,7 +144,10 @@ def _batch(config: RunConfig, run: RunFolder) -> str:
 
 def _plan_of_action(run: RunFolder) -> str:
     note = run.paused()
-    if step := last_step(run.path):
+    step = last_step(run.path)
+    if (run.path / "trials").is_dir():  # a search, which has no checkpoint of its own
+        return f"goes on with its trials, {step} steps of which are kept"
+    if step:
         since = f", paused by {note['reason']}" if note else ""
         return f"goes on from the checkpoint of step {step}{since}"
     if note or run.events():

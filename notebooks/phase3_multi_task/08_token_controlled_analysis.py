@@ -36,6 +36,10 @@ if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above 
         raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
     sys.path.insert(0, str(root))
 
+from kaggle_kit.core.allocator import set_allocator
+
+set_allocator()  # of CUDA memory; it counts only before torch is imported
+
 # %% tags=["parameters"]
 runs_dir = "runs"
 strategy = ""  # of the multi-task runs, such as s3b_hierarchical; needed where several have twins

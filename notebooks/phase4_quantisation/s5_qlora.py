@@ -35,6 +35,10 @@ if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above 
         raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
     sys.path.insert(0, str(root))
 
+from kaggle_kit.core.allocator import set_allocator
+
+set_allocator()  # of CUDA memory; it counts only before torch is imported
+
 # %% tags=["parameters"]
 model = "tiny"
 task = "semeval2014t7,semeval2021t6,semeval2017t3"

@@ -31,16 +31,21 @@ def test_a_folder_that_is_no_checkout_has_no_commit(tmp_path):
     assert runtime.git_sha(tmp_path) is None
 
 
-def test_a_changed_checkout_is_marked_dirty(tmp_path):
+def test_a_changed_checkout_is_marked_dirty_but_not_for_the_owner_of_its_kernels(tmp_path):
     def git(*arguments):
         identity = ("-c", "user.name=a", "-c", "user.email=a@b.invalid", "-c", "commit.gpgsign=false")
         subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
     git("init")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
+    owned = tmp_path / "kernel-metadata" / "page" / "kernel-metadata.json"
+    owned.parent.mkdir(parents=True)
+    for path in (tmp_path / "a", owned):
+        path.write_text("1")
+    git("add", "a", "kernel-metadata")
     git("commit", "-m", "one")
     clean = runtime.git_sha(tmp_path)
+    owned.write_text("jane")
+    assert runtime.git_sha(tmp_path) == clean
     (tmp_path / "a").write_text("2")
     assert len(clean) == 40
     assert runtime.git_sha(tmp_path) == f"{clean}-dirty"

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.secrets import SecretLeak
+from kaggle_kit.ops.arms import CONTROL
 from kaggle_kit.ops.kernels import build, kit
 from kaggle_kit.ops.kernels.build import Experiment, build_experiment, mark_session, session_of
 from kaggle_kit.ops.kernels.dataset import build_dataset
 from kaggle_kit.ops.pages import PAGES_DIR, page_path
+from kaggle_kit.ops.run import run_page
+from kaggle_kit.ops.twins import MULTI
 from tests.kaggle_service.counting import COUNTING
 
 
@@ -80,6 +87,20 @@ def test_the_embedded_kit_unpacks_and_imports_without_the_checkout(tmp_path):
     assert all(line.startswith(str(tmp_path / "kaggle_kit-")) for line in done.stdout.split())
 
 
+def test_the_embedded_kit_holds_the_pages_that_other_pages_run_first(tmp_path):
+    with tarfile.open(fileobj=io.BytesIO(kit.pack()), mode="r:xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    code = (
+        "from kaggle_kit.ops import pages; "
+        f"print(*(pages.parameters(pages.page_path(name))['strategy'] for name in {[MULTI, CONTROL]}))"
+    )
+    environ = {"PATH": "", "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert done.stdout.split() == ["s2_shared", "s1_single"], done.stderr
+    assert not list(tmp_path.rglob("*.ipynb"))
+
+
 def test_without_internet_the_first_cell_finds_the_kit_among_the_inputs(tmp_path, monkeypatch):
     monkeypatch.setattr(kit, "KAGGLE_INPUT", tmp_path / "input")
     build_dataset(tmp_path / "input" / "datasets" / "jane" / "kit", "jane", packages=())
@@ -88,6 +109,15 @@ def test_without_internet_the_first_cell_finds_the_kit_among_the_inputs(tmp_path
     command, environ = [sys.executable, "-"], {"TMPDIR": str(tmp_path), "PATH": ""}
     done = subprocess.run(command, input=code, cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert done.stdout.startswith(str(tmp_path / "kaggle_kit-")), done.stderr
+
+
+def test_a_first_cell_that_finds_no_kit_says_what_to_attach(tmp_path, monkeypatch):
+    monkeypatch.setattr(kit, "KAGGLE_INPUT", tmp_path)
+    cell = kit.first_cell(run_dir="", internet=False, packed=None)
+    with pytest.raises(
+        FileNotFoundError, match="no kaggle_kit.kit in .*add the dataset of `kernels dataset`"
+    ):
+        exec(cell, {})
 
 
 def test_the_packed_kit_is_the_same_whatever_the_times_of_its_files(tmp_path):
@@ -156,6 +186,18 @@ def test_an_unknown_parameter_and_a_page_that_trains_nothing_are_refused():
         build.page_text(page_path("s1_single_task"), {"modle": "tiny"})
     with pytest.raises(ConfigError, match="overview trains nothing"):
         Experiment.of("overview", PAGES_DIR)
+
+
+def test_the_pages_default_model_is_refused_under_a_paper_profile_before_anything_is_built(tmp_path):
+    toy = {"task": "ncbi_disease", "profile": "t4"}
+    with pytest.raises(ConfigError, match="model 'tiny' is built on the spot.*'t4' is a paper.* llama3b"):
+        build_experiment(Experiment.of("s1_single_task", **toy), tmp_path, "jane")
+    with pytest.raises(ConfigError, match="name another model"):
+        run_page("s1_single_task", **toy, runs_dir=tmp_path / "runs")
+    with pytest.raises(ConfigError, match="name another model"):
+        start_run(compose(**toy), page="s1_single_task", runs_dir=tmp_path / "runs")
+    assert not list(tmp_path.iterdir())
+    assert Experiment.of("s1_single_task", **toy, model="minilm").config().profile.paper
 
 
 def test_a_token_among_the_parameters_is_never_written(tmp_path, pages, monkeypatch):

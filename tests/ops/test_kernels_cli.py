@@ -52,6 +52,16 @@ def test_a_page_folder_pushes_with_the_plain_client_once_the_owner_is_filled_in(
     assert about.known_owner(folder) == "jane"
 
 
+def test_init_without_an_owner_keeps_the_one_that_was_given_before(tmp_path, monkeypatch):
+    folder = tmp_path / "kernel-metadata"
+    write = build.write_pages
+    monkeypatch.setattr(build, "write_pages", lambda owner: write(owner, folder))
+    assert invoke("init").exit_code == 0 and about.present_owner(folder) == about.NO_OWNER
+    assert invoke("init", "--owner", "jane").exit_code == 0
+    assert invoke("init").exit_code == 0 and about.known_owner(folder) == "jane"
+    assert about.stale_metadata(folder) == []
+
+
 def test_build_push_and_status_say_what_they_did(service, tmp_path):
     built = invoke("build", PAGE, "--owner", "jane", "--seed", "1", "--seed", "2", "--out", tmp_path / "out")
     assert built.exit_code == 0, built.output

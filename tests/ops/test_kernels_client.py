@@ -8,9 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_kit.ops.kernels import client as client_module
 from kaggle_kit.ops.kernels import metadata as about
-from kaggle_kit.ops.kernels.client import KaggleBusy, KaggleClient, KaggleError, Quota, QuotaSpent, State
+from kaggle_kit.ops.kernels.chain import Chain
+from kaggle_kit.ops.kernels.client import (
+    KaggleBusy,
+    KaggleClient,
+    KaggleError,
+    Quota,
+    QuotaSpent,
+    State,
+    UnknownSource,
+)
+from kaggle_kit.ops.kernels.link import Phase
 from tests.kaggle_service.service import KaggleService, Session
+from tests.ops.test_kernels_chain import a_link
 
 REF = "jane/a-kernel"
 NOTEBOOK = {"cells": [], "metadata": {"kaggle_kit": {"session": 3}}, "nbformat": 4, "nbformat_minor": 5}
@@ -72,8 +84,31 @@ def test_a_push_sends_what_the_metadata_says(service, folder):
 def test_a_source_that_the_service_does_not_know_is_an_error(service, folder):
     answer = {"ref": REF, "url": "x", "versionNumber": 1, "invalidDatasetSources": ["jane/nothing"]}
     service.answers["SaveKernel"] = [(200, answer)]
-    with pytest.raises(KaggleError, match="knows no dataset sources: .*jane/nothing"):
+    with pytest.raises(UnknownSource, match="knows no dataset sources: .*jane/nothing.*push again"):
         KaggleClient(service.environ).push(folder)
+
+
+def test_a_chain_ends_at_once_where_its_push_named_an_unknown_source(service, tmp_path):
+    wrong = {"ref": "x", "url": "x", "versionNumber": 1, "invalidDatasetSources": ["jane/nothing"]}
+    service.answers["SaveKernel"] = [(200, wrong)]
+    link = a_link(tmp_path)
+    (ended,) = Chain(KaggleClient(service.environ), [link], poll=0.1).run()
+    assert (ended.phase, ended.uncertain, ended.sessions) == (Phase.FAILED, False, [])
+    assert "jane/nothing" in ended.note and f"remove {link.folder} to begin anew" in ended.note
+    assert [method for method, _ in service.requests].count("SaveKernel") == 1
+
+
+def test_without_a_client_the_message_says_what_a_checkout_installs(monkeypatch):
+    monkeypatch.setattr(client_module, "_command", lambda: ["no-such-client-here"])
+    with pytest.raises(KaggleError, match=r"pip install -e '\.\[kaggle\]'"):
+        KaggleClient().status(REF)
+
+
+def test_an_unknown_status_is_told_with_those_that_are_known(monkeypatch):
+    client = KaggleClient()
+    monkeypatch.setattr(client, "_call", lambda *_: 'jane/a-kernel has status "PONDERING"')
+    with pytest.raises(KaggleError, match="PONDERING.*allowed: QUEUED.*ask again"):
+        client.status(REF)
 
 
 def test_a_public_kernel_or_one_without_owner_is_refused_before_anything_is_sent(service, folder):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from kaggle_kit.core.artifacts import RunFolder, Totals
-from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.ops.kernels import image
 from kaggle_kit.ops.kernels.outputs import Progress, deliver, inspect
 
@@ -44,6 +47,29 @@ def test_a_run_that_is_already_there_stays_and_one_that_is_nowhere_starts_afresh
     assert image.restore("runs/r", tmp_path / "input", tmp_path / "working") == []
     assert inspect(tmp_path / "working" / "runs" / "r") == Progress(200, False)
     assert image.restore("runs/s", tmp_path / "input", tmp_path / "working") == ["run: runs/s starts afresh"]
+
+
+def test_a_kernel_sets_the_allocator_before_torch_is_imported(tmp_path):
+    code = (
+        "import os, sys\nfrom kaggle_kit.ops.kernels import image\n"
+        "image.install = lambda *_, **__: []\nimage.remove_torchao = lambda: []\n"
+        "print(*image.prepare(run_dir='', internet=False), sep='\\n')\n"
+        "names = ('PYTORCH_CUDA_ALLOC_CONF', 'CUDA_VISIBLE_DEVICES')\n"
+        "print('torch' in sys.modules, *map(os.environ.get, names))"
+    )
+    command, environ = [sys.executable, "-c", code], {"PATH": "", "PYTHONPATH": str(SOURCE_ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "CUDA allocator: expandable_segments:True", done.stderr
+    assert lines[-1] == "False expandable_segments:True 0"
+
+
+def test_a_kernel_whose_torch_is_imported_already_goes_on_and_says_so(monkeypatch):
+    def late() -> str:
+        raise ConfigError("torch is imported already")
+
+    monkeypatch.setattr(image, "set_allocator", late)
+    assert image.allocate() == ["CUDA allocator: as it was, for torch is imported already"]
 
 
 def test_only_requirements_that_the_image_does_not_fulfil_are_missing(tmp_path):

@@ -1,4 +1,4 @@
-"""Every command that the README shows exists, with the options it is shown with."""
+"""Every command that the documents show exists, with the options it is shown with, and none is left out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from kaggle_kit.ops.cli import app
@@ -13,9 +14,11 @@ from kaggle_kit.ops.pages import find_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ON_KAGGLE = (ROOT / "docs" / "kaggle.md").read_text(encoding="utf-8")
+EVERYWHERE = README + "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
 SHOWN = [
     line.split("#")[0].split()
-    for block in re.findall(r"```sh\n(.*?)```", README, re.S)
+    for block in re.findall(r"```sh\n(.*?)```", README + ON_KAGGLE, re.S)
     for line in block.splitlines()
 ]
 KIT = [words[3:] for words in SHOWN if words[:3] == ["python", "-m", "kaggle_kit"]]
@@ -28,6 +31,24 @@ def test_the_command_knows_the_options_it_is_shown_with(words):
     assert told.exit_code == 0
     for option in (word for word in words if word.startswith("--")):
         assert re.search(rf"{option}\b", told.stdout), option
+
+
+@pytest.mark.parametrize("group", ["kernels", "pages"])
+def test_every_command_of_the_group_and_each_of_its_options_is_shown(group):
+    for name, command in get_command(app).commands[group].commands.items():
+        assert f"{group} {name}" in EVERYWHERE
+        options = {option for one in command.params for option in one.opts if option.startswith("--")}
+        unsaid = {"--help", "--check", "--out", "--poll", "--strategy", "--runs-dir"}
+        assert [option for option in options - unsaid if option not in EVERYWHERE] == []
+
+
+def test_every_variable_that_the_kit_reads_is_named():
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "kaggle_kit").rglob("*.py"))
+    read = set(re.findall(r"KAGGLE_KIT_[A-Z_]+[A-Z]", sources))
+    between_processes = {"KAGGLE_KIT_KAGGLE_ROOT", "KAGGLE_KIT_KEPT_TO_ONE_GPU"}
+    examples = {"KAGGLE_KIT_NCBI_DISEASE"}  # of KAGGLE_KIT_<TASK>
+    assert len(read) > 4
+    assert [name for name in sorted(read - between_processes - examples) if name not in EVERYWHERE] == []
 
 
 def test_every_make_target_shown_is_in_the_makefile():

@@ -8,13 +8,22 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from kaggle_kit.core.allocator import NAMES, SETTING
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.secrets import SecretLeak
 from kaggle_kit.ops import run as run_module
 from kaggle_kit.ops.kernels.outputs import inspect
-from kaggle_kit.ops.run import PageFailed, RunPaused, claimed, execute_page, is_claimed, run_page
+from kaggle_kit.ops.run import (
+    PageFailed,
+    RunPaused,
+    ThisInterpreter,
+    claimed,
+    execute_page,
+    is_claimed,
+    run_page,
+)
 
 PARAMETERS = """\
 # %% tags=["parameters"]
@@ -171,3 +180,11 @@ def test_two_processes_never_work_in_one_run_folder(tmp_path):
         with pytest.raises(RunFolderError, match="another process"), claimed(folder):
             pass
     assert not is_claimed(folder)
+
+
+def test_a_page_gets_the_allocator_setting_that_the_user_chose_else_ours(monkeypatch):
+    monkeypatch.delenv(NAMES[0], raising=False)
+    monkeypatch.delenv(NAMES[1], raising=False)
+    assert {ThisInterpreter().kernel_spec.env[name] for name in NAMES} == {SETTING}
+    monkeypatch.setenv(NAMES[1], "max_split_size_mb:128")
+    assert {ThisInterpreter().kernel_spec.env[name] for name in NAMES} == {"max_split_size_mb:128"}

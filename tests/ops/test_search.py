@@ -138,7 +138,7 @@ def declared(*tasks: str, model: str = "llama8b", more: tuple[str, ...] = ()):
     )
 
 
-def test_both_arms_get_the_missions_space_and_the_same_number_of_trials():
+def test_both_arms_get_the_declared_space_and_the_same_number_of_trials():
     single = search_settings(declared("semeval2014t7"))
     several = search_settings(declared("semeval2014t7", "semeval2017t3"))
     assert single.trials == several.trials and not single.reduced

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from kaggle_kit.ops import side_by_side
 from kaggle_kit.ops.cli import app
+from kaggle_kit.ops.kernels.image import keep_to_one_gpu
 from kaggle_kit.ops.side_by_side import Ended, run_side_by_side, visible_gpus
 
 # Says which GPU it saw and when; the argument is what it ends with.
@@ -50,6 +51,19 @@ def test_the_visible_gpus_are_those_of_the_environment_where_it_names_them():
     assert visible_gpus({"CUDA_VISIBLE_DEVICES": "1"}) == ["1"]
     assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
     assert visible_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == []
+
+
+def test_a_kernel_that_kept_its_page_to_one_gpu_hides_the_other_from_nobody_else(tmp_path, monkeypatch):
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho 0\necho 1\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    environ: dict[str, str] = {}
+    keep_to_one_gpu(environ)
+    assert environ["CUDA_VISIBLE_DEVICES"] == "0" and visible_gpus(environ) == ["0", "1"]
+    chosen = {"CUDA_VISIBLE_DEVICES": "1"}
+    keep_to_one_gpu(chosen)
+    assert visible_gpus(chosen) == ["1"]
 
 
 @pytest.mark.parametrize(("codes", "exit_code"), [((0, 0), 0), ((0, 75), 75), ((75, 3), 1)])

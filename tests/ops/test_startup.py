@@ -9,6 +9,7 @@ import pytest
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runs import start_run
+from kaggle_kit.models.decisions import Decision
 from kaggle_kit.ops import startup
 from kaggle_kit.ops.kernels import image
 from kaggle_kit.training.session import SessionClock
@@ -48,6 +49,23 @@ def test_a_gpu_that_was_asked_for_and_is_not_there_stops_the_page(run, monkeypat
         startup.check_startup(
             compose(task="semeval2017t3", profile="open", overrides=["profile.device=cuda"]), run
         )
+
+
+def test_an_allocator_that_ignores_the_setting_is_found_on_a_gpu(run, monkeypatch):
+    ignored = Decision("fixed segments", "read back from the allocator; call set_allocator() first")
+    cuda = {
+        "is_available": lambda: True,
+        "get_device_capability": lambda: (7, 5),
+        "mem_get_info": lambda: (14 * startup.GIB, 15 * startup.GIB),
+        "get_device_name": lambda: "Tesla T4",
+    }
+    for name, said in cuda.items():
+        monkeypatch.setattr(startup.torch.cuda, name, said)
+    monkeypatch.setattr(startup, "allocator_in_force", lambda: ignored)
+    monkeypatch.setattr(startup, "_kernel", lambda *_: startup.Finding("kernel", "right"))
+    asked = compose(task="semeval2017t3", overrides=["profile.device=cuda"])
+    found = rows(startup.check_startup(asked, run))
+    assert found["allocator"] == f"{ignored.value}, {ignored.reason}"
 
 
 def test_everything_that_stops_the_page_is_told_at_once(run, monkeypatch):

@@ -9,11 +9,12 @@ import torch
 import yaml
 
 from kaggle_kit.analysis.trials import read_trials, trial_curves, trials_table
-from kaggle_kit.core.artifacts import find_runs
+from kaggle_kit.core.artifacts import RunFolder, find_runs
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.models import tiny
 from kaggle_kit.ops import rounds, trials, wiring
+from kaggle_kit.ops.kernels.outputs import last_step
 from kaggle_kit.ops.search import Search, search_settings
 from kaggle_kit.training.callbacks import TrainingAlarm
 from kaggle_kit.training.resume import CheckpointCallback
@@ -109,10 +110,12 @@ def test_a_search_that_the_session_ends_in_is_paused_and_goes_on_with_the_same_t
         said = trials.run_search(config, run, corpora, search)
     assert "paused at step" in said and not search.finished
     assert run.paused()["trial"] == 1
+    kept = last_step(run.path)
+    assert kept > len(RunFolder.open(trials.trial_folder(run, 0), finished=False).events()) == 4
 
     config, run, corpora, search = begun(tmp_path / "cut")
     trials.run_search(config, run, corpora, search)
-    assert search.finished and run.paused() is None
+    assert search.finished and run.paused() is None and last_step(run.path) > kept
     values, scores = ([record[key] for record in read_trials(whole[1])] for key in ("values", "score"))
     again = read_trials(run)
     assert [record["values"] for record in again] == values

@@ -1,4 +1,4 @@
-"""Every page has a kernel-metadata.json, it agrees with the table, and the client would take it."""
+"""Every page has a kernel-metadata.json, it agrees with the page, and the client would take it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDERS = sorted(path.parent for path in about.METADATA_DIR.glob("*/kernel-metad
 every_kernel = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 
-def test_every_page_has_metadata_that_agrees_with_the_table():
+def test_every_page_has_metadata_that_agrees_with_the_page():
     assert about.stale_metadata() == [], "run `python -m kaggle_kit kernels init`"
     assert {folder.name for folder in FOLDERS} == set(find_pages())
 
@@ -50,7 +50,7 @@ def test_a_page_without_metadata_a_stray_folder_and_an_edit_are_all_named(tmp_pa
     assert about.stale_metadata(folder, pages) == [
         f"{folder / 'gone'}: there is no such page",
         f"{folder / 'one_page' / 'kernel-metadata.json'} is missing",
-        f"{folder / 'two_page' / 'kernel-metadata.json'} differs from the table",
+        f"{folder / 'two_page' / 'kernel-metadata.json'} differs from what the page declares",
     ]
 
 
@@ -66,6 +66,7 @@ def test_the_owner_is_the_one_that_init_filled_in(tmp_path):
     about.write(tmp_path / "page", {"id": f"{about.NO_OWNER}/kaggle-kit-page"})
     with pytest.raises(ConfigError, match="kernels init --owner NAME"):
         about.known_owner(tmp_path)
+    assert about.present_owner(tmp_path) == about.NO_OWNER
 
 
 def test_a_name_that_kaggle_would_refuse_is_refused_here():

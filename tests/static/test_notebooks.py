@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -88,3 +89,9 @@ def test_the_page_begins_with_a_title_and_the_common_bootstrap(page):
     first, *_ = notebook(page).cells
     assert first.cell_type == "markdown" and first.source.startswith("# ")
     assert _code(page)[0].source == _code(PAGES[0])[0].source
+
+
+def test_the_bootstrap_sets_the_allocator_without_importing_torch():
+    opening = _code(PAGES[0])[0].source
+    assert opening.splitlines()[-1].startswith("set_allocator()")
+    assert "torch" not in re.findall(r"^\s*(?:import|from) (\w+)", opening, re.M)

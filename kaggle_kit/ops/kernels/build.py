@@ -23,7 +23,7 @@ from papermill.parameterize import parameterize_notebook
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.records import write_atomically
-from kaggle_kit.core.runs import config_run_id
+from kaggle_kit.core.runs import config_run_id, refuse_toy
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.ops.kernels import metadata as about
@@ -73,7 +73,9 @@ class Experiment:
 
     def config(self) -> RunConfig:
         names = {"model": self.model, "strategy": self.strategy, "profile": self.profile}
-        return compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
+        config = compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
+        refuse_toy(config)
+        return config
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,9 @@ def build_experiment(
     run_dir = f"runs/{run_id}"
     values = asdict(experiment) | {"overrides": list(experiment.overrides), "run_dir": run_dir}
     del values["page"]
-    kernel = about.kernel_of(experiment.page, page)
+    kernel = about.kernel_of(page)
     if kit_dataset:
-        kernel = replace(kernel, internet=False, datasets=(*kernel.datasets, kit_dataset))
+        kernel, datasets = replace(kernel, internet=False), [kit_dataset, *datasets]
     packed = None if kit_dataset else pack()
     text = page_text(page, values, run_dir=run_dir, internet=kernel.internet, packed=packed)
     folder, corpora = out / slug, corpus_datasets(config, owner)
@@ -133,14 +135,20 @@ def build_experiment(
     return Built(folder, f"{owner}/{slug}", run_dir, hashed, len(text.encode()))
 
 
-def write_pages(owner: str, folder: Path = about.METADATA_DIR, pages_dir: Path = PAGES_DIR) -> list[Path]:
-    """The metadata folder of every page; with an owner, beside it the notebook that carries the kit."""
+def write_pages(
+    owner: str | None, folder: Path = about.METADATA_DIR, pages_dir: Path = PAGES_DIR
+) -> list[Path]:
+    """The metadata folder of every page; with an owner, beside it the notebook that carries the kit.
+
+    None keeps the owner that the folder names already.
+    """
+    owner = owner or about.present_owner(folder)
     written, packed = [], pack()
     for name, page in find_pages(pages_dir).items():
         own = folder / name
         written.append(about.write(own, about.page_metadata(name, page, own, owner)))
         if owner != about.NO_OWNER:
-            text = page_text(page, internet=about.kernel_of(name, page).internet, packed=packed)
+            text = page_text(page, internet=about.kernel_of(page).internet, packed=packed)
             written.append(write_atomically(own / f"{name}.ipynb", text))
     return written
 

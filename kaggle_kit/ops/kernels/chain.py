@@ -23,7 +23,14 @@ from pathlib import Path
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.secrets import redact
 from kaggle_kit.ops.kernels.build import mark_session, session_of
-from kaggle_kit.ops.kernels.client import KaggleBusy, KaggleClient, KaggleError, QuotaSpent, State
+from kaggle_kit.ops.kernels.client import (
+    KaggleBusy,
+    KaggleClient,
+    KaggleError,
+    QuotaSpent,
+    State,
+    UnknownSource,
+)
 from kaggle_kit.ops.kernels.link import Link, Phase, lock
 from kaggle_kit.ops.kernels.outputs import Progress, inspect
 
@@ -75,6 +82,9 @@ class Chain:
         except KaggleBusy as busy:
             link.retries += 1
             self._wait(link, str(busy), spent=isinstance(busy, QuotaSpent))
+        except UnknownSource as wrong:  # it was pushed: another try would take that session for a good one
+            link.phase, link.uncertain = Phase.FAILED, False
+            link.note = f"{wrong}; a chain keeps its kernel folder: remove {link.folder} to begin anew"
         except KaggleError as refused:
             link.refusals += 1
             self._wait(link, str(refused))

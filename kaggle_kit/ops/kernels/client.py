@@ -49,6 +49,10 @@ class KaggleError(KitError):
     """The service or its client refused, and would refuse again."""
 
 
+class UnknownSource(KaggleError):
+    """A kernel was pushed and runs, without a source that it names: pushing again would change nothing."""
+
+
 class KaggleBusy(KaggleError):
     """Not now: no free session, quota spent, or the connection failed."""
 
@@ -104,8 +108,8 @@ class KaggleClient:
     def push(self, folder: Path) -> int:
         """Push a kernel folder and return the version number, 0 where the service named none.
 
-        Raises PublicKernel for a kernel that is not private; KaggleError also where the kernel started
-        without one of its sources.
+        Raises PublicKernel for a kernel that is not private; UnknownSource where the kernel started without
+        one of its sources.
         """
         described = read_metadata(folder)
         refuse_public(described, folder)
@@ -116,7 +120,10 @@ class KaggleClient:
             raise _failure(refused[1])
         if wrong := INVALID.findall(text):
             said = "; ".join(f"{kind}: {names}" for kind, names in wrong)
-            raise KaggleError(f"{folder}: pushed, but the service knows no {said}; correct {folder.name}")
+            raise UnknownSource(
+                f"{folder}: pushed, but the service knows no {said}; stop the session on kaggle.com, create "
+                "what is missing (a private dataset, say) or correct its name, and push again"
+            )
         version = PUSHED.search(text)
         return int(version[1]) if version else 0
 
@@ -124,7 +131,10 @@ class KaggleClient:
         text = self._call("kernels", "status", ref)
         state = STATUS.search(text)
         if state is None or state[1].upper() not in State.__members__:
-            raise KaggleError(f"{ref}: the client said {_last(text)!r}, which names no known status")
+            raise KaggleError(
+                f"{ref}: the client said {_last(text)!r}, which names no known status; allowed: "
+                f"{', '.join(State.__members__)}; see `kaggle kernels status {ref}`, and ask again"
+            )
         message = FAILURE.search(text)
         return Status(State[state[1].upper()], message[1].strip() if message else "")
 
@@ -163,7 +173,7 @@ class KaggleClient:
             raise KaggleBusy(f"kaggle {arguments[0]}: no answer for {CALL_SECONDS} s") from error
         except FileNotFoundError as error:
             raise KaggleError(
-                "there is no kaggle client; `pip install 'kaggle-kit[kaggle]'` installs it"
+                "there is no kaggle client; `pip install -e '.[kaggle]'` in a checkout installs it"
             ) from error
         text = redact(done.stdout + done.stderr, self.environ)
         if done.returncode:

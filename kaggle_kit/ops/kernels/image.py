@@ -13,13 +13,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import MutableMapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from kaggle_kit.core.runtime import KAGGLE_INPUT, KAGGLE_WORKING, SOURCE_ROOT
+from kaggle_kit.core.allocator import set_allocator
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.runtime import KAGGLE_INPUT, KAGGLE_WORKING, KEPT_TO_ONE, SOURCE_ROOT
 from kaggle_kit.core.secrets import redact, use_secrets
 from kaggle_kit.ops.kernels.outputs import last_step
 
@@ -31,9 +34,26 @@ TORCHAO_TRAP = Version("0.16.0")
 
 def prepare(*, run_dir: str, internet: bool) -> list[str]:
     """Make the session ready and say what was done, one line each."""
-    # A T4 machine has two GPUs, and the HuggingFace Trainer would spread one run over both (DataParallel).
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-    return [*remove_torchao(), *install(unmet(), internet=internet), *restore(run_dir), *use_secrets()]
+    keep_to_one_gpu()
+    packages = [*remove_torchao(), *install(unmet(), internet=internet)]
+    return [*allocate(), *packages, *restore(run_dir), *use_secrets()]
+
+
+def keep_to_one_gpu(environ: MutableMapping[str, str] = os.environ) -> None:
+    """A T4 machine has two GPUs, and the HuggingFace Trainer would spread one run over both (DataParallel).
+
+    Who runs several experiments there (`kernels side-by-side`) is told that the user did not choose so.
+    """
+    if "CUDA_VISIBLE_DEVICES" not in environ:
+        environ |= {"CUDA_VISIBLE_DEVICES": "0", KEPT_TO_ONE: "1"}
+
+
+def allocate() -> list[str]:
+    """The allocator's setting, which only counts before torch is imported."""
+    try:
+        return [f"CUDA allocator: {set_allocator()}"]
+    except ConfigError as late:
+        return [f"CUDA allocator: as it was, for {late}"]
 
 
 def unmet(requirements: Path = SOURCE_ROOT / "requirements.txt") -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from kaggle_kit.core.runtime import KAGGLE_INPUT, PACKED_SHA, SOURCE_ROOT, git_sha
 
 KIT_FILE = "kaggle_kit.kit"  # tar.xz under a name of its own: Kaggle unpacks archives that it knows
-PARTS = ("kaggle_kit", "params", "requirements.txt")
+PARTS = ("kaggle_kit", "params", "notebooks", "requirements.txt")  # some pages run others first
 WIDTH = 100  # characters per line of the embedded text
 
 UNPACK = """\
@@ -41,6 +41,13 @@ for note in prepare(run_dir={run_dir!r}, internet={internet}):
     print(note)"""
 
 
+ATTACHED = """\
+kits = list(Path({inputs!r}).rglob({file!r}))
+if not kits:
+    raise FileNotFoundError("no {file} in {inputs}: add the dataset of `kernels dataset` under Add Input")
+packed = kits[0].read_bytes()"""
+
+
 def pack(root: Path = SOURCE_ROOT) -> bytes:
     """The kit's files as tar.xz: the same bytes for the same files and commit, whatever their times."""
     files = {path.relative_to(root).as_posix(): path.read_bytes() for path in _files(root)}
@@ -57,7 +64,7 @@ def pack(root: Path = SOURCE_ROOT) -> bytes:
 def first_cell(*, run_dir: str, internet: bool, packed: bytes | None) -> str:
     """The code that unpacks the kit, from the page itself or (None) from an attached dataset."""
     if packed is None:
-        source = f"packed = next(Path({str(KAGGLE_INPUT)!r}).rglob({KIT_FILE!r})).read_bytes()"
+        source = ATTACHED.format(inputs=str(KAGGLE_INPUT), file=KIT_FILE)
     else:
         text = base64.b64encode(packed).decode()
         lines = "\n".join(text[start : start + WIDTH] for start in range(0, len(text), WIDTH))

@@ -1,4 +1,4 @@
-"""What Kaggle is told of every page: one table, and the kernel-metadata.json files made from it.
+"""What Kaggle is told of every page: the kernel-metadata.json files, made from what the pages declare.
 
     write(folder, page_metadata("overview", page, folder))    # python -m kaggle_kit kernels init
 
@@ -17,10 +17,10 @@ from typing import Any
 
 from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.core.records import write_atomically
-from kaggle_kit.core.runtime import SOURCE_ROOT
+from kaggle_kit.core.runtime import KERNELS_FOLDER, SOURCE_ROOT
 from kaggle_kit.ops.pages import PAGES_DIR, find_pages, parameters
 
-METADATA_DIR = SOURCE_ROOT / "kernel-metadata"
+METADATA_DIR = SOURCE_ROOT / KERNELS_FOLDER
 FILE_NAME = "kernel-metadata.json"  # the client reads no other name
 NO_OWNER = "INSERT_OWNER_HERE"
 T4 = "NvidiaTeslaT4"  # the editor's "GPU T4 x2"; Kaggle replaces an unknown name silently
@@ -29,28 +29,23 @@ LONGEST_TITLE = 50
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A page on Kaggle. Sources are what is mounted: `owner/slug`, models with framework and version."""
+    """What a page needs of Kaggle's machine."""
 
     gpu: bool
     internet: bool
-    datasets: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    kernels: tuple[str, ...] = ()
 
 
 TRAINING = Kernel(gpu=True, internet=True)
 READING = Kernel(gpu=False, internet=True)
-# Pages that need something else than their kind does.
-KERNELS: Mapping[str, Kernel] = {}
 
 
 class PublicKernel(KitError):
     """A kernel that is not private was about to be built or pushed."""
 
 
-def kernel_of(name: str, page: Path) -> Kernel:
-    """The page's line of the table; by default a page that declares a `model` gets a GPU."""
-    return KERNELS.get(name) or (TRAINING if "model" in parameters(page) else READING)
+def kernel_of(page: Path) -> Kernel:
+    """A page that declares a `model` gets a GPU."""
+    return TRAINING if "model" in parameters(page) else READING
 
 
 def page_slug(name: str) -> str:
@@ -67,7 +62,10 @@ def describe(
     models: Sequence[str] = (),
     kernels: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """One kernel-metadata.json. The title is the slug in words, because Kaggle makes one from the other."""
+    """One kernel-metadata.json. The title is the slug in words, because Kaggle makes one from the other.
+
+    What is mounted: datasets and kernels as `owner/slug`, models with framework, variation and version.
+    """
     if not 5 <= len(slug) <= LONGEST_TITLE:
         raise ConfigError(f"kernel name {slug!r}: {len(slug)} characters; 5 to {LONGEST_TITLE} are allowed")
     return {
@@ -81,10 +79,10 @@ def describe(
         "enable_tpu": False,
         "enable_internet": kernel.internet,
         **({"machine_shape": T4} if kernel.gpu else {}),
-        "dataset_sources": [*kernel.datasets, *datasets],
+        "dataset_sources": list(datasets),
         "competition_sources": [],
-        "kernel_sources": [*kernel.kernels, *kernels],
-        "model_sources": [*kernel.models, *models],
+        "kernel_sources": list(kernels),
+        "model_sources": list(models),
     }
 
 
@@ -96,7 +94,7 @@ def page_metadata(name: str, page: Path, folder: Path, owner: str = NO_OWNER) ->
     """
     bare = Path(os.path.relpath(page.with_suffix(".ipynb"), folder)).as_posix()
     code_file = bare if owner == NO_OWNER else f"{name}.ipynb"
-    return describe(page_slug(name), code_file, kernel_of(name, page), owner)
+    return describe(page_slug(name), code_file, kernel_of(page), owner)
 
 
 def owner_of(folder: Path) -> str:
@@ -113,13 +111,18 @@ def stale_metadata(folder: Path = METADATA_DIR, pages_dir: Path = PAGES_DIR) -> 
         if not (own / FILE_NAME).is_file():
             problems.append(f"{own / FILE_NAME} is missing")
         elif read_metadata(own) != page_metadata(name, page, own, owner_of(own)):
-            problems.append(f"{own / FILE_NAME} differs from the table")
+            problems.append(f"{own / FILE_NAME} differs from what the page declares")
     return problems
+
+
+def present_owner(folder: Path = METADATA_DIR) -> str:
+    """`known_owner`, or NO_OWNER where nobody was named yet. ConfigError where several were."""
+    return known_owner(folder) if _owners(folder) else NO_OWNER
 
 
 def known_owner(folder: Path = METADATA_DIR) -> str:
     """The owner that `kernels init --owner` filled in; ConfigError where nobody was named yet."""
-    owners = {owner_of(path) for path in _folders(folder)} - {NO_OWNER}
+    owners = _owners(folder)
     if len(owners) != 1:
         found = ", ".join(sorted(owners)) or "none"
         raise ConfigError(
@@ -151,6 +154,10 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 def write(folder: Path, metadata: Mapping[str, Any]) -> Path:
     return write_atomically(folder / FILE_NAME, json.dumps(metadata, indent=2) + "\n")
+
+
+def _owners(folder: Path) -> set[str]:
+    return {owner_of(path) for path in _folders(folder)} - {NO_OWNER}
 
 
 def _folders(folder: Path) -> list[Path]:

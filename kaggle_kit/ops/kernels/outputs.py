@@ -12,13 +12,14 @@ from pathlib import Path
 
 from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.records import read_records
 
 STEP = re.compile(r"step-(\d+)(?:-\d+)?")  # a step that was written twice has a number behind it
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`step` is what the newest checkpoints hold (`last_step`); `complete` that the manifest says so."""
+    """`step` is what need not be trained again (`last_step`); `complete` that the manifest says so."""
 
     step: int
     complete: bool
@@ -40,10 +41,18 @@ def inspect(path: Path, config_hash: str | None = None) -> Progress:
 
 
 def last_step(path: Path) -> int:
-    """The steps that the checkpoints of a run folder hold. A checkpoint is complete or not there.
+    """The steps of a run folder that need not be trained again. A checkpoint is complete or not there.
 
-    Each phase of a run counts its own steps and keeps its checkpoints in a folder of its own.
+    A search counts its trials: one that is over has kept no checkpoint, and its events say how far it came.
     """
+    over = len(read_records(path / "trials.jsonl"))
+    trials = sorted(path.glob("trials/[0-9]*"))
+    trained = sum(len(read_records(trial / "events.jsonl")) for trial in trials[:over])
+    return _checkpointed(path) + trained + sum(map(_checkpointed, trials[over:]))
+
+
+def _checkpointed(path: Path) -> int:
+    """Each phase of a run counts its own steps and keeps its checkpoints in a folder of its own."""
     newest: dict[Path, int] = {}
     for checkpoint in (path / "checkpoints").rglob("step-*"):
         if name := STEP.fullmatch(checkpoint.name):

@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from kaggle_kit.core.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -57,8 +59,18 @@ class Bill:
 
 
 def sessions_of(run: RunCost, limits: Limits) -> int:
-    """A run that outlasts a session goes on in the next one; each session pays for its start again."""
-    return max(1, math.ceil(run.training_hours / (limits.session_hours - run.overhead_hours)))
+    """A run that outlasts a session goes on in the next one; each session pays for its start again.
+
+    ConfigError where a session's start leaves no time to train.
+    """
+    left = limits.session_hours - run.overhead_hours
+    if left <= 0:
+        raise ConfigError(
+            f"{run.id}: a session takes {run.overhead_hours:.2f} h beside training, and limits.session_hours "
+            f"is {limits.session_hours:g}; raise that in params/cost/, or plan without the runs folder where "
+            "this was measured (--runs-dir)"
+        )
+    return max(1, math.ceil(run.training_hours / left))
 
 
 def hours_of(run: RunCost, limits: Limits) -> float:

@@ -8,10 +8,11 @@ Corpora and finished runs of this machine come first; `params/cost/kaggle_t4.yam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import median
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,6 +25,7 @@ from kaggle_kit.ops.study.cost import Limits
 from kaggle_kit.ops.study.selection import kind_of
 
 TABLE = "cost/kaggle_t4.yaml"
+WHOLE_SECONDS = 2.0  # manifests say to the second when a run began and ended
 
 
 @dataclass
@@ -103,7 +105,7 @@ class Known:
             alike = [m.overhead_hours for m in self._alike(config) if m.overhead_hours is not None]
             declared = self.table.overhead_hours["cpu" if config.profile.device == "cpu" else "gpu"]
             measured = (
-                Figure(median(alike), f"measured: {len(alike)} finished run(s) here") if alike else None
+                Figure(median(alike), f"measured: {len(alike)} unpaused run(s) here") if alike else None
             )
             self.used["overheads"][name] = measured or declared
         return self.used["overheads"][name].value
@@ -145,18 +147,25 @@ class _Measured:
     @classmethod
     def of(cls, run: RunFolder) -> _Measured:
         manifest = run.manifest()
-        spent, totals = _seconds_between(manifest), manifest["totals"]
+        totals, spent = manifest["totals"], _seconds_of_one_session(manifest)
         beside = None if spent is None else max(spent - totals["seconds"], 0.0) / 3600
         names = (manifest["model"], manifest["strategy"], manifest["profile"])
         return cls(*names, sum(totals["tokens"].values()), totals["seconds"], beside)
 
 
-def _seconds_between(manifest: dict[str, str]) -> float | None:
+def _seconds_of_one_session(manifest: Mapping[str, Any]) -> float | None:
+    """From start to finish; None for a run that lay still in between, or of which that is not known.
+
+    The sessions' own clocks stand still between sessions, which may lie days apart.
+    """
+    summaries = (kept.get("CheckpointCallback", {}) for kept in manifest.get("callbacks", ()))
+    worked = [kept["session_seconds"] for kept in summaries if "session_seconds" in kept]
     try:
         begun, ended = (datetime.fromisoformat(manifest[key]) for key in ("started", "finished"))
     except (KeyError, ValueError):
         return None
-    return (ended - begun).total_seconds()
+    spent = (ended - begun).total_seconds()
+    return spent if worked and spent <= max(worked) + WHOLE_SECONDS else None
 
 
 def count_tokens(config: RunConfig) -> int | None:

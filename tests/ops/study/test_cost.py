@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.core.config import compose
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.ops.study import graph, prediction
 from kaggle_kit.ops.study.cost import Limits, RunCost, hours_of, savings, sessions_of, total, without
 from kaggle_kit.ops.study.graph import Study
@@ -101,10 +104,22 @@ def test_a_twin_costs_its_runs_tokens_or_its_tasks_share_of_them(declared_only):
     assert labels == ("model tiny", "seed 1", "strategy s2_shared", "control share")
 
 
-def finished(folder: Path, strategy: str, tokens: int, seconds: float) -> RunFolder:
+def finished(
+    folder: Path,
+    strategy: str,
+    tokens: int,
+    seconds: float,
+    spent: float = 0.0,
+    worked: float | None = 10.0,
+) -> RunFolder:
+    """A run that took `spent` seconds by the calendar and `worked` ones by the clocks of its sessions."""
     facts = {"page": strategy, "model": "tiny", "strategy": strategy, "profile": "smoke"}
     run = RunFolder.create(folder, "", "0" * 16, {}, **facts)
-    run.finish(totals=Totals({"a": tokens}, 1, seconds), device="cpu", data_hashes={})
+    kept = {} if worked is None else {"callbacks": [{"CheckpointCallback": {"session_seconds": worked}}]}
+    run.finish(totals=Totals({"a": tokens}, 1, seconds), device="cpu", data_hashes={}, **kept)
+    manifest = run.manifest()
+    ended = datetime.fromisoformat(manifest["started"]) + timedelta(seconds=spent)
+    run.manifest_json.write_text(json.dumps(manifest | {"finished": ended.isoformat()}))
     return RunFolder.open(folder)
 
 
@@ -123,6 +138,22 @@ def test_finished_runs_come_before_what_is_declared(tmp_path):
         known.used["rates"]["tiny s2_shared (smoke)"].source
         == "measured: 2 finished run(s) of s2_shared here"
     )
+
+
+def test_what_a_session_takes_is_read_off_runs_that_were_never_paused(tmp_path):
+    config, day = compose(task="semeval2014t7", profile="smoke"), 86_400.0
+    paused = finished(tmp_path / "paused", "s1_single", 1000, 10.0, spent=3 * day, worked=200.0)
+    unknown = finished(tmp_path / "search", "s1_single", 1000, 10.0, spent=3 * day, worked=None)
+    assert Known(TABLE, [paused, unknown]).overhead_hours(config) == 0.01  # as declared
+    whole = finished(tmp_path / "whole", "s1_single", 1000, 10.0, spent=100.0, worked=105.0)
+    known = Known(TABLE, [paused, unknown, whole])
+    assert known.overhead_hours(config) == pytest.approx(90 / 3600)
+    assert known.used["overheads"]["tiny (smoke)"].source == "measured: 1 unpaused run(s) here"
+
+
+def test_a_session_too_short_for_its_own_start_is_refused_with_both_figures():
+    with pytest.raises(ConfigError, match=r"a: a session takes 12.00 h beside training.* is 11.5; raise"):
+        sessions_of(cost("a", 5, overhead=12.0), LIMITS)
 
 
 def test_the_plan_of_the_full_study_shows_its_cost_and_what_can_be_saved(declared_only, tmp_path):
