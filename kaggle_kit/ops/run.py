@@ -6,6 +6,7 @@ folder = run_page("s1_single_task", model="minilm", task="ncbi_disease", profile
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sys
 import time
@@ -30,6 +31,8 @@ from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import redact, refuse_secrets
 from kaggle_kit.ops.pages import PAGES_DIR, check_declared, notebook, page_path, parameters
 
+# papermill cannot read a parameter whose value holds "="; `check_declared` has read them all by then
+MISTAKEN = ("Unable to parse line", "Passed unknown parameter")
 LOCK = ".lock"  # in a run folder, held by the process that runs its page
 
 
@@ -44,6 +47,10 @@ class RunPaused(KitError):
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
     label = "paused"
+
+
+def _is_no_mistake(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(MISTAKEN)
 
 
 class ThisInterpreter(AsyncKernelManager):
@@ -170,6 +177,8 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
     refuse_secrets(str(dict(values)), f"a parameter of {page.stem}")
     output.parent.mkdir(parents=True, exist_ok=True)
     logger.info("running %s, executed copy in %s", page.stem, output)
+    for name in ("papermill", "papermill.translators"):
+        logging.getLogger(name).addFilter(_is_no_mistake)
     try:
         papermill.execute_notebook(
             notebook(page),
