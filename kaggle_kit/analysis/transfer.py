@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.core.artifacts import Metric, RunFolder
+from kaggle_kit.core.artifacts import Metric, RunFolder, left_out_of
 from kaggle_kit.core.errors import IncomparableRuns
 
 CONTROL = "total"
@@ -138,6 +138,7 @@ def check_matched(pair: RunFolder, twin: RunFolder, task: str, split: str) -> No
     fields = {name: (one.get(name), other.get(name)) for name in HELD_FIXED}
     fields |= {
         f"data_hashes.{task}": tuple(manifest["data_hashes"].get(task) for manifest in (one, other)),
+        f"left_out.{task}": tuple(left_out_of(manifest, task) for manifest in (one, other)),
         f"active_parameters.{task}": _nearly(one, other, task),
         "totals.tokens (sum)": tuple(sum(m["totals"]["tokens"].values()) for m in (one, other)),
         "totals.tokens and twin.target_tokens": (

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, flat
+from kaggle_kit.core.artifacts import left_out_of
 from kaggle_kit.core.errors import IncomparableRuns
 from kaggle_kit.evaluation.documents import document_table, figure
 
@@ -87,6 +88,7 @@ def _in_every_run(entry: Entry, task: str, split: str) -> dict[str, Any]:
     fields |= flat({name: config["strategy"][name] for name in STRATEGY_IN_EVERY_RUN}, "config.strategy")
     fields |= flat(config["tasks"][task], f"config.tasks.{task}")
     fields[f"data_hashes.{task}"] = entry["data_hashes"].get(task)
+    fields[f"left_out.{task}"] = left_out_of(entry.manifest, task)
     fields["decisions.dtype"] = entry.manifest.get("decisions", {}).get("dtype", [None])[0]
     fields |= {"metrics.scorer": metric.scorer, "metrics.n": metric.n, "metrics.unit": metric.unit}
     free = MAKES_A_CONTROL | (TUNED if entry["tuning"]["trials"] else set())

@@ -10,6 +10,7 @@ atomically, and a folder without one is unfinished. `runs.start_run` does the fi
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -252,6 +253,13 @@ class RunFolder:
         if not isinstance(manifest, dict) or manifest.get("complete") is not True:
             raise RunFolderError(f"{self.manifest_json} does not say complete: true; run the page again")
         return manifest
+
+
+def left_out_of(manifest: Mapping[str, Any], task: str) -> str:
+    """How many training documents of a task a run left out, and which: equal for the same ones."""
+    ids = sorted(manifest.get("left_out", {}).get(task, ()))
+    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
+    return f"{len(ids)} documents ({digest})" if ids else "no document"
 
 
 def reserve(runs_dir: Path, run_id: str) -> Path:

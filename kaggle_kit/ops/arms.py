@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.core.artifacts import RunFolder, find_runs
+from kaggle_kit.core.artifacts import RunFolder, find_runs, left_out_of
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runtime import in_workspace, logger
 from kaggle_kit.core.schema import RunConfig
@@ -51,6 +51,7 @@ def assert_comparable(config: RunConfig, manifests: Sequence[Mapping[str, Any]])
     fixed = {
         **{key: lambda m, key=key: m[key] for key in (*wanted, "selection", "tuning")},
         f"data_hashes.{task}": lambda m: m["data_hashes"][task],
+        f"left_out.{task}": lambda m: left_out_of(m, task),
     }
     first = manifests[0]
     for manifest in manifests:

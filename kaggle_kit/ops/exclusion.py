@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.core.artifacts import RunFolder, find_runs
+from kaggle_kit.core.artifacts import RunFolder, find_runs, left_out_of
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.core.schema import RunConfig
@@ -124,6 +124,7 @@ def assert_comparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
     """
     fixed = {
         "data_hashes": lambda m: m["data_hashes"],
+        "left_out": lambda m: {task: left_out_of(m, task) for task in m["tasks"]},
         "seed": lambda m: m["seed"],
         "totals.tokens (sum)": lambda m: sum(m["totals"]["tokens"].values()),
         "active_parameters": lambda m: m["active_parameters"],

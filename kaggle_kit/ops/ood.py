@@ -27,6 +27,7 @@ from kaggle_kit.core.types import Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import practice, registry
 from kaggle_kit.data.corpus import Corpus, limit, load_corpus
 from kaggle_kit.data.locate import locate
+from kaggle_kit.data.overlap import fingerprint, fingerprints
 from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
 from kaggle_kit.ops.reload import Reloaded
@@ -119,18 +120,14 @@ def relabelled(sample: UnifiedSample, types: Mapping[str, str]) -> UnifiedSample
 
 def assert_unseen(samples: Sequence[UnifiedSample], arm: Reloaded) -> None:
     """Raises ConfigError for the first document whose text is among the training texts of an arm."""
-    seen = {
-        sample.text: task
-        for task, corpus in arm.corpora.items()
-        for sample in corpus.splits["train"]
-        if sample.text
-    }
-    for sample in samples:
-        if sample.text in seen:
-            raise ConfigError(
-                f"document {sample.document_id}: {arm.run.run_id} was trained on its text, in "
-                f"{seen[sample.text]}; choose another corpus or split"
-            )
+    for task, corpus in arm.corpora.items():
+        seen = fingerprints(corpus.splits["train"])
+        for sample in samples:
+            if fingerprint(sample) in seen:
+                raise ConfigError(
+                    f"document {sample.document_id}: {arm.run.run_id} was trained on its text, in "
+                    f"{task}; choose another corpus or split"
+                )
 
 
 def evaluate_arm(run: RunFolder, arm: Reloaded, held_out: HeldOut) -> ArmResult:

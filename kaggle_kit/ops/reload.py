@@ -78,10 +78,9 @@ def reload_run(run: RunFolder, model_path: str | None = None) -> Reloaded:
     Raises ConfigError for a corpus that has changed since, RunFolderError for adapters that are missing
     or do not fit the run's configuration.
     """
-    run.manifest()
     config = from_yaml(run.config_yaml.read_text(encoding="utf-8"))
     config = replace(config, model=replace(config.model, path=model_path or config.model.path))
-    corpora = wiring.open_corpora(config)
+    corpora = wiring.open_corpora(config, left_out=run.manifest().get("left_out"))
     twins.assert_same_data(run, corpora)
     specs = wiring.task_specs(config, corpora)
     torch.manual_seed(config.seed)

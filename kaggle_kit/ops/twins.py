@@ -2,7 +2,7 @@
 
     multi = twins.multi_task_run(asked, runs_dir)       # experiment.twin; for practice, one is made
     config, table = twins.control_of(multi, asked)      # refuses whatever would be no control
-    twins.assert_same_data(multi, corpora)
+    corpora = twins.open_corpora(multi, config)
     twins.assert_active_parameters(multi, network)
 
 A control is its multi-task run with one thing changed: the tokens come from one task. Everything else,
@@ -31,6 +31,7 @@ from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.models.parity import Variant, assert_parameter_parity
+from kaggle_kit.ops import wiring
 from kaggle_kit.ops.comparison import active_parameters
 from kaggle_kit.ops.run import run_page
 
@@ -105,6 +106,13 @@ def control_of(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
     _assert_as_asked(config, asked, multi)
     validate(config)
     return config, table
+
+
+def open_corpora(multi: RunFolder, config: RunConfig) -> dict[str, Corpus]:
+    """The corpora of the multi-task run, without the training documents that it left out, and no others."""
+    corpora = wiring.open_corpora(config, left_out=multi.manifest().get("left_out"))
+    assert_same_data(multi, corpora)
+    return corpora
 
 
 def assert_same_data(multi: RunFolder, corpora: Mapping[str, Corpus]) -> None:

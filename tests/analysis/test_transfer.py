@@ -127,6 +127,7 @@ def test_runs_of_another_model_or_strategy_or_unscored_ones_are_left_alone(study
         ({"tokens": 999}, r"totals.tokens \(sum\): 1000 in .* and 999 in its twin"),
         ({"twin": {"target_tokens": 900}}, "totals.tokens and twin.target_tokens: 1000 in .* and 900"),
         ({"data_hashes": {A: "other"}}, f"data_hashes.{A}: "),
+        ({"left_out": {A: ["note"]}}, f"left_out.{A}: no document in .* and 1 documents"),
         ({"active_parameters": {A: 1100}}, f"active_parameters.{A}: 1000 in .* and 1100"),
         ({"selection": LAST | {"rule": "best"}}, "selection: "),
         ({"tuning": UNTUNED | {"trials": 20}}, "tuning: "),

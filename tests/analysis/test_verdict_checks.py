@@ -52,6 +52,7 @@ MANIFEST = [  # page of the run that is altered, field, its new value, and the f
     (CONTROL, "flags.practice", True, None),
     (CONTROL, "device", "cuda", None),
     (CONTROL, f"data_hashes.{NOTES}", "other data", None),
+    (CONTROL, f"left_out.{NOTES}", ["note1"], None),
     (CONTROL, f"totals.tokens.{NOTES}", 9_999, "totals.tokens"),
     (CONTROL, "totals.trainable_parameters", 1_100, None),
     (CONTROL, f"active_parameters.{NOTES}", 940, None),

@@ -112,6 +112,7 @@ def test_the_arms_are_set_against_each_other_where_both_have_finished(arms, tmp_
     ("field", "value"),
     [
         ("data_hashes", {}),
+        ("left_out", {"semeval2015t14": ["note"]}),
         ("seed", 4),
         ("active_parameters", {"semeval2014t7": 1}),
         ("selection", {"rule": "best"}),

@@ -165,6 +165,7 @@ def test_the_default_shift_leaves_half_of_the_words_known_with_the_class_they_ha
         ("selection", {"rule": "best"}),
         ("tuning", {"trials": 9}),
         ("data_hashes", {NER: "other"}),
+        ("left_out", {NER: ["note"]}),
         ("active_parameters", {NER: 1}),
         ("tasks", [RELATIONS]),
     ],

@@ -39,7 +39,7 @@ def small_models(tmp_path_factory):
 
 def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> RunFolder:
     """A page from its run folder to its manifest."""
-    corpora = wiring.open_corpora(config)
+    corpora = twins.open_corpora(multi, config) if multi else wiring.open_corpora(config)
     specs = wiring.task_specs(config, corpora)
     torch.manual_seed(config.seed)
     loaded = wiring.open_backbone(config)
@@ -47,7 +47,6 @@ def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> 
     encoded = wiring.encode_split(config, samples, specs, loaded)
     network = build_model(loaded, specs.values(), config.strategy)
     if multi:
-        twins.assert_same_data(multi, corpora)
         twins.assert_active_parameters(multi, network)
     plan = wiring.plan_training(config, encoded)
     quick = selection.quick_evaluation(config, network, loaded, encoded, samples)
@@ -169,6 +168,15 @@ def test_runs_that_have_no_control_are_refused_naming_the_field(tmp_path, shared
         folder.mkdir()
         with pytest.raises(RunFolderError, match=f"^{field} of {shared.run_id[:9]}"):
             twins.control_of(altered(shared, folder, **change), asked(shared))
+
+
+def test_a_control_leaves_out_the_training_documents_that_its_run_left_out(tmp_path, shared):
+    config, _ = twins.control_of(shared, asked(shared))
+    first, *others = [sample.document_id for sample in wiring.open_corpora(config)[NER].splits["train"]]
+    multi = altered(shared, tmp_path, left_out={NER: [first], RELATIONS: []})
+    corpus = twins.open_corpora(multi, config)[NER]
+    assert [sample.document_id for sample in corpus.splits["train"]] == others
+    assert corpus.left_out == (first,) and shared.manifest()["left_out"] == {NER: [], RELATIONS: []}
 
 
 def test_a_corpus_that_has_changed_since_is_refused(shared):
