@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, flat
+from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, chosen_on, flat
 from kaggle_kit.core.artifacts import left_out_of
 from kaggle_kit.core.errors import IncomparableRuns
 from kaggle_kit.evaluation.documents import document_table, figure
@@ -113,18 +113,22 @@ def _assert_same(
 
 def _assert_unselected(entry: Entry, split: str) -> None:
     """Nothing about a run was chosen by the figures that it reports."""
-    selection, tuning = entry["selection"], entry["tuning"]
+    selection = entry["selection"]
     if selection["rule"] not in ("last", "best"):
         raise IncomparableRuns("selection.rule", f"{selection['rule']!r} in {entry.id}; allowed: last, best")
-    if selection["rule"] == "best" and selection["split"] == split:
-        chosen = f"{entry.id} chose its weights on {split!r}, the split that is reported"
-        raise IncomparableRuns(
-            "selection.split",
-            f"{chosen}; train with training.selection=last, or report another by profile.report",
-        )
-    if tuning["trials"] and tuning["split"] == split:
-        chosen = f"{entry.id} was tuned on {split!r}, the split that is reported"
-        raise IncomparableRuns("tuning.split", f"{chosen}; report another by profile.report")
+    what = {
+        "selection.split": ("chose its weights", "train with training.selection=last, or report"),
+        "tuning.split": ("was tuned", "report"),
+        "choice.split": ("chose its strategy", "report"),
+    }
+    for field, chosen in chosen_on(entry).items():
+        if chosen == split:
+            did, then = what[field]
+            raise IncomparableRuns(
+                field,
+                f"{entry.id} {did} on {split!r}, the split that is reported; {then} another by "
+                "profile.report, and judge that one by --split",
+            )
 
 
 def _assert_seeds(arms: Arms) -> None:

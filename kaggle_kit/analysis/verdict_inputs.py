@@ -104,9 +104,26 @@ def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", sp
         if twin["twin"]["of"] in {entry.id for entry in multi_task}:
             for task in twin["tasks"]:
                 controls.setdefault(twin["twin"]["control"], {}).setdefault(task, []).append(twin)
-    splits = (metric.split for entry in multi_task for metric in entry.run.metrics())
     in_order = sorted(multi_task, key=lambda entry: entry.seed)
-    return Arms(in_order, controls, _choose("split", split, splits))
+    return Arms(in_order, controls, _choose("split", split, _judged_splits(multi_task, split)))
+
+
+def chosen_on(entry: Entry) -> dict[str, str]:
+    """Field -> the split on which something about the run was chosen: such a split is not judged."""
+    selection, tuning, choice = entry["selection"], entry["tuning"], entry.manifest.get("choice") or {}
+    found = {
+        "selection.split": selection["split"] if selection["rule"] == "best" else None,
+        "tuning.split": tuning["split"] if tuning["trials"] else None,
+        "choice.split": choice.get("split"),
+    }
+    return {field: split for field, split in found.items() if split}
+
+
+def _judged_splits(entries: Sequence[Entry], named: str) -> set[str]:
+    """The splits that the runs report; where none is named, those on which something was chosen are none."""
+    reported = {metric.split for entry in entries for metric in entry.run.metrics()}
+    chosen = {split for entry in entries for split in chosen_on(entry).values()}
+    return reported if named else reported - chosen or reported
 
 
 def _controlled(entries: Iterable[Entry], twins: Iterable[Entry]) -> list[Entry]:

@@ -25,8 +25,9 @@ def held_fixed(
 
     `active_parameters`: those that a token of each task passes. `selection`: how the scored weights
     were chosen, and on which split. `tuning`: the trials behind the configuration. `left_out`: the training
-    documents of each task that another one is scored on. `twin`, only in a token-controlled run: of which
-    run and of which of its token counts.
+    documents of each task that another one is scored on. `choice`, only in S5: which strategy it took, and
+    on which split it chose. `twin`, only in a token-controlled run: of which run and of which of its token
+    counts.
     """
     facts: dict[str, Any] = {
         "parameter_groups": group_sizes(network),
@@ -35,6 +36,8 @@ def held_fixed(
         "tuning": UNTUNED | dict(config.experiment.get("tuning") or {}),
         "left_out": {name: list(corpus.left_out) for name, corpus in corpora.items()},
     }
+    if choice := config.experiment.get("choice"):
+        facts["choice"] = dict(choice)
     if config.experiment.get("twin"):
         facts["twin"] = {
             "of": config.experiment["twin"],

@@ -43,6 +43,7 @@ MANIFEST = [  # page of the run that is altered, field, its new value, and the f
     (MULTI, "selection.metric", "loss", None),
     (MULTI, "tuning.trials", 20, None),
     (MULTI, "tuning", {"trials": 20, "split": "test", "study": "x"}, "tuning.split"),
+    (MULTI, "choice", {"of": "s3a_flat", "split": "test"}, "choice.split"),
     (CONTROL, "seed", 9, None),
     (CONTROL, "model", "minilm", None),
     (CONTROL, "strategy", "s2_shared", None),
