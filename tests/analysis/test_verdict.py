@@ -14,7 +14,7 @@ from kaggle_kit.analysis.verdict_words import gains_in_words, in_words
 from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.ops.cli import app
-from tests.analysis.judged_runs import TASKS, Factory
+from tests.analysis.judged_runs import TASKS, Factory, altered
 
 NOTES, RANKING = TASKS
 
@@ -113,6 +113,13 @@ def test_toy_runs_are_marked_and_the_words_say_it_first(tmp_path):
     document = verdict(find_runs(folder))
     assert document["marks"] == ["smoke", "practice"]
     assert next(iter(in_words(document))) == "NOT A RESULT: these are smoke and practice runs."
+
+
+def test_practice_corpora_that_lay_where_real_ones_would_are_judged_and_marked(tmp_path):
+    folder = Factory(tmp_path).study(seeds=(1, 2))
+    for run in find_runs(folder):
+        altered(run, "flags.practice", True)  # what `record` adds where the corpus turned out to be synthetic
+    assert verdict(find_runs(folder))["marks"] == ["practice", "restricted"]
 
 
 def test_several_strategies_are_not_thrown_together(tmp_path):
