@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.config import config_hash, to_yaml
-from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.core.secrets import refuse_secrets
@@ -64,6 +64,7 @@ def start_run(
     below `runs_dir`, relative to the workspace. An unfinished run of this very configuration in
     `run_dir` is opened again, to go on from its checkpoints; any other one is a RunFolderError.
     """
+    _refuse_stray_twin(config)
     if run_dir and (Path(run_dir) / "config.yaml").is_file():
         return _unfinished(Path(run_dir), config_hash(config))
     path = Path(run_dir) if run_dir else reserve(in_workspace(runs_dir), config_run_id(config, page))
@@ -81,6 +82,16 @@ def start_run(
         seed=config.seed,
         asked_hash=config_hash(asked or config),
     )
+
+
+def _refuse_stray_twin(config: RunConfig) -> None:
+    """Only the page that settles a control on its multi-task run can say whose twin a run is."""
+    twin = config.experiment.get("twin")
+    if twin and "twin_config" not in config.experiment:
+        raise ConfigError(
+            f"experiment.twin={twin} makes a run the control of another, which page token_controlled alone "
+            "does: `run token_controlled`, or leave experiment.twin out"
+        )
 
 
 def _unfinished(path: Path, wanted: str) -> RunFolder:
