@@ -292,6 +292,12 @@ def find_runs(runs_dir: Path) -> list[RunFolder]:
     return list(found.values())
 
 
+def find_run(runs_dir: Path, named: str) -> RunFolder:
+    """A finished run by its id among those of `find_runs`, or by the path of its folder. RunFolderError."""
+    found = (run for run in find_runs(runs_dir) if run.run_id == named)
+    return next(found, None) or RunFolder.open(runs_dir / named)
+
+
 def _begins_as_a_run(folder: Path) -> bool:
     """Whether its config.yaml is one of ours: other datasets have files of these names, too."""
     try:

@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.core.artifacts import Metric, RunFolder, find_runs
+from kaggle_kit.core.artifacts import Metric, RunFolder, find_run, find_runs
 from kaggle_kit.core.config import (
     compose,
     config_hash,
@@ -55,8 +55,7 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
         raise ConfigError("experiment.control is missing; add experiment=token_controlled to the overrides")
     folder = in_workspace(runs_dir)
     if named := asked.experiment.get("twin"):
-        elsewhere = (run for run in find_runs(folder) if run.path.name == named)
-        return next(elsewhere, None) or RunFolder.open(folder / str(named))
+        return find_run(folder, str(named))
     (task,) = asked.tasks
     tasks = f"{task},{PARTNER.get(task, 'semeval2021t6')}"
     names = {"model": asked.model.name, "profile": asked.profile.name, "seed": asked.seed}

@@ -207,6 +207,28 @@ def test_without_named_runs_the_newest_pair_is_taken_and_a_real_profile_is_told_
         comparable_arms(real, tmp_path)
 
 
+def test_in_a_kaggle_session_the_arms_are_found_where_another_kernel_left_them(pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setattr("kaggle_kit.core.artifacts.KAGGLE_INPUT", pair.folder)
+    config = asked(f"experiment.runs=[{pair.multi.run_id},{pair.single.run_id}]")
+    assert comparable_arms(config, tmp_path / "working") == pair.runs
+
+
+def test_a_run_that_reports_test_is_judged_there(tmp_path):
+    run = trained(tmp_path, "s1_single", NER, more=("profile.report=[test]",))
+    again = reload_run(run)
+    figures = {metric.split: metric.value for metric in run.metrics() if metric.name == "task_a_strict_f1"}
+    assert again.split == "test" and again.assert_reproduced(NER) == figures["test"]
+
+
+def test_without_its_experiment_nothing_is_trained_or_loaded():
+    with pytest.raises(ConfigError, match="add experiment=ood"):
+        ood.check(compose(task=NER))
+    with pytest.raises(ConfigError, match="on practice data the held-out corpus is another"):
+        ood.check(asked("experiment.practice=null"))
+    ood.check(asked())
+
+
 def real_arm(*train: str) -> SimpleNamespace:
     """As much of a reloaded run on ncbi_disease as opening a held-out corpus looks at."""
     samples = tuple(UnifiedSample(f"t{n}", text, "train", Access.PUBLIC) for n, text in enumerate(train))
