@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit.core.artifacts import Metric, RunFolder, left_out_of
-from kaggle_kit.core.errors import IncomparableRuns
+from kaggle_kit.core.errors import ConfigError, IncomparableRuns
+from kaggle_kit.core.schema import RunConfig
 
 CONTROL = "total"
 EXPERIMENT = "experiment=token_controlled"  # of both arms
@@ -130,6 +131,15 @@ def transfer_matrix(
     kept = {pair: cells[pair] for pair in _ordered(tasks) if pair in cells}
     needed = tuple(_needed(tasks, seeds, pairs, twins, strategy, wanted))
     return TransferMatrix(tuple(tasks), kept, needed)
+
+
+def declared(config: RunConfig) -> dict[str, Any]:
+    """What a configuration asks of `transfer_matrix`. ConfigError without split or seeds."""
+    said = config.experiment
+    if not {"split", "seeds"} <= said.keys():
+        raise ConfigError("the experiment declares no split and seeds; add experiment=transfer_matrix")
+    names = {"model": config.model.name, "profile": config.profile.name, "strategy": config.strategy.name}
+    return {"tasks": list(config.tasks), **names, "seeds": said["seeds"], "split": said["split"]}
 
 
 def check_matched(pair: RunFolder, twin: RunFolder, task: str, split: str) -> None:
