@@ -156,6 +156,13 @@ def test_equal_tuning_may_find_another_learning_rate_in_either_arm(altered_study
     assert verdict(find_runs(altered_study))["controls"]
 
 
+def test_equal_tuning_frees_nothing_within_an_arm(altered_study):
+    for run in find_runs(altered_study):
+        altered(run, "tuning", {"trials": 20, "split": "dev", "study": run.facts["page"]})
+    configure(run_of(altered_study, page=CONTROL, seed=3), "training.learning_rate", 1e-5)
+    assert refusal(altered_study).field == "config.training.learning_rate"
+
+
 def test_one_seed_per_arm_is_refused(altered_study):
     for run in find_runs(altered_study):
         if run.facts["seed"] != 1:

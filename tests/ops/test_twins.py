@@ -20,6 +20,7 @@ from kaggle_kit.ops import rounds, selection, twins, wiring
 
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"
+TUNING = ("trials", "split", "study")
 SETTINGS = ("experiment=token_controlled", "practice.documents=6", "practice.terms=20")
 
 
@@ -146,6 +147,31 @@ def test_what_the_run_did_otherwise_cannot_be_asked_of_its_control(shared, overr
         ConfigError, match=f"^{field} is .* here and .* in the control of {shared.run_id[:9]}"
     ):
         twins.control_of(shared, asked(shared, override))
+
+
+def tuning(study: str, trials: int = 4) -> list[str]:
+    return [
+        f"experiment.tuning.{key}={value}" for key, value in zip(TUNING, (trials, "dev", study), strict=True)
+    ]
+
+
+def test_a_control_takes_what_a_search_of_its_own_found_with_as_many_trials(tmp_path, shared):
+    found = ["training.learning_rate=1e-4", "training.effective_batch=32", "profile.report=[test]"]
+    more = [*SETTINGS, "training.max_steps=3", "profile.report=[test]", *tuning("theirs")]
+    theirs = compose(task=[NER, RELATIONS], strategy="s2_shared", overrides=more, seed=3)
+    multi = start_run(theirs, page="s2_shared", runs_dir=tmp_path)
+    multi.manifest_json.write_text(json.dumps(shared.manifest() | multi.facts))
+    config, _ = twins.control_of(multi, asked(multi, *found, *tuning("own")))
+    assert (config.training.learning_rate, config.training.effective_batch) == (1e-4, 32)
+    assert config.training.warmup == theirs.training.warmup and config.training.target_tokens
+    assert config.experiment["tuning"] == {"trials": 4, "split": "dev", "study": "own"}
+    assert twins.control_of(multi, asked(multi))[0].experiment["tuning"]["study"] == "theirs"
+    with pytest.raises(
+        ConfigError, match="experiment.tuning.trials is 9 here and 4 in s2_shared-.* one budget"
+    ):
+        twins.control_of(multi, asked(multi, *found, *tuning("own", trials=9)))
+    with pytest.raises(ConfigError, match="^training.learning_rate is 0.0001 here and"):
+        twins.control_of(multi, asked(multi, *found))
 
 
 def test_another_seed_task_or_control_is_refused_by_name(shared):
