@@ -17,6 +17,7 @@ from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns, nearest
 
+FLAGS = {"strategy": "--multi-task", "model": "--model", "split": "--split"}  # of `kaggle_kit verdict`
 CONTROLS = ("total", "share")  # the first decides; the second says what the additional tokens gave
 
 
@@ -55,7 +56,11 @@ class Entry:
         found = [m for m in self.run.metrics() if (m.task, m.name, m.split) == (task, name, split)]
         if len(found) != 1:
             has = f"{self.id} reports {name} of {task} on {split!r} {len(found)} times"
-            raise IncomparableRuns("split", f"{has}; exactly one figure is needed")
+            raise IncomparableRuns(
+                "split",
+                f"{has}; exactly one figure is needed: "
+                "run its page again, or name by --split one that it reports",
+            )
         return found[0]
 
 
@@ -131,7 +136,10 @@ def _controlled(entries: Iterable[Entry], twins: Iterable[Entry]) -> list[Entry]
     by_id = {entry.id: entry for entry in entries}
     for twin in twins:
         if (of := twin["twin"]["of"]) not in by_id:
-            missing = f"{twin.id} is the control of {of}, which is no finished run here"
+            missing = (
+                f"{twin.id} is the control of {of}, which is no finished run here; put that run beside it, "
+                "train it to its end, or move the control away"
+            )
             raise IncomparableRuns("twin.of", missing)
     return list({of: by_id[of] for of in (twin["twin"]["of"] for twin in twins)}.values())
 
@@ -141,9 +149,12 @@ def _choose(what: str, chosen: str, there: Iterable[str]) -> str:
     if chosen in known or (not chosen and len(known) == 1):
         return chosen or known[0]
     if not chosen:
-        raise ConfigError(f"{what}: these runs have {', '.join(known) or 'none'}; choose one")
+        raise ConfigError(
+            f"{what}: these runs have {', '.join(known) or 'none'}; choose one by {FLAGS[what]}"
+        )
     raise ConfigError(
-        f"{what} {chosen!r} has no twins here; allowed: {', '.join(known)}{nearest(chosen, known)}"
+        f"{what} {chosen!r} has no twins here; allowed for {FLAGS[what]}: "
+        f"{', '.join(known)}{nearest(chosen, known)}"
     )
 
 

@@ -88,7 +88,10 @@ class RunFolder:
         try:
             run = cls(path, json.loads(first.removeprefix(HEADER)))
         except ValueError as error:
-            raise RunFolderError(f"{path / 'config.yaml'}: line 1 is not {HEADER!r} and JSON") from error
+            raise RunFolderError(
+                f"{path / 'config.yaml'}: line 1 is not {HEADER!r} and JSON; "
+                "it was edited or is another program's: restore it, or give another run's folder"
+            ) from error
         if finished:
             run.manifest()
         return run

@@ -48,7 +48,8 @@ def assert_comparable(config: RunConfig, manifests: Sequence[Mapping[str, Any]])
     sizes = [len(manifest["tasks"]) for manifest in manifests]
     if min(sizes) != 1 or max(sizes) < 2:
         raise ConfigError(
-            f"experiment.runs names runs on {sizes} tasks; it takes a multi-task run and a single-task one"
+            f"experiment.runs names runs on {sizes} tasks; it takes a multi-task run and a single-task one, "
+            f"such as the control that the page {CONTROL} trains"
         )
     wanted = {"model": config.model.name, "profile": config.profile.name}
     fixed = {

@@ -106,6 +106,9 @@ def test_without_twins_the_verdict_is_undecided_and_says_why(tmp_path):
     assert document["verdict"] == "undecided"
     (sentence,) = in_words(document)
     assert sentence.startswith("undecided: no token-controlled twin of s2_shared-")
+    assert (
+        "`run token_controlled --task TASK experiment=token_controlled experiment.twin=s2_shared-" in sentence
+    )
 
 
 def test_toy_runs_are_marked_and_the_words_say_it_first(tmp_path):
@@ -125,7 +128,7 @@ def test_practice_corpora_that_lay_where_real_ones_would_are_judged_and_marked(t
 def test_several_strategies_are_not_thrown_together(tmp_path):
     folder = Factory(tmp_path).study(seeds=(1, 2))
     Factory(tmp_path, strategy="s3a_flat").study(seeds=(1, 2))
-    with pytest.raises(ConfigError, match="s2_shared, s3a_flat; choose one"):
+    with pytest.raises(ConfigError, match="s2_shared, s3a_flat; choose one by --multi-task"):
         verdict(find_runs(folder))
     assert verdict(find_runs(folder), strategy="s3a_flat")["comparison"]["strategy"] == "s3a_flat"
     with pytest.raises(ConfigError, match="did you mean 's3a_flat'"):
