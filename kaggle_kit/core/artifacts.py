@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.predictions import line, read_lines
+from kaggle_kit.core.predictions import line
 from kaggle_kit.core.records import append_record, read_records, to_json, write_atomically
 from kaggle_kit.core.runtime import KAGGLE_INPUT, environment, git_sha, kaggle_run_type, library_versions
 from kaggle_kit.core.types import UnifiedSample
@@ -193,13 +193,6 @@ class RunFolder:
         """`predictions/<task>.<split>.jsonl`: offsets, labels, scores and ids, without any text."""
         self.predictions.mkdir(parents=True, exist_ok=True)
         return write_atomically(self.predictions / f"{task}.{split}.jsonl", "".join(line(s) for s in samples))
-
-    def read_predictions(self, task: str, split: str) -> list[UnifiedSample]:
-        path = self.predictions / f"{task}.{split}.jsonl"
-        if not path.is_file():
-            there = ", ".join(sorted(p.name for p in self.predictions.glob("*.jsonl"))) or "none"
-            raise RunFolderError(f"{path}: no such predictions; the run has: {there}")
-        return read_lines(path)
 
     def pause(self, **facts: Any) -> Path:
         """Mark the run as paused: its session is over before its training. `facts` say how to go on."""

@@ -76,7 +76,6 @@ def _model(model: ModelConfig) -> Iterator[str]:
     yield from _within("model.lora.rank", model.lora.rank, low=1)
     yield from _within("model.lora.alpha", model.lora.alpha, low=1)
     yield from _within("model.lora.dropout", model.lora.dropout, low=0, below=1)
-    yield from _within("model.t4_batch", model.t4_batch, low=1)
     if not model.lora.targets:
         yield "model.lora.targets is empty; name the linear layers that get an adapter"
     if not (model.hub_id or model.path or model.recipe):

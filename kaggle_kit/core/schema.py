@@ -47,7 +47,6 @@ class ModelConfig:
     parameters: int = MISSING
     max_positions: int = MISSING
     lora: LoraSettings = field(default_factory=LoraSettings)
-    t4_batch: int = 4  # sequences of 512 tokens known to fit a T4 with full checkpointing
     gated: bool = False  # the hub asks for a licence click and a token
     unsloth: UnslothSettings = field(default_factory=UnslothSettings)
 
