@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from kaggle_kit.core.errors import ConfigError, nearest
-from kaggle_kit.core.open_keys import unknown_options
+from kaggle_kit.core.open_keys import unknown_in_task
 from kaggle_kit.core.schema import (
     ComponentConfig,
     ModelConfig,
@@ -198,7 +198,7 @@ def _task(key: str, task: TaskConfig) -> Iterator[str]:
         yield from _component(here, component)
         if names.index(component.name) != index:
             yield f"{here}.name {component.name!r} is taken by another component; choose another"
-    yield from unknown_options(place, task)
+    yield from unknown_in_task(place, task)
     for split, held_out in task.held_out.items():
         yield from _within(f"{place}.held_out.{split}.fraction", held_out.fraction, above=0, below=1)
         yield from _one_of(f"{place}.held_out.{split}.source", held_out.source, list(task.layout))

@@ -1,4 +1,4 @@
-"""What the open maps of a configuration may hold: `experiment`, and the `options` of a task.
+"""What the open maps of a configuration may hold: `experiment`, and a task's `options` and splits.
 
     unknown_experiment({"name": "ood", "split": "test"}, ["spilt"], "dev")     # one problem, with the nearest
 
@@ -23,6 +23,7 @@ ANY_RUN: Mapping[str, Any] = {
 }
 FREE = ("types", "space")  # maps whose keys are the user's own words
 PRACTICE = {field.name: None for field in fields(PracticeConfig)}
+SPLITS = ("train", "dev", "test")
 EVERY_FORMAT = ("text_folder",)  # where texts lie that are not beside their annotations
 OPTIONS = {"cqa": ("subtask",)}  # format -> what else its reader looks at
 
@@ -35,8 +36,13 @@ def unknown_experiment(declared: Mapping[str, Any], path: Sequence[str], value: 
     yield from _unknown("experiment", known, path, value)
 
 
-def unknown_options(place: str, task: TaskConfig) -> Iterator[str]:
-    """Options of a task that the reader of its format does not look at."""
+def unknown_in_task(place: str, task: TaskConfig) -> Iterator[str]:
+    """Options that the reader of the task's format does not look at, and splits that there are not."""
+    for name, splits in (("layout", task.layout), ("held_out", task.held_out)):
+        for key in splits:
+            if (split := key.partition("@")[0]) not in SPLITS:
+                listed = f"{', '.join(SPLITS)}{nearest(split, SPLITS)}"
+                yield f"unknown key '{place}.{name}.{key}'; allowed: {listed}"
     allowed = (*OPTIONS.get(task.format, ()), *EVERY_FORMAT)
     for key in task.options:
         if key not in allowed:

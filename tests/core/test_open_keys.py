@@ -57,6 +57,12 @@ def test_an_option_that_no_reader_looks_at_is_refused_with_the_nearest():
     assert config.tasks["semeval2014t7"].options == {"text_folder": "texts"}
 
 
+@pytest.mark.parametrize("key", ["layout.devel=[devel]", "held_out.devel={source: train}"])
+def test_a_split_that_there_is_not_is_refused_with_the_nearest(key):
+    with pytest.raises(ConfigError, match="devel'; allowed: train, dev, test — did you mean 'dev'"):
+        compose(overrides=[f"tasks.semeval2014t7.{key}"])
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_options_of_a_format_are_those_that_its_reader_looks_at(name):
     text = (KIT / "data" / "formats" / f"{name}.py").read_text()
