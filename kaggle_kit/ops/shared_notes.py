@@ -11,7 +11,7 @@ train on it, so that a run on the task alone learns from the same notes; the oth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,28 +38,31 @@ def leave_out(
         return {name: _without(corpus, as_in.get(name, ())) for name, corpus in corpora.items()}
     kept = {}
     for name, corpus in corpora.items():
-        found: dict[str, str] = {}  # document id -> who is scored on it
-        for other, scored in _scored_elsewhere(config, corpora, name):
-            for sample in corpus.splits["train"]:
-                if fingerprint(sample) in scored:
-                    found.setdefault(sample.document_id, other)
-        for other in dict.fromkeys(found.values()):
-            count = sum(scorer == other for scorer in found.values())
-            logger.warning("%s: %d training documents left out, %s is scored on them", name, count, other)
-        kept[name] = _without(corpus, found)
+        unwanted: set[str] = set()
+        for other, scored in _scored_elsewhere(config, corpora, name).items():
+            ids = {s.document_id for s in corpus.splits["train"] if fingerprint(s) in scored}
+            unwanted |= ids
+            if ids:
+                told = "%s: %d training documents left out, %s is scored on them"
+                logger.warning(told, name, len(ids), other)
+            elif other in config.tasks[name].shares_notes_with and not corpus.practice:
+                told = "%s shares notes with %s, but none of its texts was found there: compare the releases"
+                logger.warning(told, name, other)
+        kept[name] = _without(corpus, unwanted)
     return kept
 
 
 def _scored_elsewhere(
     config: RunConfig, corpora: Mapping[str, Corpus], name: str
-) -> Iterator[tuple[str, frozenset[str]]]:
-    """(task, fingerprints of what it is scored on) of every other task whose notes count."""
+) -> dict[str, frozenset[str]]:
+    """Task -> fingerprints of what it is scored on, for every other task whose notes count."""
+    scored: dict[str, frozenset[str]] = {}
     for other, corpus in corpora.items():
         if other != name:
             read = [samples for split, samples in corpus.splits.items() if split != "train"]
-            yield other, fingerprints(sample for samples in read for sample in samples)
+            scored[other] = fingerprints(sample for samples in read for sample in samples)
     if config.profile.corpora == "practice":  # invented for each task by itself
-        return
+        return scored
     for other in config.tasks[name].shares_notes_with:
         entry = config.tasks.get(other) or registry.task(other)
         try:
@@ -71,14 +74,18 @@ def _scored_elsewhere(
                 *(name, other, other),
             )
             continue
-        for split in SCORED:
-            yield other, _of_split(entry, root, split)
+        splits = (_of_split(entry, root, split) for split in SCORED)
+        scored[other] = scored.get(other, frozenset()).union(*splits)
+    return scored
 
 
 def _of_split(entry: TaskConfig, root: Path, split: str) -> frozenset[str]:
     try:
         return fingerprints(load_corpus(entry, root, (split,)).splits[split])
-    except CorpusMissing:  # a release without its test notes
+    except CorpusMissing:  # such as a release without its test notes
+        logger.warning(
+            "%s has no split %r at %s: nothing of it is left out of training", entry.name, split, root
+        )
         return frozenset()
 
 

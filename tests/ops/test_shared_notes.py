@@ -85,6 +85,15 @@ def test_where_the_other_corpus_is_not_here_a_line_says_so(corpora, caplog):
     assert f"{SLOTS} shares notes with {PIPES}, which is not on this machine" in caplog.text
 
 
+def test_a_line_says_where_declared_notes_or_a_split_of_them_are_not_to_be_found(corpora, caplog):
+    for folder in ("devel", "test"):
+        (corpora / PIPES / folder).rename(corpora / PIPES / f"no_{folder}")
+    with caplog.at_level(logging.WARNING, "kaggle_kit"):
+        assert wiring.open_corpora(config_of(SLOTS))[SLOTS].left_out == ()
+    assert f"{PIPES} has no split 'dev' at" in caplog.text
+    assert f"{SLOTS} shares notes with {PIPES}, but none of its texts was found there" in caplog.text
+
+
 def test_a_task_that_would_have_nothing_left_to_train_on_is_refused(corpora):
     (corpora / BRAT / "train" / "y.txt").write_text("Cold for a week.")
     with pytest.raises(ConfigError, match=f"{BRAT}: all 2 training documents are scored in another task"):
