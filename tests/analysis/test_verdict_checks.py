@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from kaggle_kit.analysis.verdict import verdict
 from kaggle_kit.core.artifacts import find_runs
-from kaggle_kit.core.errors import IncomparableRuns
+from kaggle_kit.core.errors import ConfigError, IncomparableRuns
 from kaggle_kit.ops.cli import app
 from tests.analysis.judged_runs import TASKS, altered
 from tests.analysis.test_verdict import run_of
@@ -161,6 +161,19 @@ def test_equal_tuning_frees_nothing_within_an_arm(altered_study):
         altered(run, "tuning", {"trials": 20, "split": "dev", "study": run.facts["page"]})
     configure(run_of(altered_study, page=CONTROL, seed=3), "training.learning_rate", 1e-5)
     assert refusal(altered_study).field == "config.training.learning_rate"
+
+
+def test_the_split_on_which_s5_chose_is_not_judged_and_the_other_is_without_being_named(altered_study):
+    for run in find_runs(altered_study):
+        metrics = json.loads(run.metrics_json.read_text())
+        run.metrics_json.write_text(json.dumps(metrics + [metric | {"split": "dev"} for metric in metrics]))
+    with pytest.raises(ConfigError, match="these runs have dev, test; choose one by --split"):
+        verdict(find_runs(altered_study))
+    for run in find_runs(altered_study):
+        altered(run, "choice", {"of": "s3a_flat", "split": "dev"})
+    assert verdict(find_runs(altered_study))["comparison"]["split"] == "test"
+    with pytest.raises(IncomparableRuns, match="choice.split: .* chose its strategy on 'dev'"):
+        verdict(find_runs(altered_study), split="dev")
 
 
 def test_one_seed_per_arm_is_refused(altered_study):
