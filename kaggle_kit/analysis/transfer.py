@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.core.artifacts import Metric, RunFolder
-from kaggle_kit.core.errors import IncomparableRuns
+from kaggle_kit.core.artifacts import Metric, RunFolder, left_out_of
+from kaggle_kit.core.errors import ConfigError, IncomparableRuns
+from kaggle_kit.core.schema import RunConfig
 
 CONTROL = "total"
 EXPERIMENT = "experiment=token_controlled"  # of both arms
@@ -132,12 +133,22 @@ def transfer_matrix(
     return TransferMatrix(tuple(tasks), kept, needed)
 
 
+def declared(config: RunConfig) -> dict[str, Any]:
+    """What a configuration asks of `transfer_matrix`. ConfigError without split or seeds."""
+    said = config.experiment
+    if not {"split", "seeds"} <= said.keys():
+        raise ConfigError("the experiment declares no split and seeds; add experiment=transfer_matrix")
+    names = {"model": config.model.name, "profile": config.profile.name, "strategy": config.strategy.name}
+    return {"tasks": list(config.tasks), **names, "seeds": said["seeds"], "split": said["split"]}
+
+
 def check_matched(pair: RunFolder, twin: RunFolder, task: str, split: str) -> None:
     """IncomparableRuns, naming the field, unless the twin differs from its run in the other task alone."""
     one, other = pair.manifest(), twin.manifest()
     fields = {name: (one.get(name), other.get(name)) for name in HELD_FIXED}
     fields |= {
         f"data_hashes.{task}": tuple(manifest["data_hashes"].get(task) for manifest in (one, other)),
+        f"left_out.{task}": tuple(left_out_of(manifest, task) for manifest in (one, other)),
         f"active_parameters.{task}": _nearly(one, other, task),
         "totals.tokens (sum)": tuple(sum(m["totals"]["tokens"].values()) for m in (one, other)),
         "totals.tokens and twin.target_tokens": (

@@ -29,6 +29,7 @@ from kaggle_kit.core.runtime import library_versions
 
 MARKS = ("smoke", "practice", "restricted")
 SETTINGS = ("alpha", "test", "power", "resamples")  # of `experiment`, by which a rule is declared
+EXPERIMENT = "token_controlled"  # of both arms
 LIBRARIES = ("numpy", "scipy")
 
 
@@ -100,8 +101,8 @@ def declared(arms: Arms) -> tuple[Rule, dict[str, float]]:
     for task in arms.tasks:
         kind = "map" if arms.multi_task[0].primary(task, arms.split).name.startswith("map") else "f1"
         margins[task] = experiment["margin"].get(kind)
-        if margins[task] is None or not margins[task] > 0:
-            raise ConfigError(f"experiment.margin.{kind} is {margins[task]!r}; allowed: a difference above 0")
+        if not isinstance(margins[task], int | float) or not margins[task] > 0:
+            raise ConfigError(f"experiment.margin.{kind} is {margins[task]!r}; allowed: a number above 0")
     return Rule(**{key: experiment[key] for key in SETTINGS if key in experiment}), margins
 
 
@@ -157,5 +158,12 @@ def _reported_differences(arms: Arms) -> dict[str, list[Any]]:
 def _nothing_to_judge(runs: Sequence[RunFolder]) -> str:
     multi = sorted({run.facts["run_id"] for run in runs if len(run.facts["tasks"]) > 1})
     if multi:
-        return f"no token-controlled twin of {multi[0]} or any other of the {len(runs)} finished runs"
-    return f"no finished multi-task run among {len(runs)} finished runs, so there is nothing to control"
+        return (
+            f"no token-controlled twin of {multi[0]} or any other of the {len(runs)} finished runs; for "
+            f"each task and seed `run token_controlled --task TASK experiment={EXPERIMENT} "
+            f"experiment.twin={multi[0]}`"
+        )
+    return (
+        f"no finished multi-task run among {len(runs)} finished runs, so there is nothing to control; "
+        f"begin with `run s2_shared --task ONE,OTHER experiment={EXPERIMENT}`"
+    )

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, flat
+from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, chosen_on, flat
+from kaggle_kit.core.artifacts import left_out_of
 from kaggle_kit.core.errors import IncomparableRuns
 from kaggle_kit.evaluation.documents import document_table, figure
 
@@ -37,8 +38,7 @@ TUNED = {  # what an equal number of trials may have set differently in either a
     "config.training.learning_rate",
     "config.training.epochs",
     "config.training.warmup",
-    "config.model.lora.rank",
-    "config.model.lora.alpha",
+    "config.training.effective_batch",
     "config.experiment.tuning.study",
     "tuning.study",
 }
@@ -75,7 +75,9 @@ def documents_of(entries: Sequence[Entry], task: str, split: str) -> tuple[list[
             raise IncomparableRuns(where, f"{there}, or not the same ones; evaluate both on one corpus")
         made, recorded = float(figure(sums.sum(axis=0))), entry.primary(task, split).value
         if abs(made - recorded) > ROUNDING:
-            raise IncomparableRuns(where, f"make {made} in {entry.id}, but metrics.json says {recorded}")
+            raise IncomparableRuns(
+                where, f"make {made} in {entry.id}, but metrics.json says {recorded}; run its page again"
+            )
     return tables[0][0], np.stack([sums for _, sums in tables])
 
 
@@ -87,6 +89,7 @@ def _in_every_run(entry: Entry, task: str, split: str) -> dict[str, Any]:
     fields |= flat({name: config["strategy"][name] for name in STRATEGY_IN_EVERY_RUN}, "config.strategy")
     fields |= flat(config["tasks"][task], f"config.tasks.{task}")
     fields[f"data_hashes.{task}"] = entry["data_hashes"].get(task)
+    fields[f"left_out.{task}"] = left_out_of(entry.manifest, task)
     fields["decisions.dtype"] = entry.manifest.get("decisions", {}).get("dtype", [None])[0]
     fields |= {"metrics.scorer": metric.scorer, "metrics.n": metric.n, "metrics.unit": metric.unit}
     free = MAKES_A_CONTROL | (TUNED if entry["tuning"]["trials"] else set())
@@ -96,6 +99,8 @@ def _in_every_run(entry: Entry, task: str, split: str) -> dict[str, Any]:
 def _in_arm(entry: Entry, task: str, split: str) -> dict[str, Any]:
     """Field -> value of what the runs of one arm share beyond that."""
     fields = {name: entry[name] for name in ("page", "strategy", "tasks")}
+    searched = flat({"config": {"training": entry.config["training"]}, "tuning": entry["tuning"]})
+    fields |= {name: value for name, value in searched.items() if name in TUNED}
     return fields | flat(entry.config["strategy"], "config.strategy")
 
 
@@ -106,30 +111,40 @@ def _assert_same(
     for name in mine | theirs:
         if mine.get(name) != theirs.get(name):
             values = f"{mine.get(name)!r} in {one.id} but {theirs.get(name)!r} in {other.id}"
-            raise IncomparableRuns(name, f"{values}; the comparison holds it fixed")
+            raise IncomparableRuns(
+                name,
+                f"{values}; the comparison holds it fixed: "
+                "train again the runs that differ, or keep them in another folder",
+            )
 
 
 def _assert_unselected(entry: Entry, split: str) -> None:
     """Nothing about a run was chosen by the figures that it reports."""
-    selection, tuning = entry["selection"], entry["tuning"]
+    selection = entry["selection"]
     if selection["rule"] not in ("last", "best"):
         raise IncomparableRuns("selection.rule", f"{selection['rule']!r} in {entry.id}; allowed: last, best")
-    if selection["rule"] == "best" and selection["split"] == split:
-        chosen = f"{entry.id} chose its weights on {split!r}, the split that is reported"
-        raise IncomparableRuns(
-            "selection.split",
-            f"{chosen}; train with training.selection=last, or report another by profile.report",
-        )
-    if tuning["trials"] and tuning["split"] == split:
-        chosen = f"{entry.id} was tuned on {split!r}, the split that is reported"
-        raise IncomparableRuns("tuning.split", f"{chosen}; report another by profile.report")
+    what = {
+        "selection.split": ("chose its weights", "train with training.selection=last, or report"),
+        "tuning.split": ("was tuned", "report"),
+        "choice.split": ("chose its strategy", "report"),
+    }
+    for field, chosen in chosen_on(entry).items():
+        if chosen == split:
+            did, then = what[field]
+            raise IncomparableRuns(
+                field,
+                f"{entry.id} {did} on {split!r}, the split that is reported; {then} another by "
+                "profile.report, and judge that one by --split",
+            )
 
 
 def _assert_seeds(arms: Arms) -> None:
     """Every arm has the same seeds, each once, and at least two."""
     if "total" not in arms.controls:
         raise IncomparableRuns(
-            "twin.control", f"no control of the total tokens; these are of {', '.join(arms.controls)}"
+            "twin.control",
+            f"no control of the total tokens; these are of {', '.join(arms.controls)}: train those of "
+            "experiment.control=total",
         )
     if unknown := arms.controls.keys() - set(CONTROLS):
         raise IncomparableRuns(
@@ -140,7 +155,11 @@ def _assert_seeds(arms: Arms) -> None:
     for control, tasks in arms.controls.items():
         if tasks.keys() != set(arms.tasks):
             values = f"{arms.tasks} in the multi-task runs but {list(tasks)} in the {control} controls"
-            raise IncomparableRuns("tasks", f"{values}; a verdict is on the whole declared family")
+            raise IncomparableRuns(
+                "tasks",
+                f"{values}; a verdict is on the whole family: train the controls "
+                "of the other tasks, or name another arm by --multi-task",
+            )
         for task, entries in tasks.items():
             found = [entry.seed for entry in entries]
             _assert_seeds_once(found, f"the {control} control of {task}")
@@ -152,11 +171,13 @@ def _assert_seeds(arms: Arms) -> None:
 def _assert_seeds_once(seeds: Sequence[int], arm: str) -> None:
     if twice := [seed for seed, times in Counter(seeds).items() if times > 1]:
         raise IncomparableRuns(
-            "seed", f"{twice[0]} more than once in {arm}; a repeated run is no further seed"
+            "seed", f"{twice[0]} more than once in {arm}; a repeated run is no further seed, move it away"
         )
     if len(seeds) < FEWEST_SEEDS:
         few = f"only {seeds} in {arm}; at least {FEWEST_SEEDS} per arm are needed"
-        raise IncomparableRuns("seed", f"{few}, or luck in training cannot be told from an effect")
+        raise IncomparableRuns(
+            "seed", f"{few}, or luck in training cannot be told from an effect: train more"
+        )
 
 
 def _assert_tokens(control: str, task: str, multi: Entry, twin: Entry) -> None:
@@ -174,10 +195,12 @@ def _assert_tokens(control: str, task: str, multi: Entry, twin: Entry) -> None:
     }
     for field, (found, expected) in wanted.items():
         if found != expected:
-            raise IncomparableRuns(field, f"{found!r} in {twin.id} but {expected!r} by {multi.id}")
+            raise IncomparableRuns(
+                field, f"{found!r} in {twin.id} but {expected!r} by {multi.id}; train the control again"
+            )
     if multi.manifest.get("token_parity_error", 0) != 0:
         raise IncomparableRuns(
-            "token_parity_error", f"{multi['token_parity_error']} in {multi.id}; allowed: 0"
+            "token_parity_error", f"{multi['token_parity_error']} in {multi.id}; allowed: 0, train it again"
         )
 
 
@@ -188,9 +211,13 @@ def _assert_parameters(task: str, multi: Entry, twin: Entry) -> None:
     for field, count in ((f"active_parameters.{task}", own), ("totals.trainable_parameters", trained)):
         if abs(count - theirs) > PARITY * theirs:
             values = f"{count:,} in {twin.id} but {theirs:,} for a token of {task} in {multi.id}"
-            raise IncomparableRuns(field, f"{values}; they may be {PARITY:.0%} apart")
+            raise IncomparableRuns(
+                field,
+                f"{values}; they may be {PARITY:.0%} apart: train the "
+                "control again by the page token_controlled",
+            )
     if multi["totals"]["trainable_parameters"] < theirs:
         values = (
             f"{multi['totals']['trainable_parameters']:,} in {multi.id}, fewer than its active {theirs:,}"
         )
-        raise IncomparableRuns("totals.trainable_parameters", values)
+        raise IncomparableRuns("totals.trainable_parameters", f"{values}; run its page again")

@@ -17,6 +17,7 @@ from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns, nearest
 
+FLAGS = {"strategy": "--multi-task", "model": "--model", "split": "--split"}  # of `kaggle_kit verdict`
 CONTROLS = ("total", "share")  # the first decides; the second says what the additional tokens gave
 
 
@@ -55,7 +56,11 @@ class Entry:
         found = [m for m in self.run.metrics() if (m.task, m.name, m.split) == (task, name, split)]
         if len(found) != 1:
             has = f"{self.id} reports {name} of {task} on {split!r} {len(found)} times"
-            raise IncomparableRuns("split", f"{has}; exactly one figure is needed")
+            raise IncomparableRuns(
+                "split",
+                f"{has}; exactly one figure is needed: "
+                "run its page again, or name by --split one that it reports",
+            )
         return found[0]
 
 
@@ -104,9 +109,26 @@ def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", sp
         if twin["twin"]["of"] in {entry.id for entry in multi_task}:
             for task in twin["tasks"]:
                 controls.setdefault(twin["twin"]["control"], {}).setdefault(task, []).append(twin)
-    splits = (metric.split for entry in multi_task for metric in entry.run.metrics())
     in_order = sorted(multi_task, key=lambda entry: entry.seed)
-    return Arms(in_order, controls, _choose("split", split, splits))
+    return Arms(in_order, controls, _choose("split", split, _judged_splits(multi_task, split)))
+
+
+def chosen_on(entry: Entry) -> dict[str, str]:
+    """Field -> the split on which something about the run was chosen: such a split is not judged."""
+    selection, tuning, choice = entry["selection"], entry["tuning"], entry.manifest.get("choice") or {}
+    found = {
+        "selection.split": selection["split"] if selection["rule"] == "best" else None,
+        "tuning.split": tuning["split"] if tuning["trials"] else None,
+        "choice.split": choice.get("split"),
+    }
+    return {field: split for field, split in found.items() if split}
+
+
+def _judged_splits(entries: Sequence[Entry], named: str) -> set[str]:
+    """The splits that the runs report; where none is named, those on which something was chosen are none."""
+    reported = {metric.split for entry in entries for metric in entry.run.metrics()}
+    chosen = {split for entry in entries for split in chosen_on(entry).values()}
+    return reported if named else reported - chosen or reported
 
 
 def _controlled(entries: Iterable[Entry], twins: Iterable[Entry]) -> list[Entry]:
@@ -114,7 +136,10 @@ def _controlled(entries: Iterable[Entry], twins: Iterable[Entry]) -> list[Entry]
     by_id = {entry.id: entry for entry in entries}
     for twin in twins:
         if (of := twin["twin"]["of"]) not in by_id:
-            missing = f"{twin.id} is the control of {of}, which is no finished run here"
+            missing = (
+                f"{twin.id} is the control of {of}, which is no finished run here; put that run beside it, "
+                "train it to its end, or move the control away"
+            )
             raise IncomparableRuns("twin.of", missing)
     return list({of: by_id[of] for of in (twin["twin"]["of"] for twin in twins)}.values())
 
@@ -124,9 +149,12 @@ def _choose(what: str, chosen: str, there: Iterable[str]) -> str:
     if chosen in known or (not chosen and len(known) == 1):
         return chosen or known[0]
     if not chosen:
-        raise ConfigError(f"{what}: these runs have {', '.join(known) or 'none'}; choose one")
+        raise ConfigError(
+            f"{what}: these runs have {', '.join(known) or 'none'}; choose one by {FLAGS[what]}"
+        )
     raise ConfigError(
-        f"{what} {chosen!r} has no twins here; allowed: {', '.join(known)}{nearest(chosen, known)}"
+        f"{what} {chosen!r} has no twins here; allowed for {FLAGS[what]}: "
+        f"{', '.join(known)}{nearest(chosen, known)}"
     )
 
 
@@ -141,6 +169,8 @@ def _assert_unedited(entry: Entry) -> None:
     stated |= {name: config[name]["name"] for name in ("model", "strategy", "profile")}
     stated |= {"seed": config["seed"], "tasks": list(config["tasks"]), "paper": config["profile"]["paper"]}
     recorded = flat(dict(entry.manifest))
+    if recorded.get("flags.practice"):  # a synthetic corpus may lie where a real one would: known when read
+        stated["flags.practice"] = True
     for name, value in stated.items():
         if recorded.get(name) != value:
             values = f"{recorded.get(name)!r} in the manifest but {value!r} in the config.yaml"

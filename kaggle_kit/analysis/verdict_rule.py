@@ -41,6 +41,8 @@ GENUINE, EXPOSURE, NEGATIVE, UNDECIDED = (
     "undecided",
 )
 
+FEWEST_RESAMPLES = 50  # a variance from fewer is noise
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -59,8 +61,13 @@ class Rule:
                 f"experiment.test is {self.test!r}; allowed: {known}{nearest(self.test, TESTS)}"
             )
         for name in ("alpha", "power"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigError(f"experiment.{name} is {getattr(self, name)!r}; allowed: between 0 and 1")
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value < 1:
+                raise ConfigError(f"experiment.{name} is {value!r}; allowed: a number between 0 and 1")
+        if not isinstance(self.resamples, int) or self.resamples < FEWEST_RESAMPLES:
+            raise ConfigError(
+                f"experiment.resamples is {self.resamples!r}; allowed: {FEWEST_RESAMPLES} or more, whole"
+            )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ atomically, and a folder without one is unfinished. `runs.start_run` does the fi
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,7 +21,7 @@ from typing import Any
 import yaml
 
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.predictions import line, read_lines
+from kaggle_kit.core.predictions import line
 from kaggle_kit.core.records import append_record, read_records, to_json, write_atomically
 from kaggle_kit.core.runtime import KAGGLE_INPUT, environment, git_sha, kaggle_run_type, library_versions
 from kaggle_kit.core.types import UnifiedSample
@@ -87,7 +88,10 @@ class RunFolder:
         try:
             run = cls(path, json.loads(first.removeprefix(HEADER)))
         except ValueError as error:
-            raise RunFolderError(f"{path / 'config.yaml'}: line 1 is not {HEADER!r} and JSON") from error
+            raise RunFolderError(
+                f"{path / 'config.yaml'}: line 1 is not {HEADER!r} and JSON; "
+                "it was edited or is another program's: restore it, or give another run's folder"
+            ) from error
         if finished:
             run.manifest()
         return run
@@ -190,13 +194,6 @@ class RunFolder:
         self.predictions.mkdir(parents=True, exist_ok=True)
         return write_atomically(self.predictions / f"{task}.{split}.jsonl", "".join(line(s) for s in samples))
 
-    def read_predictions(self, task: str, split: str) -> list[UnifiedSample]:
-        path = self.predictions / f"{task}.{split}.jsonl"
-        if not path.is_file():
-            there = ", ".join(sorted(p.name for p in self.predictions.glob("*.jsonl"))) or "none"
-            raise RunFolderError(f"{path}: no such predictions; the run has: {there}")
-        return read_lines(path)
-
     def pause(self, **facts: Any) -> Path:
         """Mark the run as paused: its session is over before its training. `facts` say how to go on."""
         return write_atomically(self.paused_json, to_json({"paused": _now(), **facts}, indent=2) + "\n")
@@ -254,6 +251,13 @@ class RunFolder:
         return manifest
 
 
+def left_out_of(manifest: Mapping[str, Any], task: str) -> str:
+    """How many training documents of a task a run left out, and which: equal for the same ones."""
+    ids = sorted(manifest.get("left_out", {}).get(task, ()))
+    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
+    return f"{len(ids)} documents ({digest})" if ids else "no document"
+
+
 def reserve(runs_dir: Path, run_id: str) -> Path:
     """A new, empty folder for a run: `<runs_dir>/<run_id>`, or with `-2`, `-3`, … where one exists."""
     runs_dir.mkdir(parents=True, exist_ok=True)
@@ -282,6 +286,12 @@ def find_runs(runs_dir: Path) -> list[RunFolder]:
         if (folder / "config.yaml").is_file():
             found.setdefault(folder.name, RunFolder.open(folder))
     return list(found.values())
+
+
+def find_run(runs_dir: Path, named: str) -> RunFolder:
+    """A finished run by its id among those of `find_runs`, or by the path of its folder. RunFolderError."""
+    found = (run for run in find_runs(runs_dir) if run.run_id == named)
+    return next(found, None) or RunFolder.open(runs_dir / named)
 
 
 def _begins_as_a_run(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 
 from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.open_keys import unknown_in_task
 from kaggle_kit.core.schema import (
     ComponentConfig,
     ModelConfig,
@@ -75,7 +76,6 @@ def _model(model: ModelConfig) -> Iterator[str]:
     yield from _within("model.lora.rank", model.lora.rank, low=1)
     yield from _within("model.lora.alpha", model.lora.alpha, low=1)
     yield from _within("model.lora.dropout", model.lora.dropout, low=0, below=1)
-    yield from _within("model.t4_batch", model.t4_batch, low=1)
     if not model.lora.targets:
         yield "model.lora.targets is empty; name the linear layers that get an adapter"
     if not (model.hub_id or model.path or model.recipe):
@@ -198,6 +198,7 @@ def _task(key: str, task: TaskConfig) -> Iterator[str]:
         yield from _component(here, component)
         if names.index(component.name) != index:
             yield f"{here}.name {component.name!r} is taken by another component; choose another"
+    yield from unknown_in_task(place, task)
     for split, held_out in task.held_out.items():
         yield from _within(f"{place}.held_out.{split}.fraction", held_out.fraction, above=0, below=1)
         yield from _one_of(f"{place}.held_out.{split}.source", held_out.source, list(task.layout))

@@ -32,6 +32,7 @@ from yaml import YAMLError
 
 from kaggle_kit.core.checks import undeclared, validate
 from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.open_keys import unknown_experiment
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import Access
 
@@ -116,7 +117,8 @@ def compose(
         raise ConfigError("\n".join(problems + unknown))
     config = _compose_groups(groups, [f"{group}={name}" for group, name in chosen.items()], seed)
     restricted = [name for name, entry in config.tasks.items() if entry.access == Access.RESTRICTED]
-    _raise(problems + [problem for key, value in values for problem in _apply(config, key, value)])
+    unread = _unread(config, values)
+    _raise(problems + unread + [told for key, value in values for told in _apply(config, key, value)])
     _raise(
         [
             f"tasks.{name}.access={config.tasks[name].access}: no override lifts a data use agreement"
@@ -220,6 +222,23 @@ def _apply(config: DictConfig, key: str, value: Any) -> list[str]:
     except OmegaConfBaseException as error:
         return [f"override {key}={value}: {explain(error)}"]
     return []
+
+
+def _unread(config: DictConfig, values: list[tuple[str, Any]]) -> list[str]:
+    """Keys of `experiment` that nothing would read; the experiments that know one are named."""
+    declared = OmegaConf.to_container(config.experiment)
+    problems = []
+    for key, value in values:
+        first, *path = key.split(".")
+        for problem in unknown_experiment(declared, path, value) if first == "experiment" else ():
+            having = [name for name in members("experiment") if path and path[0] in _keys_of(name)]
+            hint = f"; read under experiment={' or '.join(having)}" if having else ""
+            problems.append(problem + ("" if path and path[0] in declared else hint))
+    return problems
+
+
+def _keys_of(experiment: str) -> list[str]:
+    return list(OmegaConf.load(params_dir() / "experiment" / f"{experiment}.yaml").get("experiment", {}))
 
 
 def explain(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """Predictions as JSON lines: offsets, labels, scores and ids, never a word of the corpus.
 
-    path.write_text("".join(line(sample) for sample in samples)); samples = read_lines(path)
+    path.write_text("".join(line(sample) for sample in samples))
 
 The same file serves public and restricted corpora, so document, question and answer texts are left
 out by construction, and so is a sample's metadata, which readers may fill with titles.
@@ -9,13 +9,10 @@ out by construction, and so is a sample's metadata, which readers may fill with 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.restricted import for_files
-from kaggle_kit.core.types import Access, Mention, RankedPair, Relation, UnifiedSample
+from kaggle_kit.core.types import Mention, RankedPair, Relation, UnifiedSample
 
 
 def line(sample: UnifiedSample) -> str:
@@ -30,24 +27,6 @@ def line(sample: UnifiedSample) -> str:
         "pairs": [_pair(pair) for pair in sample.pairs],
     }
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def read_lines(path: Path) -> list[UnifiedSample]:
-    """The samples of a predictions file, `text` None and candidate texts empty.
-
-    Raises RunFolderError naming file and line where a line is not a prediction.
-    """
-    samples = []
-    with path.open(encoding="utf-8") as file:
-        for number, text in enumerate(file, start=1):
-            try:
-                samples.append(_sample(json.loads(text)))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise RunFolderError(
-                    f"{path}:{number}: not a prediction ({type(error).__name__}: {error}); "
-                    "the file is damaged or was edited: run the page again"
-                ) from error
-    return samples
 
 
 def _mention(mention: Mention) -> dict[str, Any]:
@@ -82,26 +61,3 @@ def _pair(pair: RankedPair) -> dict[str, Any]:
         "relevant": pair.relevant,
         "score": pair.score,
     }
-
-
-def _sample(record: Mapping[str, Any]) -> UnifiedSample:
-    return UnifiedSample(
-        document_id=record["document_id"],
-        text=None,
-        split=record["split"],
-        access=Access(record["access"]),
-        mentions=tuple(
-            Mention(
-                **fields
-                | {
-                    "fragments": tuple((start, end) for start, end in fields["fragments"]),
-                    "concepts": tuple(fields["concepts"]),
-                }
-            )
-            for fields in record["mentions"]
-        ),
-        relations=tuple(
-            Relation(**fields | {"roles": tuple(fields["roles"])}) for fields in record["relations"]
-        ),
-        pairs=tuple(RankedPair(text="", **fields) for fields in record["pairs"]),
-    )

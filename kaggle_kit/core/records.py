@@ -40,7 +40,10 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         try:
             records.append(json.loads(line))
         except ValueError as error:
-            raise RunFolderError(f"{path}:{number}: not JSON ({error}); the log is damaged") from error
+            raise RunFolderError(
+                f"{path}:{number}: not JSON ({error}); the log is damaged: delete that "
+                "line, or run the page again in a new folder"
+            ) from error
     return records
 
 

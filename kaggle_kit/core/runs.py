@@ -76,6 +76,7 @@ def start_run(
     below `runs_dir`, relative to the workspace. An unfinished run of this very configuration in
     `run_dir` is opened again, to go on from its checkpoints; any other one is a RunFolderError.
     """
+    _refuse_stray_twin(config)
     if run_dir and (Path(run_dir) / "config.yaml").is_file():
         return _unfinished(Path(run_dir), config_hash(config))
     refuse_toy(config)
@@ -94,6 +95,16 @@ def start_run(
         seed=config.seed,
         asked_hash=config_hash(asked or config),
     )
+
+
+def _refuse_stray_twin(config: RunConfig) -> None:
+    """Only the page that settles a control on its multi-task run can say whose twin a run is."""
+    twin = config.experiment.get("twin")
+    if twin and "twin_config" not in config.experiment:
+        raise ConfigError(
+            f"experiment.twin={twin} makes a run the control of another, which page token_controlled alone "
+            "does: `run token_controlled`, or leave experiment.twin out"
+        )
 
 
 def _unfinished(path: Path, wanted: str) -> RunFolder:

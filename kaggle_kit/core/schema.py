@@ -47,7 +47,6 @@ class ModelConfig:
     parameters: int = MISSING
     max_positions: int = MISSING
     lora: LoraSettings = field(default_factory=LoraSettings)
-    t4_batch: int = 4  # sequences of 512 tokens known to fit a T4 with full checkpointing
     gated: bool = False  # the hub asks for a licence click and a token
     unsloth: UnslothSettings = field(default_factory=UnslothSettings)
 
@@ -72,6 +71,7 @@ class PublishedResult:
     value: float = MISSING
     system: str = ""
     source: str = ""
+    gold_entities: bool = False  # measured with the gold entities given: a figure of an easier task
 
 
 @dataclass
@@ -102,6 +102,7 @@ class TaskConfig:
     primary_metric: str = MISSING
     secondary_metrics: list[str] = field(default_factory=list)
     published_best: list[PublishedResult] = field(default_factory=list)
+    shares_notes_with: list[str] = field(default_factory=list)  # tasks scored on its training notes
     obtain: str = ""  # the steps to get the corpus, shown when it is missing
     slugs: list[str] = field(default_factory=list)  # Kaggle dataset slugs probed under /kaggle/input
     path: str | None = None  # explicit place of the corpus

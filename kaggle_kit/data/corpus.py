@@ -31,7 +31,8 @@ class Corpus:
     """What was read of a corpus.
 
     `sha256` covers the files read (relative path and content) and the text of every document.
-    `practice` is true for synthetic text, whichever way it was found.
+    `practice` is true for synthetic text, whichever way it was found. `left_out`: documents that the training
+    split lacks because another task is scored on their text (`ops/shared_notes`).
     """
 
     task: TaskConfig
@@ -41,6 +42,7 @@ class Corpus:
     sha256: str
     files: int
     practice: bool
+    left_out: tuple[str, ...] = ()
 
     @property
     def access(self) -> Access:

@@ -1,11 +1,10 @@
 """Concept normalisation: from a disorder's words to its CUI, for 2014 Task 7 B and 2015 Task 14.
 
-    normaliser = ConceptNormaliser.fit([("heart attack", "C0027051"), …], read_dictionary(path))
+    normaliser = ConceptNormaliser.fit([("heart attack", "C0027051"), …])
     normaliser.predict(["Heart  attack", "heart atack", "something else"])
 
 A phrase seen in training gets its most frequent CUI there; any other the CUI of the most similar
-known name by character n-grams, or CUI-less where nothing is similar enough. The dictionary is the
-user's own: UMLS and SNOMED CT may not be redistributed.
+known name by character n-grams, or CUI-less where nothing is similar enough.
 """
 
 from __future__ import annotations
@@ -13,28 +12,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from kaggle_kit.core.errors import CorpusError
-from kaggle_kit.data.formats.base import lines
-
 NO_CONCEPT = "CUI-less"
-BATCH = 64  # phrases compared with all names at once; bounds the memory of a large dictionary
-
-
-def read_dictionary(path: Path) -> list[tuple[str, str]]:
-    """(name, CUI) of every row of a two-column UTF-8 file `CUI<TAB>name`; CorpusError names a bad row."""
-    entries = []
-    for number, line in lines(path):
-        cui, tab, name = line.partition("\t")
-        if not tab or not cui.strip() or not name.strip() or "\t" in name:
-            raise CorpusError(path, line=number, found=f"{line[:60]!r}", expected="CUI<TAB>name")
-        entries.append((name.strip(), cui.strip()))
-    return entries
+BATCH = 64  # phrases compared with all names at once; bounds the memory of a large corpus
 
 
 def canonical(text: str) -> str:
@@ -57,15 +41,13 @@ class ConceptNormaliser:
     def fit(
         cls,
         mentions_with_text: Iterable[tuple[str, str]],
-        dictionary: Iterable[tuple[str, str]] = (),
         threshold: float = 0.7,
     ) -> ConceptNormaliser:
-        """Learn from (mention text, CUI) of the training split and (name, CUI) of a dictionary.
+        """Learn from (mention text, CUI) of the training split.
 
-        What the training split says of a phrase outranks the dictionary. The most frequent CUI
-        wins, of equally frequent ones the first in the alphabet.
+        The most frequent CUI wins, of equally frequent ones the first in the alphabet.
         """
-        known = _most_frequent(dictionary) | _most_frequent(mentions_with_text)
+        known = _most_frequent(mentions_with_text)
         names = sorted(phrase for phrase, cui in known.items() if phrase and cui != NO_CONCEPT)
         if not names:
             return cls(known, [], None, None, threshold)

@@ -24,7 +24,7 @@ def task(name: str) -> TaskConfig:
 
 
 def describe() -> list[dict[str, str]]:
-    """One row per task for a table: id, title, levels, format, access, metric, published best."""
+    """One row per task for a table: id, title, levels, format, access, metric."""
     return [_row(task(name)) for name in task_names()]
 
 
@@ -34,14 +34,11 @@ def _task(params: Path, name: str) -> TaskConfig:
 
 
 def _row(known: TaskConfig) -> dict[str, str]:
-    best = next((result for result in known.published_best if result.metric == known.primary_metric), None)
     return {
         "task": known.name,
         "title": known.title,
         "levels": "+".join(str(level) for level in sorted({part.level for part in known.components})),
-        "components": ", ".join(f"{part.name} ({part.kind})" for part in known.components),
         "format": known.format,
         "access": known.access,
         "metric": known.primary_metric,
-        "best": f"{best.value:g} ({best.system})" if best else "",
     }

@@ -29,11 +29,18 @@ def list_tasks() -> None:
 
 @app.command("locate")
 def locate_corpus(task: Task) -> None:
-    """Print the folder where a corpus was found, or every place looked at and how to get it."""
+    """Print the folder where a corpus was found, or every place looked at and how to get it.
+
+    What the corpus is, its licence and its metrics go to the error stream, so that the folder stands alone.
+    """
     from kaggle_kit.data.locate import locate
     from kaggle_kit.data.registry import task as registered
 
-    typer.echo(str(locate(registered(task))))
+    known = registered(task)
+    typer.echo(f"{known.title}\nreference: {known.reference}\nlicence: {known.licence}", err=True)
+    metrics = ", ".join(known.secondary_metrics)
+    typer.echo(f"metric: {known.primary_metric}" + (f"; also {metrics}" if metrics else ""), err=True)
+    typer.echo(str(locate(known)))
 
 
 @app.command()

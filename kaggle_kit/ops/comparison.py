@@ -1,13 +1,15 @@
 """What a comparison of two runs holds fixed and only the run itself can tell, for its manifest.
 
-more = held_fixed(config, network, trainer)      # rounds.record writes it
+more = held_fixed(config, network, trainer, corpora)      # rounds.record writes it
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops.selection import SELECTION
 from kaggle_kit.training.callbacks import QuickEvaluationCallback
@@ -16,19 +18,26 @@ from kaggle_kit.training.trainer import MultiTaskTrainer
 UNTUNED = {"trials": 0, "split": None, "study": None}
 
 
-def held_fixed(config: RunConfig, network: MultiTaskModel, trainer: MultiTaskTrainer) -> dict[str, Any]:
+def held_fixed(
+    config: RunConfig, network: MultiTaskModel, trainer: MultiTaskTrainer, corpora: Mapping[str, Corpus]
+) -> dict[str, Any]:
     """The manifest's fields for judging: parameters, selection, tuning, and whose control this is.
 
     `active_parameters`: those that a token of each task passes. `selection`: how the scored weights
-    were chosen, and on which split. `tuning`: the trials behind the configuration. `twin`, only in a
-    token-controlled run: of which run and of which of its token counts.
+    were chosen, and on which split. `tuning`: the trials behind the configuration. `left_out`: the training
+    documents of each task that another one is scored on. `choice`, only in S5: which strategy it took, and
+    on which split it chose. `twin`, only in a token-controlled run: of which run and of which of its token
+    counts.
     """
     facts: dict[str, Any] = {
         "parameter_groups": group_sizes(network),
         "active_parameters": active_parameters(network),
         "selection": _selection(trainer),
         "tuning": UNTUNED | dict(config.experiment.get("tuning") or {}),
+        "left_out": {name: list(corpus.left_out) for name, corpus in corpora.items()},
     }
+    if choice := config.experiment.get("choice"):
+        facts["choice"] = dict(choice)
     if config.experiment.get("twin"):
         facts["twin"] = {
             "of": config.experiment["twin"],

@@ -18,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.core.artifacts import RunFolder, find_runs
+from kaggle_kit.core.artifacts import RunFolder, find_runs, left_out_of
+from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.core.schema import RunConfig
@@ -111,8 +112,10 @@ def against_other_arm(run: RunFolder, runs_dir: Path | str) -> str:
     lines = [f"{arms[FULL].run_id} against {arms[EXCLUDED].run_id}, one seed"]
     for task in config["experiment"]["mimic"]:
         name = config["tasks"][task]["primary_metric"]
-        full, excluded = (_figure(arms[arm], task, name) for arm in (FULL, EXCLUDED))
-        lines.append(f"{task} {name}: {full:.4f} - {excluded:.4f} = {full - excluded:+.4f}")
+        for split in config["profile"]["report"]:
+            full, excluded = (_figure(arms[arm], task, name, split) for arm in (FULL, EXCLUDED))
+            figures = f"{full:.4f} - {excluded:.4f} = {full - excluded:+.4f}"
+            lines.append(f"{task} {split} {name}: {figures}")
     return "\n".join(lines)
 
 
@@ -124,6 +127,7 @@ def assert_comparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
     """
     fixed = {
         "data_hashes": lambda m: m["data_hashes"],
+        "left_out": lambda m: {task: left_out_of(m, task) for task in m["tasks"]},
         "seed": lambda m: m["seed"],
         "totals.tokens (sum)": lambda m: sum(m["totals"]["tokens"].values()),
         "active_parameters": lambda m: m["active_parameters"],
@@ -145,11 +149,14 @@ def _is_other_arm(theirs: dict[str, Any], ours: dict[str, Any]) -> bool:
 def _without_arm(config: dict[str, Any]) -> dict[str, Any]:
     strategy = {key: value for key, value in config["strategy"].items() if key != "name"}
     experiment = {key: value for key, value in config["experiment"].items() if key != "arm"}
-    return config | {"strategy": strategy, "experiment": experiment}
+    return without_machine_keys(config | {"strategy": strategy, "experiment": experiment})
 
 
-def _figure(run: RunFolder, task: str, name: str) -> float:
-    return next(metric.value for metric in run.metrics() if (metric.task, metric.name) == (task, name))
+def _figure(run: RunFolder, task: str, name: str, split: str) -> float:
+    for metric in run.metrics():
+        if (metric.task, metric.name, metric.split) == (task, name, split):
+            return metric.value
+    raise RunFolderError(f"{run.run_id} records no {name} of {task} on {split}; run its page again")
 
 
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from kaggle_kit.core.types import Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import practice, registry
 from kaggle_kit.data.corpus import Corpus, limit, load_corpus
 from kaggle_kit.data.locate import locate
+from kaggle_kit.data.overlap import fingerprint, fingerprints
 from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
 from kaggle_kit.ops.reload import Reloaded
@@ -51,6 +52,7 @@ class ArmResult:
     """One arm's primary figure in and out of distribution, and all figures out of it."""
 
     run: RunFolder
+    split: str  # of the figure in distribution
     primary: tuple[str, str]  # the metrics' names, in and out of distribution: each corpus's primary one
     inside: float
     outside: float
@@ -59,6 +61,13 @@ class ArmResult:
     @property
     def drop(self) -> float:
         return self.inside - self.outside
+
+
+def check(config: RunConfig) -> None:
+    """Raises ConfigError, before anything is loaded, unless the experiment says what is held out."""
+    if not {"split", "types", "practice"} <= config.experiment.keys():
+        raise ConfigError("the experiment says nothing of a held-out corpus; add experiment=ood")
+    held_out_task(config, [])
 
 
 def held_out_task(config: RunConfig, arms: Sequence[RunFolder]) -> TaskConfig:
@@ -119,18 +128,14 @@ def relabelled(sample: UnifiedSample, types: Mapping[str, str]) -> UnifiedSample
 
 def assert_unseen(samples: Sequence[UnifiedSample], arm: Reloaded) -> None:
     """Raises ConfigError for the first document whose text is among the training texts of an arm."""
-    seen = {
-        sample.text: task
-        for task, corpus in arm.corpora.items()
-        for sample in corpus.splits["train"]
-        if sample.text
-    }
-    for sample in samples:
-        if sample.text in seen:
-            raise ConfigError(
-                f"document {sample.document_id}: {arm.run.run_id} was trained on its text, in "
-                f"{seen[sample.text]}; choose another corpus or split"
-            )
+    for task, corpus in arm.corpora.items():
+        seen = fingerprints(corpus.splits["train"])
+        for sample in samples:
+            if fingerprint(sample) in seen:
+                raise ConfigError(
+                    f"document {sample.document_id}: {arm.run.run_id} was trained on its text, in "
+                    f"{task}; choose another corpus or split"
+                )
 
 
 def evaluate_arm(run: RunFolder, arm: Reloaded, held_out: HeldOut) -> ArmResult:
@@ -153,7 +158,7 @@ def evaluate_arm(run: RunFolder, arm: Reloaded, held_out: HeldOut) -> ArmResult:
     folder.write_metrics(metrics)
     outside = figures.get(entry.primary_metric, 0.0)
     names = (trained.primary_metric, entry.primary_metric)
-    return ArmResult(arm.run, names, inside, outside, tuple(metrics))
+    return ArmResult(arm.run, arm.split, names, inside, outside, tuple(metrics))
 
 
 def only(sample: UnifiedSample, labels: frozenset[str] | None) -> UnifiedSample:
@@ -172,7 +177,7 @@ def comparison_table(results: Sequence[ArmResult]) -> pd.DataFrame:
         common |= {"task": f"{manifest['strategy']} on {'+'.join(manifest['tasks'])}", "published": math.nan}
         common |= {"flags": ", ".join(flag_names(manifest["flags"]))}
         scores = (result.inside, result.outside)
-        for split, metric, score in zip(("dev", SPLIT), result.primary, scores, strict=True):
+        for split, metric, score in zip((result.split, SPLIT), result.primary, scores, strict=True):
             rows.append(common | {"split": split, "metric": metric, "score": score})
     return pd.DataFrame(rows)
 
@@ -206,6 +211,7 @@ def arm_facts(result: ArmResult, task: str) -> dict[str, Any]:
         **{key: manifest[key] for key in ("run_id", "config_hash", "strategy", "tasks", "seed")},
         "tokens": manifest["totals"]["tokens"],
         "active_parameters": manifest["active_parameters"][task],
+        "split": result.split,
         "metrics": list(result.primary),
         "in_domain": result.inside,
         "out_of_domain": result.outside,

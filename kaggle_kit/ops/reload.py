@@ -56,9 +56,14 @@ class Reloaded:
         train = wiring.split_samples(self.config, self.corpora, "train")[spec.name]
         return rounds.with_concepts(train, predicted)
 
-    def assert_reproduced(self, task: str, split: str = "dev") -> float:
+    @property
+    def split(self) -> str:
+        """The split by which the run is judged: test where it reports that, for dev may have chosen."""
+        return "test" if "test" in self.config.profile.report else self.config.profile.report[0]
+
+    def assert_reproduced(self, task: str) -> float:
         """The run's own primary figure; RunFolderError where the reloaded model scores another one."""
-        entry = self.config.tasks[task]
+        entry, split = self.config.tasks[task], self.split
         gold = wiring.split_samples(self.config, self.corpora, split)[task]
         predicted = self.predict(entry, self.specs[task], gold)
         with tempfile.TemporaryDirectory() as folder:
@@ -78,10 +83,9 @@ def reload_run(run: RunFolder, model_path: str | None = None) -> Reloaded:
     Raises ConfigError for a corpus that has changed since, RunFolderError for adapters that are missing
     or do not fit the run's configuration.
     """
-    run.manifest()
     config = from_yaml(run.config_yaml.read_text(encoding="utf-8"))
     config = replace(config, model=replace(config.model, path=model_path or config.model.path))
-    corpora = wiring.open_corpora(config)
+    corpora = wiring.open_corpora(config, left_out=run.manifest().get("left_out"))
     twins.assert_same_data(run, corpora)
     specs = wiring.task_specs(config, corpora)
     torch.manual_seed(config.seed)

@@ -218,7 +218,7 @@ def record(
     tokens = trainers[-1].tokens.total
     trained = {id(p): p.numel() for t in trainers for g in t.optimizer.param_groups for p in g["params"]}
     close_tracking()
-    more = held_fixed(config, network, trainers[-1])
+    more = held_fixed(config, network, trainers[-1], corpora)
     if isinstance(trainers[-1], TokenControlledTrainer):
         more["token_parity_error"] = trainers[-1].parity_error
     if any(corpus.practice for corpus in corpora.values()):  # found like a real corpus, and synthetic

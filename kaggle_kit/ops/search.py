@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.core.schema import RunConfig
 
+DECLARED = {"split", "space", "trials", "random_trials", "warmup_reports", "full_models", "reduced"}
 SPLIT = "dev"  # what a hyper-parameter may be chosen on
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 # Of no consequence where one task is trained, so a single-task arm does not spend trials on them.
@@ -82,6 +83,8 @@ class Attempt:
 def search_settings(config: RunConfig) -> SearchSettings:
     """What `experiment` declares for the run's model. Raises ConfigError for any split but dev."""
     said = config.experiment
+    if lacking := sorted(DECLARED - said.keys()):
+        raise ConfigError(f"experiment.{lacking[0]} is not declared; a search needs experiment=hp_search")
     if said.get("split") != SPLIT:
         raise ConfigError(
             f"experiment.split={said.get('split')}: hyper-parameters are chosen on {SPLIT} only, for a "

@@ -1,7 +1,7 @@
 """Choosing: the best step of a run, and the better of two finished strategies, on development data.
 
     quick = quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
-    config, because = better_candidate(config, runs_dir)
+    config, because = better_candidate(config, runs_dir, run_dir)
 
 F1 and MAP have no common scale, so what chooses is the mean of each task's primary score over its best
 published one. It chooses and is reported nowhere as a result.
@@ -16,11 +16,11 @@ from pathlib import Path
 from statistics import fmean
 
 from kaggle_kit.analysis.overview import published_best
-from kaggle_kit.core.artifacts import Metric, find_runs
-from kaggle_kit.core.config import strategy_entry
+from kaggle_kit.core.artifacts import Metric, RunFolder, find_runs
+from kaggle_kit.core.config import config_hash, from_yaml, strategy_entry
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runtime import in_workspace
-from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.core.schema import NF4_ABOVE_PARAMETERS, RunConfig, quantization_for
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.evaluation.official import score_samples
@@ -29,30 +29,32 @@ from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
 
 SELECTION = "selection"  # the figure by which a step is chosen
+CHOOSING = "dev"  # the split on which steps and strategies are chosen
 
 
-def better_candidate(config: RunConfig, runs_dir: Path | str) -> tuple[RunConfig, str]:
+def better_candidate(
+    config: RunConfig, runs_dir: Path | str, run_dir: Path | str = ""
+) -> tuple[RunConfig, str]:
     """The configuration with the strategy kind of the better finished candidate, and the reason.
 
     Candidates are the finished runs of `strategy.candidates` on the same tasks, model and profile; where
-    `experiment.candidates` lists run ids, as a study does, only those. A paper profile refuses to go on
-    unless each strategy has one; others fall back on the strategy as declared.
+    `experiment.candidates` lists run ids, as a study does, only those. What they score on dev chooses, and
+    `experiment.choice` keeps that. A run that has begun in `run_dir` goes on with what it began with.
+
+    Raises ConfigError for candidates on an NF4 base, and on a paper profile unless each strategy has one
+    that is scored on dev; other profiles fall back on the strategy as declared.
     """
-    finished: dict[str, list[float]] = {}
-    wanted = (list(config.tasks), config.model.name, config.profile.name)
-    named = config.experiment.get("candidates")
-    for run in find_runs(in_workspace(runs_dir)):
-        if named and run.run_id not in named:
-            continue
-        same = (run.facts["tasks"], run.facts["model"], run.facts["profile"]) == wanted
-        if same and run.facts["strategy"] in config.strategy.candidates:
-            primary = {metric.task: metric.value for metric in run.metrics() if _is_primary(config, metric)}
-            if len(primary) == len(config.tasks):  # a search or an affinity run scores nothing
-                finished.setdefault(run.facts["strategy"], []).append(selection_score(config, primary))
-    found = {name: fmean(scores) for name, scores in finished.items()}  # over the seeds
+    if begun := _begun(config, run_dir):
+        return begun, f"{begun.strategy.kind}, as this run began"
+    finished = _candidates(config, runs_dir)
+    _assert_unquantised(config, finished)
+    found = {name: fmean(score for _, score in runs) for name, runs in finished.items()}  # over the seeds
     missing = [name for name in config.strategy.candidates if name not in found]
     if missing and config.profile.paper:
-        raise ConfigError(f"no finished run of {', '.join(missing)} for these tasks; run its page first")
+        raise ConfigError(
+            f"no finished run of {', '.join(missing)} for these tasks is scored on {CHOOSING}, where S5 "
+            f"chooses; run its page first, after a search with profile.report=[{CHOOSING},test]"
+        )
     if not found:
         return config, f"no finished run of {', '.join(missing)}: {config.strategy.kind} as declared"
     best = max(found, key=found.__getitem__)
@@ -60,7 +62,55 @@ def better_candidate(config: RunConfig, runs_dir: Path | str) -> tuple[RunConfig
     kept = {"name": config.strategy.name, "title": config.strategy.title}
     quantised = {"quantization": config.strategy.quantization, "candidates": config.strategy.candidates}
     scores = ", ".join(f"{name} {score:.3f}" for name, score in found.items())
-    return replace(config, strategy=replace(chosen, **kept, **quantised)), f"{best} is the better of {scores}"
+    because = f"{best} is the better of {scores} on {CHOOSING}"
+    choice = {"choice": {"of": best, "split": CHOOSING}}
+    strategy = replace(chosen, **kept, **quantised)
+    return replace(config, strategy=strategy, experiment=config.experiment | choice), because
+
+
+def _begun(config: RunConfig, run_dir: Path | str) -> RunConfig | None:
+    """What a run was settled on that was asked for this very configuration and is to go on."""
+    if not run_dir or not (Path(run_dir) / "config.yaml").is_file():
+        return None
+    run = RunFolder.open(Path(run_dir), finished=False)
+    if run.facts.get("asked_hash") != config_hash(config):
+        return None
+    settled = from_yaml(run.config_yaml.read_text(encoding="utf-8"))
+    return replace(config, strategy=settled.strategy, experiment=settled.experiment)
+
+
+def _candidates(config: RunConfig, runs_dir: Path | str) -> dict[str, list[tuple[RunFolder, float]]]:
+    """Strategy -> its finished runs, each with its figure on dev; runs that score nothing there are none."""
+    finished: dict[str, list[tuple[RunFolder, float]]] = {}
+    wanted = (list(config.tasks), config.model.name, config.profile.name)
+    named = config.experiment.get("candidates")
+    for run in find_runs(in_workspace(runs_dir)):
+        same = (run.facts["tasks"], run.facts["model"], run.facts["profile"]) == wanted
+        if (named and run.run_id not in named) or not same:
+            continue
+        if run.facts["strategy"] in config.strategy.candidates:
+            primary = {metric.task: metric.value for metric in run.metrics() if _chooses(config, metric)}
+            if len(primary) == len(config.tasks):  # a search or an affinity run scores nothing
+                score = selection_score(config, primary)
+                finished.setdefault(run.facts["strategy"], []).append((run, score))
+    return finished
+
+
+def _assert_unquantised(config: RunConfig, finished: Mapping[str, list[tuple[RunFolder, float]]]) -> None:
+    """S5 asks what NF4 costs; a candidate that has paid it already cannot tell."""
+    declared = {name: strategy_entry(name).quantization for name in config.strategy.candidates}
+    asked = {
+        name: [run.config()["strategy"]["quantization"] for run, _ in finished.get(name, ())]
+        for name in declared
+    }
+    for name, ways in asked.items():
+        if "nf4" in {way or quantization_for(config.model.parameters) for way in ways or [declared[name]]}:
+            size = f"{config.model.parameters / 1e9:.2f}B parameters"
+            raise ConfigError(
+                f"{name} on {config.model.name} ({size}) is loaded in NF4 already, so S5 would repeat it; "
+                f"allowed: models of at most {NF4_ABOVE_PARAMETERS / 1e9:g}B, or candidates "
+                "trained with strategy.quantization=none"
+            )
 
 
 def quick_evaluation(
@@ -108,5 +158,6 @@ def selection_score(config: RunConfig, primary: Mapping[str, float]) -> float:
     return sum(primary.get(name, 0.0) / best[name] for name in best) / len(best)
 
 
-def _is_primary(config: RunConfig, metric: Metric) -> bool:
-    return metric.task in config.tasks and metric.name == config.tasks[metric.task].primary_metric
+def _chooses(config: RunConfig, metric: Metric) -> bool:
+    primary = metric.task in config.tasks and metric.name == config.tasks[metric.task].primary_metric
+    return primary and metric.split == CHOOSING

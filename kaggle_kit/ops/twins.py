@@ -2,11 +2,12 @@
 
     multi = twins.multi_task_run(asked, runs_dir)       # experiment.twin; for practice, one is made
     config, table = twins.control_of(multi, asked)      # refuses whatever would be no control
-    twins.assert_same_data(multi, corpora)
+    corpora = twins.open_corpora(multi, config)
     twins.assert_active_parameters(multi, network)
 
 A control is its multi-task run with one thing changed: the tokens come from one task. Everything else,
-seed and tuning included, is read from that run's folder and cannot be chosen anew.
+seed included, is read from that run's folder and cannot be chosen anew; but a search of its own, with as
+many trials as that run's, may have set what `TUNED` names.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.core.artifacts import Metric, RunFolder, find_runs
+from kaggle_kit.core.artifacts import Metric, RunFolder, find_run, find_runs
 from kaggle_kit.core.config import (
     compose,
     config_hash,
@@ -27,10 +28,11 @@ from kaggle_kit.core.config import (
 )
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runtime import in_workspace, logger
-from kaggle_kit.core.schema import RunConfig, StrategyConfig
+from kaggle_kit.core.schema import RunConfig, StrategyConfig, TrainingConfig
 from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.models.parity import Variant, assert_parameter_parity
+from kaggle_kit.ops import wiring
 from kaggle_kit.ops.comparison import active_parameters
 from kaggle_kit.ops.run import run_page
 
@@ -38,6 +40,7 @@ CONTROLS = ("total", "share")
 SINGLE, MULTI = "s1_single", "s2_shared"
 PARTNER = {"semeval2021t6": "semeval2014t7"}  # in the pair that is made where no run was named; else 2021t6
 TOLERANCE = 0.05  # of the active parameters
+TUNED = ("learning_rate", "epochs", "warmup", "effective_batch")  # its rank follows from parity
 SETTINGS = ("training.", "practice.")  # what else the pair that is made takes over from the page
 REPLACED = ("experiment.twin", "training.max_steps")  # by the run's id, and by the token target
 NAMED = ("model.name", "profile.name", "seed")  # these the page always says
@@ -54,8 +57,7 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
         raise ConfigError("experiment.control is missing; add experiment=token_controlled to the overrides")
     folder = in_workspace(runs_dir)
     if named := asked.experiment.get("twin"):
-        elsewhere = (run for run in find_runs(folder) if run.path.name == named)
-        return next(elsewhere, None) or RunFolder.open(folder / str(named))
+        return find_run(folder, str(named))
     (task,) = asked.tasks
     tasks = f"{task},{PARTNER.get(task, 'semeval2021t6')}"
     names = {"model": asked.model.name, "profile": asked.profile.name, "seed": asked.seed}
@@ -93,18 +95,26 @@ def control_of(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
         raise ConfigError(f"experiment.control is {control!r}; allowed: {', '.join(CONTROLS)}")
     strategy, table = _matched(theirs, manifest, task)
     own = {"twin": multi.run_id, "twin_config": manifest["config_hash"], "control": control}
+    training, tuning = _tuned(theirs, asked, multi)
     target = sum(tokens.values()) if control == "total" else tokens[task]
     config = replace(
         theirs,
         model=replace(theirs.model, path=asked.model.path or theirs.model.path),
         tasks={task: replace(theirs.tasks[task], path=asked.tasks[task].path or theirs.tasks[task].path)},
         strategy=strategy,
-        training=replace(theirs.training, target_tokens=target, max_steps=None),
-        experiment=theirs.experiment | own,
+        training=replace(training, target_tokens=target, max_steps=None),
+        experiment=theirs.experiment | tuning | own,
     )
     _assert_as_asked(config, asked, multi)
     validate(config)
     return config, table
+
+
+def open_corpora(multi: RunFolder, config: RunConfig) -> dict[str, Corpus]:
+    """The corpora of the multi-task run, without the training documents that it left out, and no others."""
+    corpora = wiring.open_corpora(config, left_out=multi.manifest().get("left_out"))
+    assert_same_data(multi, corpora)
+    return corpora
 
 
 def assert_same_data(multi: RunFolder, corpora: Mapping[str, Corpus]) -> None:
@@ -125,7 +135,7 @@ def assert_active_parameters(multi: RunFolder, network: MultiTaskModel) -> None:
         if abs(count / theirs[task] - 1) > TOLERANCE:
             raise ConfigError(
                 f"active_parameters.{task} is {count:,} here and {theirs[task]:,} in {multi.run_id}: "
-                f"more than {TOLERANCE:.0%} apart"
+                f"more than {TOLERANCE:.0%} apart; leave strategy.rank and the model as they follow"
             )
 
 
@@ -145,7 +155,10 @@ def side_by_side(multi: RunFolder, metrics: Sequence[Metric]) -> str:
 def _assert_controllable(multi: RunFolder, manifest: Mapping[str, Any], task: str) -> None:
     tasks = manifest["tasks"]
     if len(tasks) < 2:
-        raise RunFolderError(f"tasks of {multi.run_id} is {tasks}: not a multi-task run, it has no control")
+        raise RunFolderError(
+            f"tasks of {multi.run_id} is {tasks}: not a multi-task run, it has no control; "
+            f"name one on several tasks by experiment.twin, such as a run of {MULTI}"
+        )
     if task not in tasks:
         raise ConfigError(f"tasks of {multi.run_id} has no {task!r}; name one of {', '.join(tasks)}")
     if absent := [k for k in ("active_parameters", "parameter_groups", "selection") if k not in manifest]:
@@ -158,8 +171,24 @@ def _assert_controllable(multi: RunFolder, manifest: Mapping[str, Any], task: st
     stops = [phase.get("QuickEvaluationCallback", {}).get("stopped_at") for phase in manifest["callbacks"]]
     if any(stops):
         raise RunFolderError(
-            f"stopped_at of {multi.run_id} is step {max(filter(None, stops))}: it ended early"
+            f"stopped_at of {multi.run_id} is step {max(filter(None, stops))}: it ended early; train it "
+            "with experiment=token_controlled, under which no run stops before its last step"
         )
+
+
+def _tuned(theirs: RunConfig, asked: RunConfig, multi: RunFolder) -> tuple[TrainingConfig, dict[str, Any]]:
+    """The training settings of the control, and its `tuning` where a search of its own found them."""
+    own, other = (config.experiment.get("tuning") or {} for config in (asked, theirs))
+    if not own.get("trials") or own == other:
+        return theirs.training, {}
+    for key in ("trials", "split"):
+        if own.get(key) != other.get(key):
+            raise ConfigError(
+                f"experiment.tuning.{key} is {own.get(key)} here and {other.get(key)} in {multi.run_id}; "
+                "both arms have one budget: search for the control as for that run, or leave it out"
+            )
+    found = {name: getattr(asked.training, name) for name in TUNED}
+    return replace(theirs.training, **found), {"tuning": dict(own)}
 
 
 def _matched(theirs: RunConfig, manifest: Mapping[str, Any], task: str) -> tuple[StrategyConfig, str]:
@@ -200,6 +229,10 @@ def _chosen(asked: RunConfig) -> dict[str, Any]:
     names = {"model": asked.model.name, "strategy": asked.strategy.name, "profile": asked.profile.name}
     plain = _flat(compose(task=list(asked.tasks), seed=asked.seed, **names))
     told = _flat(asked)
+    if not (asked.experiment.get("tuning") or {}).get(
+        "trials"
+    ):  # the experiment's own "untuned" asks nothing
+        told = {key: value for key, value in told.items() if not key.startswith("experiment.tuning.")}
     return {key: told[key] for key in told if key in NAMED or told[key] != plain.get(key)}
 
 

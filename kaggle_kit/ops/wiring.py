@@ -25,13 +25,15 @@ from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, StepPlan, 
 from kaggle_kit.models.loading import Loaded, load_backbone
 from kaggle_kit.models.tiny import build_tiny
 from kaggle_kit.models.unsloth import load_unsloth
+from kaggle_kit.ops.shared_notes import leave_out
 
 
-def open_corpora(config: RunConfig) -> dict[str, Corpus]:
+def open_corpora(config: RunConfig, left_out: Mapping[str, Sequence[str]] | None = None) -> dict[str, Corpus]:
     """Every task's corpus: the practice one if the profile says so, else the real one or an error.
 
-    Each with its training and development splits, and those of `profile.report`. Raises CorpusMissing
-    for a split without files.
+    Each with its training and development splits, and those of `profile.report`. Training documents that
+    another task is scored on are left out, or those that another run `left_out`: task -> document ids.
+    Raises CorpusMissing for a split without files.
     """
     synthetic = config.profile.corpora == "practice"
     if synthetic:
@@ -45,10 +47,11 @@ def open_corpora(config: RunConfig) -> dict[str, Corpus]:
     else:
         roots = {name: locate(task) for name, task in config.tasks.items()}
     splits = dict.fromkeys(("train", "dev", *config.profile.report))
-    return {
+    corpora = {
         name: load_corpus(task, roots[name], tuple(splits), practice=synthetic)
         for name, task in config.tasks.items()
     }
+    return leave_out(config, corpora, left_out)
 
 
 def open_backbone(config: RunConfig) -> Loaded:

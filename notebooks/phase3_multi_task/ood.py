@@ -65,6 +65,7 @@ from kaggle_kit.ops.arms import comparable_arms
 
 tasks = task.split(",")
 config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
+ood.check(config)
 folders = comparable_arms(config, runs_dir)
 entry = ood.held_out_task(config, folders)
 run = start_run(config, page="ood", runs_dir=runs_dir, run_dir=run_dir, also=[entry])
@@ -90,8 +91,8 @@ print(f"{held_out.entry.name} {held_out.split}: {len(held_out.samples)} samples 
 # %% [markdown]
 # ## Evaluation
 #
-# First every arm must score on its own development split what its run recorded. Then the held-out corpus
-# is predicted and scored by that corpus's official rules.
+# First every arm must score on the split that its run reports (test before dev) what was recorded. Then
+# the held-out corpus is predicted and scored by that corpus's official rules.
 
 # %%
 results = [ood.evaluate_arm(run, arm, held_out) for arm in arms]
@@ -123,9 +124,9 @@ print(f"finished: {run.path.name}")
 # %% [markdown]
 # ## How to read the result
 #
-# The drop is a run's primary metric on its own development split minus that on the held-out corpus; the
-# held-out split chose nothing. A smaller drop is worth little if the arm was worse inside already, so both
-# figures stand beside each other. One pair of runs stands for one seed, and a claim needs several. Where
-# the arms saw different numbers of tokens, a difference may be data exposure: the manifest lists them, and
-# the control of the token-controlled page has as many as its multi-task run. Runs marked `smoke` or
-# `practice` are no results.
+# The drop is a run's primary metric on the split that it reports (test where it reports that, else
+# development) minus that on the held-out corpus; the held-out split chose nothing. A smaller drop is worth
+# little if the arm was worse inside already, so both figures stand beside each other. One pair of runs
+# stands for one seed, and a claim needs several. Where the arms saw different numbers of tokens, a
+# difference may be data exposure: the manifest lists them, and the control of the token-controlled page has
+# as many as its multi-task run. Runs marked `smoke` or `practice` are no results.

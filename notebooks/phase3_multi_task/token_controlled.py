@@ -78,13 +78,12 @@ print(check_startup(config, run))
 # ## Data
 #
 # Official files in, samples out. What the readers found odd is counted, not hidden. The corpus must be, to
-# the byte, the one that the multi-task run was trained on.
+# the byte, the one that the multi-task run was trained on, without the documents that it left out.
 
 # %%
 from kaggle_kit.ops import wiring
 
-corpora = wiring.open_corpora(config)
-twins.assert_same_data(multi, corpora)
+corpora = twins.open_corpora(multi, config)
 specs = wiring.task_specs(config, corpora)
 train = wiring.split_samples(config, corpora, "train")
 dev = wiring.split_samples(config, corpora, "dev")

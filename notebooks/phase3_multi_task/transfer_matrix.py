@@ -59,12 +59,15 @@ run_dir = ""
 # a result only once its manifest is written, in the last cell.
 
 # %%
+from kaggle_kit.analysis.transfer import declared, transfer_matrix
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.ops.startup import check_startup
 
 tasks = task.split(",")
 config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
+asked = declared(config)
+tasks = asked["tasks"]
 run = start_run(config, page="transfer_matrix", runs_dir=runs_dir, run_dir=run_dir)
 print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
 print(check_startup(config, run))
@@ -124,13 +127,11 @@ print(session)
 # the seeds that have both. A two-task run that is made is followed by the commands of its two twins.
 
 # %%
-from kaggle_kit.analysis.transfer import transfer_matrix
 from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.runtime import in_workspace
 
-asked = {"model": model, "profile": profile, "seeds": config.experiment["seeds"]}
 data = {name: corpus.sha256 for name, corpus in corpora.items()}
-found = transfer_matrix(find_runs(in_workspace(runs_dir)), tasks, data=data, **asked)
+found = transfer_matrix(find_runs(in_workspace(runs_dir)), data=data, **asked)
 print(f"{len(found.cells)} cells known, {len(found.missing)} missing; {len(found.needed)} runs to make next:")
 for words in found.needed[:4]:
     print("python -m kaggle_kit", *words)

@@ -53,8 +53,8 @@ run_dir = ""
 # ## Configuration and run folder
 #
 # Names become one checked configuration; an unknown key stops the page here. Which of S3a and S3b is
-# quantised follows from their finished runs. The run folder counts as
-# a result only once its manifest is written, in the last cell. The table tells what
+# quantised follows from what their finished runs score on dev, and stays when a paused run goes on. The
+# run folder counts as a result only once its manifest is written, in the last cell. The table tells what
 # this machine offers and what will be done.
 
 # %%
@@ -65,7 +65,7 @@ from kaggle_kit.ops.startup import check_startup
 
 tasks = task.split(",")
 asked = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-config, because = selection.better_candidate(asked, runs_dir)
+config, because = selection.better_candidate(asked, runs_dir, run_dir)
 run = start_run(config, page="s5_qlora", runs_dir=runs_dir, run_dir=run_dir, asked=asked)
 print(f"{because}\n{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
 print(check_startup(config, run))

@@ -125,6 +125,7 @@ class Factory:
             active_parameters=dict.fromkeys(run.facts["tasks"], 1_000),
             selection={"rule": "last", "split": None, "metric": None},
             tuning=EXPERIMENT["tuning"],
+            left_out={task: [] for task in run.facts["tasks"]},
             decisions={"dtype": ["float32", "asked for"]},
             **more,
         )

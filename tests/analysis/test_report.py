@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import pytest
@@ -14,6 +15,7 @@ from kaggle_kit.analysis.report import write_report
 from kaggle_kit.core.artifacts import Metric, Totals, find_runs
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
+from kaggle_kit.data import registry
 
 
 def add_run(
@@ -49,6 +51,12 @@ def test_the_published_best_is_of_the_same_metric():
     assert published_best(task) is None
     task["published_best"] += [{"metric": "f1", "value": value, "system": ""} for value in (0.5, 0.7)]
     assert published_best(task) == 0.7
+
+
+@pytest.mark.parametrize(("given", "value"), [(False, 0.479), (True, 0.573)])
+def test_a_figure_with_gold_entities_given_stands_beside_runs_of_that_setting_only(given, value):
+    task = asdict(registry.task("semeval2016t12")) | {"gold_entities": given}
+    assert published_best(task) == value
 
 
 def test_a_run_without_its_primary_metric_has_a_row_without_a_score(tmp_path):

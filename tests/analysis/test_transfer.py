@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kaggle_kit.analysis.predictors import conflict_excess, predictors
-from kaggle_kit.analysis.transfer import transfer_matrix
+from kaggle_kit.analysis.transfer import declared, transfer_matrix
 from kaggle_kit.analysis.transfer_figures import predictor_heatmaps, transfer_heatmap
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals, find_runs
 from kaggle_kit.core.config import compose
@@ -35,7 +35,7 @@ def composed(tasks: tuple[str, ...]) -> RunConfig:
 
 
 def finished(folder: Path, page: str, tasks, seed: int, scores, tokens, twin=None, **more) -> RunFolder:
-    config = replace(composed(tuple(tasks)), seed=seed, experiment={"twin": twin["of"] if twin else None})
+    config = replace(composed(tuple(tasks)), seed=seed, experiment=_experiment(twin))
     run = start_run(config, page=page, runs_dir=folder)
     run.write_metrics(
         Metric(PRIMARY[task], score, "fraction", "dev", 50, task, task)
@@ -45,6 +45,10 @@ def finished(folder: Path, page: str, tasks, seed: int, scores, tokens, twin=Non
     facts |= {"data_hashes": {task: task * 2 for task in tasks}} | ({"twin": twin} if twin else {}) | more
     run.finish(totals=Totals(tokens), device="cpu", **facts)
     return run
+
+
+def _experiment(twin: dict | None) -> dict:
+    return {"twin": twin["of"], "twin_config": twin["of_config"]} if twin else {}
 
 
 def pair(folder: Path, tasks, seed: int, **more) -> RunFolder:
@@ -127,6 +131,7 @@ def test_runs_of_another_model_or_strategy_or_unscored_ones_are_left_alone(study
         ({"tokens": 999}, r"totals.tokens \(sum\): 1000 in .* and 999 in its twin"),
         ({"twin": {"target_tokens": 900}}, "totals.tokens and twin.target_tokens: 1000 in .* and 900"),
         ({"data_hashes": {A: "other"}}, f"data_hashes.{A}: "),
+        ({"left_out": {A: ["note"]}}, f"left_out.{A}: no document in .* and 1 documents"),
         ({"active_parameters": {A: 1100}}, f"active_parameters.{A}: 1000 in .* and 1100"),
         ({"selection": LAST | {"rule": "best"}}, "selection: "),
         ({"tuning": UNTUNED | {"trials": 20}}, "tuning: "),
@@ -137,6 +142,18 @@ def test_a_twin_that_differs_in_what_is_held_fixed_is_refused_by_name(tmp_path, 
     twin(tmp_path, run, A, 1, **changed)
     with pytest.raises(IncomparableRuns, match=field):
         matrix(tmp_path)
+
+
+def test_the_configuration_says_what_the_matrix_is_of(study):
+    more = ["experiment=transfer_matrix", "experiment.split=test", "experiment.seeds=[1,2]"]
+    config = compose(model="tiny", task=TASKS, strategy="s3a_flat", overrides=more)
+    asked = declared(config)
+    assert asked["split"] == "test" and asked["seeds"] == [1, 2] and asked["tasks"] == list(TASKS)
+    assert (asked["strategy"], asked["model"], asked["profile"]) == ("s2_shared", "tiny", "smoke")
+    with pytest.raises(IncomparableRuns, match="has none of .* on test"):
+        transfer_matrix(find_runs(study), **asked)
+    with pytest.raises(ConfigError, match="add experiment=transfer_matrix"):
+        declared(composed((A, B)))
 
 
 def test_a_twin_without_the_metric_of_the_split_is_refused(study):

@@ -14,7 +14,7 @@ from kaggle_kit.analysis.verdict_words import gains_in_words, in_words
 from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.ops.cli import app
-from tests.analysis.judged_runs import TASKS, Factory
+from tests.analysis.judged_runs import TASKS, Factory, altered
 
 NOTES, RANKING = TASKS
 
@@ -106,6 +106,9 @@ def test_without_twins_the_verdict_is_undecided_and_says_why(tmp_path):
     assert document["verdict"] == "undecided"
     (sentence,) = in_words(document)
     assert sentence.startswith("undecided: no token-controlled twin of s2_shared-")
+    assert (
+        "`run token_controlled --task TASK experiment=token_controlled experiment.twin=s2_shared-" in sentence
+    )
 
 
 def test_toy_runs_are_marked_and_the_words_say_it_first(tmp_path):
@@ -115,10 +118,17 @@ def test_toy_runs_are_marked_and_the_words_say_it_first(tmp_path):
     assert next(iter(in_words(document))) == "NOT A RESULT: these are smoke and practice runs."
 
 
+def test_practice_corpora_that_lay_where_real_ones_would_are_judged_and_marked(tmp_path):
+    folder = Factory(tmp_path).study(seeds=(1, 2))
+    for run in find_runs(folder):
+        altered(run, "flags.practice", True)  # what `record` adds where the corpus turned out to be synthetic
+    assert verdict(find_runs(folder))["marks"] == ["practice", "restricted"]
+
+
 def test_several_strategies_are_not_thrown_together(tmp_path):
     folder = Factory(tmp_path).study(seeds=(1, 2))
     Factory(tmp_path, strategy="s3a_flat").study(seeds=(1, 2))
-    with pytest.raises(ConfigError, match="s2_shared, s3a_flat; choose one"):
+    with pytest.raises(ConfigError, match="s2_shared, s3a_flat; choose one by --multi-task"):
         verdict(find_runs(folder))
     assert verdict(find_runs(folder), strategy="s3a_flat")["comparison"]["strategy"] == "s3a_flat"
     with pytest.raises(ConfigError, match="did you mean 's3a_flat'"):

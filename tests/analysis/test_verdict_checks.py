@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from kaggle_kit.analysis.verdict import verdict
 from kaggle_kit.core.artifacts import find_runs
-from kaggle_kit.core.errors import IncomparableRuns
+from kaggle_kit.core.errors import ConfigError, IncomparableRuns
 from kaggle_kit.ops.cli import app
 from tests.analysis.judged_runs import TASKS, altered
 from tests.analysis.test_verdict import run_of
@@ -43,6 +43,7 @@ MANIFEST = [  # page of the run that is altered, field, its new value, and the f
     (MULTI, "selection.metric", "loss", None),
     (MULTI, "tuning.trials", 20, None),
     (MULTI, "tuning", {"trials": 20, "split": "test", "study": "x"}, "tuning.split"),
+    (MULTI, "choice", {"of": "s3a_flat", "split": "test"}, "choice.split"),
     (CONTROL, "seed", 9, None),
     (CONTROL, "model", "minilm", None),
     (CONTROL, "strategy", "s2_shared", None),
@@ -52,6 +53,7 @@ MANIFEST = [  # page of the run that is altered, field, its new value, and the f
     (CONTROL, "flags.practice", True, None),
     (CONTROL, "device", "cuda", None),
     (CONTROL, f"data_hashes.{NOTES}", "other data", None),
+    (CONTROL, f"left_out.{NOTES}", ["note1"], None),
     (CONTROL, f"totals.tokens.{NOTES}", 9_999, "totals.tokens"),
     (CONTROL, "totals.trainable_parameters", 1_100, None),
     (CONTROL, f"active_parameters.{NOTES}", 940, None),
@@ -152,6 +154,26 @@ def test_equal_tuning_may_find_another_learning_rate_in_either_arm(altered_study
         if run.facts["page"] == CONTROL:
             configure(run, "training.learning_rate", 1e-5)
     assert verdict(find_runs(altered_study))["controls"]
+
+
+def test_equal_tuning_frees_nothing_within_an_arm(altered_study):
+    for run in find_runs(altered_study):
+        altered(run, "tuning", {"trials": 20, "split": "dev", "study": run.facts["page"]})
+    configure(run_of(altered_study, page=CONTROL, seed=3), "training.learning_rate", 1e-5)
+    assert refusal(altered_study).field == "config.training.learning_rate"
+
+
+def test_the_split_on_which_s5_chose_is_not_judged_and_the_other_is_without_being_named(altered_study):
+    for run in find_runs(altered_study):
+        metrics = json.loads(run.metrics_json.read_text())
+        run.metrics_json.write_text(json.dumps(metrics + [metric | {"split": "dev"} for metric in metrics]))
+    with pytest.raises(ConfigError, match="these runs have dev, test; choose one by --split"):
+        verdict(find_runs(altered_study))
+    for run in find_runs(altered_study):
+        altered(run, "choice", {"of": "s3a_flat", "split": "dev"})
+    assert verdict(find_runs(altered_study))["comparison"]["split"] == "test"
+    with pytest.raises(IncomparableRuns, match="choice.split: .* chose its strategy on 'dev'"):
+        verdict(find_runs(altered_study), split="dev")
 
 
 def test_one_seed_per_arm_is_refused(altered_study):

@@ -134,7 +134,13 @@ def test_a_paired_rule_uses_what_the_seeds_share():
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [({"test": "welsh"}, "did you mean 'welch'"), ({"alpha": 5}, "experiment.alpha is 5; allowed")],
+    [
+        ({"test": "welsh"}, "did you mean 'welch'"),
+        ({"alpha": 5}, "experiment.alpha is 5; allowed"),
+        ({"alpha": "5%"}, "alpha is '5%'; allowed: a number"),
+        ({"resamples": 0}, "experiment.resamples is 0; allowed: 50 or more, whole"),
+        ({"resamples": "many"}, "resamples is 'many'; allowed"),
+    ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(setting, message):
     with pytest.raises(ConfigError, match=message):

@@ -104,7 +104,14 @@ def test_a_missing_corpus_is_told_with_the_places_and_the_steps(tmp_path, monkey
 
 def test_data_locate_prints_the_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLE_KIT_SEMEVAL2021T6", str(_brat_corpus(tmp_path)))
-    assert kit("data", "locate", "semeval2021t6").stdout.strip() == str(tmp_path)
+    result = kit("data", "locate", "semeval2021t6")
+    assert result.stdout.strip() == str(tmp_path)
+    for told in (
+        "reference: none; SemEval-2021",
+        "licence: that of the corpus",
+        "entity_f1; also relation_f1",
+    ):
+        assert told in result.stderr
 
 
 def test_data_practice_writes_the_five_corpora_and_they_check_clean(tmp_path):

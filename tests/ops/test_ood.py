@@ -165,6 +165,7 @@ def test_the_default_shift_leaves_half_of_the_words_known_with_the_class_they_ha
         ("selection", {"rule": "best"}),
         ("tuning", {"trials": 9}),
         ("data_hashes", {NER: "other"}),
+        ("left_out", {NER: ["note"]}),
         ("active_parameters", {NER: 1}),
         ("tasks", [RELATIONS]),
     ],
@@ -204,6 +205,28 @@ def test_without_named_runs_the_newest_pair_is_taken_and_a_real_profile_is_told_
     real = compose(model="minilm", task="ncbi_disease", profile="open", overrides=["experiment=ood"])
     with pytest.raises(ConfigError, match="holds no pair for ncbi_disease; train a multi-task run, then"):
         comparable_arms(real, tmp_path)
+
+
+def test_in_a_kaggle_session_the_arms_are_found_where_another_kernel_left_them(pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setattr("kaggle_kit.core.artifacts.KAGGLE_INPUT", pair.folder)
+    config = asked(f"experiment.runs=[{pair.multi.run_id},{pair.single.run_id}]")
+    assert comparable_arms(config, tmp_path / "working") == pair.runs
+
+
+def test_a_run_that_reports_test_is_judged_there(tmp_path):
+    run = trained(tmp_path, "s1_single", NER, more=("profile.report=[test]",))
+    again = reload_run(run)
+    figures = {metric.split: metric.value for metric in run.metrics() if metric.name == "task_a_strict_f1"}
+    assert again.split == "test" and again.assert_reproduced(NER) == figures["test"]
+
+
+def test_without_its_experiment_nothing_is_trained_or_loaded():
+    with pytest.raises(ConfigError, match="add experiment=ood"):
+        ood.check(compose(task=NER))
+    with pytest.raises(ConfigError, match="on practice data the held-out corpus is another"):
+        ood.check(asked("experiment.practice=null"))
+    ood.check(asked())
 
 
 def real_arm(*train: str) -> SimpleNamespace:

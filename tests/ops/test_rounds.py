@@ -173,9 +173,58 @@ def test_s5_takes_the_better_of_the_finished_candidates_over_their_seeds(tmp_pat
     assert because.startswith("s3b_hierarchical is the better of s3a_flat 0.")
     assert (chosen.strategy.kind, chosen.strategy.quantization) == ("hierarchical", "nf4")
     assert chosen.strategy.name == "s5_qlora"
+    assert chosen.experiment["choice"] == {"of": "s3b_hierarchical", "split": "dev"}
     config.experiment["candidates"] = [path.name for path in tmp_path.glob("s3a_flat*")]
     _, because = selection.better_candidate(config, tmp_path)  # a study names the runs that count
     assert because.startswith("s3a_flat is the better of s3a_flat 0.")
+
+
+def candidate(folder, strategy: str, split: str, score: float, more: tuple[str, ...] = ()) -> None:
+    """A finished run of S3a or S3b as S5 looks at it."""
+    run = start_run(config_of(strategy, NER, RANKING, more=more), page=strategy, runs_dir=folder)
+    names = {NER: "task_a_strict_f1", RANKING: "map"}
+    figures = {"dev": 0.1, split: score} if split != "dev" else {split: score}
+    run.write_metrics(
+        Metric(n, v, "fraction", s, 1, t, t) for t, n in names.items() for s, v in figures.items()
+    )
+    run.finish(totals=Totals(), device="cpu", data_hashes={})
+
+
+def test_s5_chooses_on_dev_whatever_else_its_candidates_report(tmp_path):
+    candidate(tmp_path, "s3a_flat", "dev", 0.2)
+    candidate(tmp_path, "s3b_hierarchical", "test", 0.9)
+    chosen, because = selection.better_candidate(config_of("s5_qlora", NER, RANKING), tmp_path)
+    assert because.startswith("s3a_flat is the better of") and chosen.strategy.kind == "shared_private"
+
+
+def test_s5_says_that_candidates_scored_on_test_alone_do_not_choose(tmp_path):
+    config = config_of("s5_qlora", NER, RANKING)
+    paper = replace(config, profile=replace(config.profile, paper=True))
+    with pytest.raises(ConfigError, match=r"scored on dev, where S5 chooses; .* profile.report=\[dev,test\]"):
+        selection.better_candidate(paper, tmp_path)
+
+
+def test_s5_is_refused_where_its_candidates_are_loaded_in_nf4_already(tmp_path):
+    config = config_of("s5_qlora", NER, RANKING)
+    large = replace(config, model=replace(config.model, parameters=7_000_000_000))
+    with pytest.raises(ConfigError, match=r"s3a_flat on tiny \(7.00B parameters\) is loaded in NF4 already"):
+        selection.better_candidate(large, tmp_path)
+    for strategy in ("s3a_flat", "s3b_hierarchical"):
+        candidate(tmp_path, strategy, "dev", 0.2, more=("strategy.quantization=none",))
+    assert selection.better_candidate(large, tmp_path)[0].strategy.quantization == "nf4"
+
+
+def test_a_paused_s5_goes_on_with_its_choice_though_a_better_candidate_has_finished_since(tmp_path):
+    candidate(tmp_path / "runs", "s3a_flat", "dev", 0.2)
+    asked = config_of("s5_qlora", NER, RANKING)
+    begun, _ = selection.better_candidate(asked, tmp_path / "runs", tmp_path / "own")
+    start_run(begun, page="s5_qlora", run_dir=tmp_path / "own", asked=asked)
+    candidate(tmp_path / "runs", "s3b_hierarchical", "dev", 0.9)
+    again, because = selection.better_candidate(asked, tmp_path / "runs", tmp_path / "own")
+    assert again == begun and because == "shared_private, as this run began"
+    assert start_run(again, page="s5_qlora", run_dir=tmp_path / "own", asked=asked)
+    other, _ = selection.better_candidate(replace(asked, seed=4), tmp_path / "runs", tmp_path / "own")
+    assert other.strategy.kind == "hierarchical"
 
 
 def test_the_ablation_gives_all_four_architectures_equal_parameters(tmp_path):

@@ -180,6 +180,11 @@ def test_any_split_but_dev_is_refused():
         search_settings(declared("semeval2014t7", more=("experiment.split=test",)))
 
 
+def test_a_search_without_a_declared_space_is_told_which_experiment_has_one():
+    with pytest.raises(ConfigError, match="is not declared; a search needs experiment=hp_search"):
+        search_settings(compose())
+
+
 def test_a_reduced_configuration_outside_the_space_is_refused():
     wrong = declared("semeval2014t7", model="gemma2b")
     wrong.experiment["reduced"][1]["strategy.rank"] = 12

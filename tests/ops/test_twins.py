@@ -20,6 +20,7 @@ from kaggle_kit.ops import rounds, selection, twins, wiring
 
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"
+TUNING = ("trials", "split", "study")
 SETTINGS = ("experiment=token_controlled", "practice.documents=6", "practice.terms=20")
 
 
@@ -39,7 +40,7 @@ def small_models(tmp_path_factory):
 
 def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> RunFolder:
     """A page from its run folder to its manifest."""
-    corpora = wiring.open_corpora(config)
+    corpora = twins.open_corpora(multi, config) if multi else wiring.open_corpora(config)
     specs = wiring.task_specs(config, corpora)
     torch.manual_seed(config.seed)
     loaded = wiring.open_backbone(config)
@@ -47,7 +48,6 @@ def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> 
     encoded = wiring.encode_split(config, samples, specs, loaded)
     network = build_model(loaded, specs.values(), config.strategy)
     if multi:
-        twins.assert_same_data(multi, corpora)
         twins.assert_active_parameters(multi, network)
     plan = wiring.plan_training(config, encoded)
     quick = selection.quick_evaluation(config, network, loaded, encoded, samples)
@@ -149,6 +149,31 @@ def test_what_the_run_did_otherwise_cannot_be_asked_of_its_control(shared, overr
         twins.control_of(shared, asked(shared, override))
 
 
+def tuning(study: str, trials: int = 4) -> list[str]:
+    return [
+        f"experiment.tuning.{key}={value}" for key, value in zip(TUNING, (trials, "dev", study), strict=True)
+    ]
+
+
+def test_a_control_takes_what_a_search_of_its_own_found_with_as_many_trials(tmp_path, shared):
+    found = ["training.learning_rate=1e-4", "training.effective_batch=32", "profile.report=[test]"]
+    more = [*SETTINGS, "training.max_steps=3", "profile.report=[test]", *tuning("theirs")]
+    theirs = compose(task=[NER, RELATIONS], strategy="s2_shared", overrides=more, seed=3)
+    multi = start_run(theirs, page="s2_shared", runs_dir=tmp_path)
+    multi.manifest_json.write_text(json.dumps(shared.manifest() | multi.facts))
+    config, _ = twins.control_of(multi, asked(multi, *found, *tuning("own")))
+    assert (config.training.learning_rate, config.training.effective_batch) == (1e-4, 32)
+    assert config.training.warmup == theirs.training.warmup and config.training.target_tokens
+    assert config.experiment["tuning"] == {"trials": 4, "split": "dev", "study": "own"}
+    assert twins.control_of(multi, asked(multi))[0].experiment["tuning"]["study"] == "theirs"
+    with pytest.raises(
+        ConfigError, match="experiment.tuning.trials is 9 here and 4 in s2_shared-.* one budget"
+    ):
+        twins.control_of(multi, asked(multi, *found, *tuning("own", trials=9)))
+    with pytest.raises(ConfigError, match="^training.learning_rate is 0.0001 here and"):
+        twins.control_of(multi, asked(multi, *found))
+
+
 def test_another_seed_task_or_control_is_refused_by_name(shared):
     with pytest.raises(ConfigError, match="^seed is 4 here and 3 in the control of"):
         twins.control_of(shared, asked(shared, seed=4))
@@ -169,6 +194,15 @@ def test_runs_that_have_no_control_are_refused_naming_the_field(tmp_path, shared
         folder.mkdir()
         with pytest.raises(RunFolderError, match=f"^{field} of {shared.run_id[:9]}"):
             twins.control_of(altered(shared, folder, **change), asked(shared))
+
+
+def test_a_control_leaves_out_the_training_documents_that_its_run_left_out(tmp_path, shared):
+    config, _ = twins.control_of(shared, asked(shared))
+    first, *others = [sample.document_id for sample in wiring.open_corpora(config)[NER].splits["train"]]
+    multi = altered(shared, tmp_path, left_out={NER: [first], RELATIONS: []})
+    corpus = twins.open_corpora(multi, config)[NER]
+    assert [sample.document_id for sample in corpus.splits["train"]] == others
+    assert corpus.left_out == (first,) and shared.manifest()["left_out"] == {NER: [], RELATIONS: []}
 
 
 def test_a_corpus_that_has_changed_since_is_refused(shared):

@@ -1,7 +1,6 @@
 """Reading and writing corpora by the name of their format.
 
-samples, warnings = read("brat", folder, Reading(split="train"))
-problems = check("brat", folder)          # every problem of every file, errors and warnings
+samples = read("brat", folder, Reading(split="train"))
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from kaggle_kit.data.formats.base import Problem, Reading, validate
 
 FORMATS = ("share_pipe", "share_slots", "anafora", "cqa", "brat", "pubtator", "measeval")
 
-__all__ = ["FORMATS", "Problem", "Reading", "check", "format_module", "read", "write"]
+__all__ = ["FORMATS", "Problem", "Reading", "format_module", "read", "write"]
 
 
 def format_module(name: str) -> ModuleType:
@@ -44,23 +43,6 @@ def read(name: str, folder: Path, reading: Reading) -> list[UnifiedSample]:
             error.files_read = count
             raise
     return list(samples.values())
-
-
-def check(name: str, folder: Path, reading: Reading | None = None) -> list[Problem]:
-    """Every problem of every file, in file order; no error stops the check."""
-    module = format_module(name)
-    reading = reading or Reading()
-    samples: dict[str, UnifiedSample] = {}
-    problems: list[Problem] = []
-    for path in _files(module, folder):
-        try:
-            for sample in module.read_file(path, reading):
-                _keep(sample, path, samples, reading)
-        except CorpusError as error:
-            problems.append(Problem("error", error.path, error.line, error.found, error.expected))
-        problems.extend(reading.warnings)
-        reading.warnings.clear()
-    return problems
 
 
 def write(name: str, samples: Iterable[UnifiedSample], folder: Path) -> list[Path]:

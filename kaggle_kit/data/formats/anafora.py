@@ -2,7 +2,7 @@
 
 `<ID>/<ID>.Temporal-Relation.gold.completed.xml` holds the annotations of the text file `<ID>/<ID>`.
 
-    samples, warnings = read("anafora", folder, Reading(split="train"))
+    samples = read("anafora", folder, Reading(split="train"))
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """BRAT stand-off: `<doc>.ann` beside `<doc>.txt`, with discontinuous spans, relations and events.
 
-    samples, warnings = read("brat", Path("ddi2013/train"))
+    samples = read("brat", Path("ddi2013/train"))
 
 Events become mentions (their trigger) and one relation per role argument; wherever an event's id is
 used, its trigger is meant. Offsets are characters of the text file, ends exclusive.

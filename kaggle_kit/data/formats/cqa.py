@@ -3,7 +3,7 @@
 One sample is one question with its candidates. A ranks a thread's comments, B the threads related to
 an original question, C all the comments of these threads, D question-answer pairs.
 
-    samples, warnings = read("cqa", folder, Reading(options={"subtask": "A"}))
+    samples = read("cqa", folder, Reading(options={"subtask": "A"}))
     write("cqa", predicted, folder)       # predictions.pred, or gold.relevancy for unscored pairs
 """
 

@@ -1,6 +1,6 @@
 """MeasEval (SemEval-2021 Task 8): one TSV of quantities, what they measure, and how it hangs together.
 
-    samples, warnings = read("measeval", Path("measeval/train"))      # tsv/ beside text/ or txt/
+    samples = read("measeval", Path("measeval/train"))      # tsv/ beside text/ or txt/
 
 A set (`annotSet`) is one quantity with its entity, property and qualifiers; relations stay inside it.
 Offsets are characters of the paragraph, ends exclusive. Format: https://github.com/harperco/MeasEval

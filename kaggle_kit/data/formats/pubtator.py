@@ -1,6 +1,6 @@
 """PubTator: title, abstract, mentions with concepts and concept-level relations, many documents a file.
 
-    samples, warnings = read("pubtator", Path("NCBItrainset_corpus.txt"))
+    samples = read("pubtator", Path("NCBItrainset_corpus.txt"))
 
     8528200|t|A title.
     8528200|a|An abstract.

@@ -8,7 +8,7 @@ import pytest
 
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.types import Access, Mention, Relation, UnifiedSample
-from kaggle_kit.data.formats import Reading, check, read, write
+from kaggle_kit.data.formats import Reading, read, write
 
 REAL = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 NOTE = "ID001_clinic_001"
@@ -125,9 +125,10 @@ def test_a_link_to_nothing_is_dropped_with_a_warning(tmp_path):
 )
 def test_a_malformed_annotation_is_refused_with_its_place(tmp_path, annotations, found):
     path = _corpus(tmp_path, annotations)
-    (problem,) = check("anafora", tmp_path)
-    assert (problem.severity, problem.path) == ("error", path)
-    assert found in problem.found and problem.line >= 2
+    with pytest.raises(CorpusError) as caught:
+        read("anafora", tmp_path, Reading())
+    assert caught.value.path == path
+    assert found in caught.value.found and caught.value.line >= 2
 
 
 def test_xml_of_another_kind_is_refused_and_data_without_annotations_is_an_empty_note(tmp_path):

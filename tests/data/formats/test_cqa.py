@@ -10,7 +10,7 @@ import pytest
 
 from kaggle_kit.core.errors import ConfigError, CorpusError
 from kaggle_kit.core.types import Access, RankedPair, UnifiedSample
-from kaggle_kit.data.formats import Reading, check, read, write
+from kaggle_kit.data.formats import Reading, read, write
 
 REAL = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "semeval2017t3"
 
@@ -135,9 +135,10 @@ def test_repeated_candidates_and_changed_questions_are_warnings_and_the_first_st
 )
 def test_a_malformed_file_is_refused_with_its_line(tmp_path, questions, subtask, found):
     path = _corpus(tmp_path, questions)
-    (problem,) = check("cqa", tmp_path, Reading(options={"subtask": subtask}))
-    assert (problem.severity, problem.path) == ("error", path)
-    assert found in problem.found and problem.line >= 1
+    with pytest.raises(CorpusError) as caught:
+        read("cqa", tmp_path, Reading(options={"subtask": subtask}))
+    assert caught.value.path == path
+    assert found in caught.value.found and caught.value.line >= 1
 
 
 def test_gold_relevancy_has_the_organisers_columns(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.types import Access, Mention, UnifiedSample
-from kaggle_kit.data.formats import Reading, check, read, write
+from kaggle_kit.data.formats import Reading, read, write
 
 TEXT = "Left and right atrial dilatation.\r\nNo fever today.\r\n"
 FEVER = "note.txt||Disease_Disorder||C0015967||38||43"
@@ -112,12 +112,6 @@ def test_bytes_that_are_not_utf8_are_named_by_line(tmp_path: Path):
     with pytest.raises(CorpusError) as caught:
         one(tmp_path)
     assert caught.value.line == 2
-
-
-def test_a_check_goes_on_after_a_bad_file(tmp_path: Path):
-    corpus(tmp_path, "rubbish")
-    (tmp_path / "later.pipe").write_text("rubbish\n")
-    assert [p.path.name for p in check("share_pipe", tmp_path)] == ["later.pipe", "note.pipe"]
 
 
 def test_a_prediction_without_concept_is_written_cui_less_and_in_order(tmp_path: Path):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kaggle_kit.core.config import members
+from kaggle_kit.core.config import compose, members
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.schema import quantization_for
 from kaggle_kit.ops.pages import find_pages
 from kaggle_kit.ops.study import DEFAULT
 from kaggle_kit.ops.study.known import CostTable, read_table
@@ -21,6 +22,15 @@ def test_the_default_study_is_there_and_asks_rq5():
     selection = load_selection()
     assert selection.name == DEFAULT == "rq5_practice"
     assert selection.controls == ["total", "share"] and selection.verdict and len(selection.seeds) > 1
+
+
+def test_s5_is_planned_only_for_models_that_are_not_in_nf4_already():
+    asked = [name for name in members("study") if "s5_qlora" in load_selection(name).strategies]
+    assert asked == ["full_s5"]
+    models = [compose(model=name).model for name in load_selection("full_s5").models]
+    assert {quantization_for(model.parameters) for model in models} == {None}
+    judged = ['overrides=["profile.report=[dev,test]"]', "controls=[total]", "verdict=true"]
+    assert controlled(load_selection("full_s5", judged)) == ["s5_qlora"]
 
 
 def test_every_strategy_has_a_page():

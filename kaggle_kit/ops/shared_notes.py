@@ -1,0 +1,103 @@
+"""Training documents that a run leaves out, because another task is scored on their text.
+
+    corpora = leave_out(config, corpora)            # wiring.open_corpora does it
+    corpora["semeval2015t14"].left_out              # ids, in the order of the corpus
+
+2015 Task 14 trains on the development notes of 2014 Task 7. A run on both would learn from the notes that
+it is then scored on, its twin on one of them would not, and the leak would look like transfer. What a
+task's `shares_notes_with` names counts where that corpus is found on this machine, even if the run does not
+train on it, so that a run on the task alone learns from the same notes; the other tasks of a run always do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from kaggle_kit.core.errors import ConfigError, CorpusMissing
+from kaggle_kit.core.runtime import logger
+from kaggle_kit.core.schema import RunConfig, TaskConfig
+from kaggle_kit.data import registry
+from kaggle_kit.data.corpus import Corpus, load_corpus
+from kaggle_kit.data.locate import locate
+from kaggle_kit.data.overlap import fingerprint, fingerprints
+
+SCORED = ("dev", "test")  # of a task that is named; of the run's other tasks, the splits that it scores
+
+
+def leave_out(
+    config: RunConfig, corpora: Mapping[str, Corpus], as_in: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Corpus]:
+    """The corpora without such training documents, and a line on each that lost some.
+
+    `as_in`, task -> document ids, is what another run left out: exactly that is left out again, whatever
+    is found here. Raises ConfigError where nothing would be left to train on.
+    """
+    if as_in is not None:
+        return {name: _without(corpus, as_in.get(name, ())) for name, corpus in corpora.items()}
+    kept = {}
+    for name, corpus in corpora.items():
+        unwanted: set[str] = set()
+        for other, scored in _scored_elsewhere(config, corpora, name).items():
+            ids = {s.document_id for s in corpus.splits["train"] if fingerprint(s) in scored}
+            unwanted |= ids
+            if ids:
+                told = "%s: %d training documents left out, %s is scored on them"
+                logger.warning(told, name, len(ids), other)
+            elif other in config.tasks[name].shares_notes_with and not corpus.practice:
+                told = "%s shares notes with %s, but none of its texts was found there: compare the releases"
+                logger.warning(told, name, other)
+        kept[name] = _without(corpus, unwanted)
+    return kept
+
+
+def _scored_elsewhere(
+    config: RunConfig, corpora: Mapping[str, Corpus], name: str
+) -> dict[str, frozenset[str]]:
+    """Task -> fingerprints of what it is scored on, for every other task whose notes count."""
+    scored: dict[str, frozenset[str]] = {}
+    for other, corpus in corpora.items():
+        if other != name:
+            read = [samples for split, samples in corpus.splits.items() if split != "train"]
+            scored[other] = fingerprints(sample for samples in read for sample in samples)
+    if config.profile.corpora == "practice":  # invented for each task by itself
+        return scored
+    for other in config.tasks[name].shares_notes_with:
+        entry = config.tasks.get(other) or registry.task(other)
+        try:
+            root = corpora[other].root if other in corpora else locate(entry)
+        except CorpusMissing:
+            logger.warning(
+                "%s shares notes with %s, which is not on this machine, so they stay in training; "
+                "`python -m kaggle_kit data locate %s` says how to get it",
+                *(name, other, other),
+            )
+            continue
+        splits = (_of_split(entry, root, split) for split in SCORED)
+        scored[other] = scored.get(other, frozenset()).union(*splits)
+    return scored
+
+
+def _of_split(entry: TaskConfig, root: Path, split: str) -> frozenset[str]:
+    try:
+        return fingerprints(load_corpus(entry, root, (split,)).splits[split])
+    except CorpusMissing:  # such as a release without its test notes
+        logger.warning(
+            "%s has no split %r at %s: nothing of it is left out of training", entry.name, split, root
+        )
+        return frozenset()
+
+
+def _without(corpus: Corpus, ids: Iterable[str]) -> Corpus:
+    unwanted, train = set(ids), corpus.splits["train"]
+    left_out = tuple(sample.document_id for sample in train if sample.document_id in unwanted)
+    if not left_out:
+        return corpus
+    train = tuple(sample for sample in train if sample.document_id not in unwanted)
+    if not train:
+        raise ConfigError(
+            f"{corpus.task.name}: all {len(left_out)} training documents are scored in another task; "
+            "train on the two tasks in separate runs, or give one of them other files"
+        )
+    return replace(corpus, splits={**corpus.splits, "train": train}, left_out=left_out)
