@@ -28,7 +28,8 @@ from kaggle_kit.core.config import compose
 from kaggle_kit.core.schema import ModelConfig
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec
 from kaggle_kit.data.batch import MicroBatch
-from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, TaskRows
+from kaggle_kit.data.plan import PlanSettings, TaskRows
+from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.adapters import enable_checkpointing
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.decisions import choose_attention, choose_checkpointing

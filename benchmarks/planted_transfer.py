@@ -27,8 +27,9 @@ from kaggle_kit.analysis.verdict import declared, verdict
 from kaggle_kit.analysis.verdict_checks import assert_comparable, documents_of
 from kaggle_kit.analysis.verdict_inputs import Arms, find_arms
 from kaggle_kit.analysis.verdict_rule import EXPOSURE, GENUINE, NEGATIVE, UNDECIDED, Rule, Table, judge
-from kaggle_kit.core.artifacts import RunFolder, find_runs
+from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
+from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.evaluation.documents import figure

@@ -41,7 +41,8 @@ from kaggle_kit.core.schema import LoraSettings, RunConfig  # noqa: E402
 from kaggle_kit.core.types import TaskSpec  # noqa: E402
 from kaggle_kit.data.batch import PlanDataset  # noqa: E402
 from kaggle_kit.data.encode import EncodedTask  # noqa: E402
-from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, StepPlan, TaskRows  # noqa: E402
+from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows  # noqa: E402
+from kaggle_kit.data.sampler import MultiTaskBatchSampler  # noqa: E402
 from kaggle_kit.models import tiny  # noqa: E402
 from kaggle_kit.models.adapters import SharedPrivateLoRA  # noqa: E402
 from kaggle_kit.models.loading import load_backbone  # noqa: E402

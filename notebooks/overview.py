@@ -52,7 +52,7 @@ report = "reports/overview.html"
 # %%
 from kaggle_kit.analysis.overview import overview_table
 from kaggle_kit.analysis.report import style_table, write_report
-from kaggle_kit.core.artifacts import find_runs
+from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
 
 runs = find_runs(in_workspace(runs_dir))

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.core.artifacts import RunFolder, find_run, find_runs, left_out_of
+from kaggle_kit.core.artifacts import RunFolder, left_out_of
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.folders import find_run, find_runs
 from kaggle_kit.core.runtime import in_workspace, logger
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.ops.run import run_page

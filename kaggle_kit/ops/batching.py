@@ -30,7 +30,8 @@ from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.core.runtime import GIB, SOURCE_ROOT, library_versions, logger
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.data.encode import EncodedTask
-from kaggle_kit.data.plan import MultiTaskBatchSampler, StepPlan, TaskRows
+from kaggle_kit.data.plan import StepPlan, TaskRows
+from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.decisions import Decision, always_checkpointed
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel

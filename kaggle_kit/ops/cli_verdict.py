@@ -21,7 +21,7 @@ def judge_runs(
     """Say per task and overall whether multi-task runs beat their token-controlled twins."""
     from kaggle_kit.analysis.verdict import verdict, write_verdict
     from kaggle_kit.analysis.verdict_words import gains_in_words, in_words
-    from kaggle_kit.core.artifacts import find_runs
+    from kaggle_kit.core.folders import find_runs
 
     document = verdict(find_runs(runs), strategy=multi_task, model=model, split=split)
     for sentence in (*in_words(document), *gains_in_words(document)):

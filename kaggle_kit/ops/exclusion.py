@@ -18,9 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.core.artifacts import RunFolder, find_runs, left_out_of
+from kaggle_kit.core.artifacts import RunFolder, left_out_of
 from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.data.encode import EncodedTask

@@ -21,9 +21,10 @@ from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
 from kaggle_kit.core.allocator import NAMES, set_allocator
-from kaggle_kit.core.artifacts import RunFolder, reserve
+from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
+from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runs import config_run_id, refuse_toy
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger

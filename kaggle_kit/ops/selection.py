@@ -16,9 +16,10 @@ from pathlib import Path
 from statistics import fmean
 
 from kaggle_kit.analysis.overview import published_best
-from kaggle_kit.core.artifacts import Metric, RunFolder, find_runs
+from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.config import config_hash, from_yaml, strategy_entry
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.core.schema import NF4_ABOVE_PARAMETERS, RunConfig, quantization_for
 from kaggle_kit.core.types import UnifiedSample

@@ -27,7 +27,8 @@ from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import TaskSpec, UnifiedSample
 from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.data.encode import EncodedTask
-from kaggle_kit.data.plan import MultiTaskBatchSampler, TaskRows
+from kaggle_kit.data.plan import TaskRows
+from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.ops.wiring import plan_settings
 from kaggle_kit.training.affinity import AffinityCallback
 

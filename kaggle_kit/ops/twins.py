@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.core.artifacts import Metric, RunFolder, find_run, find_runs
+from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.config import (
     compose,
     config_hash,
@@ -27,6 +27,7 @@ from kaggle_kit.core.config import (
     without_machine_keys,
 )
 from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.folders import find_run, find_runs
 from kaggle_kit.core.runtime import in_workspace, logger
 from kaggle_kit.core.schema import RunConfig, StrategyConfig, TrainingConfig
 from kaggle_kit.data.corpus import Corpus

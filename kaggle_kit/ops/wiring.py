@@ -21,7 +21,8 @@ from kaggle_kit.data.corpus import Corpus, limit, load_corpus, task_spec
 from kaggle_kit.data.encode import EncodedTask, encode
 from kaggle_kit.data.locate import locate
 from kaggle_kit.data.passages import PassageSettings
-from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, StepPlan, TaskRows
+from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows
+from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.loading import Loaded, load_backbone
 from kaggle_kit.models.tiny import build_tiny
 from kaggle_kit.models.unsloth import load_unsloth

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from kaggle_kit.data.encode import EncodedTask
-from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, StepPlan, TaskRows
+from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows
+from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.training.callbacks import StudyCallback, TrainingAlarm
 from kaggle_kit.training.snapshot import RandomState, TrainerSnapshot
 from kaggle_kit.training.trainer import MultiTaskTrainer

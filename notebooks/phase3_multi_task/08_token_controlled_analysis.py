@@ -58,7 +58,7 @@ report = "reports/verdict.json"  # where the document is written
 # %%
 from kaggle_kit.analysis.verdict import judged, read_verdict, write_verdict
 from kaggle_kit.analysis.verdict_words import in_words
-from kaggle_kit.core.artifacts import find_runs
+from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
 
 if verdict:

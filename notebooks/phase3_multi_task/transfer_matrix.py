@@ -127,7 +127,7 @@ print(session)
 # the seeds that have both. A two-task run that is made is followed by the commands of its two twins.
 
 # %%
-from kaggle_kit.core.artifacts import find_runs
+from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
 
 data = {name: corpus.sha256 for name, corpus in corpora.items()}

@@ -12,8 +12,9 @@ import pytest
 from kaggle_kit.analysis.figures import loss_curves, png, score_bars, tokens_per_task
 from kaggle_kit.analysis.overview import overview_table, published_best
 from kaggle_kit.analysis.report import write_report
-from kaggle_kit.core.artifacts import Metric, Totals, find_runs
+from kaggle_kit.core.artifacts import Metric, Totals
 from kaggle_kit.core.config import compose
+from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.data import registry
 

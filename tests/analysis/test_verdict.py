@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from kaggle_kit.analysis.verdict import verdict, write_verdict
 from kaggle_kit.analysis.verdict_words import gains_in_words, in_words
-from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.folders import find_runs
 from kaggle_kit.ops.cli import app
 from tests.analysis.judged_runs import TASKS, Factory, altered
 

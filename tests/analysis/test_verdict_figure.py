@@ -8,8 +8,8 @@ from kaggle_kit.analysis.figures import png
 from kaggle_kit.analysis.verdict import judged, no_verdict, read_verdict, verdict, write_verdict
 from kaggle_kit.analysis.verdict_figure import verdict_figure, verdict_table
 from kaggle_kit.analysis.verdict_words import decomposition, in_words
-from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.folders import find_runs
 from tests.analysis.judged_runs import TASKS, altered
 
 

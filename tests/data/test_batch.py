@@ -19,7 +19,8 @@ from kaggle_kit.core.types import (
 from kaggle_kit.data.batch import PlanDataset, make_batch
 from kaggle_kit.data.encode import encode
 from kaggle_kit.data.passages import PassageSettings
-from kaggle_kit.data.plan import MultiTaskBatchSampler, PlannedBatch, PlanSettings, TaskRows
+from kaggle_kit.data.plan import PlannedBatch, PlanSettings, TaskRows
+from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.tiny import train_tokenizer
 
 #       0         1         2         3         4

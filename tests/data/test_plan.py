@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, TaskRows
+from kaggle_kit.data.plan import PlanSettings, TaskRows
+from kaggle_kit.data.sampler import MultiTaskBatchSampler
 
 
 def rows_of(lengths, groups=None) -> TaskRows:

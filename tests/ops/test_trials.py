@@ -9,8 +9,9 @@ import torch
 import yaml
 
 from kaggle_kit.analysis.trials import read_trials, trial_curves, trials_table
-from kaggle_kit.core.artifacts import RunFolder, find_runs
+from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
+from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.models import tiny
 from kaggle_kit.ops import rounds, trials, wiring

@@ -13,7 +13,8 @@ from kaggle_kit.core.schema import LoraSettings, RunConfig
 from kaggle_kit.core.types import TaskSpec
 from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.data.encode import EncodedTask
-from kaggle_kit.data.plan import MultiTaskBatchSampler, PlanSettings, StepPlan, TaskRows
+from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows
+from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models import tiny
 from kaggle_kit.models.adapters import SharedPrivateLoRA
 from kaggle_kit.models.loading import load_backbone

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kaggle_kit.core.artifacts import find_runs
+from kaggle_kit.core.folders import find_runs
 from kaggle_kit.ops.study.cost import Bill, Limits, RunCost, savings, total
 from kaggle_kit.ops.study.graph import KINDS, Study, StudyRun
 from kaggle_kit.ops.study.known import Known, read_table, sources

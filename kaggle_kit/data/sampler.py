@@ -1,0 +1,168 @@
+"""Draws a plan: which rows each optimiser step reads, and how they pack into micro-batches.
+
+sampler = MultiTaskBatchSampler({"ner": TaskRows(lengths, groups)}, PlanSettings(...), seed=42)
+plan = sampler.plan()
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.data.plan import PlannedBatch, PlannedStep, PlanSettings, StepPlan, TaskRows
+
+
+class MultiTaskBatchSampler:
+    """Draws groups task by task until each step is full, then packs them into micro-batches.
+
+    Every task is a stream that passes over its own data in a fresh order each epoch. Which stream the
+    next group comes from follows the sampling: in proportion to the data, uniformly, or in proportion
+    to size ** (1 / temperature). The number of groups in a run is the same under each: `epochs` times
+    all tasks' groups.
+    """
+
+    def __init__(self, tasks: Mapping[str, TaskRows], settings: PlanSettings, seed: int) -> None:
+        if not tasks:
+            raise ConfigError("a plan needs at least one task")
+        self.tasks = dict(tasks)
+        self.settings = settings
+        self.seed = seed
+
+    def plan(self) -> StepPlan:
+        """The run's plan; calling it again gives the same one."""
+        target = self.settings.target_tokens or math.inf
+        steps: list[PlannedStep] = []
+        drawn: dict[str, list[int]] = {}
+        sequences = tokens = 0
+        cuts: dict[str, int] = {}  # of the task whose sequence is the last of all
+        for task, group in self._draws():
+            rows, cut = self._fit(task, group, target - tokens)
+            cuts[task] = cut
+            drawn.setdefault(task, []).extend(rows)
+            sequences += len(rows)
+            tokens += int(self.tasks[task].lengths[rows].sum()) - cut
+            if sequences >= self.settings.effective_batch or tokens == target:
+                steps.append(self._step(drawn, cuts, number=len(steps)))
+                drawn, sequences = {}, 0
+            if tokens == target or len(steps) == self.settings.max_steps:
+                break
+        if drawn:
+            steps.append(self._step(drawn, cuts, number=len(steps)))
+        return StepPlan(tuple(steps), self.settings, self.seed, tuple(self.tasks))
+
+    def shares(self) -> dict[str, float]:
+        """The probability with which the next group comes from each task."""
+        sizes = {task: float(len(rows.bounds) - 1) for task, rows in self.tasks.items()}
+        exponent = {"proportional": 1.0, "uniform": 0.0, "temperature": 1.0 / self.settings.temperature}
+        weights = {task: size ** exponent[self.settings.sampling] for task, size in sizes.items()}
+        return {task: weight / sum(weights.values()) for task, weight in weights.items()}
+
+    def _draws(self) -> Iterator[tuple[str, int]]:
+        """(task, group) in training order; without end where a token target will stop it."""
+        sizes = {task: len(rows.bounds) - 1 for task, rows in self.tasks.items()}
+        names, children = list(self.tasks), np.random.SeedSequence(self.seed).spawn(len(self.tasks) + 1)
+        streams = {
+            name: _epochs(sizes[name], np.random.default_rng(child))
+            for name, child in zip(names, children[1:], strict=True)
+        }
+        total, rng = math.ceil(self.settings.epochs * sum(sizes.values())), np.random.default_rng(children[0])
+        while True:
+            for number in self._task_order(total, rng):
+                yield names[number], next(streams[names[number]])
+            if self.settings.target_tokens is None:
+                return
+
+    def _fit(self, task: str, group: int, left: float) -> tuple[list[int], int]:
+        """The group's rows as far as `left` tokens reach, and the tokens to cut off the last of them."""
+        rows = list(range(*self.tasks[task].bounds[group : group + 2]))
+        ends = np.cumsum(self.tasks[task].lengths[rows])
+        if ends[-1] <= left:
+            return rows, 0
+        kept = int(np.searchsorted(ends, left)) + 1
+        return rows[:kept], int(ends[kept - 1] - left)
+
+    def _task_order(self, total: int, rng: np.random.Generator) -> np.ndarray:
+        """Task numbers of all draws: each task exactly its share, in random order."""
+        exact = np.array([total * share for share in self.shares().values()])
+        counts = np.floor(exact).astype(int)
+        largest_remainders = np.argsort(counts - exact, kind="stable")[: total - counts.sum()]
+        counts[largest_remainders] += 1
+        return rng.permutation(np.repeat(np.arange(len(counts)), counts))
+
+    def _step(self, drawn: Mapping[str, Sequence[int]], cuts: Mapping[str, int], number: int) -> PlannedStep:
+        """The step's tasks in their order, but the halved one first: its extra gradient is gone by then."""
+        present = [task for task in self.tasks if task in drawn]
+        units = {task: list(self._units(task, drawn[task])) for task in present}
+        halved = self._halved(number, [task for task in present if len(units[task]) > 1])
+        batches: list[PlannedBatch] = []
+        for task in sorted(present, key=lambda task: task != halved):
+            rows, cut = drawn[task], cuts[task]
+            if task == halved:  # groups come in random order, so any two halves are a random split
+                middle = _middle(units[task])
+                batches += [replace(batch, half=0) for batch in self._pack(task, rows[:middle], cut=0)]
+                batches += [replace(batch, half=1) for batch in self._pack(task, rows[middle:], cut)]
+            else:
+                batches += self._pack(task, rows, cut)
+        return PlannedStep(tuple(batches))
+
+    def _halved(self, number: int, candidates: Sequence[str]) -> str | None:
+        every = self.settings.null_every
+        if every is None or number % every or not candidates:
+            return None
+        return candidates[number // every % len(candidates)]
+
+    def _pack(self, task: str, rows: Sequence[int], cut: int) -> Iterator[PlannedBatch]:
+        """Micro-batches of like size, as few as the budget allows, their rows by falling length.
+
+        A group stays whole (a question with its candidates, whose margins compare them), so that the
+        loss does not depend on the budget. The group of a row that is cut comes last.
+        """
+        lengths = self.tasks[task].lengths
+        units = list(self._units(task, rows))
+        last = [units.pop()] if cut else []
+        units = sorted(units, key=lambda unit: (-lengths[unit].max(), unit)) + last
+        total = int(lengths[list(rows)].sum())
+        share = total / math.ceil(total / self.settings.token_budget)
+        batch: list[int] = []
+        tokens = 0
+        for unit in units:
+            size = int(lengths[unit].sum())
+            if batch and (tokens + size > self.settings.token_budget or tokens >= share):
+                yield self._batch(task, batch)
+                batch, tokens = [], 0
+            batch += unit
+            tokens += size
+        yield self._batch(task, batch, cut)
+
+    def _units(self, task: str, rows: Sequence[int]) -> Iterator[list[int]]:
+        """The rows, group by group; a group that was drawn twice in a row is two."""
+        groups = self.tasks[task].groups
+        unit: list[int] = []
+        for row in rows:
+            if unit and (groups[row] != groups[unit[-1]] or row <= unit[-1]):
+                yield unit
+                unit = []
+            unit.append(row)
+        yield unit
+
+    def _batch(self, task: str, rows: Sequence[int], cut: int = 0) -> PlannedBatch:
+        lengths = self.tasks[task].lengths
+        whole, shortened = (rows[:-1], rows[-1:]) if cut else (rows, [])
+        ordered = [*sorted(whole, key=lambda row: (-lengths[row], row)), *shortened]
+        return PlannedBatch(task, tuple(ordered), int(lengths[ordered].sum()) - cut, cut)
+
+
+def _epochs(groups: int, rng: np.random.Generator) -> Iterator[int]:
+    """Group numbers, epoch after epoch, each in a fresh order."""
+    while True:
+        yield from (int(group) for group in rng.permutation(groups))
+
+
+def _middle(units: Sequence[Sequence[int]]) -> int:
+    """How many rows come before the boundary of units that halves them best; never none and never all."""
+    ends = np.cumsum([len(unit) for unit in units])[:-1]
+    return int(ends[np.abs(2 * ends - sum(map(len, units))).argmin()])
