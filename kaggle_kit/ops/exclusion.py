@@ -61,14 +61,14 @@ def plan_phases(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> tuple[
     The first phase of `excluded` has the tokens of that of `full`, to the token; the second phase is
     the same in both.
     """
-    shared = wiring.plan_training(config, encoded, share_of_epochs=0.5)
+    shared = wiring.plan_training(config, encoded, share=0.5)
     if config.experiment["arm"] == EXCLUDED:
         tokens = sum(shared.tokens.values())
         targeted = replace(config, training=replace(config.training, target_tokens=tokens))
         kept = {name: encoded[name] for name in config.experiment["kept"]}
-        shared = wiring.plan_training(targeted, kept, share_of_epochs=0.5)
+        shared = wiring.plan_training(targeted, kept, share=0.5)
     own = {name: encoded[name] for name in config.experiment["mimic"]}
-    return shared, wiring.plan_training(config, own, share_of_epochs=0.5)
+    return shared, wiring.plan_training(config, own, share=0.5)
 
 
 def phases(

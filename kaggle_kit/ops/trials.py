@@ -193,24 +193,24 @@ def _phases(ready: Prepared, trial: RunFolder, attempt: Attempt) -> Iterator[tup
         yield _trainer(ready, trial, attempt), "training"
         return
     network.pretrain_shared()
-    plan = wiring.plan_training(config, ready.encoded, share_of_epochs=0.5)
+    plan = wiring.plan_training(config, ready.encoded, share=0.5)
     first = rounds.open_trainer(config, trial, network, ready.loaded, plan, ready.encoded)
     yield first, "shared"
     network.adapt(config.strategy.adapt_shared)
-    yield _trainer(ready, trial, attempt, share_of_epochs=0.5, after=first), "own"
+    yield _trainer(ready, trial, attempt, share=0.5, after=first), "own"
 
 
 def _trainer(
     ready: Prepared,
     trial: RunFolder,
     attempt: Attempt,
-    share_of_epochs: float = 1.0,
+    share: float = 1.0,
     after: MultiTaskTrainer | None = None,
 ) -> MultiTaskTrainer:
     """A trainer that reports at equal shares of an epoch, and stops by the search alone."""
     config = ready.config
-    plan = wiring.plan_training(config, ready.encoded, share_of_epochs)
-    points = math.ceil(config.training.epochs * share_of_epochs) * config.experiment["reports_per_epoch"]
+    plan = wiring.plan_training(config, ready.encoded, share)
+    points = math.ceil(config.training.epochs * share) * config.experiment["reports_per_epoch"]
     every = math.ceil(len(plan) / points)
     quick_dev = wiring.quick_samples(config, ready.dev)
     specs = {name: task.spec for name, task in ready.encoded.items()}

@@ -9,6 +9,7 @@ Only pages and `ops` put the floors together; each function here and in `rounds`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -121,13 +122,12 @@ def encode_split(
     return encoded
 
 
-def plan_training(
-    config: RunConfig, encoded: Mapping[str, EncodedTask], share_of_epochs: float = 1.0
-) -> StepPlan:
+def plan_training(config: RunConfig, encoded: Mapping[str, EncodedTask], share: float = 1.0) -> StepPlan:
     """Every optimiser step of the run (or of a phase that takes a share of it), before the first one."""
     rows = {name: TaskRows(task.lengths, task.groups) for name, task in encoded.items()}
     settings = plan_settings(config)
-    settings = replace(settings, epochs=settings.epochs * share_of_epochs)
+    most = settings.max_steps and math.ceil(settings.max_steps * share)
+    settings = replace(settings, epochs=settings.epochs * share, max_steps=most)
     return MultiTaskBatchSampler(rows, settings, config.seed).plan()
 
 

@@ -96,7 +96,7 @@ import torch
 torch.manual_seed(config.seed)
 loaded = wiring.open_backbone(config)
 encoded = wiring.encode_split(config, train, specs, loaded)
-plans = [wiring.plan_training(config, encoded, share_of_epochs=0.5) for phase in ("shared", "own")]
+plans = [wiring.plan_training(config, encoded, share=0.5) for phase in ("shared", "own")]
 for what, decision in loaded.decisions.items():
     print(f"{what}: {decision.value} — {decision.reason}")
 for phase, plan in zip(("shared", "own"), plans, strict=True):

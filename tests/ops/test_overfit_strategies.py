@@ -44,7 +44,7 @@ def small_models(tmp_path_factory):
 def phases(config, network, encoded) -> list[sessions.Phase]:
     if config.strategy.kind != "sequential":
         return [sessions.Phase(wiring.plan_training(config, encoded))]
-    first, second = (wiring.plan_training(config, encoded, share_of_epochs=0.5) for _ in range(2))
+    first, second = (wiring.plan_training(config, encoded, share=0.5) for _ in range(2))
     return [
         sessions.Phase(first, name="shared", prepare=network.pretrain_shared),
         sessions.Phase(second, name="own", prepare=lambda: network.adapt(config.strategy.adapt_shared)),

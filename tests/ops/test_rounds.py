@@ -121,6 +121,12 @@ def test_a_token_controlled_run_ends_on_its_target_and_says_so(tmp_path):
     assert manifest["token_parity_error"] == 0
 
 
+def test_phases_share_the_steps_of_a_run(tmp_path):
+    study = page(tmp_path, "s1_single", NER, more=("training.max_steps=5", "training.epochs=3"))
+    halves = [wiring.plan_training(study.config, study.encoded, share=0.5) for _ in range(2)]
+    assert (len(study.plan), [len(plan) for plan in halves]) == (5, [3, 3])
+
+
 def test_both_phases_of_s4_count_on(tmp_path):
     study = page(tmp_path, "s4_sequential", NER, RANKING)
     study.network.pretrain_shared()
