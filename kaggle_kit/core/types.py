@@ -131,7 +131,8 @@ class ComponentSpec:
     Spans: `max_span_length` is the longest fragment in words. Relations: `candidates` are the
     (source, target) mention types that training relates, or (type,) where `attribute` is set: then
     the label is that attribute of one mention, its relation to the document. With
-    `relation_attribute` the label is that attribute of relations of type `relation_type`.
+    `relation_attribute` the label is that attribute of relations of type `relation_type`. With
+    `forward` a pair is a candidate only in the order of the text, as in all of training.
     """
 
     name: str
@@ -145,6 +146,7 @@ class ComponentSpec:
     relation_type: str | None = None
     relation_attribute: str | None = None
     candidates: tuple[tuple[str, ...], ...] = ()
+    forward: bool = False
 
 
 @dataclass(frozen=True, slots=True)

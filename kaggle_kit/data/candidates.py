@@ -1,6 +1,6 @@
 """What a relation component relates: which mentions may stand together, and under which label.
 
-spec = replace(spec, candidates=seen_types(spec, train))
+spec = replace(spec, candidates=seen_types(spec, train), forward=only_forward(spec, train))
 label_of(spec, relation)                    # "CONTAINS", or None where the relation is not its job
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from kaggle_kit.core.types import ComponentSpec, Relation, UnifiedSample
+
+ENOUGH = 100  # relations without one against the order of the text: fewer than 3 in 100 others are (95 %)
 
 
 def label_of(component: ComponentSpec, relation: Relation) -> str | None:
@@ -44,3 +46,21 @@ def seen_types(component: ComponentSpec, samples: Iterable[UnifiedSample]) -> tu
         types = {mention.id: mention.type for mention in sample.mentions}
         seen.update(tuple(types[name] for name in names) for names, _ in labelled(component, sample))
     return tuple(sorted(seen))
+
+
+def only_forward(component: ComponentSpec, samples: Iterable[UnifiedSample]) -> bool:
+    """Whether these samples relate mentions in the order of the text alone, `ENOUGH` times or more.
+
+    Then the other direction is no candidate: a pair that means the same both ways is not asked twice, with
+    opposite answers.
+    """
+    if component.attribute is not None:
+        return False
+    forward = 0
+    for sample in samples:
+        places = {mention.id: (mention.start, mention.end) for mention in sample.mentions}
+        for (source, target), _ in labelled(component, sample):
+            if places[source] > places[target]:
+                return False
+            forward += 1
+    return forward >= ENOUGH

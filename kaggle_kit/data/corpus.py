@@ -19,7 +19,7 @@ from kaggle_kit.core.errors import CorpusError, CorpusMissing
 from kaggle_kit.core.schema import ComponentConfig, TaskConfig
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import layout
-from kaggle_kit.data.candidates import seen_types
+from kaggle_kit.data.candidates import only_forward, seen_types
 from kaggle_kit.data.formats import Problem, Reading, read
 
 RANKING_CLASSES = ("irrelevant", "relevant")
@@ -195,13 +195,14 @@ def _component(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
     )
     if spec.kind is not Kind.RELATIONS or "train" not in corpus.splits:
         return spec
-    candidates = seen_types(spec, corpus.splits["train"])
+    train = corpus.splits["train"]
+    candidates = seen_types(spec, train)
     if not candidates:
         expected = f"relations (or attributes) with the labels of component {part.name!r}"
         raise CorpusError(
             corpus.root, found="none in the training split", expected=expected, files_read=corpus.files
         )
-    return replace(spec, candidates=candidates)
+    return replace(spec, candidates=candidates, forward=only_forward(spec, train))
 
 
 def _labels(part: ComponentConfig, corpus: Corpus) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, UnifiedSample
-from kaggle_kit.data.candidates import label_of, labelled, seen_types
+from kaggle_kit.data.candidates import ENOUGH, label_of, labelled, only_forward, seen_types
 
 TYPED = ComponentSpec("links", Kind.RELATIONS, 2, ("CAUSES", "TREATS"))
 NESTED = ComponentSpec(
@@ -48,3 +48,12 @@ def test_the_types_that_training_relates_keep_their_order():
     assert seen_types(TYPED, train) == (("Drug", "Disease"), ("Drug", "Drug"))
     assert seen_types(UNARY, train) == (("Drug",),)
     assert seen_types(NESTED, train) == ()
+
+
+def test_relations_are_taken_to_follow_the_text_only_if_enough_do_and_none_does_not():
+    forward = [sample(link("CAUSES"))] * ENOUGH
+    assert only_forward(TYPED, forward)
+    assert not only_forward(TYPED, forward[1:])
+    assert not only_forward(TYPED, [*forward, sample(link("TREATS", "c", "b"))])
+    assert only_forward(TYPED, [*forward, sample(link("PREVENTS", "c", "b"))])  # not one of its labels
+    assert not only_forward(UNARY, forward)

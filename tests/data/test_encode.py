@@ -101,6 +101,10 @@ def test_candidates_are_ordered_pairs_of_seen_types_inside_one_passage():
     assert column("candidates:links", LINKS) == [[0, 1, 3, 0, 1, 0, -3, 0], [0, 1, 1, 1]]
 
 
+def test_where_training_knows_one_direction_the_other_is_no_candidate():
+    assert column("candidates:links", replace(LINKS, forward=True)) == [[0, 1, 3, 0], [0, 1, 1, 1]]
+
+
 def test_the_relation_to_the_document_is_a_candidate_with_one_mention():
     assert column("candidates:when", UNARY) == [[0, -1, 0, 1, 1, -1, 0, 0], [0, -1, 0, 2]]
 

@@ -3,7 +3,8 @@
     tensors(component, rows, starts)
     # first, last, types (mentions,) · source, target, distance, labels (candidates,) · sizes (rows,)
 
-A candidate is an ordered pair of mentions whose types training relates, or for a unary component
+A candidate is an ordered pair of mentions whose types training relates (in the order of the text alone,
+where training knows no other), or for a unary component
 (`attribute`) a mention and the document, whose place is one past the last mention. A pair that
 several windows hold belongs to the one that owns most of its two ends, the earliest of equals.
 """
@@ -99,7 +100,8 @@ def _candidates(component: ComponentSpec, mentions: Sequence[_Placed]) -> Iterat
         return
     allowed = set(component.candidates)
     for source, target in permutations(range(len(mentions)), 2):
-        if (mentions[source].type, mentions[target].type) in allowed:
+        backward = mentions[source].words > mentions[target].words
+        if (mentions[source].type, mentions[target].type) in allowed and not (component.forward and backward):
             yield source, target
 
 
