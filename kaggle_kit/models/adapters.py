@@ -24,7 +24,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
 from kaggle_kit.models.fusion import build_fusion
-from kaggle_kit.models.lora_layers import SharedInput, custom_layers, read_together
+from kaggle_kit.models.lora_layers import AdapterDropout, SharedInput, custom_layers, read_together
 
 SHARED = "shared"
 PRIVATE = "private_"
@@ -71,6 +71,9 @@ class SharedPrivateLoRA(nn.Module):
         for layer in self.layers:
             layer._active_adapter = self._active  # one list for all layers: a switch is one assignment
             layer.shared_input = self._input
+            for name, dropout in layer.lora_dropout.items():
+                if isinstance(dropout, nn.Dropout):  # PEFT has an identity where there is none
+                    layer.lora_dropout[name] = AdapterDropout(dropout.p)
         read_together(self.peft)
         self.activate(next(iter(self.ranks)))
         self._recompute_with_own_adapters()

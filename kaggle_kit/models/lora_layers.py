@@ -85,6 +85,22 @@ class JointForward:
         return self.lora_dropout[adapter](x)
 
 
+class AdapterDropout(nn.Dropout):
+    """Dropout that draws 16 random bits an element on a CPU, so there p is rounded to 1/65,536.
+
+    Torch draws a number in double precision for each element, which takes three times as long: a seventh
+    of a step of a small Llama.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        drop = round(self.p * 2**16)
+        if not self.training or not drop or drop == 2**16 or x.device.type != "cpu":
+            return super().forward(x)
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        kept = draws[: x.numel()].view(x.shape) >= drop - 2**15
+        return x * kept.to(x.dtype).mul_(2**16 / (2**16 - drop))
+
+
 def read_together(model: nn.Module) -> None:
     """Tells the layers of each group of `ONE_INPUT` about each other."""
     for module in model.modules():
