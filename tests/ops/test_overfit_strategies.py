@@ -7,11 +7,10 @@ import torch
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.models import tiny
 from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import rounds, sessions, wiring
+from tests.ops.test_rounds import small_models  # noqa: F401
 
-SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 NER, RANKING = "semeval2014t7", "semeval2017t3"
 LEARNT = {NER: 0.85, RANKING: 0.95}  # one mention in ten lies in pieces, which no tag per word can say
 SETTINGS = (
@@ -27,18 +26,11 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_models(tmp_path_factory):
-    """Random weights and two layers, which adapters and heads have to make something of."""
-    build = tiny.build_tiny
+def no_gate():
+    """The gate has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KAGGLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(tiny, "SHAPE", tiny.SHAPE | SMALL)
-        patch.setattr(wiring, "build_tiny", lambda name, texts: build(name, texts, steps=0))
         patch.setattr(sessions, "pass_gate", lambda *_: "")
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         yield
-        torch.set_num_threads(threads)
 
 
 def phases(config, network, encoded) -> list[sessions.Phase]:

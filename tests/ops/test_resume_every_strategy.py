@@ -19,12 +19,11 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.models import tiny
 from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import ablation, rounds, selection, wiring
 from kaggle_kit.training.checkpoint_files import list_checkpoints, read_checkpoint, read_manifest
+from tests.ops.test_rounds import small_models  # noqa: F401
 
-SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 NER_AND_RELATIONS, RANKING = "semeval2021t6", "semeval2017t3"
 BOTH = (NER_AND_RELATIONS, RANKING)
 FEW = ("practice.documents=3", "practice.terms=20", "training.effective_batch=4", "training.max_steps=4")
@@ -118,20 +117,6 @@ class Session:
             trainer.add_callback(DieAt(self.dies[name]))
         rounds.train(self.config, self.run, trainer, self.corpora, phase=name)
         return trainer
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_models(tmp_path_factory):
-    """Random weights and two layers: what is compared is arithmetic, not what was learnt."""
-    build = tiny.build_tiny
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KAGGLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(tiny, "SHAPE", tiny.SHAPE | SMALL)
-        patch.setattr(wiring, "build_tiny", lambda name, texts: build(name, texts, steps=0))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(threads)
 
 
 def config_of(strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> RunConfig:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 import yaml
 
 from kaggle_kit.analysis.trials import read_trials, trial_curves, trials_table
@@ -13,14 +12,13 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.models import tiny
 from kaggle_kit.ops import rounds, trials, wiring
 from kaggle_kit.ops.kernels.outputs import last_step
 from kaggle_kit.ops.search import Search, search_settings
 from kaggle_kit.training.callbacks import TrainingAlarm
 from kaggle_kit.training.resume import CheckpointCallback
+from tests.ops.test_rounds import small_models  # noqa: F401
 
-SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 NER, RANKING = "semeval2014t7", "semeval2017t3"
 TOY = (
     "experiment=hp_search",
@@ -34,18 +32,11 @@ TOY = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_models(tmp_path_factory):
-    """Random weights and two layers; the gate, which they would not pass, has tests of its own."""
-    build = tiny.build_tiny
+def no_gate():
+    """Models this small would not pass the gate, which has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KAGGLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(tiny, "SHAPE", tiny.SHAPE | SMALL)
-        patch.setattr(wiring, "build_tiny", lambda name, texts: build(name, texts, steps=0))
         patch.setattr(trials, "pass_gate", lambda *given: "gate passed")
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         yield
-        torch.set_num_threads(threads)
 
 
 def begun(folder, strategy="s1_single", tasks=(NER,), more=()):

@@ -14,28 +14,13 @@ from kaggle_kit.core.config import compose, from_yaml
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.models import tiny
 from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import rounds, selection, twins, wiring
+from tests.ops.test_rounds import small_models  # noqa: F401
 
-SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"
 TUNING = ("trials", "split", "study")
 SETTINGS = ("experiment=token_controlled", "practice.documents=6", "practice.terms=20")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_models(tmp_path_factory):
-    """Random weights and two layers: what is tried here is the wiring."""
-    build = tiny.build_tiny
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KAGGLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(tiny, "SHAPE", tiny.SHAPE | SMALL)
-        patch.setattr(wiring, "build_tiny", lambda name, texts: build(name, texts, steps=0))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(threads)
 
 
 def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> RunFolder:
@@ -69,7 +54,7 @@ def asked(multi: RunFolder, *more: str, task: str = NER, seed: int = 3) -> RunCo
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory, small_models) -> RunFolder:
+def shared(tmp_path_factory, small_models) -> RunFolder:  # noqa: F811
     return multi_task(tmp_path_factory.mktemp("runs"))
 
 
