@@ -30,6 +30,12 @@ PUBLISHED_PARAMETERS = {  # billions
 }
 
 
+def test_a_run_is_watched_and_saved_as_often_as_the_study_says():
+    training = compose().training
+    assert (training.checkpoint_every, training.quick_every, training.quick_samples) == (200, 200, 500)
+    assert training.patience == 3
+
+
 def test_the_defaults_are_smoke_scale_on_one_practice_task():
     config = compose()
     assert isinstance(config, RunConfig)

@@ -163,6 +163,9 @@ def test_load_model_gives_a_frozen_backbone_without_a_language_model_head(toys, 
     quantized, is_quantized = loading.load_model("tiny", "sequence_ranking", quantization="nf4")
     assert is_quantized
     assert quantized.num_parameters() == model.num_parameters()
+    layer = quantized.layers[0].mlp.down_proj.weight.quant_state
+    assert layer.quant_type == "nf4" and layer.nested  # nested: its constants are quantised once more
+    assert not model.config.use_cache and not quantized.config.use_cache
 
 
 @pytest.mark.parametrize(

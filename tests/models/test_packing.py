@@ -121,6 +121,21 @@ def test_packed_sequences_give_the_stock_outputs_and_gradients_of_each_alone(nam
         assert error < 1e-5, parameter
 
 
+def test_heads_are_expanded_and_never_left_to_the_kernel(monkeypatch):
+    """Grouped heads without a mask fall back to the quadratic math kernel on a T4."""
+    seen = []
+    fused = packing.F.scaled_dot_product_attention
+
+    def spy(query, key, value, **options):
+        seen.append((query.shape[1] == key.shape[1] == value.shape[1], options.get("enable_gqa", False)))
+        return fused(query, key, value, **options)
+
+    monkeypatch.setattr(packing, "SHORT", 0)
+    monkeypatch.setattr(packing.F, "scaled_dot_product_attention", spy)
+    all_in_one_row("llama", causal=True)
+    assert seen and set(seen) == {(True, False)}
+
+
 @pytest.mark.parametrize("name", ["mistral_windowed", "gemma2"])
 def test_the_window_and_the_cap_change_the_outcome_at_this_size(name):
     shape = dict(SHAPES[name])
