@@ -10,7 +10,7 @@ are private parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -81,7 +81,7 @@ class UncertaintyWeightedLoss(nn.Module):
         return parameter
 
 
-def known(table: Mapping[str, Any] | nn.ParameterDict, task: str) -> Any:
+def known(table: nn.ParameterDict, task: str) -> nn.Parameter:
     """`table[task]`, or an error that names the tasks there are."""
     if task not in table:
         raise ConfigError(

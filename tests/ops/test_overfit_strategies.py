@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import rounds, sessions, wiring
-from tests.ops.test_rounds import small_models  # noqa: F401
+from tests.ops.test_rounds import NER, RANKING, Page, small_models  # noqa: F401
 
-NER, RANKING = "semeval2014t7", "semeval2017t3"
 LEARNT = {NER: 0.85, RANKING: 0.95}  # one mention in ten lies in pieces, which no tag per word can say
 SETTINGS = (
     "practice.documents=3",
@@ -33,13 +30,13 @@ def no_gate():
         yield
 
 
-def phases(config, network, encoded) -> list[sessions.Phase]:
-    if config.strategy.kind != "sequential":
-        return [sessions.Phase(wiring.plan_training(config, encoded))]
-    first, second = (wiring.plan_training(config, encoded, share=0.5) for _ in range(2))
+def phases(page: Page) -> list[sessions.Phase]:
+    if page.config.strategy.kind != "sequential":
+        return [sessions.Phase(page.plan)]
+    first, second = (wiring.plan_training(page.config, page.encoded, share=0.5) for _ in range(2))
     return [
-        sessions.Phase(first, name="shared", prepare=network.pretrain_shared),
-        sessions.Phase(second, name="own", prepare=lambda: network.adapt(config.strategy.adapt_shared)),
+        sessions.Phase(first, name="shared", prepare=page.network.pretrain_shared),
+        sessions.Phase(second, name="own", prepare=page.network.adapt),
     ]
 
 
@@ -58,17 +55,10 @@ def phases(config, network, encoded) -> list[sessions.Phase]:
 )
 def test_a_strategy_learns_a_small_practice_set_by_heart(tmp_path, strategy, tasks):
     config = compose(task=tasks, strategy=strategy, overrides=list(SETTINGS), seed=1)
-    run = start_run(config, page="toy", runs_dir=tmp_path)
-    corpora = wiring.open_corpora(config)
-    specs = wiring.task_specs(config, corpora)
-    train = wiring.split_samples(config, corpora, "train")
-    torch.manual_seed(config.seed)
-    loaded = wiring.open_backbone(config)
-    encoded = wiring.encode_split(config, train, specs, loaded)
-    network = build_model(loaded, specs.values(), config.strategy)
-    todo = phases(config, network, encoded)
-    sessions.run_session(config, run, network, loaded, encoded, corpora, todo)
-    found = rounds.evaluate(config, run, network, loaded, encoded, train, train, "train")
+    page = Page(config, start_run(config, page="toy", runs_dir=tmp_path))
+    parts = (config, page.run, page.network, page.loaded)
+    sessions.run_session(*parts, page.encoded, page.corpora, phases(page))
+    found = rounds.evaluate(*parts, page.encoded, page.train, page.train, "train")
     scores = {m.task: m.value for m in found if m.name == config.tasks[m.task].primary_metric}
     assert scores.keys() == set(tasks)
     assert all(score >= LEARNT[task] for task, score in scores.items()), scores
