@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -161,3 +162,13 @@ class TaskSpec:
     access: Access = Access.PUBLIC
     practice: bool = False
     gold_entities: bool = False
+
+
+class Prefix(NamedTuple):
+    """How a sequence of a batch begins: its first `tokens` tokens are those of the earlier sequence `of`."""
+
+    of: int
+    tokens: int
+
+
+WHOLE = Prefix(0, 0)  # shares nothing

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from kaggle_kit.core.types import Prefix
 from kaggle_kit.data.encode import PASSAGE, EncodedTask
 from kaggle_kit.data.plan import PlannedBatch, StepPlan
+from kaggle_kit.data.prefixes import shared_prefixes
 from kaggle_kit.data.targets import TARGETS
 from kaggle_kit.data.targets.arrays import before, flat, long
 
@@ -30,7 +32,8 @@ Targets = dict[str, Tensor]
 class MicroBatch:
     """Sequences of one task, concatenated. `counts` is how many things each component's loss averages.
 
-    `half` is the plan's: 0 or 1 where the step splits its task's rows in two, else None.
+    `half` is the plan's: 0 or 1 where the step splits its task's rows in two, else None. `prefixes`, one
+    per sequence, say which candidates begin with the same question; empty where none can.
     """
 
     task: str
@@ -42,6 +45,7 @@ class MicroBatch:
     counts: dict[str, int]
     overlap_tokens: int
     half: int | None = None
+    prefixes: tuple[Prefix, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -105,6 +109,7 @@ def make_batch(encoded: EncodedTask, planned: PlannedBatch) -> MicroBatch:
         counts={name: kind.count(targets[name]) for name, (kind, _) in parts.items()},
         overlap_tokens=int(np.sum(rows["overlap"])),
         half=planned.half,
+        prefixes=shared_prefixes(rows["input_ids"]) if "second" in rows else (),
     )
 
 

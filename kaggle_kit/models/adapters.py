@@ -23,8 +23,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
+from kaggle_kit.models.dropout import FastDropout
 from kaggle_kit.models.fusion import build_fusion
-from kaggle_kit.models.lora_layers import AdapterDropout, SharedInput, custom_layers, read_together
+from kaggle_kit.models.lora_layers import SharedInput, custom_layers, read_together
 
 SHARED = "shared"
 PRIVATE = "private_"
@@ -73,7 +74,7 @@ class SharedPrivateLoRA(nn.Module):
             layer.shared_input = self._input
             for name, dropout in layer.lora_dropout.items():
                 if isinstance(dropout, nn.Dropout):  # PEFT has an identity where there is none
-                    layer.lora_dropout[name] = AdapterDropout(dropout.p)
+                    layer.lora_dropout[name] = FastDropout(dropout.p)
         read_together(self.peft)
         self.activate(next(iter(self.ranks)))
         self._recompute_with_own_adapters()

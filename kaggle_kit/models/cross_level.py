@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.models.packing import PackedLayout, packed_attention
+from kaggle_kit.models.attention import packed_attention
+from kaggle_kit.models.packing import PackedLayout
 
 CROSS_LEVELS = ("attention", "concatenation")
 

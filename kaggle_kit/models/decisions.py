@@ -11,8 +11,8 @@ import torch
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import ModelConfig, quantization_for
+from kaggle_kit.models.attention import PACKED
 from kaggle_kit.models.flash import FLASH, why_no_flash
-from kaggle_kit.models.packing import PACKED
 
 CHECKPOINT_ABOVE_PARAMETERS = 6_900_000_000  # "7B and more": the smallest 7B of the study has 7.24B
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from kaggle_kit.models.packing import PackedLayout, packed_attention
+from kaggle_kit.models.attention import packed_attention
+from kaggle_kit.models.packing import PackedLayout
 
 FLASH = "packed_flash"
 TOLERANCE = 2e-2  # float16: eleven bits of mantissa, values of about 1
@@ -37,8 +38,11 @@ def flash_attention(
     packed: PackedLayout | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """As `packed_attention`, which takes over for what the kernel lacks: float32, dropout, soft caps."""
-    if packed is None or dropout or softcap is not None or query.dtype == torch.float32:
+    """As `packed_attention`, which takes over for what the kernel lacks: float32, dropout, soft caps.
+
+    It takes over as well where sequences share tokens, which must then be asked for more than once.
+    """
+    if packed is None or packed.shares or dropout or softcap is not None or query.dtype == torch.float32:
         options = {"dropout": dropout, "scaling": scaling, "softcap": softcap, "packed": packed}
         return packed_attention(
             module, query, key, value, attention_mask, sliding_window=sliding_window, **options

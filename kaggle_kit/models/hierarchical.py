@@ -77,10 +77,11 @@ class HierarchicalMTLModel(MultiTaskModel):
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
             entities = self._top(trunk, 1, layout)
         if 2 not in levels:
-            return {1: entities[0]}
+            return {1: layout.unfold(entities[0])}
         features = entities.detach() if self.detach_l1_for_l2 else entities
         across = self.cross(trunk[0], features[0], layout)[None]
-        return {1: entities[0], 2: self._top(trunk + across.to(trunk.dtype), 2, layout)[0]}
+        second = self._top(trunk + across.to(trunk.dtype), 2, layout)
+        return {1: layout.unfold(entities[0]), 2: layout.unfold(second[0])}
 
     def _top(self, hidden: Tensor, level: int, layout) -> Tensor:
         with self.lora.using(SHARED, LEVEL[level]):

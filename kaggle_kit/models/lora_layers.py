@@ -67,38 +67,25 @@ class JointForward:
         active = [name for name in self.active_adapters if name in self.lora_A]
         if self.disable_adapters or self.merged or "adapter_names" in kwargs or not active:
             return super().forward(x, *args, **kwargs)
-        result = self.base_layer(x, *args, **kwargs)
-        return result + self._delta(x, active).to(result.dtype)
+        result = self.base_layer(x.flatten(0, -2), *args, **kwargs)  # (tokens, out)
+        return self._raise(result, x, active).unflatten(0, x.shape[:-1])
 
-    def _delta(self, x: Tensor, active: list[str]) -> Tensor:
-        """The sum of the active adapters' outputs: (..., in) -> (..., out)"""
+    def _raise(self, result: Tensor, x: Tensor, active: list[str]) -> Tensor:
+        """Adds the sum of the active adapters' outputs for x, (..., in), to the (tokens, out) result."""
         up = _joined([self.lora_B[name].weight for name in active], 1)  # (out, ranks)
         bottleneck = self.shared_input.down(x, self, active)  # (..., ranks)
         if active[-1] in self.fusion:
             bottleneck = self.fusion[active[-1]](bottleneck)
-        return F.linear(bottleneck * self.scaling[active[0]], up)
+        rows, scaling = bottleneck.flatten(0, -2), self.scaling[active[0]]
+        if rows.dtype == result.dtype:
+            return result.addmm_(rows, up.t().to(rows.dtype), alpha=scaling)
+        return result + F.linear(rows * scaling, up).to(result.dtype)  # float32 on a half base, no autocast
 
     def masked(self, x: Tensor, adapter: str) -> Tensor:
         """The input after this adapter's dropout, cast to the adapter's type unless autocast does that."""
         if not torch.is_autocast_enabled(x.device.type):
             x = self._cast_input_dtype(x, self.lora_A[adapter].weight.dtype)
         return self.lora_dropout[adapter](x)
-
-
-class AdapterDropout(nn.Dropout):
-    """Dropout that draws 16 random bits an element on a CPU, so there p is rounded to 1/65,536.
-
-    Torch draws a number in double precision for each element, which takes three times as long: a seventh
-    of a step of a small Llama.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        drop = round(self.p * 2**16)
-        if not self.training or not drop or drop == 2**16 or x.device.type != "cpu":
-            return super().forward(x)
-        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        kept = draws[: x.numel()].view(x.shape) >= drop - 2**15
-        return x * kept.to(x.dtype).mul_(2**16 / (2**16 - drop))
 
 
 def read_together(model: nn.Module) -> None:

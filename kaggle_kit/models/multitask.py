@@ -68,14 +68,16 @@ class MultiTaskModel(nn.Module):
         """The last hidden states of a micro-batch, with its task's adapters: (tokens, hidden)"""
         self.activate(batch.task)
         layout = self.layout(batch)
-        inputs = {"input_ids": batch.input_ids[None], "position_ids": layout.position_ids[None]}
+        inputs = {"input_ids": layout.fold(batch.input_ids), "position_ids": layout.position_ids}
         if getattr(self.backbone.config, "type_vocab_size", 0) > 1:
-            inputs["token_type_ids"] = batch.type_ids[None]
+            inputs["token_type_ids"] = layout.fold(batch.type_ids)
         backbone = self.backbone.get_base_model()  # the injected layers, without PEFT's own forward
-        return backbone(**inputs, packed=layout).last_hidden_state[0]
+        row = {name: tensor[None] for name, tensor in inputs.items()}
+        return layout.unfold(backbone(**row, packed=layout).last_hidden_state[0])
 
     def layout(self, batch) -> PackedLayout:
-        return PackedLayout.of(batch.lengths, causal=self.causal, device=batch.input_ids.device)
+        device = batch.input_ids.device
+        return PackedLayout.of(batch.lengths, causal=self.causal, prefixes=batch.prefixes, device=device)
 
     def states(self, batch) -> dict[int, Tensor]:
         """What the heads of each level read; without a hierarchy both levels read the same."""

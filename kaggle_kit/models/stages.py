@@ -29,7 +29,7 @@ class DecoderStages:
 
     def embed(self, batch, layout: PackedLayout) -> Tensor:
         """(1, tokens, hidden)"""
-        return self.backbone.embed_tokens(batch.input_ids[None])
+        return self.backbone.embed_tokens(layout.fold(batch.input_ids)[None])
 
     def run(self, hidden: Tensor, numbers: Iterable[int], layout: PackedLayout) -> Tensor:
         positions = layout.position_ids[None]
@@ -59,8 +59,8 @@ class EncoderStages:
     def embed(self, batch, layout: PackedLayout) -> Tensor:
         """(1, tokens, hidden)"""
         return self.backbone.embeddings(
-            input_ids=batch.input_ids[None],
-            token_type_ids=batch.type_ids[None],
+            input_ids=layout.fold(batch.input_ids)[None],
+            token_type_ids=layout.fold(batch.type_ids)[None],
             position_ids=layout.position_ids[None],
         )
 

@@ -18,8 +18,9 @@ from transformers import PreTrainedModel
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import ModelConfig
+from kaggle_kit.models.attention import PACKED
 from kaggle_kit.models.loading import source_of
-from kaggle_kit.models.packing import PACKED, PackedLayout
+from kaggle_kit.models.packing import PackedLayout
 
 TOLERANCE = 0.05  # relative error of hidden states; float16 and 4-bit kernels differ by less
 

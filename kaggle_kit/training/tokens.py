@@ -4,11 +4,13 @@
     tracker.count(step)          # the step's micro-batches
     tracker.record()             # {"step": 1, "tokens": {...}, "total": {...}, ...}
 
-A token counts when the backbone reads it in training: `(attention_mask != 0).sum()` of the padded
-batch, which for an unpadded row is its length. Evaluation and smoke steps are never counted. Reported
-apart are, of the tokens counted, those that a neighbouring window reads as well (`overlap`) and those
-that share their row with another sequence (`packed`); and beside them the places without a token that
-attention pads its groups with (`padding`; linear layers see none, nor does FlashAttention).
+A token counts when a sequence holds it in training: `(attention_mask != 0).sum()` of the padded batch,
+which for an unpadded row is its length. Evaluation and smoke steps are never counted. Reported apart are,
+of the tokens counted, those that a neighbouring window reads as well (`overlap`), those that lie in a row
+with another sequence (`packed`) and those whose states were taken from a sequence that begins alike
+(`shared`: a question is read once for all its candidates, yet counts for each); and beside them the
+places without a token that attention pads its groups with (`padding`; linear layers see none, nor does
+FlashAttention).
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from kaggle_kit.core.types import Prefix
 from kaggle_kit.models.packing import attention_padding
 
-APART = ("overlap", "packed", "padding")
+APART = ("overlap", "packed", "shared", "padding")
 
 
 class CountedBatch(Protocol):
@@ -26,12 +29,17 @@ class CountedBatch(Protocol):
     tokens: int
     overlap_tokens: int
     lengths: Sequence[int]
+    prefixes: Sequence[Prefix]
 
 
 class TokenTracker:
-    """Cumulative counters whose state is part of a checkpoint, so a resume never counts twice."""
+    """Cumulative counters whose state is part of a checkpoint, so a resume never counts twice.
 
-    def __init__(self, tasks: Iterable[str]) -> None:
+    Beginnings are shared by a model whose attention is `causal`.
+    """
+
+    def __init__(self, tasks: Iterable[str], *, causal: bool = False) -> None:
+        self.causal = causal
         self.step = 0
         self.total = dict.fromkeys(tasks, 0)
         self.apart = {kind: dict.fromkeys(self.total, 0) for kind in APART}
@@ -46,7 +54,9 @@ class TokenTracker:
             self.total[batch.task] += batch.tokens
             self.apart["overlap"][batch.task] += batch.overlap_tokens
             self.apart["packed"][batch.task] += batch.tokens if len(batch.lengths) > 1 else 0
-            self.apart["padding"][batch.task] += attention_padding(batch.lengths)
+            prefixes = batch.prefixes if self.causal else ()
+            self.apart["shared"][batch.task] += sum(prefix.tokens for prefix in prefixes)
+            self.apart["padding"][batch.task] += attention_padding(batch.lengths, prefixes)
 
     def record(self) -> dict[str, Any]:
         """The line of `tokens.jsonl` for the step counted last."""

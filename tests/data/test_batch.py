@@ -181,6 +181,14 @@ def test_ranking_targets_span_each_sequence_and_count_what_is_known():
     assert batch_of(encoded, 2, 0, cut=3).targets["rank"]["last"].tolist() == (ends[:2] - [1, 4]).tolist()
 
 
+def test_candidates_tell_that_they_begin_with_the_same_question_and_passages_share_nothing():
+    encoded = questions()
+    batch = batch_of(encoded, 2, 0, 4)  # the third and first candidate of one question, the second of another
+    second = int(encoded.table["second"][0])
+    assert [prefix.tokens >= second for prefix in batch.prefixes] == [False, True, True]
+    assert batch_of(notes(), 0).prefixes == ()
+
+
 def test_the_plan_is_a_dataset_of_steps_that_hold_the_planned_tokens():
     encoded = {"t": questions()}
     settings = PlanSettings(epochs=2, effective_batch=5, token_budget=100, null_every=1)

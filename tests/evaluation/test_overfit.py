@@ -21,8 +21,9 @@ from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.data.registry import task as known_task
 from kaggle_kit.evaluation.metrics import score
 from kaggle_kit.evaluation.predict import by_length, predict
+from kaggle_kit.models.attention import PACKED
 from kaggle_kit.models.heads import build_head
-from kaggle_kit.models.packing import PACKED, PackedLayout
+from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.tiny import random_model, train_tokenizer
 
 BUDGET = 1024  # tokens per micro-batch

@@ -15,8 +15,8 @@ from transformers import BertConfig, BertModel
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
 from kaggle_kit.models.adapters import SharedPrivateLoRA, check_targets, enable_checkpointing
+from kaggle_kit.models.attention import PACKED
 from kaggle_kit.models.multitask import MultiTaskModel
-from kaggle_kit.models.packing import PACKED
 
 RANKS = {"shared": 8, "private_entities": 4, "private_reading": 4, "private_questions": 4}
 

@@ -9,9 +9,10 @@ from transformers import BertConfig, BertModel
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
 from kaggle_kit.models.adapters import SharedPrivateLoRA
+from kaggle_kit.models.attention import PACKED
 from kaggle_kit.models.cross_level import CrossLevelAttention, build_cross_level, cross_level_parameters
 from kaggle_kit.models.hierarchical import HierarchicalMTLModel
-from kaggle_kit.models.packing import PACKED, PackedLayout
+from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.stages import stages_of
 
 ARCHITECTURES = ("llama", "mistral", "phi3", "gemma2")

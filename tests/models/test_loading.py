@@ -15,9 +15,11 @@ from transformers import BertConfig, BertModel, LlamaModel
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
+from kaggle_kit.core.types import WHOLE, Prefix
 from kaggle_kit.models import decisions, flash, loading
 from kaggle_kit.models.adapters import SharedPrivateLoRA
-from kaggle_kit.models.packing import PACKED, PackedLayout, packed_attention
+from kaggle_kit.models.attention import PACKED, packed_attention
+from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.tiny import train_tokenizer
 from kaggle_kit.models.unsloth import check_consistent, load_unsloth, probe
 
@@ -139,6 +141,14 @@ def test_flash_attention_hands_the_kernel_the_sequences_of_the_row(monkeypatch, 
     rows = [torch.randn(1, heads, 20, 8, dtype=torch.float64) for heads in (4, 2, 2)]
     mine, _ = flash.flash_attention(None, *rows, None, sliding_window=window, packed=layout)
     reference, _ = packed_attention(None, *rows, None, sliding_window=window, packed=layout)
+    torch.testing.assert_close(mine, reference)
+
+
+def test_flash_attention_leaves_rows_that_share_a_beginning_to_the_other_path():
+    layout = PackedLayout.of((9, 7), causal=True, prefixes=(WHOLE, Prefix(0, 5)))
+    rows = [torch.randn(1, 2, 11, 8, dtype=torch.float64) for _ in range(3)]
+    mine, _ = flash.flash_attention(None, *rows, None, packed=layout)
+    reference, _ = packed_attention(None, *rows, None, packed=layout)
     torch.testing.assert_close(mine, reference)
 
 

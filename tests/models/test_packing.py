@@ -6,8 +6,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from kaggle_kit.models import packing
-from kaggle_kit.models.packing import PACKED, PackedLayout, attention_padding
+from kaggle_kit.core.types import Prefix
+from kaggle_kit.data.prefixes import shared_prefixes
+from kaggle_kit.models import attention as attentions
+from kaggle_kit.models.attention import PACKED
+from kaggle_kit.models.packing import PackedLayout, attention_padding
 
 LENGTHS = (13, 12, 12, 7, 3, 1)  # groups: 13 12 12 | 7 | 3 | 1
 WINDOW = 5
@@ -43,7 +46,7 @@ SHAPES = {
 def attention(request, monkeypatch):
     """Every test runs both ways that short text may take."""
     if request.param == "fused kernel":
-        monkeypatch.setattr(packing, "SHORT", 0)
+        monkeypatch.setattr(attentions, "SHORT", 0)
 
 
 def model_of(name: str, attention: str):
@@ -98,11 +101,13 @@ def one_at_a_time(name: str, causal: bool):
     return hidden.detach(), gradients(model, hidden)
 
 
-def all_in_one_row(name: str, causal: bool):
+def all_in_one_row(name: str, causal: bool, rows: list[torch.Tensor] | None = None, prefixes=()):
+    rows = rows or sequences()
     model = model_of(name, PACKED)
-    layout = PackedLayout.of(LENGTHS, causal=causal)
-    inputs = {"input_ids": torch.cat(sequences())[None], "position_ids": layout.position_ids[None]}
-    hidden = model(**inputs, packed=layout).last_hidden_state[0]
+    layout = PackedLayout.of([len(row) for row in rows], causal=causal, prefixes=prefixes)
+    inputs = {"input_ids": layout.fold(torch.cat(rows)), "position_ids": layout.position_ids}
+    row = {key: value[None] for key, value in inputs.items()}
+    hidden = layout.unfold(model(**row, packed=layout).last_hidden_state[0])
     return hidden.detach(), gradients(model, hidden)
 
 
@@ -121,17 +126,54 @@ def test_packed_sequences_give_the_stock_outputs_and_gradients_of_each_alone(nam
         assert error < 1e-5, parameter
 
 
+def alike() -> tuple[list[torch.Tensor], tuple[Prefix, ...]]:
+    """Two questions of nine and seven tokens with their candidates, of which one begins as another does."""
+    first, other, *ends = sequences()
+    first, other = first[:9], other[:7]
+    rows = [
+        torch.cat([first, ends[0]]),
+        torch.cat([first, ends[0][:6], ends[1]]),
+        torch.cat([other, ends[1]]),
+    ]
+    rows += [torch.cat([other, ends[2]]), torch.cat([first, ends[3]]), torch.cat([other, ends[3]])]
+    return rows, shared_prefixes([row.numpy() for row in rows], least=5)
+
+
+@pytest.mark.parametrize("name", [name for name in SHAPES if name != "bert"])
+def test_a_beginning_read_once_gives_the_states_and_gradients_of_reading_it_each_time(name):
+    rows, prefixes = alike()
+    assert [prefix.tokens for prefix in prefixes] == [0, 15, 0, 7, 9, 7]
+    once, gradient = all_in_one_row(name, True, rows, prefixes)
+    each, reference = all_in_one_row(name, True, rows)
+    assert once.shape == each.shape and torch.allclose(once, each, atol=1e-5)
+    for parameter, wanted in reference.items():
+        assert (gradient[parameter] - wanted).norm() / wanted.norm().clamp_min(1.0) < 1e-5, parameter
+
+
+def test_only_causal_attention_reads_a_beginning_once():
+    rows, prefixes = alike()
+    lengths = [len(row) for row in rows]
+    causal, both_ways = (
+        PackedLayout.of(lengths, causal=causal, prefixes=prefixes) for causal in (True, False)
+    )
+    assert len(causal.position_ids) == sum(lengths) - sum(prefix.tokens for prefix in prefixes)
+    assert len(both_ways.position_ids) == sum(lengths) and not both_ways.shares
+    assert attention_padding(lengths, prefixes) == sum(
+        group.queries.numel() - int(group.own.sum()) for group in causal.groups
+    )
+
+
 def test_heads_are_expanded_and_never_left_to_the_kernel(monkeypatch):
     """Grouped heads without a mask fall back to the quadratic math kernel on a T4."""
     seen = []
-    fused = packing.F.scaled_dot_product_attention
+    fused = attentions.F.scaled_dot_product_attention
 
     def spy(query, key, value, **options):
         seen.append((query.shape[1] == key.shape[1] == value.shape[1], options.get("enable_gqa", False)))
         return fused(query, key, value, **options)
 
-    monkeypatch.setattr(packing, "SHORT", 0)
-    monkeypatch.setattr(packing.F, "scaled_dot_product_attention", spy)
+    monkeypatch.setattr(attentions, "SHORT", 0)
+    monkeypatch.setattr(attentions.F, "scaled_dot_product_attention", spy)
     all_in_one_row("llama", causal=True)
     assert seen and set(seen) == {(True, False)}
 
@@ -158,15 +200,14 @@ def test_causal_and_bidirectional_attention_differ_and_neither_crosses_a_sequenc
 
 def test_sequences_of_like_length_share_a_group_and_little_padding():
     layout = PackedLayout.of(LENGTHS, causal=True)
-    assert [(group.count, group.longest) for group in layout.groups] == [(3, 13), (1, 7), (1, 3), (1, 1)]
+    assert [tuple(group.keys.shape) for group in layout.groups] == [(3, 13), (1, 7), (1, 3), (1, 1)]
     assert attention_padding(LENGTHS) == 39 + 7 + 3 + 1 - sum(LENGTHS)
     assert layout.position_ids.tolist() == [place for length in LENGTHS for place in range(length)]
-    assert PackedLayout.of((4, 4), causal=True).groups[0].slots is None
 
 
 def test_any_order_of_lengths_is_legal():
     layout = PackedLayout.of((3, 13, 12), causal=False)
-    assert [(group.start, group.stop) for group in layout.groups] == [(0, 3), (3, 28)]
+    assert [group.own.tolist() for group in layout.groups] == [[3], [13, 12]]
 
 
 def test_a_backbone_without_a_layout_says_what_is_missing():

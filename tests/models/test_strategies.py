@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.types import WHOLE, Prefix
 from kaggle_kit.models.loading import assert_trainable_float32
 
 ARCHITECTURES = ("llama", "mistral", "phi3", "gemma2")
@@ -68,6 +69,30 @@ def test_a_few_steps_move_exactly_what_the_task_touches(toys, architecture, stra
                 if step == 2:  # A waits for B, and what stands behind a zero matrix for that matrix
                     assert all(gradient.abs().sum() > 0 for gradient in gradients)
             optimizer.step()
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "s1"])
+def test_a_question_read_once_for_its_candidates_trains_like_one_read_for_each(toys, strategy):
+    model = toys.model(**STRATEGIES[strategy]).eval()  # no dropout
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    each = toys.batch("questions")  # nine, seven and four tokens, which now begin with the same three
+    for start in (9, 16):
+        each.input_ids[start : start + 3] = each.input_ids[:3]
+    found = []
+    for batch in (each, replace(each, prefixes=(WHOLE, Prefix(0, 3), Prefix(1, 3)))):
+        assert len(model.layout(batch).position_ids) == (14 if batch.prefixes else 20)
+        model.zero_grad()
+        logits = model(batch)
+        model.losses(batch, logits)["answers"].backward()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        found.append((logits["answers"].detach(), gradients))
+    (logits, gradients), (shared_logits, shared_gradients) = found
+    torch.testing.assert_close(shared_logits, logits)
+    assert shared_gradients.keys() == gradients.keys()
+    for name, wanted in gradients.items():
+        assert (shared_gradients[name] - wanted).norm() <= 1e-5 * wanted.norm(), name
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -6,11 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from kaggle_kit.core.types import WHOLE, Prefix
 from kaggle_kit.training.tokens import TokenTracker
 
 
-def batch(task: str, tokens: int, overlap: int = 0, lengths: tuple[int, ...] = ()) -> SimpleNamespace:
-    return SimpleNamespace(task=task, tokens=tokens, overlap_tokens=overlap, lengths=lengths or (tokens,))
+def batch(task: str, tokens: int, overlap: int = 0, lengths: tuple[int, ...] = (), prefixes=()):
+    lengths = lengths or (tokens,)
+    return SimpleNamespace(
+        task=task, tokens=tokens, overlap_tokens=overlap, lengths=lengths, prefixes=prefixes
+    )
 
 
 def test_tokens_are_counted_per_task_and_step_and_overlap_apart():
@@ -32,6 +36,19 @@ def test_packed_tokens_and_the_padding_of_attention_are_counted_apart():
     line = tracker.record()
     assert line["total"] == {"ner": 49}
     assert (line["packed"], line["padding"]) == ({"ner": 40}, {"ner": 5})
+
+
+def test_a_question_counts_for_each_candidate_and_what_was_read_once_apart():
+    asked = batch("qa", 57, lengths=(20, 19, 18), prefixes=(WHOLE, Prefix(0, 12), Prefix(0, 8)))
+    both = {causal: TokenTracker(["qa"], causal=causal) for causal in (True, False)}
+    lines = {}
+    for causal, tracker in both.items():
+        tracker.count([asked])
+        lines[causal] = tracker.record()
+    assert lines[True]["total"] == lines[False]["total"] == {"qa": 57}
+    assert lines[True]["shared"] == {"qa": 20} and lines[False]["shared"] == {"qa": 0}
+    # causal: the row holds 20, 10 and 7 tokens, in groups (20,) and (10, 7)
+    assert lines[True]["padding"] == lines[False]["padding"] == {"qa": 3}
 
 
 def test_a_task_that_has_not_come_yet_stands_at_zero():

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kaggle_kit.core.types import ComponentSpec
+from kaggle_kit.models.dropout import FastDropout
 
 POOLINGS = ("last", "mean")
 MARGIN = 1.0  # in logits
@@ -25,7 +26,7 @@ class SequenceRankingHead(nn.Module):
         if pooling not in POOLINGS:
             raise ValueError(f"pooling is {pooling!r}; allowed: {', '.join(POOLINGS)}")
         self.pooling = pooling
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FastDropout(dropout)
         self.score = nn.Linear(hidden_size, 1)
 
     def forward(self, hidden: Tensor, targets: dict[str, Tensor]) -> Tensor:

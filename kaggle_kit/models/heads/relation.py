@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kaggle_kit.core.types import ComponentSpec
+from kaggle_kit.models.dropout import FastDropout
 
 WIDTH = 128  # of a mention's representation
 TYPE, DISTANCE = 16, 16  # sizes of the embeddings
@@ -40,7 +41,7 @@ class RelationExtractionHead(nn.Module):
         self.distance = nn.Embedding(len(DISTANCES), DISTANCE)
         self.pair = nn.Linear(3 * WIDTH + DISTANCE, WIDTH)
         self.score = nn.Linear(WIDTH, 1 + len(component.labels))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FastDropout(dropout)
         self.register_buffer("distances", torch.tensor(DISTANCES), persistent=False)
         weights = torch.ones(1 + len(component.labels))
         weights[0] = NONE_WEIGHT

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kaggle_kit.core.types import ComponentSpec
+from kaggle_kit.models.dropout import FastDropout
 
 WIDTH = 128  # of a span's representation
 KEPT_PER_WORD, KEPT_AT_LEAST = 0.4, 8  # spans kept of a passage
@@ -44,7 +45,7 @@ class SpanClassificationHead(nn.Module):
     def __init__(self, component: ComponentSpec, hidden_size: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.longest = component.max_span_length
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FastDropout(dropout)
         self.start = nn.Linear(hidden_size, WIDTH)
         self.end = nn.Linear(hidden_size, WIDTH, bias=False)
         self.width = nn.Embedding(self.longest, WIDTH)

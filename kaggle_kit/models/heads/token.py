@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kaggle_kit.core.tags import may_follow, tag_names
 from kaggle_kit.core.types import ComponentSpec
+from kaggle_kit.models.dropout import FastDropout
 
 IMPOSSIBLE = -1e4  # added to the score of a transition that the scheme forbids
 
@@ -22,7 +23,7 @@ class TokenClassificationHead(nn.Module):
         super().__init__()
         self.tags = tag_names(component.labels, component.scheme)
         self.scheme = component.scheme
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FastDropout(dropout)
         self.score = nn.Linear(hidden_size, len(self.tags))
 
     def forward(self, hidden: Tensor, targets: dict[str, Tensor]) -> Tensor:
