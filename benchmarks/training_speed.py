@@ -85,7 +85,7 @@ def worker(way: str, model: str, task: str, options: argparse.Namespace) -> dict
 
 
 class EngineCount(TrainerCallback):
-    """Tells the clock what the engine has read: real tokens only, there is no padding to count."""
+    """Tells the clock how many real tokens the engine has trained on; there is no padding to count."""
 
     def __init__(self, clock: Clock, trainer: Any) -> None:
         self.clock, self.trainer = clock, trainer

@@ -78,18 +78,24 @@ class Step:
 
 
 class PlanDataset(Dataset):
-    """The plan as a map-style dataset: item i is optimiser step i, ready for the model."""
+    """The plan as a map-style dataset: item i is optimiser step i, ready for the model.
 
-    def __init__(self, plan: StepPlan, encoded: Mapping[str, EncodedTask]) -> None:
+    Without `prefixes` its batches do not tell what their sequences share, so every token is read.
+    """
+
+    def __init__(self, plan: StepPlan, encoded: Mapping[str, EncodedTask], *, prefixes: bool = True) -> None:
         self.plan = plan
         self.encoded = dict(encoded)
+        self.prefixes = prefixes
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __getitem__(self, number: int) -> Step:
         planned = self.plan.steps[number].micro_batches
-        return Step(number, tuple(make_batch(self.encoded[batch.task], batch) for batch in planned))
+        batches = [make_batch(self.encoded[batch.task], batch) for batch in planned]
+        kept = batches if self.prefixes else [replace(batch, prefixes=()) for batch in batches]
+        return Step(number, tuple(kept))
 
 
 def make_batch(encoded: EncodedTask, planned: PlannedBatch) -> MicroBatch:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -75,19 +76,29 @@ def row_outputs(
 
 
 def by_length(encoded: EncodedTask, token_budget: int) -> Iterator[PlannedBatch]:
-    """All rows, longest first, in micro-batches of at most `token_budget` tokens."""
-    order = sorted(range(len(encoded)), key=lambda row: (-encoded.lengths[row], row))
+    """All rows, longest first, in micro-batches of at most `token_budget` tokens.
+
+    A question's candidates follow each other, so that its tokens can be read once for many of them.
+    """
+    lengths, groups = encoded.lengths, encoded.groups
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    longest = np.maximum.reduceat(lengths, first)[group]
     batch: list[int] = []
     tokens = 0
-    for row in order:
-        length = int(encoded.lengths[row])
+    for row in np.lexsort((-lengths, groups, -longest)).tolist():
+        length = int(lengths[row])
         if batch and tokens + length > token_budget:
-            yield PlannedBatch(encoded.spec.name, tuple(batch), tokens)
+            yield _planned(encoded, batch, tokens)
             batch, tokens = [], 0
         batch.append(row)
         tokens += length
     if batch:
-        yield PlannedBatch(encoded.spec.name, tuple(batch), tokens)
+        yield _planned(encoded, batch, tokens)
+
+
+def _planned(encoded: EncodedTask, rows: Sequence[int], tokens: int) -> PlannedBatch:
+    ordered = sorted(rows, key=lambda row: -encoded.lengths[row])
+    return PlannedBatch(encoded.spec.name, tuple(ordered), tokens)
 
 
 def _is_given(component: ComponentSpec, given: bool) -> bool:

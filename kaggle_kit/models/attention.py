@@ -39,28 +39,28 @@ def packed_attention(
     if packed is None:
         raise ValueError("packed attention was called without `packed=`; pass a PackedLayout to the backbone")
     heads, tokens, width = query.shape[1:]
-    asking = packed.cells("queries", heads, heads)
-    asked = packed.cells("keys", heads, key.shape[1])
-    grids = zip(_grids(query, asking), _grids(key, asked), _grids(value, asked), strict=True)
+    queries = packed.cells("queries", heads, heads)
+    keys = packed.cells("keys", heads, key.shape[1])
+    grids = zip(_grids(query, queries), _grids(key, keys), _grids(value, keys), strict=True)
     outputs = []
     for number, (group, parts) in enumerate(zip(packed.groups, grids, strict=True)):
         shaped = [part.view(len(group.own), heads, -1, width) for part in parts]
+        bias = packed.bias(number, sliding_window, query.dtype)
         if softcap is not None or (query.device.type == "cpu" and group.keys.shape[1] <= SHORT):
-            bias = _bias(packed, number, sliding_window, heads, query.dtype)
             mixed = _written_out(*shaped, bias, scaling=scaling, softcap=softcap, dropout=dropout)
         else:
-            mask = packed.mask(number, sliding_window)
-            causal = packed.causal and mask is None
-            options = {"dropout_p": dropout, "is_causal": causal, "scale": scaling}
-            mixed = F.scaled_dot_product_attention(*shaped, attn_mask=mask, **options)
+            causal = packed.causal and group.plain(sliding_window)
+            mask = None if causal or bias.numel() == 1 else bias  # kernels are faster without one
+            options = {"attn_mask": mask, "is_causal": causal, "dropout_p": dropout}
+            mixed = F.scaled_dot_product_attention(*shaped, scale=scaling, **options)
         outputs.append(mixed.reshape(-1, width))
-    return _Row.apply(torch.cat(outputs), asking).view(1, tokens, heads, width), None
+    return _Row.apply(torch.cat(outputs), queries).view(1, tokens, heads, width), None
 
 
 def _grids(row: Tensor, cells: Cells) -> tuple[Tensor, ...]:
     """(1, own heads, tokens, width) -> (cells, width) of each group"""
     entries = row[0].transpose(0, 1).reshape(-1, row.shape[-1])
-    grids = repeated(entries, cells.held) if cells.cells is None else _Grids.apply(entries, cells)
+    grids = repeated(entries, cells.entries) if cells.inverse is None else _Grids.apply(entries, cells)
     # Split at once: the gradient of a split is one concatenation, that of a slice a whole grid of zeros.
     return grids.split(cells.sizes)
 
@@ -70,12 +70,12 @@ class _Grids(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, entries: Tensor, cells: Cells) -> Tensor:
-        ctx.cells, ctx.entries = cells.cells, len(entries)
-        return entries.index_select(0, cells.held)
+        ctx.inverse, ctx.entries = cells.inverse, len(entries)
+        return entries.index_select(0, cells.entries)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        found = grad.index_select(0, ctx.cells)
+        found = grad.index_select(0, ctx.inverse)
         repeats = len(found) // ctx.entries
         return found if repeats == 1 else found.view(ctx.entries, repeats, -1).sum(1), None
 
@@ -85,37 +85,19 @@ class _Row(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, grids: Tensor, cells: Cells) -> Tensor:
-        ctx.cells, ctx.size = cells.cells, len(grids)
-        return grids.index_select(0, cells.cells)
+        ctx.inverse, ctx.size = cells.inverse, len(grids)
+        return grids.index_select(0, cells.inverse)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad.new_zeros(ctx.size, grad.shape[1]).index_copy_(0, ctx.cells, grad), None
-
-
-def _bias(packed: PackedLayout, number: int, window: int | None, heads: int, dtype: torch.dtype) -> Tensor:
-    """What one group's scores are raised by: (sequences * heads or 1, queries or 1, keys or 1)"""
-
-    def make() -> Tensor:
-        group, mask = packed.groups[number], packed.mask(number, window)
-        if mask is None and packed.causal:
-            place = torch.arange(group.keys.shape[1], device=packed.position_ids.device)
-            mask = (place[:, None] >= place)[None, None]
-        if mask is None:
-            return torch.zeros(1, 1, 1, dtype=dtype, device=packed.position_ids.device)
-        # half of the smallest number: a score added to it still does not overflow
-        bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-        bias.masked_fill_(~mask, torch.finfo(dtype).min / 2)
-        return bias[0] if len(mask) == 1 else bias.expand(-1, heads, -1, -1).flatten(0, 1)
-
-    return packed.once(("bias", number, window, heads, dtype), make)
+        return grad.new_zeros(ctx.size, grad.shape[1]).index_copy_(0, ctx.inverse, grad), None
 
 
 def _written_out(
     query: Tensor,  # (sequences, heads, queries, head_dim)
     key: Tensor,  # (sequences, heads, keys, head_dim)
     value: Tensor,
-    bias: Tensor,
+    bias: Tensor,  # (sequences or 1, 1, queries or 1, keys or 1)
     *,
     scaling: float | None,
     softcap: float | None,
@@ -128,10 +110,12 @@ def _written_out(
     sequences, heads, _, width = query.shape
     scale = width**-0.5 if scaling is None else scaling
     query, key, value = (tensor.flatten(0, 1) for tensor in (query, key, value))
-    if softcap is None:
-        scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=scale)
+    if softcap is not None:
+        scores = torch.bmm(query, key.transpose(1, 2)).unflatten(0, (sequences, heads))
+        scores = (softcap * torch.tanh(scores * (scale / softcap)) + bias).flatten(0, 1)
     else:
-        scores = softcap * torch.tanh(torch.bmm(query, key.transpose(1, 2)) * (scale / softcap)) + bias
+        raised = bias[0] if len(bias) == 1 else bias.expand(-1, heads, -1, -1).flatten(0, 1)
+        scores = torch.baddbmm(raised, query, key.transpose(1, 2), alpha=scale)
     weights = F.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
     return (F.dropout(weights.to(value.dtype), dropout) @ value).unflatten(0, (sequences, heads))
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Piece:
 class Group:
     """Sequences whose attention is computed together: in each, its own tokens look at all of its tokens.
 
-    The places are padded on the right with 0; no result depends on what stands there.
+    Places are padded on the right with the sequence's last, so that no number crosses sequences.
     """
 
     queries: Tensor  # (sequences, most own tokens) places
@@ -40,23 +39,21 @@ class Group:
 
     @classmethod
     def of(cls, pieces: Sequence[Piece]) -> Group:
-        queries = pad_sequence([piece.places[piece.shared :] for piece in pieces], batch_first=True)
-        keys = queries
-        if any(piece.shared for piece in pieces):
-            keys = pad_sequence([piece.places for piece in pieces], batch_first=True)
+        queries = _grid([piece.places[piece.shared :] for piece in pieces])
+        keys = _grid([piece.places for piece in pieces]) if any(piece.shared for piece in pieces) else queries
         own, lengths = torch.tensor([(piece.own, len(piece.places)) for piece in pieces]).unbind(1)
         return cls(queries, keys, own, lengths)
 
-    def mask(self, causal: bool, window: int | None) -> Tensor | None:
-        """True where a query may look: (sequences or 1, queries or 1, keys).
+    def plain(self, window: int | None) -> bool:
+        """Whether nothing is shared and every key is within the window."""
+        return self.keys is self.queries and (window is None or self.keys.shape[1] <= window)
 
-        None: everywhere, or up to itself. Right padding lies in the future and needs no mask then.
-        """
+    def mask(self, causal: bool, window: int | None) -> Tensor:
+        """True where a query may look: (sequences or 1, queries or 1, keys)"""
         place = torch.arange(self.keys.shape[1])
         real = (place < self.lengths[:, None])[:, None]
-        windowed = window is not None and len(place) > window
-        if self.keys is self.queries and not windowed:
-            return None if causal or bool(real.all()) else real
+        if self.plain(window) and not causal:
+            return real[:1, :, :1] if bool(real.all()) else real
         starts = self.lengths - self.own
         starts = starts[:1] if causal and bool((starts == starts[0]).all()) else starts
         asking = starts[:, None] + place[: self.queries.shape[1]]
@@ -64,19 +61,25 @@ class Group:
         asking = asking.clamp_max(len(place) - 1) if causal else asking.minimum(self.lengths[:, None] - 1)
         behind = asking[:, :, None] - place
         near = behind >= 0 if causal else real
-        return near & (behind.abs() < window) if windowed else near
+        return near & (behind.abs() < window) if window is not None else near
+
+
+def _grid(places: Sequence[Tensor]) -> Tensor:
+    """(sequences, longest)"""
+    most = torch.arange(max(map(len, places)))
+    return torch.stack([part[most.clamp_max(len(part) - 1)] for part in places])
 
 
 @dataclass(frozen=True)
 class Cells:
     """Which entry of a (tokens * own heads, width) row each cell of the grids holds, and the inverse.
 
-    `held` (cells,) are entries, group after group; `cells` (entries * repeats,) are the cells that hold an
-    entry, once for each head that it is repeated for, and None where sequences share tokens.
+    `entries` (cells,) come group after group; `inverse` (entries * repeats,) are the cells that hold an
+    entry, one for each head that it is repeated for, and None where sequences share tokens.
     """
 
-    held: Tensor
-    cells: Tensor | None
+    entries: Tensor
+    inverse: Tensor | None
     sizes: tuple[int, ...]  # cells of each group
 
     @classmethod
@@ -84,17 +87,17 @@ class Cells:
         """Of the groups' `queries` or `keys`. Own heads are repeated so that there are `heads`."""
         repeats, head = heads // own_heads, torch.arange(heads)[:, None]
         grids = [getattr(group, kind)[:, None] for group in groups]  # (sequences, 1, length)
-        held = [(grid * own_heads + head // repeats).flatten() for grid in grids]
-        made = cls(torch.cat(held), None, tuple(map(len, held)))
+        parts = [(grid * own_heads + head // repeats).flatten() for grid in grids]
+        made = cls(torch.cat(parts), None, tuple(map(len, parts)))
         if any(getattr(group, kind) is not group.queries for group in groups):
             return made
         real = [torch.arange(group.queries.shape[1]) < group.own[:, None, None] for group in groups]
         real = torch.cat([part.expand(-1, heads, -1).flatten() for part in real])
         copy = torch.cat([(head % repeats).expand(len(grid), -1, grid.shape[2]).flatten() for grid in grids])
-        cells = torch.empty(int(real.sum()), dtype=torch.long)
-        cells[(made.held * repeats + copy)[real]] = real.nonzero().squeeze(1)
-        return replace(made, cells=cells)
+        inverse = torch.empty(int(real.sum()), dtype=torch.long)
+        inverse[(made.entries * repeats + copy)[real]] = real.nonzero().squeeze(1)
+        return replace(made, inverse=inverse)
 
     def to(self, device: torch.device) -> Cells:
-        cells = None if self.cells is None else self.cells.to(device)
-        return replace(self, held=self.held.to(device), cells=cells)
+        inverse = None if self.inverse is None else self.inverse.to(device)
+        return replace(self, entries=self.entries.to(device), inverse=inverse)

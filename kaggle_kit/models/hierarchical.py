@@ -69,7 +69,7 @@ class HierarchicalMTLModel(MultiTaskModel):
         return states[max(states)]
 
     def states(self, batch) -> dict[int, Tensor]:
-        """Level -> (tokens, hidden); level 1 always, level 2 where the task has a component on it."""
+        """Level -> (tokens, hidden), for the levels that the task has components on."""
         self.activate(batch.task)
         layout, levels = self.layout(batch), self.levels_of(batch.task)
         trunk = self.stages.run(self.stages.embed(batch, layout), range(self.cut), layout)
@@ -81,7 +81,8 @@ class HierarchicalMTLModel(MultiTaskModel):
         features = entities.detach() if self.detach_l1_for_l2 else entities
         across = self.cross(trunk[0], features[0], layout)[None]
         second = self._top(trunk + across.to(trunk.dtype), 2, layout)
-        return {1: layout.unfold(entities[0]), 2: layout.unfold(second[0])}
+        states = {1: entities, 2: second}
+        return {level: layout.unfold(states[level][0]) for level in sorted(levels)}
 
     def _top(self, hidden: Tensor, level: int, layout) -> Tensor:
         with self.lora.using(SHARED, LEVEL[level]):

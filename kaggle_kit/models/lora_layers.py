@@ -68,9 +68,9 @@ class JointForward:
         if self.disable_adapters or self.merged or "adapter_names" in kwargs or not active:
             return super().forward(x, *args, **kwargs)
         result = self.base_layer(x.flatten(0, -2), *args, **kwargs)  # (tokens, out)
-        return self._raise(result, x, active).unflatten(0, x.shape[:-1])
+        return self._add_adapters(result, x, active).unflatten(0, x.shape[:-1])
 
-    def _raise(self, result: Tensor, x: Tensor, active: list[str]) -> Tensor:
+    def _add_adapters(self, result: Tensor, x: Tensor, active: list[str]) -> Tensor:
         """Adds the sum of the active adapters' outputs for x, (..., in), to the (tokens, out) result."""
         up = _joined([self.lora_B[name].weight for name in active], 1)  # (out, ranks)
         bottleneck = self.shared_input.down(x, self, active)  # (..., ranks)
@@ -79,7 +79,7 @@ class JointForward:
         rows, scaling = bottleneck.flatten(0, -2), self.scaling[active[0]]
         if rows.dtype == result.dtype:
             return result.addmm_(rows, up.t().to(rows.dtype), alpha=scaling)
-        return result + F.linear(rows * scaling, up).to(result.dtype)  # float32 on a half base, no autocast
+        return result + F.linear(rows * scaling, up).to(result.dtype)  # float32 adapters on a half base
 
     def masked(self, x: Tensor, adapter: str) -> Tensor:
         """The input after this adapter's dropout, cast to the adapter's type unless autocast does that."""

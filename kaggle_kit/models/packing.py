@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -29,7 +29,8 @@ from torch import Tensor
 from kaggle_kit.core.types import WHOLE, Prefix
 from kaggle_kit.models.grids import Cells, Group, Piece
 
-SHORTEST_IN_GROUP = 0.65  # of the group's longest; below, a new group costs less than its padding
+SHORTEST = 0.65  # of a group's longest; below, a new group costs less than its padding
+SHORTEST_SHARING = 0.5  # the same of all tokens, shared ones included: these cost in attention only
 
 
 @dataclass(frozen=True)
@@ -58,22 +59,22 @@ class PackedLayout:
         `prefixes`, one per sequence, tell what it shares; only causal attention makes use of them.
         """
         prefixes = prefixes if causal and prefixes else [WHOLE] * len(lengths)
-        order, own = reading_order(lengths, prefixes)
+        parts = grouped(lengths, prefixes)
+        order = [number for part in parts for number in part]
+        own = [lengths[number] - prefixes[number].tokens for number in order]
         first = dict(zip(order, accumulate(own, initial=0), strict=False))
         pieces: list[Piece] = []
         for number, (length, prefix) in enumerate(zip(lengths, prefixes, strict=True)):
             mine = first[number] + torch.arange(length - prefix.tokens)
             shared = pieces[prefix.of].places[: prefix.tokens] if prefix.tokens else mine[:0]
             pieces.append(Piece(torch.cat([shared, mine]), prefix.tokens))
-        row = [pieces[number] for number in order]
-        ends = accumulate(map(len, grouped(own)), initial=0)
-        groups = tuple(Group.of(row[start:end]) for start, end in pairwise(ends))
-        positions = torch.cat([torch.arange(piece.shared, len(piece.places)) for piece in row]).to(device)
+        groups = tuple(Group.of([pieces[number] for number in part]) for part in parts)
+        positions = torch.cat([torch.arange(prefixes[n].tokens, lengths[n]) for n in order]).to(device)
         if not any(piece.shared for piece in pieces):
             return cls(tuple(own), positions, groups, causal, None, None)
         places = torch.cat([piece.places for piece in pieces])
         start = list(accumulate(lengths, initial=0))
-        read = torch.cat([start[n] + torch.arange(pieces[n].shared, lengths[n]) for n in order])
+        read = torch.cat([start[n] + torch.arange(prefixes[n].tokens, lengths[n]) for n in order])
         return cls(tuple(own), positions, groups, causal, read.to(device), places.to(device))
 
     @property
@@ -91,16 +92,20 @@ class PackedLayout:
     def cells(self, kind: str, heads: int, own_heads: int) -> Cells:
         """Of `queries` or `keys`, on the device."""
         key = (kind if self.shares else "queries", heads, own_heads)
-        return self.once(key, lambda: Cells.of(self.groups, *key).to(self.position_ids.device))
+        return self._once(key, lambda: Cells.of(self.groups, *key).to(self.position_ids.device))
 
-    def mask(self, number: int, window: int | None) -> Tensor | None:
-        """One group's, on the device, for all heads: (sequences or 1, 1, queries or 1, keys)"""
+    def bias(self, number: int, window: int | None, dtype: torch.dtype) -> Tensor:
+        """What the scores of one group are raised by: (sequences or 1, 1, queries or 1, keys or 1)"""
+        group = self.groups[number]
+        window = window if window is not None and window < group.keys.shape[1] else None
 
-        def make() -> Tensor | None:
-            mask = self.groups[number].mask(self.causal, window)
-            return None if mask is None else mask[:, None].to(self.position_ids.device)
+        def make() -> Tensor:
+            mask = group.mask(self.causal, window)[:, None]
+            # half of the smallest number: a score added to it still does not overflow
+            bias = torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min / 2)
+            return bias.to(self.position_ids.device)
 
-        return self.once(("mask", number, window), make)
+        return self._once((number, window, dtype), make)
 
     @cached_property
     def offsets(self) -> Tensor:
@@ -108,43 +113,42 @@ class PackedLayout:
         starts = torch.tensor((0, *accumulate(self.lengths)), dtype=torch.int32)
         return starts.to(self.position_ids.device)
 
-    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` makes, when first asked for: all layers of a backbone ask for the same."""
+    def _once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Made when first asked for: all layers of a backbone ask for the same."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
 
-def reading_order(lengths: Sequence[int], prefixes: Sequence[Prefix]) -> tuple[list[int], list[int]]:
-    """The sequences in the order of the row, and how many tokens each has there.
+def grouped(lengths: Sequence[int], prefixes: Sequence[Prefix]) -> list[list[int]]:
+    """The sequences by group, in the row's order: neighbours with about as many tokens to read and in all.
 
-    Where some share, the longest rest comes first; otherwise the order stays.
+    The order is the given one, unless some share: then the most to read comes first.
     """
     own = [length - prefix.tokens for length, prefix in zip(lengths, prefixes, strict=True)]
-    shares = any(prefix.tokens for prefix in prefixes)
-    order = sorted(range(len(own)), key=lambda number: -own[number] if shares else number)
-    return order, [own[number] for number in order]
-
-
-def grouped(lengths: Sequence[int]) -> list[Sequence[int]]:
-    """Neighbours of like length, the longest of each group first."""
-    parts, first = [], 0
-    for last in range(1, len(lengths) + 1):
-        longest = lengths[first]
-        if last == len(lengths) or not SHORTEST_IN_GROUP * longest <= lengths[last] <= longest:
-            parts.append(lengths[first:last])
-            first = last
-    return parts
+    order = list(range(len(own)))
+    if any(prefix.tokens for prefix in prefixes):
+        order.sort(key=lambda number: (-own[number], -lengths[number]))
+    groups: list[list[int]] = []
+    for number in order:
+        alike = groups and SHORTEST * own[groups[-1][0]] <= own[number] <= own[groups[-1][0]]
+        whole = [lengths[member] for member in (*groups[-1], number)] if alike else []
+        if not alike or min(whole) < SHORTEST_SHARING * max(whole):
+            groups.append([])
+        groups[-1].append(number)
+    return groups
 
 
 def attention_padding(lengths: Sequence[int], prefixes: Sequence[Prefix] = ()) -> int:
     """Queries without a token that attention computes: each group is padded to its longest sequence."""
-    _, own = reading_order(lengths, prefixes or [WHOLE] * len(lengths))
-    return sum(len(part) * max(part) - sum(part) for part in grouped(own))
+    prefixes = prefixes or [WHOLE] * len(lengths)
+    own = [length - prefix.tokens for length, prefix in zip(lengths, prefixes, strict=True)]
+    parts = grouped(lengths, prefixes)
+    return sum(len(part) * max(own[number] for number in part) for part in parts) - sum(own)
 
 
 def repeated(rows: Tensor, entries: Tensor) -> Tensor:
     """Rows of a (entries, width) matrix, of which some are asked for more than once."""
     if rows.device.type == "cpu":
         return rows.index_select(0, entries)
-    return F.embedding(entries, rows)  # its gradient sums in float32 and in one order, unlike index_select's
+    return F.embedding(entries, rows)  # the gradient is summed in one order, unlike index_select's

@@ -3,8 +3,9 @@
     backbone = load_unsloth(config.model, reference=loaded.backbone, lengths=(40, 17))
 
 unsloth replaces attention and layers by its own kernels, for every model of the family in the process.
-Whether these keep sequences of an unpadded row apart depends on its version, so the backbone is used only
-if its hidden states on a probe row are those of the standard path, taken before unsloth is imported.
+Whether these keep sequences of an unpadded row apart, and let them share a beginning, depends on its version.
+So the backbone is used only if its hidden states on a probe row are those of the standard path, taken before
+unsloth is imported.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import ModelConfig
+from kaggle_kit.core.types import WHOLE, Prefix
 from kaggle_kit.models.attention import PACKED
 from kaggle_kit.models.loading import source_of
 from kaggle_kit.models.packing import PackedLayout
@@ -62,12 +64,20 @@ def check_consistent(found: Tensor, expected: Tensor) -> None:
 
 @torch.no_grad()
 def probe(model: PreTrainedModel, lengths: Sequence[int]) -> Tensor:
-    """(tokens, hidden) float32: the model's states on one unpadded row of random tokens."""
-    layout = PackedLayout.of(lengths, causal=True, device=model.device)
+    """(tokens, hidden) float32: the model's states on one unpadded row of random tokens.
+
+    The last sequence begins as the first does, and shares that half.
+    """
+    shared = min(lengths[0], lengths[-1]) // 2
+    prefixes = [WHOLE] * (len(lengths) - 1) + [Prefix(0, shared)]
+    layout = PackedLayout.of(lengths, causal=True, prefixes=prefixes, device=model.device)
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(model.config.vocab_size, (1, sum(lengths)), generator=generator).to(model.device)
+    ids = torch.randint(model.config.vocab_size, (sum(lengths),), generator=generator)
+    ids[sum(lengths[:-1]) :][:shared] = ids[:shared]
+    row = {"input_ids": layout.fold(ids.to(model.device)), "position_ids": layout.position_ids}
     was_training = model.training
     model.eval()
-    outputs = model(input_ids=ids, position_ids=layout.position_ids[None], use_cache=False, packed=layout)
+    inputs = {name: tensor[None] for name, tensor in row.items()}
+    outputs = model(**inputs, use_cache=False, packed=layout)
     model.train(was_training)
-    return outputs.last_hidden_state[0].float()
+    return layout.unfold(outputs.last_hidden_state[0]).float()

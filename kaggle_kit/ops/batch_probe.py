@@ -22,6 +22,7 @@ import torch
 
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import from_yaml
+from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.data.plan import TaskRows
 from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import rounds, wiring
@@ -66,7 +67,9 @@ class BatchProbe:
         plan = worst_plan(rows, point.token_budget, seed=self.config.seed, halved=halved)
         with tempfile.TemporaryDirectory() as folder:
             run = RunFolder(Path(folder))
-            parts = (self.config, run, self.network, self.loaded, plan, self.encoded)
+            # the next batch's questions may share nothing, where these do
+            steps = PlanDataset(plan, self.encoded, prefixes=False)
+            parts = (self.config, run, self.network, self.loaded, steps)
             rounds.bare_trainer(*parts, callbacks=[watch]).train()
         # the first step makes the optimiser's state and warms the kernels up
         return sum(watch.seconds[1:]), sum(sum(step.tokens.values()) for step in plan.steps[1:])

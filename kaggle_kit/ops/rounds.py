@@ -96,7 +96,7 @@ def smoke_gate(
 
     def make_trainer(steps: int, samples: int) -> MultiTaskTrainer:
         plan = smoke_plan(encoded, plan_settings(config), config.seed, steps=steps, samples=samples)
-        return bare_trainer(config, run, network, loaded, plan, encoded)
+        return bare_trainer(config, run, network, loaded, PlanDataset(plan, encoded))
 
     return smoke_test(make_trainer)
 
@@ -106,14 +106,13 @@ def bare_trainer(
     run: RunFolder,
     network: MultiTaskModel,
     loaded: Loaded,
-    plan: StepPlan,
-    encoded: Mapping[str, EncodedTask],
+    steps: PlanDataset,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> MultiTaskTrainer:
     """A trainer that logs nothing and keeps nothing: for trials, under the strategy's own rules."""
-    arguments = _arguments(config, run, loaded, len(plan))
+    arguments = _arguments(config, run, loaded, len(steps))
     options = {"callbacks": callbacks, **_strategy_options(config)}
-    return MultiTaskTrainer(network, PlanDataset(plan, encoded), arguments, **options)
+    return MultiTaskTrainer(network, steps, arguments, **options)
 
 
 def train(

@@ -1,6 +1,6 @@
 """Counting what a run has seen: real tokens per task, at every step, once.
 
-    tracker = TokenTracker(["semeval2014t7"])
+    tracker = TokenTracker(["semeval2014t7"], causal=True)
     tracker.count(step)          # the step's micro-batches
     tracker.record()             # {"step": 1, "tokens": {...}, "total": {...}, ...}
 
@@ -9,7 +9,7 @@ which for an unpadded row is its length. Evaluation and smoke steps are never co
 of the tokens counted, those that a neighbouring window reads as well (`overlap`), those that lie in a row
 with another sequence (`packed`) and those whose states were taken from a sequence that begins alike
 (`shared`: a question is read once for all its candidates, yet counts for each); and beside them the
-places without a token that attention pads its groups with (`padding`; linear layers see none, nor does
+queries without a token that attention pads its groups with (`padding`; linear layers see none, nor does
 FlashAttention).
 """
 
@@ -38,7 +38,7 @@ class TokenTracker:
     Beginnings are shared by a model whose attention is `causal`.
     """
 
-    def __init__(self, tasks: Iterable[str], *, causal: bool = False) -> None:
+    def __init__(self, tasks: Iterable[str], *, causal: bool) -> None:
         self.causal = causal
         self.step = 0
         self.total = dict.fromkeys(tasks, 0)
@@ -75,5 +75,5 @@ class TokenTracker:
         """Counts on from there; a task that has seen nothing there stays at nought."""
         self.step = int(state["step"])
         self.total = dict.fromkeys(self.total, 0) | state["total"]
-        self.apart = {kind: dict.fromkeys(self.total, 0) | state[kind] for kind in APART}
+        self.apart = {kind: dict.fromkeys(self.total, 0) | state.get(kind, {}) for kind in APART}
         self._last = {}

@@ -204,6 +204,16 @@ def test_the_plan_is_a_dataset_of_steps_that_hold_the_planned_tokens():
         assert [task for task, _ in step.by_task()] == ["t"]
 
 
+def test_a_dataset_can_keep_to_itself_what_sequences_share():
+    encoded = {"t": questions()}
+    rows = {"t": TaskRows(encoded["t"].lengths, encoded["t"].groups)}
+    plan = MultiTaskBatchSampler(rows, PlanSettings(epochs=1, effective_batch=3), 0).plan()
+    (telling,), (silent,) = (
+        PlanDataset(plan, encoded, prefixes=prefixes)[0].micro_batches for prefixes in (True, False)
+    )
+    assert any(prefix.tokens for prefix in telling.prefixes) and silent.prefixes == ()
+
+
 def test_moving_a_batch_moves_every_tensor():
     moved = batch_of(notes(), 0, half=1).to("meta")
     assert moved.input_ids.is_meta and moved.type_ids.is_meta and moved.half == 1

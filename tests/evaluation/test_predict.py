@@ -226,6 +226,17 @@ def test_the_windows_of_these_tests_do_cut_the_text():
         assert len(encode([note()], TaskSpec("t", (TAGS,)), TOKENIZER, PassageSettings(*window))) > 1
 
 
+def test_the_candidates_of_a_question_are_read_together():
+    pairs = [
+        tuple(RankedPair(f"q{n}", f"c{n}{m}", "word " * m * n, m, None, True) for m in (1, 3)) for n in (1, 2)
+    ]
+    samples = [UnifiedSample("q", TEXT, "dev", Access.PUBLIC, pairs=candidates) for candidates in pairs]
+    rank = ComponentSpec("rank", Kind.RANKING, 2, ("irrelevant", "relevant"))
+    encoded = encode(samples, TaskSpec("t", (rank,)), TOKENIZER, PassageSettings(128, 8))
+    budget = int(encoded.lengths[2:].sum())
+    assert [planned.rows for planned in by_length(encoded, budget)] == [(3, 2), (1, 0)]
+
+
 def test_rows_are_read_longest_first_within_the_budget_and_outputs_stand_in_file_order():
     samples = [replace(note(), text=" ".join(WORDS[: 3 * n])) for n in (1, 6, 3)]
     spec = TaskSpec("t", (TAGS,))

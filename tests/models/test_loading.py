@@ -218,14 +218,18 @@ def test_another_backbone_passes_only_if_its_hidden_states_agree(toys):
         check_consistent(probe(same, (9, 4)), expected)
 
 
-@pytest.mark.parametrize("mixing", [False, True])
+@pytest.mark.parametrize("mixing", ["nothing", "sequences", "beginnings"])
 def test_unsloth_is_held_against_the_standard_path_although_it_patches_the_class(toys, monkeypatch, mixing):
     reference = toys.loaded("llama").backbone
     plain = LlamaModel.forward
 
-    def patched(self, *args, packed=None, **kwargs):  # one sequence where there were several
-        whole = PackedLayout.of([sum(packed.lengths)], causal=True) if mixing else packed
-        return plain(self, *args, packed=whole, **kwargs)
+    def patched(self, *args, packed=None, **kwargs):
+        read_as = {
+            "nothing": packed,
+            "sequences": PackedLayout.of([sum(packed.lengths)], causal=True),  # one where there were several
+            "beginnings": PackedLayout.of(packed.lengths, causal=True),  # each with its own tokens alone
+        }
+        return plain(self, *args, packed=read_as[mixing], **kwargs)
 
     def from_pretrained(source, **options):
         monkeypatch.setattr(LlamaModel, "forward", patched)  # for the reference as well
@@ -234,7 +238,7 @@ def test_unsloth_is_held_against_the_standard_path_although_it_patches_the_class
     library = SimpleNamespace(FastLanguageModel=SimpleNamespace(from_pretrained=from_pretrained))
     monkeypatch.setitem(sys.modules, "unsloth", library)
     config = compose(model="llama3b").model
-    if mixing:
+    if mixing != "nothing":
         with pytest.raises(ConfigError, match="differ from the standard path by"):
             load_unsloth(config, reference=reference)
     else:

@@ -92,7 +92,7 @@ def test_a_question_read_once_for_its_candidates_trains_like_one_read_for_each(t
     torch.testing.assert_close(shared_logits, logits)
     assert shared_gradients.keys() == gradients.keys()
     for name, wanted in gradients.items():
-        assert (shared_gradients[name] - wanted).norm() <= 1e-5 * wanted.norm(), name
+        assert (shared_gradients[name] - wanted).norm() <= 1e-4 * wanted.norm(), name
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -7,11 +7,13 @@ import json
 import pytest
 import torch
 
+from kaggle_kit.core.config import to_yaml
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.data import practice
 from kaggle_kit.models import tiny
 from kaggle_kit.models.decisions import Decision
 from kaggle_kit.ops import batching, rounds
+from kaggle_kit.ops.batch_probe import BatchProbe
 from kaggle_kit.training.autobatch import Found, Measured, Point, find_optimal_batch_size
 from tests.ops.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
 
@@ -150,3 +152,22 @@ def test_the_measuring_process_takes_real_steps_of_the_runs_own_model(monkeypatc
     assert probe.layers == 2 and {m.point.checkpointed for m in found.measured} == {0, 1, 2}
     assert all(m.tokens_per_second > 0 and m.peak_bytes > 2**20 for m in found.measured)
     assert process.poll() is not None
+
+
+def test_memory_is_measured_on_questions_that_share_nothing(monkeypatch, tmp_path):
+    study = opened(tmp_path)
+    config = tmp_path / "config.yaml"
+    config.write_text(to_yaml(study.config))
+    read = []
+    bare = rounds.bare_trainer
+
+    def spy(*parts, **options):
+        trainer = bare(*parts, **options)
+        steps = [trainer.train_dataset[number] for number in range(len(trainer.train_dataset))]
+        read.extend(batch for step in steps for batch in step.micro_batches)
+        return trainer
+
+    monkeypatch.setattr(rounds, "bare_trainer", spy)
+    measured = BatchProbe(config).measure(Point(192, 0))
+    assert measured["speed"] > 0 and {batch.task for batch in read} == {NER, RANKING}
+    assert all(batch.prefixes == () for batch in read)
