@@ -45,13 +45,14 @@ def packed_attention(
     outputs = []
     for number, (group, parts) in enumerate(zip(packed.groups, grids, strict=True)):
         shaped = [part.view(len(group.own), heads, -1, width) for part in parts]
-        bias = packed.bias(number, sliding_window, query.dtype)
         if softcap is not None or (query.device.type == "cpu" and group.keys.shape[1] <= SHORT):
+            bias = packed.bias(number, sliding_window, query.dtype)
             mixed = _written_out(*shaped, bias, scaling=scaling, softcap=softcap, dropout=dropout)
         else:
             causal = packed.causal and group.plain(sliding_window)
-            mask = None if causal or bias.numel() == 1 else bias  # kernels are faster without one
-            options = {"attn_mask": mask, "is_causal": causal, "dropout_p": dropout}
+            bias = None if causal else packed.bias(number, sliding_window, query.dtype)
+            bias = None if causal or bias.numel() == 1 else bias  # kernels are faster without one
+            options = {"attn_mask": bias, "is_causal": causal, "dropout_p": dropout}
             mixed = F.scaled_dot_product_attention(*shaped, scale=scaling, **options)
         outputs.append(mixed.reshape(-1, width))
     return _Row.apply(torch.cat(outputs), queries).view(1, tokens, heads, width), None
