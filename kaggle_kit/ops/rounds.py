@@ -26,7 +26,7 @@ from kaggle_kit.data.normalise import ConceptNormaliser
 from kaggle_kit.data.plan import StepPlan
 from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
-from kaggle_kit.models.loading import Loaded, assert_trainable_float32
+from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops.comparison import held_fixed
 from kaggle_kit.ops.selection import SELECTION, predictions_of
@@ -60,7 +60,6 @@ def open_trainer(
     `best` its best weights are put back at the end, and it stops early by `training.patience`; under
     `last` it does neither. A second phase is opened `after` the first: steps and tokens are counted on.
     """
-    assert_trainable_float32(network)
     watch = None
     if quick is not None:
         best = config.training.selection == "best"

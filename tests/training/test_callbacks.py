@@ -169,14 +169,20 @@ def skipping(pattern, scale=1024.0) -> SkippedStepCallback:
 
 
 def test_up_to_five_percent_of_skipped_steps_are_the_scaler_at_work():
-    callback = skipping([True] * 5 + [False] * 95)
+    callback = skipping([False] + [True] * 5 + [False] * 94)
     assert callback.trainer.record == {"skipped": 5, "loss_scale": 1024.0}
     assert callback.summary() == {"steps": 100, "skipped": 5}
 
 
 def test_more_than_five_percent_of_skipped_steps_stop_the_run_with_an_explanation():
     with pytest.raises(TrainingAlarm, match="step 100: 6 of 100 steps were skipped .*loss scale 1024"):
-        skipping([True] * 6 + [False] * 94)
+        skipping([False] + [True] * 6 + [False] * 93)
+
+
+def test_skips_while_the_scale_comes_down_at_the_start_do_not_count():
+    callback = skipping([True] * 7 + [False] * 88 + [True] * 5)
+    assert callback.summary() == {"steps": 100, "skipped": 12}
+    assert callback.state()["leading"] == 7
 
 
 def test_a_loss_scale_below_one_stops_the_run_at_once():
