@@ -30,7 +30,7 @@ from kaggle_kit.data.pairs import PairSequence, pair_sequences
 from kaggle_kit.data.passages import Passage, PassageSettings, passages
 from kaggle_kit.data.targets import TARGETS
 
-VERSION = 4  # raise when the meaning of a column changes: cached files of older versions are not read
+VERSION = 5  # raise when the meaning of a column changes: cached files of older versions are not read
 
 LIST = 10  # candidates that are compared with each other: a thread's; of a hundred, thread by thread
 NUMBER, NUMBERS = Value("int32"), List(Value("int32"))
@@ -40,6 +40,8 @@ PASSAGE = {
     "word_starts": NUMBERS,
     "word_ends": NUMBERS,
     "owned": List(Value("bool")),
+    "carried": List(Value("bool")),
+    "seen": List(Value("bool")),
 }
 PAIR = {"pair": NUMBER, "second": NUMBER}
 

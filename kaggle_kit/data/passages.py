@@ -47,11 +47,20 @@ class Passage:
     word_starts: Sequence[int]  # characters in the document
     word_ends: Sequence[int]
     owned: Sequence[bool]  # per word: is this the passage that answers for it?
+    carried: Sequence[bool]  # per word: did an earlier window answer for it?
+    seen: Sequence[bool]  # per word: does the previous window hold it too?
     overlap: int  # tokens that the previous window has already read
 
     def words_in(self, start: int, end: int) -> tuple[int, int]:
         """[first, stop) words that share a character with [start, end) of the document."""
         return bisect_right(self.word_ends, start), bisect_left(self.word_starts, end)
+
+    def answers(self, first: int, last: int) -> bool:
+        """Whether it is this passage that answers for the span from word `first` to word `last`.
+
+        The one that owns the first word does; where the span reaches beyond it, the next that holds it whole.
+        """
+        return bool(self.owned[first] or (self.carried[first] and not self.seen[last]))
 
     def holds(self, fragments: Sequence[tuple[int, int]]) -> bool:
         """Whether every fragment has a word here and none leaves the passage."""
@@ -178,5 +187,7 @@ def _passage(
         word_starts=[start for _, start, _ in inside],
         word_ends=[end for _, _, end in inside],
         owned=[owned_from <= token < owned_to for token, _, _ in inside],
+        carried=[token < owned_from for token, _, _ in inside],
+        seen=[token < first + overlap for token, _, _ in inside],
         overlap=overlap,
     )

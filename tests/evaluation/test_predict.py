@@ -126,14 +126,23 @@ def test_tagged_mentions_at_window_edges_are_neither_lost_nor_doubled(cuts, wind
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     starts=st.sets(st.integers(0, len(WORDS) - 1), max_size=6),
-    length=st.integers(1, 2),
-    window=st.sampled_from([(9, 6), (12, 8), (128, 8)]),
+    length=st.integers(1, 3),
+    window=st.sampled_from([(9, 6), (12, 8), (16, 6), (128, 8)]),
 )
-def test_spans_at_window_edges_are_neither_lost_nor_doubled(starts, length, window):
+def test_spans_no_longer_than_the_stride_are_neither_lost_nor_doubled_at_window_edges(starts, length, window):
     chunks = [(first, min(first + length, len(WORDS))) for first in sorted(starts)]
     gold = note(*(mention(n, "Drug", chunk) for n, chunk in enumerate(chunks, 1)))
     (found,) = predicted([gold], SPANS, window=PassageSettings(*window))
     assert facts(found) == facts(gold)
+
+
+def test_a_discontiguous_mention_that_reaches_beyond_its_window_is_found_in_the_next():
+    tokens = [len(ids) for ids in TOKENIZER(WORDS, add_special_tokens=False)["input_ids"]]
+    for first in range(len(WORDS) - 3):
+        gold = note(mention(1, "Disease", (first, first + 1), (first + 2, first + 3)))
+        window = PassageSettings(9, max(sum(tokens[first : first + 3]), 6))
+        (found,) = predicted([gold], SPANS, window=window)
+        assert facts(found) == facts(gold), first
 
 
 def test_discontiguous_and_overlapping_mentions_come_back_whole():

@@ -4,7 +4,7 @@
     # index, passage, stop, owned (words,) · labels (words, length) · links (gold, 2) · sizes (rows,) words
 
 A span is numbered `word * max_span_length + length - 1`. `labels` are 0 for no fragment, -1 for spans
-that do not count: longer than the passage, or begun by a word that another window owns. `links` join
+that do not count: longer than the passage, or another's to answer for (`Passage.answers`). `links` join
 the fragments of one mention, first before second; a mention in one piece is a link of its fragment to
 itself, so that a fragment may be a mention and a part of another one too.
 """
@@ -46,7 +46,7 @@ def columns(
         links: set[tuple[int, int]] = set()
         for mention in mentions:
             spans = _spans(mention, passage, component.max_span_length)
-            for span in spans:
+            for span in _answered(spans, passage, component.max_span_length):
                 labels.setdefault(span, 1 + component.labels.index(mention.type))
             links.update(combinations(spans, 2) if len(spans) > 1 else [(span, span) for span in spans])
         yield {
@@ -65,19 +65,31 @@ def _spans(mention: Mention, passage: Passage, longest: int) -> list[int]:
     return sorted({first * longest + stop - first - 1 for first, stop in words})
 
 
+def _answered(spans: Sequence[int], passage: Passage, longest: int) -> Sequence[int]:
+    """All fragments of a mention where the passage answers for it or for one of them, else none.
+
+    So a fragment that the passage answers for is never seen without those that make it part of a mention.
+    """
+    ends = [(span // longest, span // longest + span % longest) for span in spans]
+    ends += [(ends[0][0], max(last for _, last in ends))] if ends else []
+    return spans if any(passage.answers(first, last) for first, last in ends) else []
+
+
 def tensors(component: ComponentSpec, rows: Mapping[str, Any], starts: np.ndarray) -> dict[str, Tensor]:
     longest = component.max_span_length
     sizes = np.array([len(words) for words in rows["word_tokens"]])
     offsets = before(sizes)  # words before each passage
     passage = np.repeat(np.arange(len(sizes)), sizes)
     stop = (offsets + sizes)[passage]
-    owned = flat(rows["owned"]).astype(bool)
+    owned, carried, seen = (flat(rows[name]).astype(bool) for name in ("owned", "carried", "seen"))
     ends = np.arange(len(stop))[:, None] + np.arange(longest)  # (words, length) last word of each span
-    labels = np.where(owned[:, None] & (ends < stop[:, None]), 0, -1)
+    inside = ends < stop[:, None]
+    beyond = carried[:, None] & ~seen[ends.clip(max=len(stop) - 1)]
+    labels = np.where(inside & (owned[:, None] | beyond), 0, -1)
     for row, offset in zip(rows[f"fragments:{component.name}"], offsets, strict=True):
         spans, classes = table(row, 2).T
         spans = spans + offset * longest
-        counts = np.append(labels, -1)[np.minimum(spans, labels.size)] >= 0  # a cut passage knows more words
+        counts = np.append(inside, False)[np.minimum(spans, inside.size)]  # a cut passage knows more words
         labels.flat[spans[counts]] = classes[counts]
     pairs = zip(rows[f"links:{component.name}"], offsets, strict=True)
     tokens = zip(rows["word_tokens"], starts, strict=True)

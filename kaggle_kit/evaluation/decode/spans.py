@@ -3,9 +3,9 @@
     rows = split(output, batch.targets)         # then, with those of all rows:
     predicted = decode(component, head, table, outputs, gold, predicted)
 
-A mention belongs to the passage that owns its first word, and is found if it ends there: windows of one
-long stretch see half of `training.stride` beyond the words they own, so a mention that starts at such an
-edge and reaches further is lost.
+A mention belongs to the passage that owns its first word, or, where it reaches beyond that passage, to the
+next one that holds it whole: windows of one long stretch share `training.stride` tokens, so only a mention
+longer than that can be lost.
 """
 
 from __future__ import annotations
@@ -68,11 +68,12 @@ def decode(
 ) -> list[UnifiedSample]:
     """The samples with the mentions that the linked fragments make."""
     mentions = [list(sample.mentions) for sample in predicted]
-    columns = (table[name] for name in ("document", "word_starts", "word_ends", "owned"))
-    for document, starts, ends, owned, fragments in zip(*columns, outputs, strict=True):
+    columns = (table[name] for name in ("document", "word_starts", "word_ends", "owned", "carried", "seen"))
+    for document, starts, ends, owned, carried, seen, fragments in zip(*columns, outputs, strict=True):
         for group in groups(range(len(fragments.words)), fragments.links):
             words = [fragments.words[place] for place in group]
-            if owned[words[0][0]]:
+            first, last = words[0][0], max(last for _, last in words)
+            if owned[first] or (carried[first] and not seen[last]):
                 mentions[document].append(
                     Mention(
                         f"T{len(mentions[document]) + 1}",

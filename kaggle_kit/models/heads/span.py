@@ -73,7 +73,7 @@ class SpanClassificationHead(nn.Module):
     def loss(self, scores: SpanScores, targets: dict[str, Tensor]) -> Tensor:
         """Cross-entropy of the spans plus binary cross-entropy of the kept ones' links, both summed.
 
-        Only spans and links that begin with an owned word count. It is averaged over owned words.
+        Only spans that have a label count, and links that begin with one. It is averaged over owned words.
         """
         spans = F.cross_entropy(
             scores.logits.flatten(0, 1), targets["labels"].flatten(), ignore_index=-1, reduction="sum"
@@ -81,7 +81,7 @@ class SpanClassificationHead(nn.Module):
         first, second = scores.kept[scores.pairs].unbind(1)
         every = targets["labels"].numel()
         linked = torch.isin(first * every + second, targets["links"][:, 0] * every + targets["links"][:, 1])
-        counts = targets["owned"].index_select(0, first // self.longest)
+        counts = targets["labels"].flatten().index_select(0, first) >= 0
         return spans + F.binary_cross_entropy_with_logits(
             scores.links, linked.to(scores.links.dtype), weight=counts.to(scores.links.dtype), reduction="sum"
         )
