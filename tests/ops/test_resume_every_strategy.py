@@ -90,16 +90,17 @@ class Session:
 
     def trained(self) -> Iterator[rounds.MultiTaskTrainer]:
         if self.config.strategy.kind != "sequential":
-            yield self.phase("training", 1.0)
+            yield self.phase("training")
             return
+        half, other = wiring.HALVES
         self.network.pretrain_shared()
-        first = self.phase("shared", 0.5)
+        first = self.phase("shared", half)
         yield first
         self.network.adapt(self.config.strategy.adapt_shared)
-        yield self.phase("own", 0.5, after=first)
+        yield self.phase("own", other, after=first)
 
-    def phase(self, name: str, share: float, after=None):
-        plan = wiring.plan_training(self.config, self.encoded, share=share)
+    def phase(self, name: str, part: tuple[float, float] = (0.0, 1.0), after=None):
+        plan = wiring.plan_training(self.config, self.encoded, part)
         samples = wiring.quick_samples(self.config, self.dev)
         encoded = wiring.encode_split(self.config, samples, self.specs, self.loaded)
         score = selection.quick_evaluation(self.config, self.network, self.loaded, encoded, samples)

@@ -121,10 +121,13 @@ def test_a_token_controlled_run_ends_on_its_target_and_says_so(tmp_path):
     assert manifest["token_parity_error"] == 0
 
 
-def test_phases_share_the_steps_of_a_run(tmp_path):
-    study = page(tmp_path, "s1_single", NER, more=("training.max_steps=5", "training.epochs=3"))
-    halves = [wiring.plan_training(study.config, study.encoded, share=0.5) for _ in range(2)]
-    assert (len(study.plan), [len(plan) for plan in halves]) == (5, [3, 3])
+def test_the_phases_of_s4_are_the_halves_of_the_plan_that_s2_follows(tmp_path):
+    study, other = (page(tmp_path, name, NER, RANKING) for name in ("s4_sequential", "s2_shared"))
+    halves = [wiring.plan_training(study.config, study.encoded, part) for part in wiring.HALVES]
+    assert halves[0].steps + halves[1].steps == other.plan.steps
+    short = page(tmp_path, "s1_single", NER, more=("training.max_steps=5", "training.epochs=3"))
+    halves = [wiring.plan_training(short.config, short.encoded, part) for part in wiring.HALVES]
+    assert (len(short.plan), [len(plan) for plan in halves]) == (5, [3, 2])
 
 
 def test_both_phases_of_s4_count_on(tmp_path):
