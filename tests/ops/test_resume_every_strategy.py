@@ -71,7 +71,7 @@ class Session:
         self.encoded = wiring.encode_split(config, self.train, specs, self.loaded)
         self.encoded_dev = wiring.encode_split(config, self.dev, specs, self.loaded)
         strategy = config.strategy
-        if "variants" in config.experiment:
+        if "levels" in config.experiment:
             strategy, _ = ablation.matched_strategy(config, self.loaded, specs)
         self.network = build_model(self.loaded, specs.values(), strategy)
 
@@ -195,8 +195,11 @@ def test_a_run_that_died_ends_as_one_that_never_did(tmp_path, strategy, tasks, m
     whole = Session(config, tmp_path / "whole").to_the_end()
     with pytest.raises(Death):
         Session(config, tmp_path / "dying", {"training": 3}).to_the_end()
-    run = Session(config, tmp_path / "dying").to_the_end()
+    session = Session(config, tmp_path / "dying")
+    run = session.to_the_end()
     assert_same(run, whole)
+    rank, declared = session.network.lora.ranks, config.strategy.rank or config.model.lora.rank
+    assert (next(iter(rank.values())) == declared) == (more is not ABLATION)  # those of A1–A4 are solved
     manifest = run.manifest()
     assert manifest["decisions"]["quantization"][0] == (config.strategy.quantization or "none")
     assert manifest.get("token_parity_error", 0) == 0
