@@ -130,7 +130,7 @@ class StrategyConfig:
     sampling: str = "proportional"  # proportional | uniform | temperature
     temperature: float = 1.0
     quantization: str | None = None  # none | nf4; empty: by the size of the model
-    candidates: list[str] = field(default_factory=list)  # S5: strategies whose finished runs choose the kind
+    candidates: list[str] = field(default_factory=list)  # S5: strategies whose finished runs it chooses among
     unsloth: bool = False  # single and shared only, behind a consistency check
 
 

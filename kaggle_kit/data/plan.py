@@ -38,6 +38,7 @@ class PlanSettings:
     temperature: float = 1.0
     target_tokens: int | None = None  # of all tasks together, met to the token whatever the epochs
     null_every: int | None = None  # every n-th step, one task in turn is halved for the conflict null
+    part: tuple[float, float] = (0.0, 1.0)  # from where to where of the run's steps a phase goes
 
     def __post_init__(self) -> None:
         if self.sampling not in SAMPLING:
@@ -47,6 +48,9 @@ class PlanSettings:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
         if self.target_tokens is not None and self.target_tokens <= 0:
             raise ConfigError(f"target_tokens is {self.target_tokens}; it must be above 0")
+        start, stop = self.part
+        if not 0 <= start < stop <= 1:
+            raise ConfigError(f"part is {self.part}; it must rise within 0 to 1, as (0, 0.5) does")
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,10 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The whole run. As a sequence it is the dataset that the trainer iterates, one item a step."""
+    """The whole run, or the part that a phase takes.
+
+    As a sequence it is the dataset that the trainer iterates, one item a step.
+    """
 
     steps: tuple[PlannedStep, ...]
     settings: PlanSettings

@@ -22,7 +22,8 @@ class MultiTaskBatchSampler:
     Every task is a stream that passes over its own data in a fresh order each epoch. Which stream the
     next group comes from follows the sampling: in proportion to the data, uniformly, or in proportion
     to size ** (1 / temperature). The number of groups in a run is the same under each: `epochs` times
-    all tasks' groups.
+    all tasks' groups. A phase is a part of the run's steps, so phases that follow one another read
+    together what a run without phases reads.
     """
 
     def __init__(self, tasks: Mapping[str, TaskRows], settings: PlanSettings, seed: int) -> None:
@@ -33,7 +34,29 @@ class MultiTaskBatchSampler:
         self.seed = seed
 
     def plan(self) -> StepPlan:
-        """The run's plan; calling it again gives the same one."""
+        """The plan of the run, or of the part that the settings name; calling it again gives the same one.
+
+        Raises ConfigError where the part holds no step.
+        """
+        steps = self._steps()
+        first, last = (math.ceil(share * len(steps)) for share in self.settings.part)
+        if first == last:
+            start, stop = self.settings.part
+            raise ConfigError(
+                f"the part from {start:g} to {stop:g} of a plan of {len(steps)} steps has none; raise "
+                "training.epochs or training.max_steps, or lower training.effective_batch"
+            )
+        return StepPlan(tuple(steps[first:last]), self.settings, self.seed, tuple(self.tasks))
+
+    def shares(self) -> dict[str, float]:
+        """The probability with which the next group comes from each task."""
+        sizes = {task: float(len(rows.bounds) - 1) for task, rows in self.tasks.items()}
+        exponent = {"proportional": 1.0, "uniform": 0.0, "temperature": 1.0 / self.settings.temperature}
+        weights = {task: size ** exponent[self.settings.sampling] for task, size in sizes.items()}
+        return {task: weight / sum(weights.values()) for task, weight in weights.items()}
+
+    def _steps(self) -> list[PlannedStep]:
+        """Every step of the whole run."""
         target = self.settings.target_tokens or math.inf
         steps: list[PlannedStep] = []
         drawn: dict[str, list[int]] = {}
@@ -52,14 +75,7 @@ class MultiTaskBatchSampler:
                 break
         if drawn:
             steps.append(self._step(drawn, cuts, number=len(steps)))
-        return StepPlan(tuple(steps), self.settings, self.seed, tuple(self.tasks))
-
-    def shares(self) -> dict[str, float]:
-        """The probability with which the next group comes from each task."""
-        sizes = {task: float(len(rows.bounds) - 1) for task, rows in self.tasks.items()}
-        exponent = {"proportional": 1.0, "uniform": 0.0, "temperature": 1.0 / self.settings.temperature}
-        weights = {task: size ** exponent[self.settings.sampling] for task, size in sizes.items()}
-        return {task: weight / sum(weights.values()) for task, weight in weights.items()}
+        return steps
 
     def _draws(self) -> Iterator[tuple[str, int]]:
         """(task, group) in training order; without end where a token target will stop it."""

@@ -100,7 +100,7 @@ def as_built(config: RunConfig, network: MultiTaskModel) -> RunConfig:
 
 
 def repack(plan: StepPlan, encoded: Mapping[str, EncodedTask], token_budget: int) -> StepPlan:
-    """The same steps, rows and tokens in micro-batches of another budget."""
+    """The same steps (of the same part), rows and tokens in micro-batches of another budget."""
     if plan.settings.token_budget == token_budget:
         return plan
     rows = {name: TaskRows(encoded[name].lengths, encoded[name].groups) for name in plan.tasks}

@@ -59,16 +59,17 @@ def plan_phases(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> tuple[
     """The plans of both phases of the run's arm, each half of the epochs.
 
     The first phase of `excluded` has the tokens of that of `full`, to the token; the second phase is
-    the same in both.
+    the same in both: the second half of what a run on the MIMIC tasks alone would read.
     """
-    shared = wiring.plan_training(config, encoded, share=0.5)
+    first, second = wiring.HALVES
+    shared = wiring.plan_training(config, encoded, first)
     if config.experiment["arm"] == EXCLUDED:
         tokens = sum(shared.tokens.values())
         targeted = replace(config, training=replace(config.training, target_tokens=tokens))
         kept = {name: encoded[name] for name in config.experiment["kept"]}
-        shared = wiring.plan_training(targeted, kept, share=0.5)
+        shared = wiring.plan_training(targeted, kept)  # the target ends it, not a part of the epochs
     own = {name: encoded[name] for name in config.experiment["mimic"]}
-    return shared, wiring.plan_training(config, own, share=0.5)
+    return shared, wiring.plan_training(config, own, second)
 
 
 def phases(

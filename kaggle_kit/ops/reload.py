@@ -19,15 +19,16 @@ import torch
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import from_yaml
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.schema import RunConfig, StrategyConfig, TaskConfig
+from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.core.types import TaskSpec, UnifiedSample
 from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.evaluation.official import score_samples
-from kaggle_kit.models.adapter_files import load_adapters, saved_ranks
+from kaggle_kit.models.adapter_files import load_adapters
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops import rounds, selection, twins, wiring
+from kaggle_kit.ops.comparison import as_saved
 
 TOLERANCE = 0.005  # of a primary metric; another device rounds differently
 
@@ -93,12 +94,6 @@ def reload_run(run: RunFolder, model_path: str | None = None) -> Reloaded:
     network = build_model(loaded, specs.values(), as_saved(config.strategy, run.adapters))
     load_adapters(network, run.adapters)
     return Reloaded(run, config, corpora, specs, loaded, network)
-
-
-def as_saved(strategy: StrategyConfig, adapters: Path) -> StrategyConfig:
-    """The strategy with the ranks of the saved adapters, which an ablation solves after composing."""
-    first, *others = saved_ranks(adapters).values()
-    return replace(strategy, rank=first, private_rank=others[0] if others else strategy.private_rank)
 
 
 def primary_figure(run: RunFolder, task: str, metric: str, split: str) -> float:

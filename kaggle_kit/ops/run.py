@@ -93,7 +93,8 @@ def run_page(
 
     Raises ConfigError for an unknown page, name or override; PageFailed when a cell raises;
     RunPaused when its session is over before its training; RunFolderError when the page ends without
-    finishing its run, and for a folder that holds another configuration or that another process works in.
+    finishing its run, for a folder that holds another configuration or that another process works in, and
+    for a `resume` that is no run or a finished one.
     """
     source = page_path(page, pages_dir)
     own = parameters(source)
@@ -108,7 +109,7 @@ def run_page(
         )
     if into and _is_finished(into := into.expanduser().resolve(), config, page):
         return into
-    own_folder = resume.resolve() if resume else into
+    own_folder = _unfinished(resume) if resume else into
     run_dir = own_folder or reserve(runs_dir.expanduser().resolve(), config_run_id(config, page))
     values = choices | {
         "overrides": list(overrides),
@@ -153,6 +154,16 @@ def is_claimed(run_dir: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def _unfinished(resume: Path) -> Path:
+    """The folder to go on in. RunFolderError, before anything is written, for no run or a finished one."""
+    run = RunFolder.open(resume.expanduser().resolve(), finished=False)
+    if run.finished:
+        raise RunFolderError(
+            f"{run.path} is a finished run; a result is never replaced: leave --resume out to start a new one"
+        )
+    return run.path
 
 
 def _is_finished(run_dir: Path, config: RunConfig, page: str) -> bool:

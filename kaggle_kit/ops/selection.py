@@ -16,12 +16,13 @@ from pathlib import Path
 from statistics import fmean
 
 from kaggle_kit.analysis.overview import published_best
+from kaggle_kit.analysis.verdict_inputs import flat
 from kaggle_kit.core.artifacts import Metric, RunFolder
-from kaggle_kit.core.config import config_hash, from_yaml, strategy_entry
+from kaggle_kit.core.config import config_hash, from_yaml, strategy_entry, without_machine_keys
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
-from kaggle_kit.core.schema import NF4_ABOVE_PARAMETERS, RunConfig, quantization_for
+from kaggle_kit.core.schema import NF4_ABOVE_PARAMETERS, RunConfig, StrategyConfig, quantization_for
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.evaluation.official import score_samples
@@ -31,24 +32,29 @@ from kaggle_kit.models.multitask import MultiTaskModel
 
 SELECTION = "selection"  # the figure by which a step is chosen
 CHOOSING = "dev"  # the split on which steps and strategies are chosen
+OWN = ("name", "title", "quantization", "candidates")  # of S5's strategy; the rest is the candidate's
+RUNS_OWN = ("run", "seed", "experiment.tuning.study")  # in which runs that are averaged may differ
 
 
 def better_candidate(
     config: RunConfig, runs_dir: Path | str, run_dir: Path | str = ""
 ) -> tuple[RunConfig, str]:
-    """The configuration with the strategy kind of the better finished candidate, and the reason.
+    """The configuration, its strategy that of the better finished candidate as trained, and the reason.
 
     Candidates are the finished runs of `strategy.candidates` on the same tasks, model and profile; where
     `experiment.candidates` lists run ids, as a study does, only those. What they score on dev chooses, and
     `experiment.choice` keeps that. A run that has begun in `run_dir` goes on with what it began with.
 
-    Raises ConfigError for candidates on an NF4 base, and on a paper profile unless each strategy has one
-    that is scored on dev; other profiles fall back on the strategy as declared.
+    Raises ConfigError for candidates on an NF4 base; for those of one strategy that differ in more than the
+    seed; for a strategy that was asked for otherwise than the better one was trained; and on a paper profile
+    unless each strategy has one that is scored on dev. Other profiles fall back on the strategy as declared.
     """
     if begun := _begun(config, run_dir):
         return begun, f"{begun.strategy.kind}, as this run began"
     finished = _candidates(config, runs_dir)
     _assert_unquantised(config, finished)
+    for runs in finished.values():
+        _assert_same_but_for_seed([run for run, _ in runs])
     found = {name: fmean(score for _, score in runs) for name, runs in finished.items()}  # over the seeds
     missing = [name for name in config.strategy.candidates if name not in found]
     if missing and config.profile.paper:
@@ -59,13 +65,12 @@ def better_candidate(
     if not found:
         return config, f"no finished run of {', '.join(missing)}: {config.strategy.kind} as declared"
     best = max(found, key=found.__getitem__)
-    chosen = strategy_entry(best)
-    kept = {"name": config.strategy.name, "title": config.strategy.title}
-    quantised = {"quantization": config.strategy.quantization, "candidates": config.strategy.candidates}
+    winner, _ = finished[best][0]
+    strategy = replace(_read(winner).strategy, **{key: getattr(config.strategy, key) for key in OWN})
+    _assert_not_asked_otherwise(config, strategy, winner)
     scores = ", ".join(f"{name} {score:.3f}" for name, score in found.items())
     because = f"{best} is the better of {scores} on {CHOOSING}"
     choice = {"choice": {"of": best, "split": CHOOSING}}
-    strategy = replace(chosen, **kept, **quantised)
     return replace(config, strategy=strategy, experiment=config.experiment | choice), because
 
 
@@ -76,17 +81,17 @@ def _begun(config: RunConfig, run_dir: Path | str) -> RunConfig | None:
     run = RunFolder.open(Path(run_dir), finished=False)
     if run.facts.get("asked_hash") != config_hash(config):
         return None
-    settled = from_yaml(run.config_yaml.read_text(encoding="utf-8"))
+    settled = _read(run)
     return replace(config, strategy=settled.strategy, experiment=settled.experiment)
 
 
 def _candidates(config: RunConfig, runs_dir: Path | str) -> dict[str, list[tuple[RunFolder, float]]]:
     """Strategy -> its finished runs, each with its figure on dev; runs that score nothing there are none."""
     finished: dict[str, list[tuple[RunFolder, float]]] = {}
-    wanted = (list(config.tasks), config.model.name, config.profile.name)
+    wanted = (set(config.tasks), config.model.name, config.profile.name)
     named = config.experiment.get("candidates")
     for run in find_runs(in_workspace(runs_dir)):
-        same = (run.facts["tasks"], run.facts["model"], run.facts["profile"]) == wanted
+        same = (set(run.facts["tasks"]), run.facts["model"], run.facts["profile"]) == wanted
         if (named and run.run_id not in named) or not same:
             continue
         if run.facts["strategy"] in config.strategy.candidates:
@@ -95,6 +100,36 @@ def _candidates(config: RunConfig, runs_dir: Path | str) -> dict[str, list[tuple
                 score = selection_score(config, primary)
                 finished.setdefault(run.facts["strategy"], []).append((run, score))
     return finished
+
+
+def _assert_same_but_for_seed(runs: Sequence[RunFolder]) -> None:
+    """Over seeds is averaged, and over nothing else."""
+    first, *others = ({"run": run, **flat(without_machine_keys(asdict(_read(run))))} for run in runs)
+    for other in others:
+        for key in first | other:
+            one, two = first.get(key), other.get(key)
+            if one != two and key not in RUNS_OWN:
+                raise ConfigError(
+                    f"{key} is {one} in {first['run'].run_id} and {two} in {other['run'].run_id}: runs of "
+                    "one strategy must differ in the seed alone; name those to choose among, such as "
+                    f"'experiment.candidates=[{first['run'].run_id}]'"
+                )
+
+
+def _assert_not_asked_otherwise(config: RunConfig, strategy: StrategyConfig, winner: RunFolder) -> None:
+    """The candidate says how S5 trains, so what was set on S5's own command must not say otherwise."""
+    declared = strategy_entry(config.strategy.name)
+    for key, value in asdict(config.strategy).items():
+        if key not in OWN and value not in (getattr(declared, key), getattr(strategy, key)):
+            raise ConfigError(
+                f"strategy.{key} is {value} here and {getattr(strategy, key)} in {winner.run_id}, which S5 "
+                f"trains on an NF4 base; leave it out here and set it on the runs of "
+                f"{', '.join(config.strategy.candidates)} instead"
+            )
+
+
+def _read(run: RunFolder) -> RunConfig:
+    return from_yaml(run.config_yaml.read_text(encoding="utf-8"))
 
 
 def _assert_unquantised(config: RunConfig, finished: Mapping[str, list[tuple[RunFolder, float]]]) -> None:

@@ -187,30 +187,31 @@ class ReportCallback(StudyCallback):
 
 
 def _phases(ready: Prepared, trial: RunFolder, attempt: Attempt) -> Iterator[tuple[MultiTaskTrainer, str]]:
-    """The trainers of a trial, one by one: S4 has two phases that share the epochs, the others one."""
+    """The trainers of a trial, one by one: S4 has two phases, each with half of the steps, the others one."""
     config, network = ready.config, ready.network
     if config.strategy.kind != "sequential":
         yield _trainer(ready, trial, attempt), "training"
         return
+    half, other = wiring.HALVES
     network.pretrain_shared()
-    plan = wiring.plan_training(config, ready.encoded, share=0.5)
+    plan = wiring.plan_training(config, ready.encoded, half)
     first = rounds.open_trainer(config, trial, network, ready.loaded, plan, ready.encoded)
     yield first, "shared"
     network.adapt(config.strategy.adapt_shared)
-    yield _trainer(ready, trial, attempt, share=0.5, after=first), "own"
+    yield _trainer(ready, trial, attempt, other, after=first), "own"
 
 
 def _trainer(
     ready: Prepared,
     trial: RunFolder,
     attempt: Attempt,
-    share: float = 1.0,
+    part: tuple[float, float] = (0.0, 1.0),
     after: MultiTaskTrainer | None = None,
 ) -> MultiTaskTrainer:
     """A trainer that reports at equal shares of an epoch, and stops by the search alone."""
     config = ready.config
-    plan = wiring.plan_training(config, ready.encoded, share)
-    points = math.ceil(config.training.epochs * share) * config.experiment["reports_per_epoch"]
+    plan = wiring.plan_training(config, ready.encoded, part)
+    points = math.ceil(config.training.epochs * (part[1] - part[0])) * config.experiment["reports_per_epoch"]
     every = math.ceil(len(plan) / points)
     quick_dev = wiring.quick_samples(config, ready.dev)
     specs = {name: task.spec for name, task in ready.encoded.items()}

@@ -34,7 +34,7 @@ from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.models.parity import Variant, assert_parameter_parity
 from kaggle_kit.ops import wiring
-from kaggle_kit.ops.comparison import active_parameters
+from kaggle_kit.ops.comparison import active_parameters, as_saved
 from kaggle_kit.ops.run import run_page
 
 CONTROLS = ("total", "share")
@@ -94,7 +94,7 @@ def control_of(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
     tokens, control = manifest["totals"]["tokens"], asked.experiment.get("control")
     if control not in CONTROLS:
         raise ConfigError(f"experiment.control is {control!r}; allowed: {', '.join(CONTROLS)}")
-    strategy, table = _matched(theirs, manifest, task)
+    strategy, table = _matched(multi, theirs, task)
     own = {"twin": multi.run_id, "twin_config": manifest["config_hash"], "control": control}
     training, tuning = _tuned(theirs, asked, multi)
     target = sum(tokens.values()) if control == "total" else tokens[task]
@@ -192,10 +192,13 @@ def _tuned(theirs: RunConfig, asked: RunConfig, multi: RunFolder) -> tuple[Train
     return replace(theirs.training, **found), {"tuning": dict(own)}
 
 
-def _matched(theirs: RunConfig, manifest: Mapping[str, Any], task: str) -> tuple[StrategyConfig, str]:
+def _matched(multi: RunFolder, theirs: RunConfig, task: str) -> tuple[StrategyConfig, str]:
     """One adapter of the rank that gives the run's active parameters, heads included."""
+    manifest = multi.manifest()
     groups, active = manifest["parameter_groups"], manifest["active_parameters"][task]
     shared = replace(theirs.strategy, rank=theirs.strategy.rank or theirs.model.lora.rank)
+    if "levels" in theirs.experiment:
+        shared = as_saved(shared, multi.adapters)
     unit = groups["shared"] // shared.rank  # LoRA parameters of one unit of rank
     head = groups[f"heads:{task}"]
     entry = strategy_entry(SINGLE)
@@ -214,21 +217,22 @@ def _matched(theirs: RunConfig, manifest: Mapping[str, Any], task: str) -> tuple
 
 def _assert_as_asked(config: RunConfig, asked: RunConfig, multi: RunFolder) -> None:
     """Whatever was chosen for the control must be what follows from the run: nothing is silently ignored."""
-    derived = _flat(config)
+    derived, ablated = _flat(config), "levels" in config.experiment  # which has an experiment of its own
     problems = [
         f"{key} is {value} here and {derived.get(key)} in the control of {multi.run_id}; leave it out, "
         "or name another run by experiment.twin"
-        for key, value in _chosen(asked).items()
+        for key, value in _chosen(asked, besides_experiment=ablated).items()
         if key not in REPLACED and value != derived.get(key)
     ]
     if problems:
         raise ConfigError("\n".join(problems))
 
 
-def _chosen(asked: RunConfig) -> dict[str, Any]:
-    """Key -> value of all that the page was told, by names, experiment and overrides."""
+def _chosen(asked: RunConfig, besides_experiment: bool = False) -> dict[str, Any]:
+    """Key -> value of all that the page was told, by names, overrides and (or besides) its experiment."""
     names = {"model": asked.model.name, "strategy": asked.strategy.name, "profile": asked.profile.name}
-    plain = _flat(compose(task=list(asked.tasks), seed=asked.seed, **names))
+    experiment = asked.experiment.get("name") if besides_experiment else None
+    plain = _flat(compose(task=list(asked.tasks), seed=asked.seed, experiment=experiment, **names))
     told = _flat(asked)
     if not (asked.experiment.get("tuning") or {}).get(
         "trials"

@@ -9,7 +9,6 @@ Only pages and `ops` put the floors together; each function here and in `rounds`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,8 @@ from kaggle_kit.models.loading import Loaded, load_backbone
 from kaggle_kit.models.tiny import build_tiny
 from kaggle_kit.models.unsloth import load_unsloth
 from kaggle_kit.ops.shared_notes import leave_out
+
+HALVES = ((0.0, 0.5), (0.5, 1.0))  # of a run's steps, for its first phase and its second
 
 
 def open_corpora(config: RunConfig, left_out: Mapping[str, Sequence[str]] | None = None) -> dict[str, Corpus]:
@@ -122,12 +123,12 @@ def encode_split(
     return encoded
 
 
-def plan_training(config: RunConfig, encoded: Mapping[str, EncodedTask], share: float = 1.0) -> StepPlan:
-    """Every optimiser step of the run (or of a phase that takes a share of it), before the first one."""
+def plan_training(
+    config: RunConfig, encoded: Mapping[str, EncodedTask], part: tuple[float, float] = (0.0, 1.0)
+) -> StepPlan:
+    """Every optimiser step of the run (or of a phase that takes a part of them), before the first one."""
     rows = {name: TaskRows(task.lengths, task.groups) for name, task in encoded.items()}
-    settings = plan_settings(config)
-    most = settings.max_steps and math.ceil(settings.max_steps * share)
-    settings = replace(settings, epochs=settings.epochs * share, max_steps=most)
+    settings = replace(plan_settings(config), part=part)
     return MultiTaskBatchSampler(rows, settings, config.seed).plan()
 
 

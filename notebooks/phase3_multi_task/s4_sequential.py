@@ -88,7 +88,8 @@ for name, corpus in corpora.items():
 # ## Backbone and plan
 #
 # The plan lists every optimiser step before the first one is taken, so the tokens that this run will
-# see are known now, for each task.
+# see are known now, for each task. The two phases are the two halves of the plan that S2 and S3a follow
+# with this seed.
 
 # %%
 import torch
@@ -96,7 +97,7 @@ import torch
 torch.manual_seed(config.seed)
 loaded = wiring.open_backbone(config)
 encoded = wiring.encode_split(config, train, specs, loaded)
-plans = [wiring.plan_training(config, encoded, share=0.5) for phase in ("shared", "own")]
+plans = [wiring.plan_training(config, encoded, part) for part in wiring.HALVES]
 for what, decision in loaded.decisions.items():
     print(f"{what}: {decision.value} — {decision.reason}")
 for phase, plan in zip(("shared", "own"), plans, strict=True):
@@ -105,7 +106,7 @@ for phase, plan in zip(("shared", "own"), plans, strict=True):
 # %% [markdown]
 # ## Model
 #
-# A shared adapter for all tasks and a private one for each. The run's epochs are split between the two
+# A shared adapter for all tasks and a private one for each. The run's steps are split between the two
 # phases, so that the strategies see the same tokens.
 
 # %%

@@ -152,6 +152,42 @@ def test_a_limit_of_steps_gives_the_first_steps_of_the_whole_run():
     assert short.steps == whole.steps[:5]
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{"epochs": 1}, {"epochs": 3, "null_every": 2}, {"target_tokens": 2000}, {"max_steps": 5}],
+    ids=lambda more: "+".join(more),
+)
+@pytest.mark.parametrize("budget", [64, 2048])
+def test_two_halves_are_together_the_whole_plan(more, budget):
+    chosen = {"effective_batch": 8, "token_budget": budget, **more}
+    whole = MultiTaskBatchSampler(tasks(), PlanSettings(**chosen), seed=4).plan()
+    halves = [
+        MultiTaskBatchSampler(tasks(), PlanSettings(**chosen, part=part), seed=4).plan()
+        for part in ((0.0, 0.5), (0.5, 1.0))
+    ]
+    assert halves[0].steps + halves[1].steps == whole.steps
+    assert 0 <= len(halves[0]) - len(halves[1]) <= 1
+    assert len({whole.sha256, *(half.sha256 for half in halves)}) == 3
+    together = {name: sum(half.tokens[name] for half in halves) for name in tasks()}
+    assert together == whole.tokens
+    if "target_tokens" in more:
+        assert sum(together.values()) == 2000
+
+
+def test_two_halves_of_one_epoch_read_every_row_once():
+    read = Counter()
+    for part in ((0.0, 0.5), (0.5, 1.0)):
+        plan = MultiTaskBatchSampler(tasks(), PlanSettings(epochs=1, part=part), seed=4).plan()
+        read.update((b.task, row) for step in plan.steps for b in step.micro_batches for row in b.rows)
+    assert set(read.values()) == {1} and len(read) == 100
+
+
+def test_a_part_without_a_step_is_refused():
+    sampler = MultiTaskBatchSampler(tasks(), PlanSettings(max_steps=1, part=(0.5, 1.0)), 4)
+    with pytest.raises(ConfigError, match=r"from 0\.5 to 1 of a plan of 1 steps has none; raise training"):
+        sampler.plan()
+
+
 @pytest.mark.parametrize("target", [1, 37, 500, 5000])
 def test_a_token_controlled_plan_ends_on_its_target_to_the_token(target):
     chosen = PlanSettings(target_tokens=target, effective_batch=8, token_budget=128)
@@ -226,6 +262,7 @@ def test_a_single_question_is_not_halved():
         ({"epochs": 0}, "epochs is 0; it must be above 0"),
         ({"temperature": -1}, "temperature is -1; it must be above 0"),
         ({"target_tokens": 0}, "target_tokens is 0; it must be above 0"),
+        ({"part": (0.5, 0.5)}, "part is .0.5, 0.5.; it must rise within 0 to 1"),
     ],
 )
 def test_settings_that_cannot_be_planned_are_refused(wrong, message):

@@ -12,7 +12,7 @@ from kaggle_kit.core.runs import start_run
 from kaggle_kit.data import practice
 from kaggle_kit.models import tiny
 from kaggle_kit.models.decisions import Decision
-from kaggle_kit.ops import batching, rounds
+from kaggle_kit.ops import batching, rounds, wiring
 from kaggle_kit.ops.batch_probe import BatchProbe
 from kaggle_kit.training.autobatch import Found, Measured, Point, find_optimal_batch_size
 from tests.ops.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
@@ -113,6 +113,15 @@ def test_another_budget_changes_micro_batches_and_neither_steps_nor_rows_nor_tok
     for batch in (batch for step in other.steps for batch in step.micro_batches):
         groups = set(study.encoded[batch.task].groups[list(batch.rows)])
         assert batch.tokens <= 200 or len(groups) == 1  # a question alone may be larger
+
+
+def test_another_budget_moves_no_boundary_between_phases(tmp_path):
+    study = opened(tmp_path)
+    for part in wiring.HALVES:
+        half = wiring.plan_training(study.config, study.encoded, part)
+        other = batching.repack(half, study.encoded, 200)
+        assert [rows_of(step) for step in half.steps] == [rows_of(step) for step in other.steps]
+        assert other.settings.part == part and other.tokens == half.tokens
 
 
 def longest_group(task) -> int:

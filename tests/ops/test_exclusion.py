@@ -13,7 +13,7 @@ from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.ops import exclusion, rounds, sessions
+from kaggle_kit.ops import exclusion, rounds, sessions, wiring
 from tests.ops.test_rounds import Page, small_models  # noqa: F401
 
 MIMIC = ["semeval2014t7", "semeval2015t14"]
@@ -77,6 +77,9 @@ def test_the_second_phase_is_the_same_in_every_step(arms):
     full, excluded = (arms[arm].plans[1] for arm in ("full", "excluded"))
     assert full == excluded and full.sha256 == excluded.sha256
     assert set(full.tokens) == set(MIMIC)
+    mimic = {name: arms["full"].encoded[name] for name in MIMIC}
+    alone = wiring.plan_training(arms["full"].config, mimic)
+    assert full.steps == alone.steps[-len(full) :] and len(full) == len(alone) // 2
 
 
 def test_only_the_shared_adapter_and_what_was_trained_with_it_tell_the_arms_apart_then(arms):

@@ -35,7 +35,7 @@ def no_gate():
 def phases(page: Page) -> list[sessions.Phase]:
     if page.config.strategy.kind != "sequential":
         return [sessions.Phase(page.plan)]
-    first, second = (wiring.plan_training(page.config, page.encoded, share=0.5) for _ in range(2))
+    first, second = (wiring.plan_training(page.config, page.encoded, part) for part in wiring.HALVES)
     return [
         sessions.Phase(first, name="shared", prepare=page.network.pretrain_shared),
         sessions.Phase(second, name="own", prepare=page.network.adapt),

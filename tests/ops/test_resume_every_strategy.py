@@ -71,7 +71,7 @@ class Session:
         self.encoded = wiring.encode_split(config, self.train, specs, self.loaded)
         self.encoded_dev = wiring.encode_split(config, self.dev, specs, self.loaded)
         strategy = config.strategy
-        if "variants" in config.experiment:
+        if "levels" in config.experiment:
             strategy, _ = ablation.matched_strategy(config, self.loaded, specs)
         self.network = build_model(self.loaded, specs.values(), strategy)
 
@@ -90,16 +90,17 @@ class Session:
 
     def trained(self) -> Iterator[rounds.MultiTaskTrainer]:
         if self.config.strategy.kind != "sequential":
-            yield self.phase("training", 1.0)
+            yield self.phase("training")
             return
+        half, other = wiring.HALVES
         self.network.pretrain_shared()
-        first = self.phase("shared", 0.5)
+        first = self.phase("shared", half)
         yield first
         self.network.adapt(self.config.strategy.adapt_shared)
-        yield self.phase("own", 0.5, after=first)
+        yield self.phase("own", other, after=first)
 
-    def phase(self, name: str, share: float, after=None):
-        plan = wiring.plan_training(self.config, self.encoded, share=share)
+    def phase(self, name: str, part: tuple[float, float] = (0.0, 1.0), after=None):
+        plan = wiring.plan_training(self.config, self.encoded, part)
         samples = wiring.quick_samples(self.config, self.dev)
         encoded = wiring.encode_split(self.config, samples, self.specs, self.loaded)
         score = selection.quick_evaluation(self.config, self.network, self.loaded, encoded, samples)
@@ -194,8 +195,11 @@ def test_a_run_that_died_ends_as_one_that_never_did(tmp_path, strategy, tasks, m
     whole = Session(config, tmp_path / "whole").to_the_end()
     with pytest.raises(Death):
         Session(config, tmp_path / "dying", {"training": 3}).to_the_end()
-    run = Session(config, tmp_path / "dying").to_the_end()
+    session = Session(config, tmp_path / "dying")
+    run = session.to_the_end()
     assert_same(run, whole)
+    rank, declared = session.network.lora.ranks, config.strategy.rank or config.model.lora.rank
+    assert (next(iter(rank.values())) == declared) == (more is not ABLATION)  # those of A1–A4 are solved
     manifest = run.manifest()
     assert manifest["decisions"]["quantization"][0] == (config.strategy.quantization or "none")
     assert manifest.get("token_parity_error", 0) == 0

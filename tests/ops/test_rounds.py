@@ -121,10 +121,13 @@ def test_a_token_controlled_run_ends_on_its_target_and_says_so(tmp_path):
     assert manifest["token_parity_error"] == 0
 
 
-def test_phases_share_the_steps_of_a_run(tmp_path):
-    study = page(tmp_path, "s1_single", NER, more=("training.max_steps=5", "training.epochs=3"))
-    halves = [wiring.plan_training(study.config, study.encoded, share=0.5) for _ in range(2)]
-    assert (len(study.plan), [len(plan) for plan in halves]) == (5, [3, 3])
+def test_the_phases_of_s4_are_the_halves_of_the_plan_that_s2_follows(tmp_path):
+    study, other = (page(tmp_path, name, NER, RANKING) for name in ("s4_sequential", "s2_shared"))
+    halves = [wiring.plan_training(study.config, study.encoded, part) for part in wiring.HALVES]
+    assert halves[0].steps + halves[1].steps == other.plan.steps
+    short = page(tmp_path, "s1_single", NER, more=("training.max_steps=5", "training.epochs=3"))
+    halves = [wiring.plan_training(short.config, short.encoded, part) for part in wiring.HALVES]
+    assert (len(short.plan), [len(plan) for plan in halves]) == (5, [3, 2])
 
 
 def test_both_phases_of_s4_count_on(tmp_path):
@@ -185,15 +188,61 @@ def test_s5_takes_the_better_of_the_finished_candidates_over_their_seeds(tmp_pat
     assert because.startswith("s3a_flat is the better of s3a_flat 0.")
 
 
-def candidate(folder, strategy: str, split: str, score: float, more: tuple[str, ...] = ()) -> None:
+def candidate(
+    folder,
+    strategy: str,
+    split: str,
+    score: float,
+    more: tuple[str, ...] = (),
+    tasks: tuple[str, ...] = (NER, RANKING),
+) -> RunFolder:
     """A finished run of S3a or S3b as S5 looks at it."""
-    run = start_run(config_of(strategy, NER, RANKING, more=more), page=strategy, runs_dir=folder)
+    run = start_run(config_of(strategy, *tasks, more=more), page=strategy, runs_dir=folder)
     names = {NER: "task_a_strict_f1", RANKING: "map"}
     figures = {"dev": 0.1, split: score} if split != "dev" else {split: score}
     run.write_metrics(
         Metric(n, v, "fraction", s, 1, t, t) for t, n in names.items() for s, v in figures.items()
     )
     run.finish(totals=Totals(), device="cpu", data_hashes={})
+    return run
+
+
+def test_s5_trains_what_the_better_candidate_was_trained_with(tmp_path):
+    candidate(tmp_path, "s3a_flat", "dev", 0.2)
+    for seed, score, order in ((7, 0.0, (NER, RANKING)), (8, 0.9, (RANKING, NER))):
+        more = ("strategy.rank=32", "strategy.cut=0.25", f"seed={seed}")
+        candidate(tmp_path, "s3b_hierarchical", "dev", score, more, order)
+    asked = config_of("s5_qlora", NER, RANKING)
+    chosen, because = selection.better_candidate(asked, tmp_path)
+    theirs = config_of("s3b_hierarchical", NER, RANKING, more=("strategy.rank=32", "strategy.cut=0.25"))
+    own = {"name": "s5_qlora", "title": asked.strategy.title, "quantization": "nf4"}
+    candidates = ["s3a_flat", "s3b_hierarchical"]
+    assert chosen.strategy == replace(theirs.strategy, **own, candidates=candidates)
+    assert "s3b_hierarchical" in because
+
+
+@pytest.mark.parametrize("more", ["training.learning_rate=1e-3", "strategy.rank=32", "practice.terms=21"])
+def test_s5_does_not_average_runs_that_differ_in_more_than_the_seed(tmp_path, more):
+    kept = candidate(tmp_path, "s3a_flat", "dev", 0.2)
+    candidate(tmp_path, "s3a_flat", "dev", 0.9, (more, "seed=4"))
+    config = config_of("s5_qlora", NER, RANKING)
+    named = r" is .* in s3a_flat-.*experiment\.candidates=\[s3a_flat-"
+    with pytest.raises(ConfigError, match=f"^{more.partition('=')[0]}{named}"):
+        selection.better_candidate(config, tmp_path)
+    config.experiment["candidates"] = [kept.run_id]
+    assert selection.better_candidate(config, tmp_path)[0].strategy.rank == 16
+
+
+def test_a_strategy_key_set_on_s5_itself_is_refused_once_a_candidate_decides(tmp_path):
+    config = config_of("s5_qlora", NER, RANKING, more=("strategy.private_rank=4",))
+    assert selection.better_candidate(config, tmp_path)[0].strategy.private_rank == 4  # as declared
+    candidate(tmp_path / "other", "s3a_flat", "dev", 0.2)
+    with pytest.raises(ConfigError, match=r"^strategy\.private_rank is 4 here and 8 in .* set it on the"):
+        selection.better_candidate(config, tmp_path / "other")
+    candidate(tmp_path / "same", "s3a_flat", "dev", 0.2, ("strategy.private_rank=4",))
+    assert selection.better_candidate(config, tmp_path / "same")[0].strategy.private_rank == 4
+    unquantised = config_of("s5_qlora", NER, RANKING, more=("strategy.quantization=none",))
+    assert selection.better_candidate(unquantised, tmp_path / "same")[0].strategy.quantization == "none"
 
 
 def test_s5_chooses_on_dev_whatever_else_its_candidates_report(tmp_path):

@@ -153,6 +153,27 @@ def test_a_run_goes_into_its_own_folder_goes_on_there_and_is_not_repeated(tmp_pa
     assert run.notebook.stat().st_mtime_ns == before
 
 
+def test_a_finished_run_is_not_resumed_and_nothing_in_it_changes(tmp_path):
+    own = tmp_path / "mine"
+    run_toy(tmp_path, write_page(tmp_path, START, FINISH), into=own)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in own.iterdir() if path.is_file()}
+    with pytest.raises(RunFolderError, match="mine is a finished run; a result is never replaced") as caught:
+        run_toy(tmp_path, write_page(tmp_path, START, FINISH), resume=own)
+    assert caught.value.exit_code == 2
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in own.iterdir() if path.is_file()}
+    assert after == before and own / "notebook.ipynb" in before
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_that_holds_no_run_is_not_resumed_and_stays_as_it_was(tmp_path, exists):
+    typo = tmp_path / "runs" / "typo"
+    if exists:
+        typo.mkdir(parents=True)
+    with pytest.raises(RunFolderError, match="typo is no run folder: it has no config.yaml; give a"):
+        run_toy(tmp_path, write_page(tmp_path, START, FINISH), resume=typo)
+    assert typo.exists() == exists and not (exists and list(typo.iterdir()))
+
+
 def test_a_folder_of_another_configuration_is_refused(tmp_path):
     own = tmp_path / "mine"
     run_toy(tmp_path, write_page(tmp_path, START, FINISH), into=own)

@@ -14,8 +14,9 @@ from kaggle_kit.core.config import compose, from_yaml
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.models.adapter_files import save_adapters, saved_ranks
 from kaggle_kit.models.build import build_model
-from kaggle_kit.ops import rounds, selection, twins, wiring
+from kaggle_kit.ops import ablation, rounds, selection, twins, wiring
 from tests.ops.test_rounds import small_models  # noqa: F401
 
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"
@@ -31,19 +32,22 @@ def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> 
     loaded = wiring.open_backbone(config)
     samples = wiring.split_samples(config, corpora, "train")
     encoded = wiring.encode_split(config, samples, specs, loaded)
-    network = build_model(loaded, specs.values(), config.strategy)
+    solves = "levels" in config.experiment and not multi
+    strategy = ablation.matched_strategy(config, loaded, specs)[0] if solves else config.strategy
+    network = build_model(loaded, specs.values(), strategy)
     if multi:
         twins.assert_active_parameters(multi, network)
     plan = wiring.plan_training(config, encoded)
     quick = selection.quick_evaluation(config, network, loaded, encoded, samples)
     trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, quick)
     rounds.train(config, run, trainer, corpora)
+    save_adapters(network, run.adapters)
     rounds.record(config, run, network, loaded, [trainer], corpora)
     return run
 
 
-def multi_task(runs_dir, strategy: str = "s2_shared", *more: str) -> RunFolder:
-    overrides = [*SETTINGS, "training.max_steps=3", "training.quick_every=2", "training.patience=1", *more]
+def multi_task(runs_dir, strategy: str = "s2_shared", *more: str, settings=SETTINGS) -> RunFolder:
+    overrides = [*settings, "training.max_steps=3", "training.quick_every=2", "training.patience=1", *more]
     config = compose(task=[NER, RELATIONS], strategy=strategy, overrides=overrides, seed=3)
     return train(config, start_run(config, page=strategy, runs_dir=runs_dir))
 
@@ -61,7 +65,7 @@ def shared(tmp_path_factory, small_models) -> RunFolder:  # noqa: F811
 def altered(multi: RunFolder, folder, **fields) -> RunFolder:
     """A copy of a run whose manifest says otherwise."""
     path = folder / multi.run_id
-    path.mkdir()
+    path.mkdir(parents=True)
     (path / "config.yaml").write_text(multi.config_yaml.read_text())
     (path / "manifest.json").write_text(json.dumps(multi.manifest() | fields))
     return RunFolder.open(path)
@@ -108,6 +112,21 @@ def test_a_control_has_the_active_parameters_of_its_task_in_any_strategy(tmp_pat
     network = build_model(wiring.open_backbone(config), specs.values(), config.strategy)
     twins.assert_active_parameters(multi, network)
     assert config.strategy.rank > 16 and not config.strategy.pcgrad and config.strategy.fusion == "none"
+
+
+def test_a_control_of_an_ablation_has_the_parameters_of_the_ranks_that_were_solved(tmp_path):
+    ablated = ("experiment=ablation_architecture", "experiment.target=150000", "training.selection=last")
+    multi = multi_task(tmp_path, "a3", settings=(*ablated, *SETTINGS[1:]))
+    assert saved_ranks(multi.adapters)["shared"] != from_yaml(multi.config_yaml.read_text()).strategy.rank
+    config, table = twins.control_of(multi, asked(multi))
+    run = train(config, start_run(config, page="token_controlled", runs_dir=tmp_path), multi)
+    own, theirs = (folder.manifest()["active_parameters"][NER] for folder in (run, multi))
+    assert own == pytest.approx(theirs, rel=twins.TOLERANCE) and "a3" in table
+    assert run.manifest()["twin"]["of"] == multi.run_id
+    with pytest.raises(ConfigError, match=r"^experiment\.alpha is 0\.1 here and None in the control"):
+        twins.control_of(multi, asked(multi, "experiment.alpha=0.1"))
+    with pytest.raises(RunFolderError, match="strategy.json is missing"):
+        twins.control_of(altered(multi, tmp_path / "elsewhere"), asked(multi))
 
 
 def test_a_network_of_another_size_is_refused_before_training(shared):
