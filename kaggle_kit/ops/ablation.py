@@ -68,7 +68,7 @@ def levels(config: RunConfig) -> dict[str, StrategyConfig]:
 
 
 def compared(config: RunConfig, own: Sequence[str]) -> list[str]:
-    """The tasks that every run of the comparison counts. ConfigError if the run's `own` are not among them."""
+    """The tasks that every run of the comparison counts. ConfigError if the `own` are not among them."""
     named = config.experiment.get("tasks")
     if named is not None and not isinstance(named, list):
         raise ConfigError(f"experiment.tasks={named} is no list; write experiment.tasks=[{named}]")
