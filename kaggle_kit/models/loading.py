@@ -44,9 +44,13 @@ from kaggle_kit.models.flash import FLASH, register_flash
 class Loaded:
     backbone: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    causal: bool
+    causal: bool  # false of encoders, and of decoders with strategy.attention=bidirectional
     decisions: dict[str, Decision]
     config: ModelConfig
+
+    @property
+    def decoder(self) -> bool:
+        return self.config.family == "decoder"
 
     @property
     def is_quantized(self) -> bool:

@@ -105,11 +105,11 @@ def _hierarchical(strategy: StrategyConfig, base: Base) -> tuple[int, int]:
     return max(ways), whole + sum(base.heads.values())
 
 
-def head_parameters(specs: Iterable[TaskSpec], hidden_size: int, *, causal: bool = True) -> dict[str, int]:
+def head_parameters(specs: Iterable[TaskSpec], hidden_size: int, *, decoder: bool = True) -> dict[str, int]:
     """Task -> parameters of its heads, without allocating any."""
     with torch.device("meta"):
         heads = {
-            spec.name: [build_head(part, hidden_size, causal=causal) for part in spec.components]
+            spec.name: [build_head(part, hidden_size, decoder=decoder) for part in spec.components]
             for spec in specs
         }
     return {

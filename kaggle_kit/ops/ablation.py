@@ -99,7 +99,7 @@ def matched_strategy(
     strategies = levels(config)
     backbone = loaded.backbone.config
     specs = counted_specs(config, specs)
-    heads = head_parameters(specs.values(), backbone.hidden_size, causal=loaded.causal)
+    heads = head_parameters(specs.values(), backbone.hidden_size, decoder=loaded.decoder)
     low = frozenset(name for name, spec in specs.items() if all(p.level == 1 for p in spec.components))
     base = Base(shape_of(backbone), config.model.lora, heads, first_level=low)
     parity = config.experiment.get("parity", "active")

@@ -41,7 +41,7 @@ each_factor = pytest.mark.parametrize("experiment", FACTORS)
 
 
 # As much of a loaded backbone as counting needs.
-ON_GEMMA = SimpleNamespace(causal=True, backbone=SimpleNamespace(config=SHAPES["gemma2b"]))
+ON_GEMMA = SimpleNamespace(decoder=True, backbone=SimpleNamespace(config=SHAPES["gemma2b"]))
 
 
 def config_of(experiment: str, *overrides: str, strategy: str = "s2_shared") -> RunConfig:
