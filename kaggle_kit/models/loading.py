@@ -186,14 +186,19 @@ def _backbone(source: str, revision: str | None, chosen: dict[str, str]) -> PreT
         quantization_config=_nf4(dtype) if quantized else None,
         device_map={"": chosen["device"]} if quantized and chosen["device"] == "cuda" else None,
     )
+    freeze(backbone, quantized=quantized, checkpointed=chosen["checkpointing"] == "on")
+    return backbone.to(chosen["device"])
+
+
+def freeze(backbone: PreTrainedModel, *, quantized: bool, checkpointed: bool) -> None:
+    """What every backbone needs before adapters are attached to it, whoever has loaded it."""
     backbone.requires_grad_(False)
     backbone.config.use_cache = False  # else training would keep every layer's keys and values
     silence_dropout(backbone)
     if quantized:
         _keep_differentiable(backbone)
-    if chosen["checkpointing"] == "on":
+    if checkpointed:
         enable_checkpointing(backbone)
-    return backbone.to(chosen["device"])
 
 
 def _keep_differentiable(backbone: PreTrainedModel) -> None:

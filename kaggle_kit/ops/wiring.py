@@ -26,7 +26,7 @@ from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows
 from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.loading import Loaded, load_backbone
 from kaggle_kit.models.tiny import build_tiny
-from kaggle_kit.models.unsloth import load_unsloth
+from kaggle_kit.models.unsloth import with_unsloth
 from kaggle_kit.ops.shared_notes import leave_out
 
 
@@ -90,9 +90,7 @@ def open_backbone(config: RunConfig) -> Loaded:
         quantization=config.strategy.quantization,
         bidirectional=config.strategy.attention == "bidirectional",
     )
-    if config.strategy.unsloth:
-        return replace(loaded, backbone=load_unsloth(model, reference=loaded.backbone))
-    return loaded
+    return with_unsloth(loaded) if config.strategy.unsloth else loaded
 
 
 def task_specs(config: RunConfig, corpora: Mapping[str, Corpus]) -> dict[str, TaskSpec]:

@@ -22,6 +22,7 @@ from kaggle_kit.models.attention import PACKED, packed_attention
 from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.tiny import train_tokenizer
 from kaggle_kit.models.unsloth import check_consistent, load_unsloth, probe
+from kaggle_kit.ops import wiring
 
 T4, A100 = (7, 5), (8, 0)
 
@@ -144,6 +145,12 @@ def test_flash_attention_hands_the_kernel_the_sequences_of_the_row(monkeypatch, 
     torch.testing.assert_close(mine, reference)
 
 
+def test_a_backbone_loads_with_flash_attention_by_its_name(toys, monkeypatch):
+    taken = decisions.Decision(flash.FLASH, "FlashAttention-2: forward and backward probe passed")
+    monkeypatch.setattr(loading, "choose_attention", lambda *_: taken)
+    assert toys.loaded("llama").backbone.config._attn_implementation == flash.FLASH
+
+
 def test_flash_attention_leaves_rows_that_share_a_beginning_to_the_other_path():
     layout = PackedLayout.of((9, 7), causal=True, prefixes=(WHOLE, Prefix(0, 5)))
     rows = [torch.randn(1, 2, 11, 8, dtype=torch.float64) for _ in range(3)]
@@ -243,6 +250,38 @@ def test_unsloth_is_held_against_the_standard_path_although_it_patches_the_class
             load_unsloth(config, reference=reference)
     else:
         assert isinstance(load_unsloth(config, reference=reference), LlamaModel)
+
+
+def test_a_backbone_of_unsloth_is_prepared_as_any_other_and_its_decisions_say_what_it_does(toys, monkeypatch):
+    toys.loaded("llama")
+    asked = {}
+
+    def from_pretrained(source, **options):
+        asked.update(options, source=source)
+        backbone = toys.loaded("llama", "nf4").backbone.requires_grad_(False)
+        backbone.gradient_checkpointing_disable()
+        backbone.config.use_cache = True
+        backbone.layers[0].mlp.noise = nn.Dropout(0.5)
+        backbone.layers[0].mlp.noise.support_avx512bf16_for_cpu = True
+        return SimpleNamespace(model=backbone), None
+
+    library = SimpleNamespace(FastLanguageModel=SimpleNamespace(from_pretrained=from_pretrained))
+    monkeypatch.setitem(sys.modules, "unsloth", library)
+    taken = decisions.Decision(flash.FLASH, "FlashAttention-2: forward and backward probe passed")
+    monkeypatch.setattr(loading, "choose_attention", lambda *_: taken)
+    monkeypatch.setattr(loading, "choose_checkpointing", lambda *_: decisions.Decision("on", "asked for"))
+    changes = ("strategy.unsloth=true", "strategy.quantization=nf4", "model.unsloth.compatible=true")
+    changes += ("model.revision=abc", f"model.path={toys.saved['llama']}")
+    loaded = wiring.open_backbone(compose(strategy="s1_single", overrides=changes))
+    assert (
+        asked["source"] == str(toys.saved["llama"]) and asked["revision"] == "abc" and asked["load_in_4bit"]
+    )
+    assert loaded.decisions["attention"].value == loaded.backbone.config._attn_implementation == PACKED
+    assert "unsloth" in loaded.decisions["attention"].reason
+    noise = loaded.backbone.layers[0].mlp.noise
+    assert noise.p == 0.0 and not noise.support_avx512bf16_for_cpu
+    assert loaded.backbone.is_gradient_checkpointing and not loaded.backbone.config.use_cache
+    assert not any(parameter.requires_grad for parameter in loaded.backbone.parameters())
 
 
 def test_a_frozen_backbone_is_silent_while_the_dropout_of_its_adapters_stays():
