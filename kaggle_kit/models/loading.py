@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -38,6 +39,7 @@ from kaggle_kit.models.decisions import (
     choose_quantization,
 )
 from kaggle_kit.models.flash import FLASH, register_flash
+from kaggle_kit.models.shapes import shape_of
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,14 @@ def load_backbone(
         "dtype": choose_dtype(place.value, precision, capability),
         "quantization": choose_quantization(config, quantization),
         "checkpointing": choose_checkpointing(config, place.value, gradient_checkpointing),
-        "attention": choose_attention(config.architecture, capability),
     }
     if place.value == "cuda":
         decisions["allocator"] = allocator_in_force()
     source = source_of(config)
     with _hub_access(config, source):
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
+        shape = shape_of(AutoConfig.from_pretrained(source, revision=config.revision))
+        decisions["attention"] = choose_attention(config.architecture, capability, shape.head_dim)
         backbone = _backbone(source, config.revision, {name: made.value for name, made in decisions.items()})
     causal = config.family == "decoder" and not bidirectional
     return Loaded(backbone, tokenizer, causal, decisions, config)

@@ -78,15 +78,30 @@ def test_seven_billion_and_more_are_always_checkpointed_on_a_gpu(model, device, 
 
 def test_flash_attention_is_not_even_tried_on_a_t4(monkeypatch):
     monkeypatch.setattr(flash, "probe", lambda *_: pytest.fail("probed"))
-    decision = decisions.choose_attention("llama", T4)
+    decision = decisions.choose_attention("llama", T4, 128)
     assert decision.value == PACKED
     assert "compute capability 7.5: FlashAttention-2 needs 8.0" in decision.reason
 
 
 def test_gemma2_stays_eager_on_every_device(monkeypatch):
     monkeypatch.setattr(flash, "probe", lambda *_: None)
-    assert decisions.choose_attention("gemma2", (9, 0)).value == PACKED
-    assert decisions.choose_attention("llama", (9, 0)).value == flash.FLASH
+    assert decisions.choose_attention("gemma2", (9, 0), 256).value == PACKED
+    assert decisions.choose_attention("llama", (9, 0), 128).value == flash.FLASH
+
+
+@pytest.mark.parametrize(("width", "taken"), [(32, False), (40, False), (64, True), (96, True), (256, False)])
+def test_flash_attention_is_not_taken_at_a_head_width_that_was_never_probed(monkeypatch, width, taken):
+    monkeypatch.setattr(flash, "probe", lambda *_: None)
+    decision = decisions.choose_attention("llama", A100, width)
+    assert decision.value == (flash.FLASH if taken else PACKED)
+    assert taken or f"heads are {width} wide, and it is probed at 64, 96, 128 only" in decision.reason
+
+
+def test_attention_is_chosen_by_the_head_width_of_the_model_that_is_loaded(toys, monkeypatch):
+    widths = []
+    plain = decisions.choose_attention
+    monkeypatch.setattr(loading, "choose_attention", lambda *given: widths.append(given[2]) or plain(*given))
+    assert [toys.loaded(name).backbone.config.head_dim for name in ("llama", "gemma2")] == widths
 
 
 @pytest.mark.parametrize("why", ["the probe failed: off by 7.0% from the reference", None])
