@@ -79,7 +79,7 @@ def trainer(model: nn.Module, device: str) -> SimpleNamespace:
         lr_scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0),
         accelerator=SimpleNamespace(scaler=None),
         pcgrad=None,
-        tokens=TokenTracker(["task"], causal=False),
+        tokens=TokenTracker(["task"]),
         state=TrainerState(global_step=200),
         callback_handler=SimpleNamespace(callbacks=[Best(model)]),
         args=SimpleNamespace(device=device),

@@ -59,7 +59,7 @@ def shape_config(model: ModelConfig) -> PreTrainedConfig:
 def engine(model: ModelConfig, lengths: Sequence[int], device: str) -> tuple[nn.Module, Step]:
     """The study's S1, and one forward and backward pass over all sequences."""
     capability = torch.cuda.get_device_capability() if device == "cuda" else None
-    attention = choose_attention(model.architecture, capability).value
+    attention = choose_attention(model.architecture, capability, SHAPES[model.name].head_dim).value
     if attention == FLASH:
         register_flash()
     with torch.device(device):

@@ -132,7 +132,7 @@ class AsNetwork(nn.Module):
         super().__init__()
         (self.part,) = spec.components
         self.model = model
-        head = build_head(self.part, model.config.hidden_size, causal=False)  # decodes; its weights sleep
+        head = build_head(self.part, model.config.hidden_size, decoder=False)  # decodes; its weights sleep
         self.heads = nn.ModuleDict({spec.name: nn.ModuleDict({self.part.name: head})})
 
     def forward(self, batch) -> dict[str, Tensor]:

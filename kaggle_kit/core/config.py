@@ -33,7 +33,7 @@ from yaml import YAMLError
 from kaggle_kit.core.checks import undeclared, validate
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.open_keys import unknown_experiment
-from kaggle_kit.core.schema import RunConfig, StrategyConfig
+from kaggle_kit.core.schema import RunConfig, StrategyConfig, TaskConfig
 from kaggle_kit.core.types import Access
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "members",
     "params_dir",
     "strategy_entry",
+    "task_entry",
     "to_yaml",
     "validate",
     "without_machine_keys",
@@ -75,11 +76,12 @@ def members(group: str) -> list[str]:
 
 def strategy_entry(name: str) -> StrategyConfig:
     """One entry of params/strategy by itself, whatever tasks it will be given. ConfigError if unknown."""
-    known = members("strategy")
-    if name not in known:
-        raise ConfigError(f"no strategy {name!r}; allowed: {', '.join(known)}{nearest(name, known)}")
-    entry = OmegaConf.load(params_dir() / "strategy" / f"{name}.yaml")
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StrategyConfig), entry))
+    return _entry("strategy", name, StrategyConfig)
+
+
+def task_entry(name: str) -> TaskConfig:
+    """One entry of params/task by itself, as no override of a run changes it. ConfigError if unknown."""
+    return _entry("task", name, TaskConfig)
 
 
 def changed_strategy(strategy: StrategyConfig, **changes: Any) -> StrategyConfig:
@@ -146,6 +148,13 @@ def from_yaml(text: str) -> RunConfig:
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(explain(error)) from error
     return _finish(config)
+
+
+def _entry(group: str, name: str, schema: type) -> Any:
+    if unknown := _unknown_member(group, name):
+        raise ConfigError(unknown[0])
+    entry = OmegaConf.load(params_dir() / group / f"{name}.yaml")
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), entry))
 
 
 def _parse(overrides: Iterable[str]) -> tuple[dict[str, str], list[tuple[str, Any]], list[str]]:

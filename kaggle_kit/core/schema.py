@@ -115,7 +115,7 @@ class StrategyConfig:
     name: str = MISSING
     title: str = MISSING
     kind: str = MISSING  # single | shared | shared_private | hierarchical | sequential
-    attention: str = "causal"  # causal | bidirectional, for tagging heads on decoders
+    attention: str = "causal"  # causal | bidirectional, for tagging heads on decoders; ranking stays causal
     rank: int | None = None  # of the only or the shared adapter; empty: model.lora.rank
     private_rank: int | None = None  # of a task's or a level's adapter; empty: half of the shared rank
     fusion: str = "none"  # none | attention | gated: how shared and private outputs combine

@@ -69,7 +69,7 @@ def saved_ranks(folder: Path) -> dict[str, int]:
 def _description(model: MultiTaskModel) -> dict[str, object]:
     return {
         "model": type(model).__name__,
-        "causal": model.causal,
+        "causal": model.causal or [task for task in model.specs if model.is_causal(task)] or False,
         "ranks": model.lora.ranks,
         "scaling": model.lora.scaling,
         "fusion": model.lora.fusion,

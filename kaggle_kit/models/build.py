@@ -37,12 +37,13 @@ def build_model(loaded: Loaded, specs: Iterable[TaskSpec], strategy: StrategyCon
         only_layers=dict.fromkeys(LEVEL.values(), range(cut, layers)) if hierarchical else None,
     )
     if not hierarchical:
-        model = MultiTaskModel(lora, specs, causal=loaded.causal)
+        model = MultiTaskModel(lora, specs, causal=loaded.causal, decoder=loaded.decoder)
     else:
         model = HierarchicalMTLModel(
             lora,
             specs,
             causal=loaded.causal,
+            decoder=loaded.decoder,
             cut=cut,
             cross_level=strategy.cross_level,
             cross_level_rank=strategy.cross_level_rank,

@@ -12,7 +12,7 @@ import torch
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import ModelConfig, quantization_for
 from kaggle_kit.models.attention import PACKED
-from kaggle_kit.models.flash import FLASH, why_no_flash
+from kaggle_kit.models.flash import FLASH, WIDTHS, why_no_flash
 
 CHECKPOINT_ABOVE_PARAMETERS = 6_900_000_000  # "7B and more": the smallest 7B of the study has 7.24B
 
@@ -74,11 +74,13 @@ def choose_checkpointing(config: ModelConfig, device: str, requested: bool) -> D
     return Decision("on", "asked for") if requested else Decision("off", "less than 7B, and not asked for")
 
 
-def choose_attention(architecture: str, capability: tuple[int, int] | None) -> Decision:
-    """Attention on unpadded rows; FlashAttention-2 only where its probe passes, never for Gemma-2."""
+def choose_attention(architecture: str, capability: tuple[int, int] | None, head_width: int) -> Decision:
+    """Attention on unpadded rows; FlashAttention-2 only at head widths that its probe has passed, never for
+    Gemma-2."""
     if architecture == "gemma2":
         return Decision(PACKED, "Gemma-2's soft cap is computed eagerly; fused kernels leave it out")
-    reason = why_no_flash(capability)
+    unprobed = f"heads are {head_width} wide, and it is probed at {', '.join(map(str, WIDTHS))} only"
+    reason = why_no_flash(capability) or (None if head_width in WIDTHS else unprobed)
     if reason is None:
         return Decision(FLASH, "FlashAttention-2: forward and backward probe passed")
     # key and value heads are expanded there: grouped heads without a mask hit the math kernel on a T4

@@ -18,11 +18,11 @@ from transformers import AttentionInterface
 from kaggle_kit.models.attention import packed_attention
 from kaggle_kit.models.packing import PackedLayout
 
-FLASH = "packed_flash"
+FLASH = "packed_fa2"  # with "flash" in it the library would look for a package of that name
 TOLERANCE = 2e-2  # float16: eleven bits of mantissa, values of about 1
 PROBE_LENGTHS = (33, 20, 7)
-# head widths of the study's models; each with and without a causal mask and a sliding window
-PROBED = tuple(product((64, 96, 128), (True, False), (None, 16)))
+WIDTHS = (64, 96, 128)  # of the heads of the study's models
+PROBED = tuple(product(WIDTHS, (True, False), (None, 16)))  # with and without a causal mask and a window
 
 
 def flash_attention(

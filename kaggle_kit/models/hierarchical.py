@@ -38,12 +38,13 @@ class HierarchicalMTLModel(MultiTaskModel):
         specs: Iterable[TaskSpec],
         *,
         causal: bool,
+        decoder: bool | None = None,
         cut: int,
         cross_level: str = "attention",
         cross_level_rank: int = 16,
         detach_l1_for_l2: bool = False,
     ) -> None:
-        super().__init__(lora, specs, causal=causal)
+        super().__init__(lora, specs, causal=causal, decoder=decoder)
         self.stages = stages_of(self.backbone.get_base_model())
         depth = len(self.stages.layers)
         if not 0 < cut < depth:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -38,15 +39,20 @@ from kaggle_kit.models.decisions import (
     choose_quantization,
 )
 from kaggle_kit.models.flash import FLASH, register_flash
+from kaggle_kit.models.shapes import shape_of
 
 
 @dataclass(frozen=True)
 class Loaded:
     backbone: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    causal: bool
+    causal: bool  # false of encoders, and of decoders with strategy.attention=bidirectional
     decisions: dict[str, Decision]
     config: ModelConfig
+
+    @property
+    def decoder(self) -> bool:
+        return self.config.family == "decoder"
 
     @property
     def is_quantized(self) -> bool:
@@ -85,13 +91,14 @@ def load_backbone(
         "dtype": choose_dtype(place.value, precision, capability),
         "quantization": choose_quantization(config, quantization),
         "checkpointing": choose_checkpointing(config, place.value, gradient_checkpointing),
-        "attention": choose_attention(config.architecture, capability),
     }
     if place.value == "cuda":
         decisions["allocator"] = allocator_in_force()
     source = source_of(config)
     with _hub_access(config, source):
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
+        shape = shape_of(AutoConfig.from_pretrained(source, revision=config.revision))
+        decisions["attention"] = choose_attention(config.architecture, capability, shape.head_dim)
         backbone = _backbone(source, config.revision, {name: made.value for name, made in decisions.items()})
     causal = config.family == "decoder" and not bidirectional
     return Loaded(backbone, tokenizer, causal, decisions, config)
@@ -182,14 +189,19 @@ def _backbone(source: str, revision: str | None, chosen: dict[str, str]) -> PreT
         quantization_config=_nf4(dtype) if quantized else None,
         device_map={"": chosen["device"]} if quantized and chosen["device"] == "cuda" else None,
     )
+    freeze(backbone, quantized=quantized, checkpointed=chosen["checkpointing"] == "on")
+    return backbone.to(chosen["device"])
+
+
+def freeze(backbone: PreTrainedModel, *, quantized: bool, checkpointed: bool) -> None:
+    """What every backbone needs before adapters are attached to it, whoever has loaded it."""
     backbone.requires_grad_(False)
     backbone.config.use_cache = False  # else training would keep every layer's keys and values
     silence_dropout(backbone)
     if quantized:
         _keep_differentiable(backbone)
-    if chosen["checkpointing"] == "on":
+    if checkpointed:
         enable_checkpointing(backbone)
-    return backbone.to(chosen["device"])
 
 
 def _keep_differentiable(backbone: PreTrainedModel) -> None:

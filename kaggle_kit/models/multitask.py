@@ -18,7 +18,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.types import TaskSpec
+from kaggle_kit.core.types import Kind, TaskSpec
 from kaggle_kit.models.adapters import PRIVATE, SHARED, SharedPrivateLoRA, private
 from kaggle_kit.models.heads import build_head
 from kaggle_kit.models.packing import PackedLayout
@@ -33,19 +33,30 @@ class ParameterGroup:
 
 
 class MultiTaskModel(nn.Module):
-    """One backbone for all tasks, one head per component. The backbone runs on unpadded rows."""
+    """One backbone for all tasks, one head per component. The backbone runs on unpadded rows.
 
-    def __init__(self, lora: SharedPrivateLoRA, specs: Iterable[TaskSpec], *, causal: bool) -> None:
+    A `decoder` that is not `causal` looks both ways for every task that has more to do than to rank.
+    """
+
+    def __init__(
+        self,
+        lora: SharedPrivateLoRA,
+        specs: Iterable[TaskSpec],
+        *,
+        causal: bool,
+        decoder: bool | None = None,  # None: as `causal` says
+    ) -> None:
         super().__init__()
         self.lora = lora
         self.causal = causal
+        self.decoder = causal if decoder is None else decoder
         self.private_off = False  # the first phase of S4 trains without private adapters
         self.specs = {spec.name: spec for spec in specs}
         width = self.backbone.config.hidden_size
         self.heads = nn.ModuleDict(
             {
                 spec.name: nn.ModuleDict(
-                    {part.name: build_head(part, width, causal=causal) for part in spec.components}
+                    {part.name: build_head(part, width, decoder=self.decoder) for part in spec.components}
                 )
                 for spec in self.specs.values()
             }
@@ -77,7 +88,13 @@ class MultiTaskModel(nn.Module):
 
     def layout(self, batch) -> PackedLayout:
         device = batch.input_ids.device
-        return PackedLayout.of(batch.lengths, causal=self.causal, prefixes=batch.prefixes, device=device)
+        causal = self.is_causal(batch.task)
+        return PackedLayout.of(batch.lengths, causal=causal, prefixes=batch.prefixes, device=device)
+
+    def is_causal(self, task: str) -> bool:
+        """Whether the task's tokens look backwards only, so that sequences may share a beginning."""
+        ranks = all(part.kind is Kind.RANKING for part in self.specs[task].components)
+        return self.causal or (self.decoder and ranks)
 
     def states(self, batch) -> dict[int, Tensor]:
         """What the heads of each level read; without a hierarchy both levels read the same."""

@@ -45,6 +45,11 @@ class Base:
         """LoRA parameters of one block for each unit of rank: the sum of in + out."""
         return sum(map(sum, linear_shapes(self.shape, self.lora.targets)))
 
+    @property
+    def highest_rank(self) -> int:
+        """The narrower side of the narrowest layer that gets an adapter: more rank than that says no more."""
+        return min(map(min, linear_shapes(self.shape, self.lora.targets)))
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -100,11 +105,11 @@ def _hierarchical(strategy: StrategyConfig, base: Base) -> tuple[int, int]:
     return max(ways), whole + sum(base.heads.values())
 
 
-def head_parameters(specs: Iterable[TaskSpec], hidden_size: int, *, causal: bool = True) -> dict[str, int]:
+def head_parameters(specs: Iterable[TaskSpec], hidden_size: int, *, decoder: bool = True) -> dict[str, int]:
     """Task -> parameters of its heads, without allocating any."""
     with torch.device("meta"):
         heads = {
-            spec.name: [build_head(part, hidden_size, causal=causal) for part in spec.components]
+            spec.name: [build_head(part, hidden_size, decoder=decoder) for part in spec.components]
             for spec in specs
         }
     return {
@@ -123,8 +128,10 @@ def solve_ranks(
     """Each strategy with ranks such that all lie within `tolerance` of each other, near the target.
 
     Shared and private ranks stay as near to 2 : 1 as parity allows. Raises ConfigError where ranks,
-    being whole numbers, cannot meet the target; it names the nearest target that they can.
+    being whole numbers no larger than a layer is wide, cannot meet the target; it names the nearest
+    target that they can.
     """
+    _assert_in_reach(strategies, base, target, parity, tolerance)
     choices = [[Variant.of(filled, base) for filled in _fillings(s, base, target)] for s in strategies]
     anchors = sorted({v.count(parity) for some in choices for v in some}, key=lambda n: abs(n - target))
     for anchor in anchors:
@@ -141,9 +148,24 @@ def solve_ranks(
     return found
 
 
+def _assert_in_reach(
+    strategies: Sequence[StrategyConfig], base: Base, target: int, parity: str, tolerance: float
+) -> None:
+    most = base.highest_rank
+    fullest = [replace(strategy, rank=most, private_rank=most) for strategy in strategies]
+    reached = min(Variant.of(strategy, base).count(parity) for strategy in fullest)
+    if reached < (1 - tolerance) * target:
+        raise ConfigError(
+            f"no ranks bring all within {tolerance:.0%} of {target:,} {parity} parameters: the narrowest "
+            f"layer with an adapter has a side of {most}, and with that rank the largest count that all "
+            f"reach is {reached:,}; set the target to no more"
+        )
+
+
 def _fillings(strategy: StrategyConfig, base: Base, target: int) -> Iterator[StrategyConfig]:
-    """The strategy with every pair of ranks of up to twice the target."""
+    """The strategy with every pair of ranks of up to twice the target, or as wide as the narrowest layer."""
     most = max(2, 2 * target // (base.per_rank * base.shape.num_hidden_layers))
+    most = min(most, base.highest_rank)
     for rank in range(1, most + 1):
         owns = range(-(-rank // WIDEST), rank + 1) if strategy.kind in PAIRED else [strategy.private_rank]
         for own in owns:

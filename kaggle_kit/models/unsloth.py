@@ -1,6 +1,7 @@
 """The unsloth package as another way to load S1 and S2's backbone, if it computes the same.
 
-    backbone = load_unsloth(config.model, reference=loaded.backbone, lengths=(40, 17))
+    loaded = with_unsloth(load_backbone(config.model))
+    backbone = load_unsloth(config.model, reference=loaded.backbone, lengths=(40, 17))     # or by itself
 
 unsloth replaces attention and layers by its own kernels, for every model of the family in the process.
 Whether these keep sequences of an unpadded row apart, and let them share a beginning, depends on its version.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,14 +23,29 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import ModelConfig
 from kaggle_kit.core.types import WHOLE, Prefix
 from kaggle_kit.models.attention import PACKED
-from kaggle_kit.models.loading import source_of
+from kaggle_kit.models.decisions import Decision
+from kaggle_kit.models.loading import Loaded, freeze, source_of
 from kaggle_kit.models.packing import PackedLayout
 
 TOLERANCE = 0.05  # relative error of hidden states; float16 and 4-bit kernels differ by less
 
 
+def with_unsloth(loaded: Loaded) -> Loaded:
+    """The same with unsloth's backbone, and decisions that say so. Raises what `load_unsloth` does."""
+    checkpointed = loaded.decisions["checkpointing"].value == "on"
+    backbone = load_unsloth(loaded.config, reference=loaded.backbone, checkpointed=checkpointed)
+    attention = Decision(
+        PACKED, "SDPA per group of like lengths in unsloth's layers, which were probed with it"
+    )
+    return replace(loaded, backbone=backbone, decisions=loaded.decisions | {"attention": attention})
+
+
 def load_unsloth(
-    config: ModelConfig, *, reference: PreTrainedModel, lengths: Sequence[int] = (40, 17)
+    config: ModelConfig,
+    *,
+    reference: PreTrainedModel,
+    lengths: Sequence[int] = (40, 17),
+    checkpointed: bool = False,
 ) -> PreTrainedModel:
     """unsloth's frozen backbone, consistent with `reference`. Raises ConfigError where it cannot be used."""
     if not config.unsloth.compatible:
@@ -43,10 +60,10 @@ def load_unsloth(
         ) from error
     quantized = getattr(reference, "is_loaded_in_4bit", False)
     model, _ = library.FastLanguageModel.from_pretrained(
-        source_of(config), dtype=reference.dtype, load_in_4bit=quantized
+        source_of(config), revision=config.revision, dtype=reference.dtype, load_in_4bit=quantized
     )
-    backbone = model.model.requires_grad_(False)
-    backbone.config.use_cache = False
+    backbone = model.model
+    freeze(backbone, quantized=quantized, checkpointed=checkpointed)
     backbone.set_attn_implementation(PACKED)
     check_consistent(probe(backbone, lengths), expected)
     return backbone

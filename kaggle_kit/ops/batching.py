@@ -157,7 +157,7 @@ def _search(
             least=least,
             most=most,
             layer_bytes=layer_bytes(loaded.backbone.config.hidden_size),
-            fewest=int(always_checkpointed(config.model)),
+            fewest=probe.layers if always_checkpointed(config.model) else 0,
             enough=lambda: time.monotonic() - begun > LONGEST_SEARCH,
         )
     return found, limit

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.core.types import TaskSpec, UnifiedSample
+from kaggle_kit.core.schema import RunConfig, TaskConfig
+from kaggle_kit.core.types import Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import practice
 from kaggle_kit.data.corpus import Corpus, limit, load_corpus, task_spec
 from kaggle_kit.data.encode import EncodedTask, encode
@@ -25,7 +25,7 @@ from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows
 from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.loading import Loaded, load_backbone
 from kaggle_kit.models.tiny import build_tiny
-from kaggle_kit.models.unsloth import load_unsloth
+from kaggle_kit.models.unsloth import with_unsloth
 from kaggle_kit.ops.shared_notes import leave_out
 
 HALVES = ((0.0, 0.5), (0.5, 1.0))  # of a run's steps, for its first phase and its second
@@ -38,23 +38,43 @@ def open_corpora(config: RunConfig, left_out: Mapping[str, Sequence[str]] | None
     another task is scored on are left out, or those that another run `left_out`: task -> document ids.
     Raises CorpusMissing for a split without files.
     """
-    synthetic = config.profile.corpora == "practice"
-    if synthetic:
-        missing = [name for name in config.tasks if name not in practice.FIVE]
-        if missing:
-            raise ConfigError(
-                f"no practice corpus for {', '.join(missing)}; there is one for {', '.join(practice.FIVE)}. "
-                f"For the real corpus choose profile=open (or profile.corpora=public)"
-            )
-        roots: Mapping[str, Path] = practice.cached(config.practice, tasks=list(config.tasks))
-    else:
-        roots = {name: locate(task) for name, task in config.tasks.items()}
+    roots = corpus_roots(config, config.tasks)
     splits = dict.fromkeys(("train", "dev", *config.profile.report))
     corpora = {
-        name: load_corpus(task, roots[name], tuple(splits), practice=synthetic)
+        name: load_corpus(task, roots[name], tuple(splits), practice=_synthetic(config))
         for name, task in config.tasks.items()
     }
     return leave_out(config, corpora, left_out)
+
+
+def corpus_roots(config: RunConfig, tasks: Mapping[str, TaskConfig]) -> Mapping[str, Path]:
+    """Task -> the folder of its corpus, written first where the profile reads practice corpora."""
+    if not _synthetic(config):
+        return {name: locate(task) for name, task in tasks.items()}
+    if missing := [name for name in tasks if name not in practice.FIVE]:
+        raise ConfigError(
+            f"no practice corpus for {', '.join(missing)}; there is one for {', '.join(practice.FIVE)}. "
+            f"For the real corpus choose profile=open (or profile.corpora=public)"
+        )
+    return practice.cached(config.practice, tasks=list(tasks))
+
+
+def declared_spec(config: RunConfig, task: TaskConfig) -> TaskSpec:
+    """What a task's entry says of its heads, without its corpus; labels it leaves open are read there.
+
+    No pairs of types are known, which relations are predicted between: those are the training split's.
+    """
+    ready = all(part.labels or part.kind == Kind.RANKING for part in task.components)
+    root = Path() if ready else corpus_roots(config, {task.name: task})[task.name]
+    if ready:
+        corpus = Corpus(task, root, splits={}, warnings=(), sha256="", files=0, practice=False)
+    else:
+        corpus = load_corpus(task, root, ("train",), practice=_synthetic(config))
+    return without_candidates(task_spec(task, corpus))
+
+
+def without_candidates(spec: TaskSpec) -> TaskSpec:
+    return replace(spec, components=tuple(replace(part, candidates=()) for part in spec.components))
 
 
 def open_backbone(config: RunConfig) -> Loaded:
@@ -71,9 +91,7 @@ def open_backbone(config: RunConfig) -> Loaded:
         quantization=config.strategy.quantization,
         bidirectional=config.strategy.attention == "bidirectional",
     )
-    if config.strategy.unsloth:
-        return replace(loaded, backbone=load_unsloth(model, reference=loaded.backbone))
-    return loaded
+    return with_unsloth(loaded) if config.strategy.unsloth else loaded
 
 
 def task_specs(config: RunConfig, corpora: Mapping[str, Corpus]) -> dict[str, TaskSpec]:
@@ -145,3 +163,7 @@ def plan_settings(config: RunConfig) -> PlanSettings:
         target_tokens=training.target_tokens,
         null_every=training.null_every if strategy.pcgrad else None,
     )
+
+
+def _synthetic(config: RunConfig) -> bool:
+    return config.profile.corpora == "practice"

@@ -1,6 +1,6 @@
 """Counting what a run has seen: real tokens per task, at every step, once.
 
-    tracker = TokenTracker(["semeval2014t7"], causal=True)
+    tracker = TokenTracker(["semeval2014t7", "semeval2017t3"], sharing=["semeval2017t3"])
     tracker.count(step)          # the step's micro-batches
     tracker.record()             # {"step": 1, "tokens": {...}, "total": {...}, ...}
 
@@ -35,11 +35,11 @@ class CountedBatch(Protocol):
 class TokenTracker:
     """Cumulative counters whose state is part of a checkpoint, so a resume never counts twice.
 
-    Beginnings are shared by a model whose attention is `causal`.
+    `sharing`: the tasks for which attention is causal, so that sequences share their beginnings.
     """
 
-    def __init__(self, tasks: Iterable[str], *, causal: bool) -> None:
-        self.causal = causal
+    def __init__(self, tasks: Iterable[str], *, sharing: Iterable[str] = ()) -> None:
+        self.sharing = frozenset(sharing)
         self.step = 0
         self.total = dict.fromkeys(tasks, 0)
         self.apart = {kind: dict.fromkeys(self.total, 0) for kind in APART}
@@ -54,7 +54,7 @@ class TokenTracker:
             self.total[batch.task] += batch.tokens
             self.apart["overlap"][batch.task] += batch.overlap_tokens
             self.apart["packed"][batch.task] += batch.tokens if len(batch.lengths) > 1 else 0
-            prefixes = batch.prefixes if self.causal else ()
+            prefixes = batch.prefixes if batch.task in self.sharing else ()
             self.apart["shared"][batch.task] += sum(prefix.tokens for prefix in prefixes)
             self.apart["padding"][batch.task] += attention_padding(batch.lengths, prefixes)
 

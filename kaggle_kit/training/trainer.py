@@ -49,7 +49,8 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         self.weighting = (weighting or EqualLoss()).to(args.device)
         self.pcgrad: PCGradOptimizer | None = None
         self.pcgrad_seed = pcgrad_seed
-        self.tokens = TokenTracker(steps.plan.tasks, causal=model.causal)
+        sharing = filter(model.is_causal, steps.plan.tasks)
+        self.tokens = TokenTracker(steps.plan.tasks, sharing=sharing)
         self.record: dict[str, Any] = {}  # what the step just done leaves for the log
         for callback in callbacks:
             if hasattr(callback, "bind"):

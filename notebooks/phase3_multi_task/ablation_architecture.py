@@ -18,7 +18,7 @@
 # (A2), shared + private (A3) and hierarchical (A4) get ranks that make them equal within 5 %, fusion
 # and heads included. The other experiments named `ablation_…` change one key of a strategy and nothing
 # else: PCGrad, the fusion, what level 2 reads of level 1, whether its losses reach level 1. Each run of
-# this page trains one level of one factor; A1 takes one task.
+# this page trains one level of one factor; A1 takes one task, and is told of all in `experiment.tasks`.
 #
 # "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
 # minutes on two CPU cores. Its scores show that the machinery works and nothing else.

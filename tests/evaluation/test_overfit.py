@@ -45,7 +45,7 @@ class TinyModel(nn.Module):
         self.backbone.set_attn_implementation(PACKED)
         width = self.backbone.config.hidden_size
         torch.manual_seed(0)
-        heads = {part.name: build_head(part, width, causal=False) for part in spec.components}
+        heads = {part.name: build_head(part, width, decoder=False) for part in spec.components}
         self.heads = nn.ModuleDict({spec.name: nn.ModuleDict(heads)})
 
     def forward(self, batch):

@@ -54,7 +54,7 @@ class Oracle(nn.Module):
     def __init__(self, spec: TaskSpec) -> None:
         super().__init__()
         self.spec = spec
-        heads = {part.name: build_head(part, 4, causal=False) for part in spec.components}
+        heads = {part.name: build_head(part, 4, decoder=False) for part in spec.components}
         self.heads = nn.ModuleDict({spec.name: nn.ModuleDict(heads)})
 
     def forward(self, batch):

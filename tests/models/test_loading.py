@@ -22,6 +22,7 @@ from kaggle_kit.models.attention import PACKED, packed_attention
 from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.tiny import train_tokenizer
 from kaggle_kit.models.unsloth import check_consistent, load_unsloth, probe
+from kaggle_kit.ops import wiring
 
 T4, A100 = (7, 5), (8, 0)
 
@@ -77,15 +78,30 @@ def test_seven_billion_and_more_are_always_checkpointed_on_a_gpu(model, device, 
 
 def test_flash_attention_is_not_even_tried_on_a_t4(monkeypatch):
     monkeypatch.setattr(flash, "probe", lambda *_: pytest.fail("probed"))
-    decision = decisions.choose_attention("llama", T4)
+    decision = decisions.choose_attention("llama", T4, 128)
     assert decision.value == PACKED
     assert "compute capability 7.5: FlashAttention-2 needs 8.0" in decision.reason
 
 
 def test_gemma2_stays_eager_on_every_device(monkeypatch):
     monkeypatch.setattr(flash, "probe", lambda *_: None)
-    assert decisions.choose_attention("gemma2", (9, 0)).value == PACKED
-    assert decisions.choose_attention("llama", (9, 0)).value == flash.FLASH
+    assert decisions.choose_attention("gemma2", (9, 0), 256).value == PACKED
+    assert decisions.choose_attention("llama", (9, 0), 128).value == flash.FLASH
+
+
+@pytest.mark.parametrize(("width", "taken"), [(32, False), (40, False), (64, True), (96, True), (256, False)])
+def test_flash_attention_is_not_taken_at_a_head_width_that_was_never_probed(monkeypatch, width, taken):
+    monkeypatch.setattr(flash, "probe", lambda *_: None)
+    decision = decisions.choose_attention("llama", A100, width)
+    assert decision.value == (flash.FLASH if taken else PACKED)
+    assert taken or f"heads are {width} wide, and it is probed at 64, 96, 128 only" in decision.reason
+
+
+def test_attention_is_chosen_by_the_head_width_of_the_model_that_is_loaded(toys, monkeypatch):
+    widths = []
+    plain = decisions.choose_attention
+    monkeypatch.setattr(loading, "choose_attention", lambda *given: widths.append(given[2]) or plain(*given))
+    assert [toys.loaded(name).backbone.config.head_dim for name in ("llama", "gemma2")] == widths
 
 
 @pytest.mark.parametrize("why", ["the probe failed: off by 7.0% from the reference", None])
@@ -142,6 +158,12 @@ def test_flash_attention_hands_the_kernel_the_sequences_of_the_row(monkeypatch, 
     mine, _ = flash.flash_attention(None, *rows, None, sliding_window=window, packed=layout)
     reference, _ = packed_attention(None, *rows, None, sliding_window=window, packed=layout)
     torch.testing.assert_close(mine, reference)
+
+
+def test_a_backbone_loads_with_flash_attention_by_its_name(toys, monkeypatch):
+    taken = decisions.Decision(flash.FLASH, "FlashAttention-2: forward and backward probe passed")
+    monkeypatch.setattr(loading, "choose_attention", lambda *_: taken)
+    assert toys.loaded("llama").backbone.config._attn_implementation == flash.FLASH
 
 
 def test_flash_attention_leaves_rows_that_share_a_beginning_to_the_other_path():
@@ -243,6 +265,38 @@ def test_unsloth_is_held_against_the_standard_path_although_it_patches_the_class
             load_unsloth(config, reference=reference)
     else:
         assert isinstance(load_unsloth(config, reference=reference), LlamaModel)
+
+
+def test_a_backbone_of_unsloth_is_prepared_as_any_other_and_its_decisions_say_what_it_does(toys, monkeypatch):
+    toys.loaded("llama")
+    asked = {}
+
+    def from_pretrained(source, **options):
+        asked.update(options, source=source)
+        backbone = toys.loaded("llama", "nf4").backbone.requires_grad_(False)
+        backbone.gradient_checkpointing_disable()
+        backbone.config.use_cache = True
+        backbone.layers[0].mlp.noise = nn.Dropout(0.5)
+        backbone.layers[0].mlp.noise.support_avx512bf16_for_cpu = True
+        return SimpleNamespace(model=backbone), None
+
+    library = SimpleNamespace(FastLanguageModel=SimpleNamespace(from_pretrained=from_pretrained))
+    monkeypatch.setitem(sys.modules, "unsloth", library)
+    taken = decisions.Decision(flash.FLASH, "FlashAttention-2: forward and backward probe passed")
+    monkeypatch.setattr(loading, "choose_attention", lambda *_: taken)
+    monkeypatch.setattr(loading, "choose_checkpointing", lambda *_: decisions.Decision("on", "asked for"))
+    changes = ("strategy.unsloth=true", "strategy.quantization=nf4", "model.unsloth.compatible=true")
+    changes += ("model.revision=abc", f"model.path={toys.saved['llama']}")
+    loaded = wiring.open_backbone(compose(strategy="s1_single", overrides=changes))
+    assert (
+        asked["source"] == str(toys.saved["llama"]) and asked["revision"] == "abc" and asked["load_in_4bit"]
+    )
+    assert loaded.decisions["attention"].value == loaded.backbone.config._attn_implementation == PACKED
+    assert "unsloth" in loaded.decisions["attention"].reason
+    noise = loaded.backbone.layers[0].mlp.noise
+    assert noise.p == 0.0 and not noise.support_avx512bf16_for_cpu
+    assert loaded.backbone.is_gradient_checkpointing and not loaded.backbone.config.use_cache
+    assert not any(parameter.requires_grad for parameter in loaded.backbone.parameters())
 
 
 def test_a_frozen_backbone_is_silent_while_the_dropout_of_its_adapters_stays():

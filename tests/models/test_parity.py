@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
 from kaggle_kit.core.config import compose
@@ -130,6 +133,32 @@ def test_a_target_that_whole_ranks_cannot_meet_names_the_nearest():
     strategies, lora = ablation("llama8b")
     with pytest.raises(ConfigError, match="one unit of rank is 2,621,440; the nearest target is [0-9,]+"):
         solve_ranks(strategies, Base(SHAPES["llama8b"], lora, HEADS), target=26_000_000, parity="total")
+
+
+@pytest.mark.parametrize("parity", ["active", "total"])
+def test_a_target_out_of_reach_of_a_small_backbone_is_refused_at_once(toys, parity):
+    strategies, _ = ablation("gemma2b")
+    loaded = toys.loaded("llama")
+    base = Base(shape_of(loaded.backbone.config), loaded.config.lora, HEADS)
+    begun = time.perf_counter()
+    with pytest.raises(
+        ConfigError, match=r"of 26,000,000 .*the largest count that all reach is [0-9,]+;"
+    ) as caught:
+        solve_ranks(strategies, base, target=26_000_000, parity=parity)
+    assert time.perf_counter() - begun < 1
+    reached = int(re.search(r"reach is ([0-9,]+);", str(caught.value))[1].replace(",", ""))
+    assert assert_parameter_parity(
+        solve_ranks(strategies, base, target=reached, parity=parity), parity=parity
+    )
+
+
+def test_no_rank_is_higher_than_the_narrowest_layer_is_wide(toys):
+    strategies, _ = ablation("gemma2b")
+    loaded = toys.loaded("llama")
+    base = Base(shape_of(loaded.backbone.config), loaded.config.lora, {"ner": 10, "re": 12})
+    assert base.highest_rank == min(min(pair) for pair in linear_shapes(base.shape, base.lora.targets))
+    (shared,) = solve_ranks(strategies[1:2], base, target=10**5)
+    assert shared.strategy.rank <= base.highest_rank
 
 
 def test_a_table_of_unequal_variants_is_refused_and_shown():

@@ -148,6 +148,41 @@ def test_a_bidirectional_decoder_lets_early_tokens_see_late_ones(toys, kind, cau
     assert torch.equal(*others)
 
 
+@pytest.mark.parametrize("kind", ["shared", "hierarchical"])
+def test_with_bidirectional_attention_a_decoder_still_ranks_causally_from_the_last_token(toys, kind):
+    model = toys.model(loaded=replace(toys.loaded("llama"), causal=False), kind=kind).eval()
+
+    def moved(task: str) -> bool:
+        """Whether the early states of the first sequence depend on its last token."""
+        batch = toys.batch(task)
+        changed = replace(batch, input_ids=batch.input_ids.clone())
+        changed.input_ids[8] = 3 + (batch.input_ids[8] - 2) % 60
+        return not torch.equal(model.encode(batch)[:8], model.encode(changed)[:8])
+
+    assert {task: moved(task) for task in model.specs} == {
+        "entities": True,
+        "reading": True,  # it ranks and tags
+        "questions": False,
+    }
+    assert {task: model.is_causal(task) for task in model.specs} == {
+        "entities": False,
+        "reading": False,
+        "questions": True,
+    }
+    batch = toys.batch("questions")
+    head = model.heads["questions"]["answers"]
+    pooled = model.states(batch)[2][batch.targets["answers"]["last"]].float()
+    assert torch.allclose(model(batch)["answers"], head.score(pooled).squeeze(-1))
+
+
+def test_an_encoder_never_ranks_causally(toys):
+    loaded = toys.loaded("llama")
+    encoder = replace(loaded, causal=False, config=replace(loaded.config, family="encoder"))
+    model = toys.model(loaded=encoder, kind="shared")
+    assert not any(model.is_causal(task) for task in model.specs)
+    assert model.heads["questions"]["answers"].pooling == "mean"
+
+
 def test_four_bit_layers_still_learn_after_an_evaluation(toys):
     model = toys.model(loaded=toys.loaded("llama", "nf4"), kind="shared")
 

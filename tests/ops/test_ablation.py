@@ -7,12 +7,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from kaggle_kit.core.config import compose, config_hash, from_yaml, members, strategy_entry, to_yaml
+from kaggle_kit.core.config import (
+    compose,
+    config_hash,
+    from_yaml,
+    members,
+    strategy_entry,
+    task_entry,
+    to_yaml,
+)
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec
 from kaggle_kit.models.shapes import SHAPES
-from kaggle_kit.ops import ablation
+from kaggle_kit.ops import ablation, wiring
 
 TASKS = ("semeval2014t7", "semeval2021t6", "semeval2017t3")
 FACTORS = {  # experiment -> factor, its level as declared, the level as the strategy holds it
@@ -33,7 +41,7 @@ each_factor = pytest.mark.parametrize("experiment", FACTORS)
 
 
 # As much of a loaded backbone as counting needs.
-ON_GEMMA = SimpleNamespace(causal=True, backbone=SimpleNamespace(config=SHAPES["gemma2b"]))
+ON_GEMMA = SimpleNamespace(decoder=True, backbone=SimpleNamespace(config=SHAPES["gemma2b"]))
 
 
 def config_of(experiment: str, *overrides: str, strategy: str = "s2_shared") -> RunConfig:
@@ -151,3 +159,69 @@ def test_a_target_holds_for_every_level():
     counts = [int(line.split()[3].replace(",", "")) for line in table.splitlines()[1:]]
     assert all(abs(count / 60_000_000 - 1) <= 0.05 for count in counts)
     assert matched.rank > 16
+
+
+def run_of(strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> RunConfig:
+    chosen = ["experiment=ablation_architecture", f"experiment.tasks=[{','.join(TASKS)}]", *more]
+    return compose(model="gemma2b", task=tasks, strategy=strategy, overrides=chosen)
+
+
+def solved(config: RunConfig) -> tuple[RunConfig, str]:
+    specs = wiring.task_specs(config, wiring.open_corpora(config))
+    return ablation.matched_strategy(config, ON_GEMMA, specs)
+
+
+@pytest.mark.parametrize(("parity", "target"), [("active", 26_000_000), ("total", 90_000_000)])
+def test_all_runs_of_an_architecture_ablation_print_one_table_and_train_its_ranks(parity, target):
+    more = (f"experiment.parity={parity}", f"experiment.target={target}")
+    alone = [run_of("a1", task, more=more) for task in TASKS]
+    together = [run_of(name, *TASKS, more=more) for name in ("a2", "a3", "a4")]
+    found = [solved(config) for config in (*alone, *together)]
+    (table,) = {table for _, table in found}
+    ranks = {line.split()[0]: line.split()[2] for line in table.splitlines()[1:]}
+    for strategy, _ in found:
+        own = f"{strategy.rank}+{strategy.private_rank}" if strategy.private_rank else f"{strategy.rank}"
+        assert own == ranks[strategy.name]
+    counts = [
+        int(line.split()[3 if parity == "active" else -2].replace(",", "")) for line in table.splitlines()[1:]
+    ]
+    assert max(counts) / min(counts) <= 1.05
+
+
+def test_a_single_task_run_that_is_not_told_the_other_tasks_is_refused():
+    config = config_of("ablation_architecture", "task=semeval2017t3", strategy="a1")
+    with pytest.raises(
+        ConfigError, match=r"give experiment\.tasks=\[semeval2017t3,…\] with all tasks that A2"
+    ):
+        ablation.levels(config)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "told"),
+    [
+        ("[semeval2014t7,semeval2021t6]", "leaves out semeval2017t3, which this run trains"),
+        ("[semeval2017t3]", "told of semeval2017t3 alone"),
+        ("semeval2017t3", r"is no list; write experiment.tasks=\[semeval2017t3\]"),
+    ],
+)
+def test_tasks_of_a_comparison_that_is_none_are_refused(tasks, told):
+    more = ("task=semeval2017t3", f"experiment.tasks={tasks}")
+    with pytest.raises(ConfigError, match=told):
+        ablation.levels(config_of("ablation_architecture", *more, strategy="a1"))
+
+
+def test_a_task_that_there_is_not_is_refused_with_the_nearest():
+    config = run_of("a1", TASKS[0], more=(f"experiment.tasks=[{TASKS[0]},semeval2021t5]",))
+    with pytest.raises(ConfigError, match="unknown task 'semeval2021t5'; allowed: .*did you mean"):
+        solved(config)
+
+
+def test_another_tasks_corpus_is_read_only_where_its_entry_leaves_labels_open(monkeypatch):
+    read = []
+    roots = wiring.corpus_roots
+    monkeypatch.setattr(
+        wiring, "corpus_roots", lambda config, tasks: read.extend(tasks) or roots(config, tasks)
+    )
+    specs = [wiring.declared_spec(run_of("a1", TASKS[0]), task_entry(name)) for name in TASKS]
+    assert read == ["semeval2021t6"]
+    assert all(part.labels and not part.candidates for spec in specs for part in spec.components)

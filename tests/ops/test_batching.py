@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -87,6 +89,20 @@ def test_a_configured_budget_can_be_insisted_on(tmp_path, monkeypatch):
     assert settle(study)[1] == "micro-batches of 300 tokens, as configured: training.autobatch is false"
     layers = study.network.backbone.get_base_model().layers
     assert all(layer.gradient_checkpointing for layer in layers)  # nobody has measured that fewer will do
+
+
+@pytest.mark.parametrize(("parameters", "fewest"), [(3_200_000_000, 0), (7_240_000_000, 32)])
+def test_all_layers_of_a_model_of_7b_or_more_are_checkpointed(tmp_path, monkeypatch, parameters, fewest):
+    study = on_a_gpu(opened(tmp_path, f"model.parameters={parameters}"), monkeypatch)
+    asked = {}
+    probe = nullcontext(SimpleNamespace(layers=32, measure=None))
+    monkeypatch.setattr(batching, "Probe", lambda _: probe)
+    monkeypatch.setattr(batching.torch.cuda, "mem_get_info", lambda: (0, 15 * 2**30))
+    monkeypatch.setattr(
+        batching, "find_optimal_batch_size", lambda _, **o: asked.update(o) or Found(BEST, (BEST,))
+    )
+    batching._search(study.config, study.network, study.loaded, {"ner": 100})
+    assert (asked["fewest"], asked["layers"]) == (fewest, 32)
 
 
 def test_a_measuring_process_that_dies_leaves_the_configured_budget_and_its_last_words(tmp_path, monkeypatch):

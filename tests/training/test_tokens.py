@@ -18,7 +18,7 @@ def batch(task: str, tokens: int, overlap: int = 0, lengths: tuple[int, ...] = (
 
 
 def test_tokens_are_counted_per_task_and_step_and_overlap_apart():
-    tracker = TokenTracker(["ner", "ranking"], causal=False)
+    tracker = TokenTracker(["ner", "ranking"])
     tracker.count([batch("ner", 100, 8), batch("ranking", 30), batch("ner", 50)])
     tracker.count([batch("ranking", 20)])
     line = tracker.record()
@@ -31,7 +31,7 @@ def test_tokens_are_counted_per_task_and_step_and_overlap_apart():
 
 
 def test_packed_tokens_and_the_padding_of_attention_are_counted_apart():
-    tracker = TokenTracker(["ner"], causal=False)
+    tracker = TokenTracker(["ner"])
     tracker.count([batch("ner", 40, lengths=(20, 15, 5)), batch("ner", 9)])  # groups (20, 15) and (5,)
     line = tracker.record()
     assert line["total"] == {"ner": 49}
@@ -40,7 +40,7 @@ def test_packed_tokens_and_the_padding_of_attention_are_counted_apart():
 
 def test_a_question_counts_for_each_candidate_and_what_was_read_once_apart():
     asked = batch("qa", 57, lengths=(20, 19, 18), prefixes=(WHOLE, Prefix(0, 12), Prefix(0, 8)))
-    both = {causal: TokenTracker(["qa"], causal=causal) for causal in (True, False)}
+    both = {causal: TokenTracker(["qa"], sharing=["qa"] if causal else []) for causal in (True, False)}
     lines = {}
     for causal, tracker in both.items():
         tracker.count([asked])
@@ -51,23 +51,29 @@ def test_a_question_counts_for_each_candidate_and_what_was_read_once_apart():
     assert lines[True]["padding"] == lines[False]["padding"] == {"qa": 3}
 
 
+def test_only_tasks_with_causal_attention_share_beginnings():
+    tracker = TokenTracker(["ner", "qa"], sharing=["qa"])
+    tracker.count(batch(task, 20, lengths=(10, 10), prefixes=(WHOLE, Prefix(0, 6))) for task in ("ner", "qa"))
+    assert tracker.record()["shared"] == {"ner": 0, "qa": 6}
+
+
 def test_a_task_that_has_not_come_yet_stands_at_zero():
-    assert TokenTracker(["ner", "ranking"], causal=False).record()["total"] == {"ner": 0, "ranking": 0}
+    assert TokenTracker(["ner", "ranking"]).record()["total"] == {"ner": 0, "ranking": 0}
 
 
 def test_a_task_that_is_none_of_the_runs_is_refused():
     with pytest.raises(KeyError):
-        TokenTracker(["ner"], causal=False).count([batch("ranking", 1)])
+        TokenTracker(["ner"]).count([batch("ranking", 1)])
 
 
 def test_a_resumed_count_goes_on_where_it_stood_and_counts_nothing_twice():
-    whole, before = TokenTracker(["ner"], causal=False), TokenTracker(["ner"], causal=False)
+    whole, before = TokenTracker(["ner"]), TokenTracker(["ner"])
     steps = [[batch("ner", 10 * n, n)] for n in range(1, 7)]
     for step in steps:
         whole.count(step)
     for step in steps[:4]:
         before.count(step)
-    after = TokenTracker(["ner"], causal=False)
+    after = TokenTracker(["ner"])
     after.load_state_dict(before.state_dict())
     for step in steps[4:]:
         after.count(step)
@@ -76,7 +82,7 @@ def test_a_resumed_count_goes_on_where_it_stood_and_counts_nothing_twice():
 
 
 def test_a_task_that_an_earlier_phase_did_not_have_is_counted_from_nought():
-    first, second = TokenTracker(["qa"], causal=False), TokenTracker(["ner"], causal=False)
+    first, second = TokenTracker(["qa"]), TokenTracker(["ner"])
     first.count([batch("qa", 30, 2)])
     second.load_state_dict(first.state_dict())
     second.count([batch("ner", 7, 1)])
@@ -85,7 +91,7 @@ def test_a_task_that_an_earlier_phase_did_not_have_is_counted_from_nought():
 
 
 def test_the_state_is_a_copy():
-    tracker = TokenTracker(["ner"], causal=False)
+    tracker = TokenTracker(["ner"])
     state = tracker.state_dict()
     tracker.count([batch("ner", 7)])
     assert state["total"] == {"ner": 0}

@@ -32,8 +32,8 @@ HEADS = {
 }
 
 
-def build_head(component: ComponentSpec, hidden_size: int, *, causal: bool) -> nn.Module:
-    """The head of a component, float32. `causal` decides what a sequence is pooled from."""
+def build_head(component: ComponentSpec, hidden_size: int, *, decoder: bool) -> nn.Module:
+    """The head of a component, float32. A ranking head pools a decoder's last token, an encoder's mean."""
     if component.kind is Kind.RANKING:
-        return SequenceRankingHead(component, hidden_size, pooling="last" if causal else "mean")
+        return SequenceRankingHead(component, hidden_size, pooling="last" if decoder else "mean")
     return HEADS[component.kind](component, hidden_size)

@@ -159,6 +159,8 @@ class Study:
         candidates = tuple(run.id for run in of)
         link = {"candidates": list(candidates)} if of else {}
         base = self._config(model, tuple(tasks), strategy, tuple(overrides))
+        if ablation and base.experiment.get("tasks") == []:  # A1 trains one task of those that it counts
+            link["tasks"] = list(ablation.tasks or chosen.tasks)
         config = _linked(base, seed, link)
         return StudyRun(
             config_run_id(config, page),

@@ -30,11 +30,11 @@ def softplus(value: float) -> float:
 def test_decoders_pool_the_last_token_and_encoders_the_mean():
     targets = targets_of([1, 0], [0, 0], [2, 3])
     hidden = torch.arange(10.0).reshape(5, 2)
-    for causal, pooled in (
+    for decoder, pooled in (
         (True, hidden[[1, 4]]),
         (False, torch.stack([hidden[:2].mean(0), hidden[2:].mean(0)])),
     ):
-        head = build_head(COMPONENT, 2, causal=causal).eval()
+        head = build_head(COMPONENT, 2, decoder=decoder).eval()
         assert torch.allclose(head(hidden, targets), head.score(pooled).squeeze(-1))
 
 
@@ -44,7 +44,7 @@ def test_an_unknown_pooling_is_refused():
 
 
 def test_the_loss_is_cross_entropy_plus_the_hinge_of_each_questions_pairs():
-    head = build_head(COMPONENT, 2, causal=True)
+    head = build_head(COMPONENT, 2, decoder=True)
     scores = torch.tensor([0.5, 0.2, -1.0, 3.0, 0.0])
     targets = targets_of([1, 0, 0, 1, 0], [7, 7, 7, 8, 8])
     label_part = softplus(-0.5) + softplus(0.2) + softplus(-1.0) + softplus(-3.0) + softplus(0.0)
@@ -54,7 +54,7 @@ def test_the_loss_is_cross_entropy_plus_the_hinge_of_each_questions_pairs():
 
 
 def test_candidates_of_different_questions_are_never_compared():
-    head = build_head(COMPONENT, 2, causal=True)
+    head = build_head(COMPONENT, 2, decoder=True)
     scores = torch.tensor([-5.0, 5.0])
     apart = head.loss(scores, targets_of([1, 0], [0, 1]))
     together = head.loss(scores, targets_of([1, 0], [0, 0]))
@@ -63,7 +63,7 @@ def test_candidates_of_different_questions_are_never_compared():
 
 
 def test_unknown_labels_take_no_part():
-    head = build_head(COMPONENT, 2, causal=True)
+    head = build_head(COMPONENT, 2, decoder=True)
     known = head.loss(torch.tensor([0.5, 0.2]), targets_of([1, 0], [0, 0]))
     more = head.loss(torch.tensor([0.5, 9.0, 0.2]), targets_of([1, -1, 0], [0, 0, 0]))
     assert more == pytest.approx(float(known), rel=1e-6)
@@ -71,7 +71,7 @@ def test_unknown_labels_take_no_part():
 
 
 def test_the_order_part_pulls_a_relevant_candidate_over_an_irrelevant_one_and_then_stops():
-    head = build_head(COMPONENT, 2, causal=True)
+    head = build_head(COMPONENT, 2, decoder=True)
     for gap, pull in ((0.5, 1.0), (1.5, 0.0)):
         scores = torch.tensor([gap, 0.0], requires_grad=True)
         head.loss(scores, targets_of([1, 0], [0, 0])).backward()

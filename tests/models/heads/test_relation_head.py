@@ -19,7 +19,7 @@ LINKS = ComponentSpec(
 
 def head_of(component: ComponentSpec = LINKS):
     torch.manual_seed(0)
-    return build_head(component, 8, causal=True).eval()
+    return build_head(component, 8, decoder=True).eval()
 
 
 def targets_of(candidates, mentions=((0, 1, 0), (2, 2, 1), (4, 6, 1))) -> dict[str, torch.Tensor]:

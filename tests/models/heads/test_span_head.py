@@ -19,7 +19,7 @@ HIDDEN = 16
 def head_of(longest: int = 3, *labels: str, hidden: int = HIDDEN) -> SpanClassificationHead:
     torch.manual_seed(0)
     component = ComponentSpec("ner", Kind.SPANS, 1, labels or ("A", "B"), max_span_length=longest)
-    return build_head(component, hidden, causal=False)
+    return build_head(component, hidden, decoder=False)
 
 
 def targets_of(sizes: tuple[int, ...], longest: int = 3) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from kaggle_kit.models.heads import TokenClassificationHead, build_head
 
 
 def head_of(scheme: str, *labels: str) -> TokenClassificationHead:
-    return build_head(ComponentSpec("ner", Kind.TOKENS, 1, labels, scheme), 8, causal=False)
+    return build_head(ComponentSpec("ner", Kind.TOKENS, 1, labels, scheme), 8, decoder=False)
 
 
 def legal(path, scheme: str) -> bool:

@@ -52,6 +52,11 @@ def test_each_folder_is_the_one_that_the_command_line_would_name(study):
             assert config == run.config
 
 
+def test_runs_of_an_architecture_ablation_are_told_all_tasks_that_are_compared(study):
+    compared = {run.ablation: run.config.experiment.get("tasks") for run in study.of_kind(graph.ABLATION)}
+    assert compared == {"A1": ["semeval2021t6", "semeval2017t3"], "without PCGrad": None}
+
+
 def test_a_twin_is_tied_to_one_multi_task_run_of_its_seed(study):
     twins = study.of_kind(graph.TWIN)
     for twin in twins:
