@@ -86,7 +86,8 @@ def test_both_levels_are_the_backbone_until_something_is_learnt(toys, architectu
 def test_gradients_agree_with_finite_differences(toys, task, cross_level):
     model = hierarchy(toys, bert(), double=True, cross_level=cross_level)
     batch = toys.batch(task)
-    weights = torch.randn(sum(batch.lengths), 32, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(3)
+    weights = torch.randn(sum(batch.lengths), 32, dtype=torch.float64, generator=generator)
 
     def loss() -> torch.Tensor:
         return sum((states * weights * level).sum() for level, states in model.states(batch).items())
@@ -95,7 +96,7 @@ def test_gradients_agree_with_finite_differences(toys, task, cross_level):
     touched = [p for p in model.parameters() if p.requires_grad and p.grad is not None]
     assert touched
     for parameter in touched:
-        direction = torch.randn_like(parameter)
+        direction = torch.randn(parameter.shape, dtype=torch.float64, generator=generator)
         step = 1e-5
         with torch.no_grad():
             parameter += step * direction
