@@ -60,7 +60,7 @@ def packed_attention(
 
 def _grids(row: Tensor, cells: Cells) -> tuple[Tensor, ...]:
     """(1, own heads, tokens, width) -> (cells, width) of each group"""
-    entries = row[0].transpose(0, 1).reshape(-1, row.shape[-1])
+    entries = row.squeeze(0).transpose(0, 1).reshape(-1, row.shape[-1])  # row[0] has a gradient full of zeros
     grids = repeated(entries, cells.entries) if cells.inverse is None else _Grids.apply(entries, cells)
     # Split at once: the gradient of a split is one concatenation, that of a slice a whole grid of zeros.
     return grids.split(cells.sizes)

@@ -50,7 +50,7 @@ def flash_attention(
     from torch.nn.attention.varlen import varlen_attn  # torch 2.10 and later
 
     near = -1 if sliding_window is None else sliding_window - 1
-    rows = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (tokens, heads, head_dim)
+    rows = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))  # (tokens, heads, head_dim)
     mixed = varlen_attn(
         *rows,
         *(packed.offsets, packed.offsets),

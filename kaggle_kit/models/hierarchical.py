@@ -78,12 +78,12 @@ class HierarchicalMTLModel(MultiTaskModel):
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
             entities = self._top(trunk, 1, layout)
         if 2 not in levels:
-            return {1: layout.unfold(entities[0])}
+            return {1: layout.unfold(entities.squeeze(0))}
         features = entities.detach() if self.detach_l1_for_l2 else entities
-        across = self.cross(trunk[0], features[0], layout)[None]
+        across = self.cross(trunk.squeeze(0), features.squeeze(0), layout)[None]
         second = self._top(trunk + across.to(trunk.dtype), 2, layout)
         states = {1: entities, 2: second}
-        return {level: layout.unfold(states[level][0]) for level in sorted(levels)}
+        return {level: layout.unfold(states[level].squeeze(0)) for level in sorted(levels)}
 
     def _top(self, hidden: Tensor, level: int, layout) -> Tensor:
         with self.lora.using(SHARED, LEVEL[level]):

@@ -84,7 +84,7 @@ class MultiTaskModel(nn.Module):
             inputs["token_type_ids"] = layout.fold(batch.type_ids)
         backbone = self.backbone.get_base_model()  # the injected layers, without PEFT's own forward
         row = {name: tensor[None] for name, tensor in inputs.items()}
-        return layout.unfold(backbone(**row, packed=layout).last_hidden_state[0])
+        return layout.unfold(backbone(**row, packed=layout).last_hidden_state.squeeze(0))
 
     def layout(self, batch) -> PackedLayout:
         device = batch.input_ids.device

@@ -97,4 +97,4 @@ def probe(model: PreTrainedModel, lengths: Sequence[int]) -> Tensor:
     inputs = {name: tensor[None] for name, tensor in row.items()}
     outputs = model(**inputs, use_cache=False, packed=layout)
     model.train(was_training)
-    return layout.unfold(outputs.last_hidden_state[0]).float()
+    return layout.unfold(outputs.last_hidden_state.squeeze(0)).float()
