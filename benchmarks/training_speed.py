@@ -39,6 +39,7 @@ WAYS = {
 # The stock trainer groups by length inside windows of (here) 47 to 50 batches and takes each window from
 # its longest sentences to its shortest: fewer steps would show it on its longest, fullest batches.
 PERIOD = 50
+MODELS = ["minilm", "llama8m"]
 EXPERIMENT = {  # the settings of params/experiment
     "ncbi_disease": ["training.learning_rate=2e-3", "training.epochs=5"],
     "semeval2017t3": ["training.learning_rate=1e-3", "training.epochs=2"],
@@ -156,7 +157,7 @@ def quality_rows(model: str, task: str, found: dict[str, list[dict[str, float]]]
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model-path", default=os.environ.get("KAGGLE_KIT_MODEL_MINILM"))
-    parser.add_argument("--models", nargs="+", default=["minilm", "llama8m"], choices=["minilm", "llama8m"])
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--tasks", nargs="+", default=list(EXPERIMENT))
     parser.add_argument("--steps", type=int, default=PERIOD, help="timed optimiser steps")
     parser.add_argument("--warmup", type=int, default=8, help="steps before the clock starts")
@@ -193,7 +194,8 @@ def main() -> None:
             "Useful FLOP per real token: 4N + 6·N_lora + 12·L·s·h; of the engine under causal attention "
             "less the share of tokens that a question's candidates have in common, which it computes once."
         ]
-    part = "" if options.tasks == list(EXPERIMENT) else "_" + "_".join(options.tasks)
+    part = "".join(f"_{model}" for model in options.models if options.models != MODELS)
+    part += "".join(f"_{task}" for task in options.tasks if options.tasks != list(EXPERIMENT))
     publish("training_speed", title, lines, file=name + part)
 
 

@@ -33,7 +33,11 @@ OFTEN = (
     "training.quick_samples=2",
     "profile.max_dev_samples=3",
 )
-ABLATION = ("experiment=ablation_architecture", "experiment.target=120000")
+ABLATION = (
+    "experiment=ablation_architecture",
+    "experiment.target=120000",
+    f"experiment.tasks=[{','.join(BOTH)}]",
+)
 
 
 class Death(Exception):
