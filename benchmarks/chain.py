@@ -100,7 +100,7 @@ def run_chain(folder: Path) -> Chained:
     """Both runs, below `folder`."""
     overrides = [*OVERRIDES, f"model.path={tiny_model(folder)}"]
     # One thread each: the two runs go on side by side, and their sums must come in the same order.
-    # The stand-in's sessions count from the start of this machine, which may be longer ago than Kaggle's limit.
+    # A stand-in's session counts from the start of this machine, which may be longer ago than the limit.
     shared = {"KAGGLE_KIT_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", LIMIT_VARIABLE: "1e6"}
     command = [sys.executable, "-m", "kaggle_kit"]
     where = ["--runs-dir", str(folder / "local")]
