@@ -56,11 +56,8 @@ class Passage:
         return bisect_right(self.word_ends, start), bisect_left(self.word_starts, end)
 
     def answers(self, first: int, last: int) -> bool:
-        """Whether it is this passage that answers for the span from word `first` to word `last`.
-
-        The one that owns the first word does; where the span reaches beyond it, the next that holds it whole.
-        """
-        return bool(self.owned[first] or (self.carried[first] and not self.seen[last]))
+        """Whether it is this passage that answers for the span from word `first` to word `last`."""
+        return answers(self.owned, self.carried, self.seen, first, last)
 
     def holds(self, fragments: Sequence[tuple[int, int]]) -> bool:
         """Whether every fragment has a word here and none leaves the passage."""
@@ -71,6 +68,13 @@ class Passage:
             return False
         words = (self.words_in(start, end) for start, end in fragments)
         return all(first < stop for first, stop in words)
+
+
+def answers(
+    owned: Sequence[bool], carried: Sequence[bool], seen: Sequence[bool], first: int, last: int
+) -> bool:
+    """The passage that owns a span's first word; where the span reaches beyond it, the next that holds it."""
+    return bool(owned[first] or (carried[first] and not seen[last]))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Which sequences of a batch begin alike: the candidates of a question all begin with the question.
 
-shared_prefixes([[1, 5, 6, 7, 2], [1, 5, 6, 8]], least=2)     # [Prefix(0, 0), Prefix(of=0, tokens=3)]
+shared_prefixes([[1, 5, 6, 7, 2], [1, 5, 6, 8]], least=2)     # (WHOLE, Prefix(of=0, tokens=3))
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ def shared_prefixes(sequences: Sequence[np.ndarray], least: int = LEAST) -> tupl
     """
     alike: dict[bytes, list[int]] = {}
     found = []
-    for number, ids in enumerate(map(np.asarray, sequences)):
+    rows = [np.asarray(ids) for ids in sequences]
+    for number, ids in enumerate(rows):
         earlier = alike.setdefault(ids[:least].tobytes(), [])
-        tokens, of = max(((_agree(ids, sequences[other]), -other) for other in earlier), default=(0, 0))
+        tokens, of = max(((_agree(ids, rows[other]), -other) for other in earlier), default=(0, 0))
         tokens = min(tokens, len(ids) - 1)
         found.append(Prefix(-of, tokens) if tokens >= least else WHOLE)
         earlier.append(number)
@@ -33,5 +34,5 @@ def shared_prefixes(sequences: Sequence[np.ndarray], least: int = LEAST) -> tupl
 def _agree(one: np.ndarray, other: np.ndarray) -> int:
     """How many tokens two sequences have in common before they part."""
     length = min(len(one), len(other))
-    parted = np.flatnonzero(one[:length] != np.asarray(other)[:length])
+    parted = np.flatnonzero(one[:length] != other[:length])
     return int(parted[0]) if len(parted) else length

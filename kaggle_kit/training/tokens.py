@@ -75,5 +75,5 @@ class TokenTracker:
         """Counts on from there; a task that has seen nothing there stays at nought."""
         self.step = int(state["step"])
         self.total = dict.fromkeys(self.total, 0) | state["total"]
-        self.apart = {kind: dict.fromkeys(self.total, 0) | state.get(kind, {}) for kind in APART}
+        self.apart = {kind: dict.fromkeys(self.total, 0) | state[kind] for kind in APART}
         self._last = {}

@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from kaggle_kit.core.types import ComponentSpec, Mention, UnifiedSample
+from kaggle_kit.data.passages import answers
 from kaggle_kit.models.heads.span import SpanScores
 
 LINKED_FROM = 0.5  # probability from which a link holds
@@ -73,7 +74,7 @@ def decode(
         for group in groups(range(len(fragments.words)), fragments.links):
             words = [fragments.words[place] for place in group]
             first, last = words[0][0], max(last for _, last in words)
-            if owned[first] or (carried[first] and not seen[last]):
+            if answers(owned, carried, seen, first, last):
                 mentions[document].append(
                     Mention(
                         f"T{len(mentions[document]) + 1}",
