@@ -45,6 +45,7 @@ __all__ = [
     "members",
     "params_dir",
     "strategy_entry",
+    "read_config",
     "task_entry",
     "to_yaml",
     "validate",
@@ -148,6 +149,11 @@ def from_yaml(text: str) -> RunConfig:
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(explain(error)) from error
     return _finish(config)
+
+
+def read_config(file: Path) -> RunConfig:
+    """What `from_yaml` makes of a file, such as the `config.yaml` of a run."""
+    return from_yaml(file.read_text(encoding="utf-8"))
 
 
 def _entry(group: str, name: str, schema: type) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.config import from_yaml
+from kaggle_kit.core.config import read_config
 from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.data.plan import TaskRows
 from kaggle_kit.models.build import build_model
@@ -36,7 +36,7 @@ class BatchProbe:
     """A run's model, ready to be tried at one point after the other."""
 
     def __init__(self, config_yaml: Path) -> None:
-        self.config = from_yaml(config_yaml.read_text(encoding="utf-8"))
+        self.config = read_config(config_yaml)
         corpora = wiring.open_corpora(self.config)
         specs = wiring.task_specs(self.config, corpora)
         train = wiring.split_samples(self.config, corpora, "train")

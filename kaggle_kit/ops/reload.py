@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.config import from_yaml
+from kaggle_kit.core.config import read_config
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.core.types import TaskSpec, UnifiedSample
@@ -84,7 +84,7 @@ def reload_run(run: RunFolder, model_path: str | None = None) -> Reloaded:
     Raises ConfigError for a corpus that has changed since, RunFolderError for adapters that are missing
     or do not fit the run's configuration.
     """
-    config = from_yaml(run.config_yaml.read_text(encoding="utf-8"))
+    config = read_config(run.config_yaml)
     config = replace(config, model=replace(config.model, path=model_path or config.model.path))
     corpora = wiring.open_corpora(config, left_out=run.manifest().get("left_out"))
     twins.assert_same_data(run, corpora)

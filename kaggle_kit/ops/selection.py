@@ -18,7 +18,7 @@ from statistics import fmean
 from kaggle_kit.analysis.overview import published_best
 from kaggle_kit.analysis.verdict_inputs import flat
 from kaggle_kit.core.artifacts import Metric, RunFolder
-from kaggle_kit.core.config import config_hash, from_yaml, strategy_entry, without_machine_keys
+from kaggle_kit.core.config import config_hash, read_config, strategy_entry, without_machine_keys
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
@@ -66,7 +66,9 @@ def better_candidate(
         return config, f"no finished run of {', '.join(missing)}: {config.strategy.kind} as declared"
     best = max(found, key=found.__getitem__)
     winner, _ = finished[best][0]
-    strategy = replace(_read(winner).strategy, **{key: getattr(config.strategy, key) for key in OWN})
+    strategy = replace(
+        read_config(winner.config_yaml).strategy, **{key: getattr(config.strategy, key) for key in OWN}
+    )
     _assert_not_asked_otherwise(config, strategy, winner)
     scores = ", ".join(f"{name} {score:.3f}" for name, score in found.items())
     because = f"{best} is the better of {scores} on {CHOOSING}"
@@ -81,7 +83,7 @@ def _begun(config: RunConfig, run_dir: Path | str) -> RunConfig | None:
     run = RunFolder.open(Path(run_dir), finished=False)
     if run.facts.get("asked_hash") != config_hash(config):
         return None
-    settled = _read(run)
+    settled = read_config(run.config_yaml)
     return replace(config, strategy=settled.strategy, experiment=settled.experiment)
 
 
@@ -104,7 +106,9 @@ def _candidates(config: RunConfig, runs_dir: Path | str) -> dict[str, list[tuple
 
 def _assert_same_but_for_seed(runs: Sequence[RunFolder]) -> None:
     """Over seeds is averaged, and over nothing else."""
-    first, *others = ({"run": run, **flat(without_machine_keys(asdict(_read(run))))} for run in runs)
+    first, *others = (
+        {"run": run, **flat(without_machine_keys(asdict(read_config(run.config_yaml))))} for run in runs
+    )
     for other in others:
         for key in first | other:
             one, two = first.get(key), other.get(key)
@@ -126,10 +130,6 @@ def _assert_not_asked_otherwise(config: RunConfig, strategy: StrategyConfig, win
                 f"trains on an NF4 base; leave it out here and set it on the runs of "
                 f"{', '.join(config.strategy.candidates)} instead"
             )
-
-
-def _read(run: RunFolder) -> RunConfig:
-    return from_yaml(run.config_yaml.read_text(encoding="utf-8"))
 
 
 def _assert_unquantised(config: RunConfig, finished: Mapping[str, list[tuple[RunFolder, float]]]) -> None:

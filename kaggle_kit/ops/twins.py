@@ -21,7 +21,7 @@ from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.config import (
     compose,
     config_hash,
-    from_yaml,
+    read_config,
     strategy_entry,
     validate,
     without_machine_keys,
@@ -89,7 +89,7 @@ def control_of(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
     the run's active parameters within 5 %.
     """
     (task,) = asked.tasks
-    manifest, theirs = multi.manifest(), from_yaml(multi.config_yaml.read_text(encoding="utf-8"))
+    manifest, theirs = multi.manifest(), read_config(multi.config_yaml)
     _assert_controllable(multi, manifest, task)
     tokens, control = manifest["totals"]["tokens"], asked.experiment.get("control")
     if control not in CONTROLS:
