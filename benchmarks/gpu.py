@@ -34,7 +34,8 @@ from kaggle_kit.models.adapters import enable_checkpointing
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.decisions import choose_attention, choose_checkpointing
 from kaggle_kit.models.flash import FLASH, register_flash
-from kaggle_kit.models.loading import Loaded, silence_dropout
+from kaggle_kit.models.dropout import set_backbone_dropout
+from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.shapes import SHAPES
 
 # Tokens of 16 sequences: the middles of 16 equal parts of each corpus's training lengths in MiniLM's
@@ -67,7 +68,7 @@ def engine(model: ModelConfig, lengths: Sequence[int], device: str) -> tuple[nn.
             shape_config(model), attn_implementation=attention, dtype=torch.float16
         )
     backbone.requires_grad_(False)
-    silence_dropout(backbone)
+    set_backbone_dropout(backbone, 0.0)
     if choose_checkpointing(model, device, False).value == "on":
         enable_checkpointing(backbone)
     loaded = Loaded(backbone, None, True, {}, model)

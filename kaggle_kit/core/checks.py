@@ -169,6 +169,8 @@ def _training(training: TrainingConfig, model: ModelConfig, tasks: Iterable[str]
     yield from _within("training.warmup", training.warmup, low=0, below=1)
     yield from _within("training.weight_decay", training.weight_decay, low=0)
     yield from _within("training.max_grad_norm", training.max_grad_norm, above=0)
+    if training.backbone_dropout is not None:
+        yield from _within("training.backbone_dropout", training.backbone_dropout, low=0, below=1)
     if training.target_tokens is not None:
         yield from _within("training.target_tokens", training.target_tokens, low=1)
         if len(named := list(tasks)) > 1:

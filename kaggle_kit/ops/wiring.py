@@ -23,6 +23,7 @@ from kaggle_kit.data.locate import locate
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows
 from kaggle_kit.data.sampler import MultiTaskBatchSampler
+from kaggle_kit.models.dropout import set_backbone_dropout
 from kaggle_kit.models.loading import Loaded, load_backbone
 from kaggle_kit.models.tiny import build_tiny
 from kaggle_kit.models.unsloth import with_unsloth
@@ -91,7 +92,9 @@ def open_backbone(config: RunConfig) -> Loaded:
         quantization=config.strategy.quantization,
         bidirectional=config.strategy.attention == "bidirectional",
     )
-    return with_unsloth(loaded) if config.strategy.unsloth else loaded
+    loaded = with_unsloth(loaded) if config.strategy.unsloth else loaded
+    set_backbone_dropout(loaded.backbone, config.training.backbone_dropout)
+    return loaded
 
 
 def task_specs(config: RunConfig, corpora: Mapping[str, Corpus]) -> dict[str, TaskSpec]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import BertConfig, BertModel, LlamaModel
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
@@ -19,6 +19,7 @@ from kaggle_kit.core.types import WHOLE, Prefix
 from kaggle_kit.models import decisions, flash, loading
 from kaggle_kit.models.adapters import SharedPrivateLoRA
 from kaggle_kit.models.attention import PACKED, packed_attention
+from kaggle_kit.models.dropout import set_backbone_dropout
 from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.tiny import train_tokenizer
 from kaggle_kit.models.unsloth import check_consistent, load_unsloth, probe
@@ -277,7 +278,7 @@ def test_a_backbone_of_unsloth_is_prepared_as_any_other_and_its_decisions_say_wh
         backbone.gradient_checkpointing_disable()
         backbone.config.use_cache = True
         backbone.layers[0].mlp.noise = nn.Dropout(0.5)
-        backbone.layers[0].mlp.noise.support_avx512bf16_for_cpu = True
+        backbone.layers[0].mlp.support_avx512bf16_for_cpu = True
         return SimpleNamespace(model=backbone), None
 
     library = SimpleNamespace(FastLanguageModel=SimpleNamespace(from_pretrained=from_pretrained))
@@ -286,48 +287,76 @@ def test_a_backbone_of_unsloth_is_prepared_as_any_other_and_its_decisions_say_wh
     monkeypatch.setattr(loading, "choose_attention", lambda *_: taken)
     monkeypatch.setattr(loading, "choose_checkpointing", lambda *_: decisions.Decision("on", "asked for"))
     changes = ("strategy.unsloth=true", "strategy.quantization=nf4", "model.unsloth.compatible=true")
-    changes += ("model.revision=abc", f"model.path={toys.saved['llama']}")
+    changes += ("model.revision=abc", f"model.path={toys.saved['llama']}", "training.backbone_dropout=0.2")
     loaded = wiring.open_backbone(compose(strategy="s1_single", overrides=changes))
     assert (
         asked["source"] == str(toys.saved["llama"]) and asked["revision"] == "abc" and asked["load_in_4bit"]
     )
     assert loaded.decisions["attention"].value == loaded.backbone.config._attn_implementation == PACKED
     assert "unsloth" in loaded.decisions["attention"].reason
-    noise = loaded.backbone.layers[0].mlp.noise
-    assert noise.p == 0.0 and not noise.support_avx512bf16_for_cpu
+    block = loaded.backbone.layers[0].mlp
+    assert block.noise.p == 0.2 and not block.support_avx512bf16_for_cpu
     assert loaded.backbone.is_gradient_checkpointing and not loaded.backbone.config.use_cache
     assert not any(parameter.requires_grad for parameter in loaded.backbone.parameters())
 
 
-def test_a_frozen_backbone_is_silent_while_the_dropout_of_its_adapters_stays():
+@pytest.fixture
+def bert() -> BertModel:
     config = BertConfig(
         vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        backbone = BertModel(config, add_pooling_layer=False).train()
-    tokens = torch.arange(1, 13)[None]
-    assert not torch.equal(backbone(tokens).last_hidden_state, backbone(tokens).last_hidden_state)
+        return BertModel(config, add_pooling_layer=False).train()
 
-    loading.silence_dropout(backbone)
+
+def dropouts(model: nn.Module) -> set[float]:
+    return {module.p for module in model.modules() if isinstance(module, nn.Dropout)}
+
+
+def test_a_backbone_without_dropout_repeats_itself_while_that_of_its_adapters_stays(bert):
+    tokens = torch.arange(1, 13)[None]
+    assert not torch.equal(bert(tokens).last_hidden_state, bert(tokens).last_hidden_state)
+
+    set_backbone_dropout(bert, 0.0)
     torch.testing.assert_close(
-        backbone(tokens).last_hidden_state, backbone(tokens).last_hidden_state, rtol=0, atol=0
+        bert(tokens).last_hidden_state, bert(tokens).last_hidden_state, rtol=0, atol=0
     )
     lora = SharedPrivateLoRA(
-        backbone, LoraSettings(rank=2, alpha=4, dropout=0.05, targets=["query"]), {"single": 2}
+        bert, LoraSettings(rank=2, alpha=4, dropout=0.05, targets=["query"]), {"single": 2}
     )
-    assert {module.p for module in lora.modules() if isinstance(module, nn.Dropout)} == {0.0, 0.05}
+    assert dropouts(lora) == {0.0, 0.05}
 
 
-def test_a_loaded_encoder_has_no_dropout(tmp_path):
+def test_an_encoder_keeps_the_dropout_that_its_own_configuration_declares(bert):
+    set_backbone_dropout(bert, None)
+    assert dropouts(bert) == {0.1}
+
+
+def test_the_attention_of_a_decoder_takes_the_dropout_that_it_is_given():
+    shape = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    llama = LlamaModel(LlamaConfig(**shape, num_attention_heads=2)).train()
+    tokens = torch.arange(1, 13)[None]
+    assert torch.equal(llama(tokens).last_hidden_state, llama(tokens).last_hidden_state)
+    set_backbone_dropout(llama, 0.3)
+    assert not torch.equal(llama(tokens).last_hidden_state, llama(tokens).last_hidden_state)
+
+
+def test_dropout_is_refused_on_a_backbone_that_has_none():
+    with pytest.raises(ConfigError, match="training.backbone_dropout is 0.1"):
+        set_backbone_dropout(nn.Sequential(nn.Linear(2, 2)), 0.1)
+
+
+@pytest.mark.parametrize(("asked", "found"), [("null", {0.1}), ("0", {0.0}), ("0.2", {0.2})])
+def test_a_run_opens_its_encoder_with_the_dropout_that_it_asks_for(tmp_path, asked, found):
     config = BertConfig(
         vocab_size=2048, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
     )
     BertModel(config).save_pretrained(tmp_path)
     train_tokenizer(["an invented note about nothing"]).save_pretrained(tmp_path)
-    minilm = replace(compose(model="minilm").model, path=str(tmp_path))
-    loaded = loading.load_backbone(minilm, device="cpu")
-    assert {module.p for module in loaded.backbone.modules() if isinstance(module, nn.Dropout)} == {0.0}
+    overrides = [f"model.path='{tmp_path}'", "profile.device=cpu", f"training.backbone_dropout={asked}"]
+    loaded = wiring.open_backbone(compose(model="minilm", overrides=overrides))
+    assert dropouts(loaded.backbone) == found
 
 
 def test_a_gated_model_without_a_token_says_what_to_do(monkeypatch):
