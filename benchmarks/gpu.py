@@ -33,8 +33,8 @@ from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.adapters import enable_checkpointing
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.decisions import choose_attention, choose_checkpointing
-from kaggle_kit.models.flash import FLASH, register_flash
 from kaggle_kit.models.dropout import set_backbone_dropout
+from kaggle_kit.models.flash import FLASH, register_flash
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.shapes import SHAPES
 

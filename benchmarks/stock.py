@@ -1,10 +1,11 @@
 """The stock way to do S1: HuggingFace Trainer and PEFT, on exactly the engine's tokens and labels.
 
-    trainer = stock_trainer(config, encoded, source, batch=16, clock=clock, folder=out, strategy="random")
+    trainer = stock_trainer(config, encoded, source, batch=16, clock=clock, folder=out, grouped=True)
     trainer.train()
     AsNetwork(trainer.model, encoded.spec)(batch)     # its outputs in the engine's shape, to be scored
 
-One component per task, of words (token classification) or ranking (sequence classification).
+One component per task, of words (token classification) or ranking (sequence classification). The backbone
+drops what `training.backbone_dropout` says, by torch's own dropout.
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ def stock_model(config: RunConfig, spec: TaskSpec, source: str) -> nn.Module:
     kind = AutoModelForSequenceClassification if ranking else AutoModelForTokenClassification
     classes = 2 if ranking else len(tag_names(part.labels, part.scheme))
     base = kind.from_pretrained(source, num_labels=classes)
+    if (probability := config.training.backbone_dropout) is not None:
+        for module in base.base_model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = probability
     settings = config.model.lora
     lora = LoraConfig(
         task_type="SEQ_CLS" if ranking else "TOKEN_CLS",

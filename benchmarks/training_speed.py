@@ -3,8 +3,9 @@
     python -m benchmarks.training_speed --model-path FOLDER            # speed, both models, both tasks
     python -m benchmarks.training_speed --model-path FOLDER --quality  # trained to the end, scored on dev
 
-Same weights, tokens, labels, precision and effective batch. Every timing has a process of its own;
-the three ways take turns, so that a machine that warms up or slows down does so for all of them.
+Same weights, tokens, labels, precision and effective batch. Ways are compared at equal dropout: that of the
+frozen backbone is on (as the model declares it) in both, or off in both. Every timing has a process of its
+own; the ways take turns, so that a machine that warms up or slows down does so for all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from typing import Any
 
 import torch
@@ -35,7 +36,10 @@ WAYS = {
     "stock": "HF Trainer + PEFT, default collator",
     "grouped": "HF Trainer + PEFT, group_by_length",
     "engine": "kaggle_kit S1",
+    "grouped_off": "HF Trainer + PEFT, group_by_length, backbone dropout off",
+    "engine_off": "kaggle_kit S1, backbone dropout off",
 }
+OFF = "_off"  # the ending of a way without dropout in the frozen backbone
 # The stock trainer groups by length inside windows of (here) 47 to 50 batches and takes each window from
 # its longest sentences to its shortest: fewer steps would show it on its longest, fullest batches.
 PERIOD = 50
@@ -52,7 +56,9 @@ def worker(way: str, model: str, task: str, options: argparse.Namespace) -> dict
     path = options.model_path if model == "minilm" else None
     own = EXPERIMENT.get(task, [])
     profile = "open" if task in EXPERIMENT else "smoke"
-    config = configured(model, [task], "s1_single", profile, path, *own, *steps)
+    dropout = f"training.backbone_dropout={0 if way.endswith(OFF) else 'null'}"
+    settings = [*own, *steps, dropout, f"seed={options.seed}"]
+    config = configured(model, [task], "s1_single", profile, path, *settings)
     corpora = wiring.open_corpora(config)
     specs = wiring.task_specs(config, corpora)
     loaded = wiring.open_backbone(config)
@@ -61,7 +67,7 @@ def worker(way: str, model: str, task: str, options: argparse.Namespace) -> dict
     torch.manual_seed(config.seed)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        if way == "engine":
+        if way.startswith("engine"):
             network = build_model(loaded, specs.values(), config.strategy)
             run = start_run(config, page="training_speed", run_dir=str(Path(folder, "run")))
             trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded)
@@ -70,7 +76,12 @@ def worker(way: str, model: str, task: str, options: argparse.Namespace) -> dict
         else:
             rows = sum(len(batch.rows) for step in plan.steps for batch in step.micro_batches)
             batch = round(rows / len(plan))  # a question's candidates stay together: more than asked for
-            settings = {"batch": batch, "clock": clock, "folder": Path(folder), "grouped": way == "grouped"}
+            settings = {
+                "batch": batch,
+                "clock": clock,
+                "folder": Path(folder),
+                "grouped": way.startswith("grouped"),
+            }
             trainer = stock_trainer(config, encoded[task], source_of(config.model), **settings)
             network = AsNetwork(trainer.model, specs[task])
         start = time.perf_counter()
@@ -79,8 +90,8 @@ def worker(way: str, model: str, task: str, options: argparse.Namespace) -> dict
     if options.quality:
         return {"seconds": seconds} | scores(config, network, loaded, specs, corpora)
     length = token_weighted_mean(encoded[task].lengths.tolist())
-    flop = flop_per_token(network.backbone if way == "engine" else trainer.model, length)
-    if way == "engine":  # a question that its candidates share is computed once
+    flop = flop_per_token(network.backbone if way.startswith("engine") else trainer.model, length)
+    if way.startswith("engine"):  # a question that its candidates share is computed once
         flop *= 1 - sum(trainer.tokens.apart["shared"].values()) / sum(trainer.tokens.total.values())
     return clock.rates(options.warmup) | {"flop": flop, "peak": matmul_peak(), "seconds": seconds}
 
@@ -108,48 +119,56 @@ def scores(config: RunConfig, network: Any, loaded: Any, specs: Any, corpora: An
 
 def measured(model: str, task: str, options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     """Results by way; the ways alternate, each in a fresh process."""
-    ways = options.ways if options.quality else list(WAYS)
+    droppable = model != "llama8m"  # a decoder of the library has no dropout to turn off
+    ways = [way for way in options.ways if droppable or not way.endswith(OFF)]
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
-    for number in range(1 if options.quality else options.rounds):
+    for number in range(options.seeds if options.quality else options.rounds):
         for way in ways:
             asked = ["--worker", way, model, task, "--steps", options.steps, "--warmup", options.warmup]
             asked += ["--model-path", options.model_path] if options.model_path else []
-            asked += ["--quality"] if options.quality else []
+            asked += ["--quality", "--seed", number + 1] if options.quality else []
             threads = {"OMP_NUM_THREADS": str(options.threads)}
             found[way].append(in_own_process("benchmarks.training_speed", *map(str, asked), **threads))
             sys.stderr.write(f"{model} {task} round {number + 1} {way}: {found[way][-1]}\n")
     return found
 
 
+def rival(way: str) -> str:
+    """The stock way with the same dropout and the least padding."""
+    return "grouped" + OFF * way.endswith(OFF)
+
+
+def ratio(ours: list[float] | None, theirs: list[float] | None) -> str:
+    """The median over rounds of ours / theirs, as a table shows it; nothing where one was not run."""
+    return f"{median(a / b for a, b in zip(ours, theirs, strict=True)):.2f}×" if ours and theirs else ""
+
+
 def speed_rows(model: str, task: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
     peak = median(result["peak"] for results in found.values() for result in results)
     rate = {way: [result["rate"] for result in results] for way, results in found.items()}
-
-    def ratio(way: str, to: str) -> float:
-        return median(ours / theirs for ours, theirs in zip(rate[way], rate[to], strict=True))
-
     rows = []
-    for way, title in WAYS.items():
-        flop = found[way][0]["flop"]
+    for way, results in found.items():
+        flop = results[0]["flop"]
         useful = median(rate[way]) * flop
         rows.append(
-            f"| {model} | {task} | {title} | {median(rate[way]):,.0f} "
-            f"| {100 * fmean(result['padding'] for result in found[way]):.1f} % | {flop / 1e6:.1f} "
-            f"| {useful / 1e9:.0f} | {100 * useful / peak:.0f} % | {ratio(way, 'stock'):.2f}× "
-            f"| {ratio(way, 'grouped'):.2f}× |"
+            f"| {model} | {task} | {WAYS[way]} | {median(rate[way]):,.0f} "
+            f"| {100 * fmean(result['padding'] for result in results):.1f} % | {flop / 1e6:.1f} "
+            f"| {useful / 1e9:.0f} | {100 * useful / peak:.0f} % | {ratio(rate[way], rate.get('stock'))} "
+            f"| {ratio(rate[way], rate.get(rival(way)))} |"
         )
     return [*rows, f"| | | *float32 matmul peak, 2048³* | | | | {peak / 1e9:.0f} | 100 % | | |"]
 
 
 def quality_rows(model: str, task: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
     rows = []
-    (first,) = next(iter(found.values()))
-    for way, (result,) in found.items():
-        ((metric, value),) = [(name, value) for name, value in result.items() if name != "seconds"]
-        faster = first["seconds"] / result["seconds"]
+    seconds = {way: [result["seconds"] for result in results] for way, results in found.items()}
+    (metric,) = found[next(iter(found))][0].keys() - {"seconds"}
+    for way, results in found.items():
+        scores = [result[metric] for result in results]
+        spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
         rows.append(
-            f"| {model} | {task} | {WAYS[way]} | {metric} | {value:.4f} "
-            f"| {result['seconds']:.0f} | {faster:.2f}× |"
+            f"| {model} | {task} | {WAYS[way]} | {metric} | {fmean(scores):.4f}{spread} "
+            f"| {median(seconds[way]):.0f} | {ratio(seconds.get(rival(way)), seconds[way])} |"
         )
     return rows
 
@@ -164,7 +183,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--quality", action="store_true", help="train to the end and score")
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, help="of --quality")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each way, with --quality")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--seed", type=int, default=42, help=argparse.SUPPRESS)
     parser.add_argument("--worker", nargs=3, metavar=("WAY", "MODEL", "TASK"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -177,12 +198,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)  # what the table says of this machine
     cases = [(model, task) for model in options.models for task in options.tasks]
     if options.quality:
-        lines = ["| model | task | way | metric | dev score | seconds | faster |"]
+        lines = ["| model | task | way | metric | dev score, mean ± SD over seeds | seconds | to grouped |"]
         lines += ["|---|---|---|---|---:|---:|---:|"]
         rows, name, title = quality_rows, "training_quality", "S1 trained to the end beside HF Trainer + PEFT"
     else:
         lines = ["| model | task | way | real tokens/s | padding | MFLOP/token | useful GFLOP/s | of peak "]
-        lines[0] += "| to default | to grouped |"
+        lines[0] += "| to default | to grouped, equal dropout |"
         lines += ["|---|---|---|---:|---:|---:|---:|---:|---:|---:|"]
         rows, name, title = speed_rows, "training_speed", "S1 beside HF Trainer + PEFT: training speed"
     for model, task in cases:
@@ -190,7 +211,7 @@ def main() -> None:
     if not options.quality:
         lines += [
             f"\n{options.steps} optimiser steps after {options.warmup} of "
-            f"warm-up, medians over {options.rounds} rounds of the three ways in fresh processes. "
+            f"warm-up, medians over {options.rounds} rounds of the ways in fresh processes. "
             "Useful FLOP per real token: 4N + 6·N_lora + 12·L·s·h; of the engine under causal attention "
             "less the share of tokens that a question's candidates have in common, which it computes once."
         ]
