@@ -7,8 +7,11 @@ kernel, dataset or run folder.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runtime import KAGGLE_ROOT, KAGGLE_WORKING
 
 KAGGLE_SCRATCH = KAGGLE_ROOT / "tmp"
+CHECKSUMS = ".checksums.json"  # in every entry: file -> SHA-256
 
 
 def cache_dir(name: str) -> Path:
@@ -36,25 +40,82 @@ def cache_dir(name: str) -> Path:
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kaggle_kit"
     folder = root / name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `build` unless it is there; it appears whole or not at all."""
-    if folder.is_dir():
+    """`folder`, filled by `build` unless it is there and sound; it appears whole or not at all.
+
+    Each file's checksum is kept and compared whenever the folder is asked for, so that a damaged entry is
+    built anew. Nobody else on the machine may read it.
+    """
+    if _is_sound(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
+    # Names of process ids are no names: containers that share a cache may have the same one.
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         build(unfinished)
-        try:
-            os.rename(unfinished, folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster and its copy serves
-                raise
+        _seal(unfinished)
+        _replace(folder, unfinished)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def _replace(folder: Path, finished: Path) -> None:
+    """Put the finished folder in the place of a missing or damaged one; another process may be faster."""
+    try:
+        os.rename(finished, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        if not _is_sound(folder):
+            damaged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            os.rename(folder, damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+            os.rename(finished, folder)
+    _sync(folder.parent)
+
+
+def _seal(folder: Path) -> None:
+    """Bring every file to the disk, for the owner's eyes alone, and write down the checksums."""
+    sums = {}
+    for path in _files(folder):
+        path.chmod(0o600)
+        _sync(path)
+        sums[path.relative_to(folder).as_posix()] = _sha256(path)
+    sealed = folder / CHECKSUMS
+    sealed.write_text(json.dumps(sums), encoding="utf-8")
+    sealed.chmod(0o600)
+    _sync(sealed)
+    for path in (*(path for path in folder.rglob("*") if path.is_dir()), folder):
+        path.chmod(0o700)
+        _sync(path)
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether the folder holds the files that were built, unchanged."""
+    try:
+        sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        return sums == {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
+    except (OSError, ValueError):
+        return False
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CHECKSUMS)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from kaggle_kit.core.errors import RunFolderError
 
@@ -50,8 +51,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def write_atomically(path: Path, text: str) -> Path:
     """Replace a file at once: a reader, or a crash, meets the old text or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")  # containers may share process ids
+    with temporary.open("x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

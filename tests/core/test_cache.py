@@ -61,7 +61,7 @@ def test_a_folder_is_not_seen_before_it_is_whole(tmp_path):
 
     assert cache.build_once(folder, build) == folder
     assert seen == [False]
-    assert {path.name: path.read_text() for path in folder.iterdir()} == {"one": "1", "two": "2"}
+    assert {name: (folder / name).read_text() for name in ("one", "two")} == {"one": "1", "two": "2"}
     assert list(folder.parent.iterdir()) == [folder]
 
 
@@ -76,7 +76,7 @@ def test_a_build_that_fails_leaves_nothing_behind_and_may_be_tried_again(tmp_pat
         cache.build_once(folder, fail)
     assert list(tmp_path.iterdir()) == []
     cache.build_once(folder, lambda out: (out / "whole").write_text("1"))
-    assert [path.name for path in folder.iterdir()] == ["whole"]
+    assert (folder / "whole").read_text() == "1" and not (folder / "half").exists()
 
 
 def test_a_second_caller_takes_what_is_there(tmp_path):
@@ -97,12 +97,60 @@ def test_the_copy_of_a_faster_process_serves(tmp_path):
 
     def build(out):
         (out / "file").write_text("slow")
-        folder.mkdir()
-        (folder / "file").write_text("fast")
+        cache.build_once(folder, lambda other: (other / "file").write_text("fast"))
 
     assert cache.build_once(folder, build) == folder
     assert (folder / "file").read_text() == "fast"
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "removed", "added", "unsealed"])
+def test_a_damaged_entry_is_built_anew(tmp_path, damage):
+    folder, built = tmp_path / "rows", []
+
+    def build(out):
+        built.append(out)
+        (out / "deep").mkdir()
+        (out / "deep" / "rows.arrow").write_bytes(b"0123456789")
+
+    rows = cache.build_once(folder, build) / "deep" / "rows.arrow"
+    {
+        "changed": lambda: rows.write_bytes(b"0123456780"),
+        "cut": lambda: rows.write_bytes(b"01"),
+        "removed": rows.unlink,
+        "added": lambda: (folder / "more").write_bytes(b""),
+        "unsealed": (folder / cache.CHECKSUMS).unlink,
+    }[damage]()
+    cache.build_once(folder, build)
+    assert len(built) == 2 and rows.read_bytes() == b"0123456789"
+    assert list(tmp_path.iterdir()) == [folder]
+    cache.build_once(folder, build)
+    assert len(built) == 2
+
+
+def test_two_builders_with_one_process_id_do_not_mix(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    folder = tmp_path / "rows"
+
+    def slow(out):
+        (out / "first").write_text("slow")
+        cache.build_once(folder, lambda other: (other / "first").write_text("fast"))
+        (out / "second").write_text("slow")
+
+    cache.build_once(folder, slow)
+    assert (folder / "first").read_text() == "fast" and not (folder / "second").exists()
+
+
+def test_nobody_else_on_the_machine_may_read_an_entry(places):
+    folder = cache.cache_dir("tokens") / "rows"
+
+    def build(out):
+        (out / "deep").mkdir()
+        (out / "deep" / "rows.arrow").write_bytes(b"0")
+
+    cache.build_once(folder, build)
+    for path in (folder.parent, folder, *folder.rglob("*")):
+        assert path.stat().st_mode & 0o777 in ((0o700,) if path.is_dir() else (0o600,)), path
 
 
 def test_a_folder_that_cannot_get_its_place_is_an_error(tmp_path):
