@@ -105,6 +105,7 @@ class TaskConfig:
     shares_notes_with: list[str] = field(default_factory=list)  # tasks scored on its training notes
     obtain: str = ""  # the steps to get the corpus, shown when it is missing
     slugs: list[str] = field(default_factory=list)  # Kaggle dataset slugs probed under /kaggle/input
+    strict: bool = False  # one record that cannot be used is an error, instead of being reported and skipped
     path: str | None = None  # explicit place of the corpus
 
 

@@ -20,7 +20,7 @@ from kaggle_kit.core.schema import ComponentConfig, TaskConfig
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import layout
 from kaggle_kit.data.candidates import only_forward, seen_types
-from kaggle_kit.data.formats import Problem, Reading, read
+from kaggle_kit.data.formats import Problem, Reading, Tally, distinct, read
 
 RANKING_CLASSES = ("irrelevant", "relevant")
 PRACTICE_PREFIX = "practice"  # how the ids of synthetic documents begin
@@ -63,15 +63,24 @@ def load_corpus(
     """
     digest, warnings, files, sources = hashlib.sha256(), [], 0, {}
     for source in sorted({_portion(task, split)[0] for split in splits}):
-        samples: dict[str, UnifiedSample] = {}
-        for path, outcome in _read(task, root, source, warnings):
+        found: list[tuple[Path, UnifiedSample]] = []
+        tally = Tally()
+        for path, outcome in _read(task, root, source, warnings, tally):
             if isinstance(outcome, CorpusError):
                 outcome.files_read = files
                 raise outcome
             files += 1
             _hash(digest, path.relative_to(root), path.read_bytes(), outcome)
-            _gather(outcome, path, samples, warnings)
-        sources[source] = samples.values()
+            found += [(path, sample) for sample in outcome]
+        for problem in tally.problems(root):
+            raise CorpusError(
+                problem.path,
+                line=problem.line,
+                found=f"in split {source} {problem.found}",
+                expected=problem.expected,
+                files_read=files,
+            )
+        sources[source] = distinct(found, Reading(strict=task.strict, warnings=warnings))
     read_splits = {split: tuple(_cut(task, split, sources)) for split in splits}
     synthetic = [_synthetic(sample) for samples in read_splits.values() for sample in samples]
     if practice or all(synthetic):
@@ -84,15 +93,18 @@ def check_corpus(task: TaskConfig, root: Path) -> list[Problem]:
     """Every problem of every file of every split; a split without files is a warning."""
     problems: list[Problem] = []
     for split in layout.splits(task):
-        samples: dict[str, UnifiedSample] = {}
+        found: list[tuple[Path, UnifiedSample]] = []
+        tally = Tally()
         try:
-            for path, outcome in _read(task, root, split, problems):
+            for path, outcome in _read(task, root, split, problems, tally):
                 if isinstance(outcome, CorpusError):
-                    problems.append(
-                        Problem("error", outcome.path, outcome.line, outcome.found, outcome.expected)
-                    )
+                    problems.append(_error(outcome))
                 else:
-                    _gather(outcome, path, samples, problems)
+                    found += [(path, sample) for sample in outcome]
+            distinct(found, Reading(strict=task.strict, warnings=problems))
+            problems += tally.problems(root)
+        except CorpusError as error:
+            problems.append(_error(error))
         except CorpusMissing:
             patterns = " | ".join(layout.globs(task, split))
             problems.append(Problem("warning", root, None, f"no file of split {split!r}", patterns))
@@ -100,9 +112,33 @@ def check_corpus(task: TaskConfig, root: Path) -> list[Problem]:
 
 
 def task_spec(task: TaskConfig, corpus: Corpus) -> TaskSpec:
-    """What a model must know of the task; labels the task leaves open come from the training split."""
-    components = tuple(_component(part, corpus) for part in task.components)
+    """What a model must know of the task; labels the task leaves open come from the training split.
+
+    A component of which the training split holds nothing is left out (`unlearnable` says which). Raises
+    CorpusError where that leaves none.
+    """
+    gaps = unlearnable(task, corpus)
+    components = tuple(_component(part, corpus) for part in task.components if part.name not in gaps)
+    if not components:
+        found = f"nothing in the training split for {', '.join(gaps)}"
+        expected = "annotations of a component, or other components of the task"
+        raise CorpusError(corpus.root, found=found, expected=expected, files_read=corpus.files)
     return TaskSpec(task.name, components, corpus.access, corpus.practice, task.gold_entities)
+
+
+def unlearnable(task: TaskConfig, corpus: Corpus) -> dict[str, str]:
+    """Component -> why nothing can be learnt of it; empty where the training split was not read."""
+    train = corpus.splits.get("train")
+    if train is None:
+        return {}
+    reasons = {}
+    for part in task.components:
+        what = "relations" if part.kind == Kind.RELATIONS else "mentions"
+        if not _labels(part, corpus):
+            reasons[part.name] = f"the training split has no {what}"
+        elif part.kind == Kind.RELATIONS and not seen_types(_spec(part, corpus), train):
+            reasons[part.name] = f"the training split has no {what} with its labels"
+    return reasons
 
 
 def limit(samples: Sequence[UnifiedSample], n: int | None, seed: int) -> tuple[UnifiedSample, ...]:
@@ -113,8 +149,12 @@ def limit(samples: Sequence[UnifiedSample], n: int | None, seed: int) -> tuple[U
     return tuple(samples[index] for index in sorted(kept))
 
 
+def _error(error: CorpusError) -> Problem:
+    return Problem("error", error.path, error.line, error.found, error.expected)
+
+
 def _read(
-    task: TaskConfig, root: Path, split: str, warnings: list[Problem]
+    task: TaskConfig, root: Path, split: str, warnings: list[Problem], tally: Tally
 ) -> Iterator[tuple[Path, list[UnifiedSample] | CorpusError]]:
     """Each file of a split with its samples, or with the error that makes it unreadable."""
     paths = layout.files(task, root, split)
@@ -125,26 +165,16 @@ def _read(
         )
     text_folder = task.options.get("text_folder")
     for path in paths:
-        reading = Reading(
-            split, Access(task.access), root / text_folder if text_folder else None, task.options
-        )
+        texts = root / text_folder if text_folder else None
+        reading = Reading(split, Access(task.access), texts, task.options, task.strict)
         try:
             with restricted.reading(path, task.access):
                 outcome: list[UnifiedSample] | CorpusError = read(task.format, path, reading)
         except CorpusError as error:
             outcome = error
         warnings.extend(reading.warnings)
+        tally.add(reading.tally)
         yield path, outcome if isinstance(outcome, CorpusError) else [_retype(task, s) for s in outcome]
-
-
-def _gather(
-    read_samples: list[UnifiedSample], path: Path, samples: dict[str, UnifiedSample], warnings: list[Problem]
-) -> None:
-    """Adds a file's documents to a split's; of a document met before, the first stands."""
-    for sample in read_samples:
-        if samples.setdefault(sample.document_id, sample) is not sample:
-            found = f"document {sample.document_id!r} again"
-            warnings.append(Problem("warning", path, None, found, "each document once"))
 
 
 def _retype(task: TaskConfig, sample: UnifiedSample) -> UnifiedSample:
@@ -180,8 +210,8 @@ def _place(document_id: str) -> float:
     return int.from_bytes(hashlib.sha256(document_id.encode()).digest()[:6]) / 2**48
 
 
-def _component(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
-    spec = ComponentSpec(
+def _spec(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
+    return ComponentSpec(
         part.name,
         Kind(part.kind),
         part.level,
@@ -193,16 +223,14 @@ def _component(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
         part.relation_type,
         part.relation_attribute,
     )
+
+
+def _component(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
+    spec = _spec(part, corpus)
     if spec.kind is not Kind.RELATIONS or "train" not in corpus.splits:
         return spec
     train = corpus.splits["train"]
-    candidates = seen_types(spec, train)
-    if not candidates:
-        expected = f"relations (or attributes) with the labels of component {part.name!r}"
-        raise CorpusError(
-            corpus.root, found="none in the training split", expected=expected, files_read=corpus.files
-        )
-    return replace(spec, candidates=candidates, forward=only_forward(spec, train))
+    return replace(spec, candidates=seen_types(spec, train), forward=only_forward(spec, train))
 
 
 def _labels(part: ComponentConfig, corpus: Corpus) -> tuple[str, ...]:
@@ -215,11 +243,6 @@ def _labels(part: ComponentConfig, corpus: Corpus) -> tuple[str, ...]:
         found = {relation.type for sample in train for relation in sample.relations}
     else:
         found = {mention.type for sample in train for mention in sample.mentions}
-    if not found:
-        expected = f"annotations that give component {part.name!r} its labels, or a list of them in the task"
-        raise CorpusError(
-            corpus.root, found="none in the training split", expected=expected, files_read=corpus.files
-        )
     return tuple(sorted(found))
 
 

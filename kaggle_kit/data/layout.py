@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kaggle_kit.core.schema import TaskConfig
 from kaggle_kit.data.formats import format_module
+from kaggle_kit.data.formats.base import leftover
 
 
 def splits(task: TaskConfig) -> list[str]:
@@ -33,6 +34,7 @@ def holds(task: TaskConfig, root: Path) -> bool:
 def files(task: TaskConfig, root: Path, split: str) -> list[Path]:
     """The split's files; a folder that matches stands for the files its format finds in it."""
     find = format_module(task.format).find
-    matches = [path for pattern in globs(task, split) for path in sorted(root.glob(pattern))]
+    globbed = [path for pattern in globs(task, split) for path in sorted(root.glob(pattern))]
+    matches = [path for path in globbed if not leftover(path.relative_to(root))]
     found = [path for match in matches for path in (find(match) if match.is_dir() else [match])]
     return list(dict.fromkeys(found))

@@ -5,6 +5,7 @@ python -m kaggle_kit data check ncbi_disease --path ~/corpora/ncbi
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -47,22 +48,27 @@ def locate_corpus(task: Task) -> None:
 def check(
     task: Task,
     path: Annotated[Path | None, typer.Option(help="The corpus folder, instead of looking for it.")] = None,
+    strict: Annotated[bool, typer.Option(help="A record that cannot be used is an error.")] = False,
 ) -> None:
-    """List every problem of a corpus; exit code 1 if one of them makes a file unusable."""
+    """List every problem of a corpus; exit code 1 if one of them makes a file unusable.
+
+    A record that cannot be used is reported and skipped.
+    """
     from dataclasses import replace
 
     from kaggle_kit.data.corpus import check_corpus
     from kaggle_kit.data.locate import locate
     from kaggle_kit.data.registry import task as registered
 
-    known = registered(task)
+    known = replace(registered(task), strict=strict)
     root = locate(replace(known, path=str(path)) if path else known)
     problems = check_corpus(known, root)
     for problem in problems:
         typer.echo(str(problem))
-    errors = sum(problem.severity == "error" for problem in problems)
-    typer.echo(f"{task} at {root}: {errors} error(s), {len(problems) - errors} warning(s)")
-    if errors:
+    count = Counter(problem.severity for problem in problems)
+    skipped = f", {count['skipped']} record(s) skipped" if count["skipped"] else ""
+    typer.echo(f"{task} at {root}: {count['error']} error(s), {count['warning']} warning(s){skipped}")
+    if count["error"]:
         raise typer.Exit(1)
 
 

@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.runtime import logger
 from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.core.types import Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import practice
-from kaggle_kit.data.corpus import Corpus, limit, load_corpus, task_spec
+from kaggle_kit.data.corpus import Corpus, limit, load_corpus, task_spec, unlearnable
 from kaggle_kit.data.encode import EncodedTask, encode
 from kaggle_kit.data.locate import locate
 from kaggle_kit.data.passages import PassageSettings
@@ -98,7 +99,13 @@ def open_backbone(config: RunConfig) -> Loaded:
 
 
 def task_specs(config: RunConfig, corpora: Mapping[str, Corpus]) -> dict[str, TaskSpec]:
-    """What the model must know of each task. Components weigh the same unless the strategy says static."""
+    """What the model must know of each task. Components weigh the same unless the strategy says static.
+
+    A component that the training split holds nothing for is left out, and the log says so.
+    """
+    for name, task in config.tasks.items():
+        for part, reason in unlearnable(task, corpora[name]).items():
+            logger.warning("%s: component %s is left out: %s", name, part, reason)
     specs = {name: task_spec(task, corpora[name]) for name, task in config.tasks.items()}
     if config.strategy.loss_weighting == "static":
         return specs

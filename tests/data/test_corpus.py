@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from kaggle_kit.core.errors import CorpusError, CorpusMissing
 from kaggle_kit.core.schema import PracticeConfig
 from kaggle_kit.core.types import Access
 from kaggle_kit.data import layout
-from kaggle_kit.data.corpus import check_corpus, limit, load_corpus, task_spec
+from kaggle_kit.data.corpus import check_corpus, limit, load_corpus, task_spec, unlearnable
+from kaggle_kit.data.formats import FORMATS, format_module, write
 from kaggle_kit.data.practice import generate
 from kaggle_kit.data.registry import task
 
@@ -55,11 +57,57 @@ def test_labels_that_are_given_stand(tmp_path, slot):
     assert spec.components[0].labels == ("Symptom",)
 
 
-def test_a_component_without_any_annotation_is_told(tmp_path):
+def test_a_component_without_any_annotation_is_left_out_with_a_reason(tmp_path):
     brat(tmp_path / "train", ["a"], relation=False)
     slot = task("semeval2021t6")
-    with pytest.raises(CorpusError, match="component 'relations'"):
+    corpus = load_corpus(slot, tmp_path, splits=("train",))
+    assert [part.name for part in task_spec(slot, corpus).components] == ["ner"]
+    assert unlearnable(slot, corpus) == {"relations": "the training split has no relations"}
+
+
+def test_a_corpus_without_any_annotation_is_refused(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.txt").write_text("aspirin helps against pain")
+    slot = task("semeval2021t6")
+    with pytest.raises(CorpusError, match="nothing in the training split for ner, relations"):
         task_spec(slot, load_corpus(slot, tmp_path, splits=("train",)))
+
+
+def test_documents_of_one_name_in_two_folders_are_named_by_their_folders(tmp_path):
+    slot = task("semeval2021t6")
+    for batch in ("b1", "b2"):
+        brat(tmp_path / "train" / batch, ["001"])
+    (tmp_path / "train" / "b2" / "001.txt").write_text("aspirin helps against pain, too")
+    corpus = load_corpus(slot, tmp_path, splits=("train",))
+    assert [sample.document_id for sample in corpus.splits["train"]] == ["b1/001", "b2/001"]
+    written = write("brat", corpus.splits["train"], tmp_path / "out")
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in written] == ["b1/001.ann", "b2/001.ann"]
+
+
+def test_what_a_mac_or_an_editor_leaves_behind_is_no_corpus_file(tmp_path, slot):
+    for place in ("__MACOSX/._a.ann", "._a.ann", ".ipynb_checkpoints/a-checkpoint.ann", ".DS_Store"):
+        (tmp_path / "train" / place).parent.mkdir(exist_ok=True)
+        (tmp_path / "train" / place).write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "train" / "README.txt").write_text("about these files")
+    corpus = load_corpus(slot, tmp_path, splits=("train",))
+    assert [sample.document_id for sample in corpus.splits["train"]] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_format_takes_a_hidden_file_for_a_corpus_file(tmp_path, name):
+    endings = (".ann", ".txt", ".xml", ".xml.gz", ".pipe", ".text", ".tsv", ".PubTator", ".a1")
+    for folder in (tmp_path / "__MACOSX", tmp_path / ".git", tmp_path / "text"):
+        folder.mkdir()
+        for ending in endings:
+            (folder / f"._a.Temporal-Relation.gold.completed{ending}").write_bytes(b"\x00")
+    assert format_module(name).find(tmp_path) == []
+
+
+def test_a_document_id_cannot_lead_out_of_the_folder_that_is_written(tmp_path, slot):
+    sample = replace(load_corpus(slot, tmp_path).splits["train"][0], document_id="../stolen")
+    with pytest.raises(CorpusError, match="stolen"):
+        write("brat", [sample], tmp_path / "out")
+    assert not (tmp_path / "stolen.ann").exists()
 
 
 def test_the_slot_reads_pubtator_by_one_override(tmp_path):
@@ -85,14 +133,46 @@ def test_a_split_without_files_is_told_with_its_globs(tmp_path, slot):
         load_corpus(slot, tmp_path, splits=("test",))
 
 
-def test_a_malformed_file_stops_the_reading_and_counts_the_good_ones(tmp_path, slot):
-    (tmp_path / "train" / "c.ann").write_text("T1\tDrug 0 700\taspirin\n")
+def test_an_unreadable_file_stops_the_reading_and_counts_the_good_ones(tmp_path, slot):
+    (tmp_path / "train" / "c.ann").write_bytes(b"T1\tDrug 0 7\t\xff\n")
     with pytest.raises(CorpusError, match=r"c\.ann:1: .*\(3 file\(s\) read before it\)"):
         load_corpus(slot, tmp_path)  # d of the dev split, then a and b
 
 
+def test_a_record_that_cannot_be_used_is_reported_and_skipped_unless_the_task_is_strict(tmp_path, slot):
+    (tmp_path / "train" / "c.txt").write_text("an aspirin a day")
+    (tmp_path / "train" / "c.ann").write_text("T1\tDrug 3 10\taspirin\nT2\tDrug 0 700\taspirin\nX\n")
+    corpus = load_corpus(slot, tmp_path)
+    sample = {sample.document_id: sample for sample in corpus.splits["train"]}["c"]
+    assert [mention.id for mention in sample.mentions] == ["T1"]
+    skipped = [problem for problem in corpus.warnings if problem.severity == "skipped"]
+    assert sorted(problem.line for problem in skipped) == [2, 3]
+    with pytest.raises(CorpusError):
+        load_corpus(replace(slot, strict=True), tmp_path)
+
+
+def test_a_file_of_another_format_is_an_error_that_names_its_first_line(tmp_path, slot):
+    for name in "abc":
+        (tmp_path / "train" / f"{name}.ann").write_text("1,Drug,0,7\n2,Drug,8,9\n")
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(slot, tmp_path, splits=("train",))
+    assert caught.value.line == 1 and "6 of 6 records" in caught.value.found
+
+
+def test_offsets_that_are_off_by_a_constant_are_an_error_that_names_the_shift(tmp_path, slot):
+    text = "aspirin, then ibuprofen and at last heparin helped"
+    words = [(text.index(word), word) for word in ("aspirin", "ibuprofen", "heparin", "helped")]
+    lines = [f"T{n}\tDrug {at + 2} {at + 2 + len(word)}\t{word}" for n, (at, word) in enumerate(words)]
+    (tmp_path / "train" / "a.txt").write_text(text + "  ")
+    (tmp_path / "train" / "a.ann").write_text("\n".join(lines))
+    (problem,) = [p for p in check_corpus(slot, tmp_path) if p.severity == "error"]
+    assert "4 of" in problem.found and "stand 2 character(s) earlier" in problem.found
+    with pytest.raises(CorpusError, match="earlier"):
+        load_corpus(slot, tmp_path, splits=("train",))
+
+
 def test_the_check_goes_past_every_bad_file(tmp_path, slot):
-    (tmp_path / "train" / "a.ann").write_text("T1\tDrug 0 700\taspirin\n")
+    (tmp_path / "train" / "a.ann").write_bytes(b"\xff")
     (tmp_path / "dev" / "d.ann").write_bytes(b"T1\tDrug 0 7\t\xff\n")
     problems = check_corpus(slot, tmp_path)
     assert [problem.path.name for problem in problems if problem.severity == "error"] == ["a.ann", "d.ann"]
@@ -187,7 +267,7 @@ def test_a_damaged_restricted_file_is_named_by_path_and_line_and_not_quoted(tmp_
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "n1.text").write_text("no pain")
     (tmp_path / "train" / "n1.pipe").write_text("n1.text||Disease_Disorder||C0030193||zyxqwv||7\n")
-    with pytest.raises(CorpusError, match=r"n1.pipe:1: found offset <6 characters withheld>; expected a"):
+    with pytest.raises(CorpusError, match=r"n1.pipe:1: found .* offset <6 characters withheld>; expected a"):
         load_corpus(task("semeval2014t7"), tmp_path, splits=("train",))
     assert "zyxqwv" not in "".join(map(str, check_corpus(task("semeval2014t7"), tmp_path)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -319,9 +318,7 @@ def test_a_backbone_without_dropout_repeats_itself_while_that_of_its_adapters_st
     assert not torch.equal(bert(tokens).last_hidden_state, bert(tokens).last_hidden_state)
 
     set_backbone_dropout(bert, 0.0)
-    torch.testing.assert_close(
-        bert(tokens).last_hidden_state, bert(tokens).last_hidden_state, rtol=0, atol=0
-    )
+    torch.testing.assert_close(bert(tokens).last_hidden_state, bert(tokens).last_hidden_state, rtol=0, atol=0)
     lora = SharedPrivateLoRA(
         bert, LoraSettings(rank=2, alpha=4, dropout=0.05, targets=["query"]), {"single": 2}
     )

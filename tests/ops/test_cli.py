@@ -90,7 +90,7 @@ def test_data_check_of_a_sound_corpus_ends_with_zero(tmp_path):
 def test_data_check_lists_every_problem_with_its_line_and_ends_with_one(tmp_path):
     past_the_end = GOLD + "T3\tDrug 90 95\twhere\n"
     root = _brat_corpus(tmp_path, train=past_the_end, test="T1\tDrug zero 7\taspirin\n")
-    result = kit("data", "check", "semeval2021t6", "--path", root)
+    result = kit("data", "check", "semeval2021t6", "--path", root, "--strict")
     assert result.exit_code == 1 and "2 error(s)" in result.stdout
     assert "train1.ann:3" in result.stdout and "test1.ann:1" in result.stdout
 

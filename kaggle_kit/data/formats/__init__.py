@@ -6,17 +6,18 @@ samples = read("brat", folder, Reading(split="train"))
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from kaggle_kit.core.errors import ConfigError, CorpusError, nearest
 from kaggle_kit.core.types import UnifiedSample
-from kaggle_kit.data.formats.base import Problem, Reading, validate
+from kaggle_kit.data.formats.base import Problem, Reading, Tally, checked, line_of
 
 FORMATS = ("share_pipe", "share_slots", "anafora", "cqa", "brat", "pubtator", "measeval")
 
-__all__ = ["FORMATS", "Problem", "Reading", "format_module", "read", "write"]
+__all__ = ["FORMATS", "Problem", "Reading", "Tally", "distinct", "format_module", "read", "write"]
 
 
 def format_module(name: str) -> ModuleType:
@@ -29,26 +30,74 @@ def format_module(name: str) -> ModuleType:
 
 
 def read(name: str, folder: Path, reading: Reading) -> list[UnifiedSample]:
-    """All samples of a folder (or of one file); the first malformed file raises CorpusError.
-
-    A document id that was already read is dropped with a warning: the first one stands.
-    """
+    """All samples of a folder (or of one file); the first unreadable file raises CorpusError."""
     module = format_module(name)
-    samples: dict[str, UnifiedSample] = {}
-    for count, path in enumerate(_files(module, folder)):
+    found: list[tuple[Path, UnifiedSample]] = []
+    files = _files(module, folder)
+    for count, path in enumerate(files):
         try:
-            for sample in module.read_file(path, reading):
-                _keep(sample, path, samples, reading)
+            found += [(path, checked(each, path, reading)) for each in module.read_file(path, reading)]
         except CorpusError as error:
             error.files_read = count
             raise
-    return list(samples.values())
+    return distinct(found, reading)
+
+
+def distinct(found: Iterable[tuple[Path, UnifiedSample]], reading: Reading) -> list[UnifiedSample]:
+    """Each document once, under an id of its own.
+
+    A document that comes again with the same text is dropped with a warning; the first one stands. Different
+    documents whose files have one name, in different folders, are named by folder and name. Another text
+    under an id that the files themselves give is rejected.
+    """
+    by_id: dict[str, list[tuple[Path, UnifiedSample]]] = {}
+    for path, sample in found:
+        by_id.setdefault(sample.document_id, []).append((path, sample))
+    kept: list[UnifiedSample] = []
+    for name, same in by_id.items():
+        first: dict[str | None, tuple[Path, UnifiedSample]] = {}
+        for path, sample in same:
+            if first.setdefault(sample.text, (path, sample))[1] is not sample:
+                found_again, expected = f"document {name!r} again", "each document once; the first stands"
+                reading.warn(path, line_of(sample.provenance), found=found_again, expected=expected)
+        kept += _told_apart(name, list(first.values()), reading)
+    return kept
+
+
+def _told_apart(
+    name: str, different: list[tuple[Path, UnifiedSample]], reading: Reading
+) -> list[UnifiedSample]:
+    """Samples of one id and different texts, renamed by the folders of their files where that is possible."""
+    (first, one), *others = different
+    named_by_file = all(path.name.startswith(name) for path, _ in different)
+    if others and named_by_file and len({path.parent for path, _ in different}) == len(different):
+        above = next(p for p in first.parents if all(path.is_relative_to(p) for path, _ in others))
+        return [
+            replace(sample, document_id=(path.parent.relative_to(above) / name).as_posix())
+            for path, sample in different
+        ]
+    for path, sample in others:
+        found = f"document {name!r} with another text than in {first}"
+        expected = "an id for one document; rename one, or remove it"
+        reading.reject(CorpusError(path, line=line_of(sample.provenance), found=found, expected=expected))
+    return [one]
 
 
 def write(name: str, samples: Iterable[UnifiedSample], folder: Path) -> list[Path]:
-    """Annotations in the format's own files below `folder`; texts are never written."""
+    """Annotations in the format's own files below `folder`; texts are never written.
+
+    Raises CorpusError for a document whose id would lead its file out of the folder.
+    """
+    samples, root = list(samples), folder.resolve()
+    for sample in samples:
+        place = (root / sample.document_id).resolve()
+        if root not in place.parents:
+            raise CorpusError(
+                folder, found=f"document id {sample.document_id!r}", expected="a name, or a path below"
+            )
+        place.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    return format_module(name).write(list(samples), folder)
+    return format_module(name).write(samples, folder)
 
 
 def _files(module: ModuleType, folder: Path) -> list[Path]:
@@ -58,14 +107,3 @@ def _files(module: ModuleType, folder: Path) -> list[Path]:
     if not files:
         raise CorpusError(folder, found="no corpus file in it", expected=module.EXPECTED_FILES)
     return files
-
-
-def _keep(sample: UnifiedSample, path: Path, samples: dict[str, UnifiedSample], reading: Reading) -> None:
-    validate(sample, path)
-    if sample.document_id in samples:
-        line = sample.provenance.line if sample.provenance else None
-        reading.warn(
-            path, line, found=f"document {sample.document_id!r} again", expected="each document once"
-        )
-    else:
-        samples[sample.document_id] = sample

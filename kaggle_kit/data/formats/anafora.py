@@ -16,13 +16,15 @@ from lxml import etree
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted, told
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
-from kaggle_kit.data.formats.base import Reading, decode, integer, validate
+from kaggle_kit.data.formats.base import Reading, corpus_files, decode, integer, validate
 from kaggle_kit.data.formats.xml_safe import filled_text, parse
 
 EXPECTED_FILES = "<ID>/<ID>.Temporal-Relation.gold.completed.xml (or Entity, or system) or a note <ID>/<ID>"
 ROLES = ("Source", "Target")
 
-_NAME = re.compile(r"(?P<id>.+)\.(?P<schema>Temporal-\w+)\.(?P<status>gold|system)\.completed\.xml")
+_NAME = re.compile(
+    r"(?P<id>(?!\.+\.Temporal).+)\.(?P<schema>Temporal-\w+)\.(?P<status>gold|system)\.completed\.xml"
+)
 
 
 def find(folder: Path) -> list[Path]:
@@ -31,11 +33,11 @@ def find(folder: Path) -> list[Path]:
     Gold is preferred to system output, and the Relation schema, which holds the entities too, to Entity.
     """
     chosen: dict[Path, Path] = {}
-    for path in sorted(folder.rglob("*.xml"), key=preference):
+    for path in sorted(corpus_files(folder, ".xml"), key=preference):
         if name := _NAME.fullmatch(path.name):
             chosen.setdefault(path.with_name(name["id"]), path)
-    for path in folder.rglob("*"):
-        if path.name == path.parent.name and path.is_file():
+    for path in corpus_files(folder, ""):
+        if path.name == path.parent.name:
             chosen.setdefault(path, path)
     return [chosen[note] for note in sorted(chosen)]
 
@@ -61,11 +63,20 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
             raise CorpusError(
                 path, line=root.sourceline, found=f"<{told(root.tag, '…')}>", expected="Anafora's <data>"
             )
-        mentions = [_mention(element, path) for element in root.iterfind("annotations/entity")]
+        for element in root.iterfind("annotations/entity"):
+            with reading.record():
+                mentions.append(_mention(element, path))
         known = {mention.id for mention in mentions}
-        links = root.iterfind("annotations/relation")
-        relations = [link for link in (_relation(e, known, path, reading) for e in links) if link is not None]
-        _refuse_repeated_links(relations, path)
+        seen: set[str] = set()
+        for element in root.iterfind("annotations/relation"):
+            with reading.record():
+                if (link := _relation(element, known, path, reading)) is None:
+                    continue
+                if link.id in seen:
+                    found = f"link id {quoted(link.id)} twice"
+                    raise CorpusError(path, line=element.sourceline, found=found, expected="unique ids")
+                seen.add(link.id)
+                relations.append(link)
     sample = UnifiedSample(
         document_id,
         _text(path, document_id, reading),
@@ -144,17 +155,6 @@ def _relation(element: etree._Element, known: set[str], path: Path, reading: Rea
 def _properties(element: etree._Element) -> dict[str, str]:
     properties = element.find("properties")
     return {} if properties is None else {p.tag: "".join(p.itertext()).strip() for p in properties}
-
-
-def _refuse_repeated_links(relations: Sequence[Relation], path: Path) -> None:
-    seen: set[str] = set()
-    for relation in relations:
-        if relation.id in seen:
-            line = relation.provenance.line if relation.provenance else None
-            raise CorpusError(
-                path, line=line, found=f"link id {quoted(relation.id)} twice", expected="unique ids"
-            )
-        seen.add(relation.id)
 
 
 def _document(sample: UnifiedSample, status: str) -> etree._Element:

@@ -6,26 +6,39 @@ A format is a module with three functions:
     read_file(path, reading) -> list[UnifiedSample]  the samples of one file
     write(samples, folder)  -> list[Path]            the same format, for predictions
 
-`read_file` raises `CorpusError` for a malformed file and calls `reading.warn` for an oddity with a
-defined outcome (a repeated line, stored text that disagrees with its offsets: the offsets win).
+`read_file` raises `CorpusError` for a file that cannot be read at all, calls `reading.reject` for a record
+that cannot be used, and `reading.warn` for an oddity with a defined outcome (a repeated line). A text that a
+file stores beside its offsets goes through `reading.compare`: the offsets win.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
-from kaggle_kit.core.types import NOTHING, Access, Provenance, UnifiedSample
+from kaggle_kit.core.types import NOTHING, Access, Mention, Provenance, UnifiedSample
+
+BLANKS = str.maketrans("\r\n\t", "   ")  # what formats of lines and columns write for white space
+
+MAX_REJECTED = 0.5  # share of the records; beyond it the files are of another format
+MAX_DISAGREEING = 0.05  # share of the stored texts that may not be the text at their offsets
+CONSTANT = 0.8  # share of those from which on a shift is named as their common one
+FARTHEST = 10  # characters that a shift is looked for
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One finding in a corpus file. An error makes the corpus unusable, a warning does not."""
+    """One finding in a corpus file.
 
-    severity: str  # "error" | "warning"
+    An error makes the corpus unusable, a skipped record is not read, a warning changes nothing.
+    """
+
+    severity: str  # "error" | "skipped" | "warning"
     path: Path
     line: int | None
     found: str
@@ -37,17 +50,124 @@ class Problem:
 
 
 @dataclass
+class Tally:
+    """What was read of a split: records and how many of them could not be used, stored texts and how far off.
+
+    `shifts` maps a number of characters to how often a stored text stands so far behind its offsets; None
+    counts those that are found nowhere near.
+    """
+
+    records: int = 0
+    rejected: int = 0
+    first: Problem | None = None  # of the rejected ones
+    compared: int = 0
+    shifts: Counter[int | None] = field(default_factory=Counter)
+
+    def add(self, other: Tally) -> None:
+        self.records += other.records
+        self.rejected += other.rejected
+        self.first = self.first or other.first
+        self.compared += other.compared
+        self.shifts.update(other.shifts)
+
+    def problems(self, path: Path) -> Iterator[Problem]:
+        """What makes the whole split unusable: most records odd, or offsets that count something else."""
+        if self.rejected > MAX_REJECTED * self.records:
+            first = self.first or Problem("error", path, None, "", "files of the corpus's format")
+            found = f"{self.rejected} of {self.records} records that cannot be used, the first: {first.found}"
+            yield replace(first, severity="error", found=found)
+        wrong = self.shifts.total()
+        if wrong > MAX_DISAGREEING * self.compared:
+            found = f"{wrong} of {self.compared} stored texts that are not the text at their offsets"
+            (shift, times), *_ = self.shifts.most_common(1)
+            if shift is not None and times >= CONSTANT * wrong:
+                side = "later" if shift > 0 else "earlier"
+                found += f"; {times} of them stand {abs(shift)} character(s) {side}"
+            yield Problem("error", path, None, found, "offsets that count the characters of these texts")
+
+
+@dataclass
 class Reading:
-    """What a reader is told about the corpus, and where it leaves its warnings."""
+    """What a reader is told about the corpus, and where it leaves what it found."""
 
     split: str = "train"
     access: Access = Access.PUBLIC
     text_folder: Path | None = None  # looked at when a document's text is not beside its annotations
     options: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    strict: bool = False  # the first record that cannot be used is an error of the file
     warnings: list[Problem] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
 
     def warn(self, path: Path, line: int | None, *, found: str, expected: str) -> None:
         self.warnings.append(Problem("warning", path, line, found, expected))
+
+    def reject(self, error: CorpusError) -> None:
+        """Report one record and read on without it; raises the error where the reading is strict."""
+        if self.strict:
+            raise error
+        self.tally.rejected += 1
+        self.warnings.append(Problem("skipped", error.path, error.line, error.found, error.expected))
+        self.tally.first = self.tally.first or self.warnings[-1]
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        """Inside, a CorpusError costs the record at hand and not the file."""
+        self.tally.records += 1
+        try:
+            yield
+        except CorpusError as error:
+            self.reject(error)
+
+    def compare(self, mention: Mention, stored: str, text: str, path: Path) -> None:
+        """Hold the stored text of a mention against the document; a difference is a warning and is counted.
+
+        Line breaks and tabs may be stored as blanks. What differs in white space or case alone is no sign of
+        wrong offsets.
+        """
+        if mention.end > len(text):
+            return  # `checked` rejects it
+        self.tally.compared += 1
+        actual = mention.text(text).translate(BLANKS)
+        if actual == stored:
+            return
+        line = line_of(mention.provenance)
+        found = f"stored text {quoted(stored, 40)} of {quoted(mention.id)}"
+        self.warn(path, line, found=found, expected=f"{quoted(actual, 40)}, the text at its offsets")
+        if _plain(actual) != _plain(stored):
+            self.tally.shifts[_shift(mention, stored, text)] += 1
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _shift(mention: Mention, stored: str, text: str) -> int | None:
+    """How many characters behind its offsets the stored text stands, the nearest place first."""
+    for shift in sorted(range(-FARTHEST, FARTHEST + 1), key=abs):
+        if mention.start + shift >= 0:
+            pieces = tuple((start + shift, end + shift) for start, end in mention.fragments)
+            if replace(mention, fragments=pieces).text(text).translate(BLANKS) == stored:
+                return shift
+    return None
+
+
+def corpus_files(folder: Path, *endings: str) -> list[Path]:
+    """Every file below the folder with one of the endings, in any case, sorted; no `leftover` among them."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.lower().endswith(endings) and path.is_file() and not leftover(path.relative_to(folder))
+    )
+
+
+def leftover(place: Path) -> bool:
+    """Whether a path below a corpus folder is what a system or an editor left there: hidden, or of a Mac."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in place.parts)
+
+
+def readme(path: Path) -> bool:
+    """Whether a text file describes a corpus instead of being part of it."""
+    return path.name.lower().startswith(("readme", "license", "licence"))
 
 
 def decode(path: Path) -> str:
@@ -70,11 +190,11 @@ def decode(path: Path) -> str:
 
 
 def lines(path: Path) -> list[tuple[int, str]]:
-    """Numbered non-blank lines of an annotation file, without line ends (LF or CRLF)."""
-    numbered = enumerate(decode(path).split("\n"), start=1)
-    return [
-        (number, text) for number, text in ((n, t.removesuffix("\r")) for n, t in numbered) if text.strip()
-    ]
+    """Numbered non-blank lines of an annotation file, without line ends (LF, CRLF, or CR alone)."""
+    text = decode(path)
+    ends = "\r" if "\n" not in text else "\n"
+    numbered = ((number, line.removesuffix("\r")) for number, line in enumerate(text.split(ends), start=1))
+    return [(number, line) for number, line in numbered if line.strip()]
 
 
 def integer(text: str, path: Path, line: int | None, what: str) -> int:
@@ -85,30 +205,42 @@ def integer(text: str, path: Path, line: int | None, what: str) -> int:
 
 
 def validate(sample: UnifiedSample, path: Path) -> None:
-    """Checks every reader owes: offsets inside the text and ordered, ids unique, links resolvable."""
-    size = len(sample.text) if sample.text is not None else None
-    known: set[str] = set()
+    """Raise CorpusError unless offsets are ordered and inside the text, ids unique and links resolvable."""
+    checked(sample, path, Reading(strict=True))
+
+
+def checked(sample: UnifiedSample, path: Path, reading: Reading) -> UnifiedSample:
+    """The sample without mentions and relations that cannot be used, each of them rejected."""
+    mentions: dict[str, Mention] = {}
     for mention in sample.mentions:
-        line = _line(mention.provenance)
-        if mention.id in known:
-            raise CorpusError(
-                path, line=line, found=f"mention id {quoted(mention.id)} twice", expected="unique ids"
-            )
-        known.add(mention.id)
-        for start, end in mention.fragments:
-            if not 0 <= start < end:
-                raise CorpusError(path, line=line, found=f"span {start}-{end}", expected="start before end")
-            if size is not None and end > size:
-                found = f"span {start}-{end} in a text of {size} characters"
-                raise CorpusError(path, line=line, found=found, expected="offsets inside the text")
+        with reading.record():
+            _assert_sound(mention, mentions, sample.text, path)
+            mentions[mention.id] = mention
+    relations = []
     for relation in sample.relations:
-        for end_point in (relation.source, relation.target):
-            if end_point not in known:
-                found = f"relation {quoted(relation.id)} to unknown id {quoted(end_point, 40)}"
-                raise CorpusError(
-                    path, line=_line(relation.provenance), found=found, expected="the id of a mention"
-                )
+        with reading.record():
+            for end in (relation.source, relation.target):
+                if end not in mentions:
+                    found = f"relation {quoted(relation.id)} to unknown id {quoted(end, 40)}"
+                    line = line_of(relation.provenance)
+                    raise CorpusError(path, line=line, found=found, expected="the id of a mention")
+            relations.append(relation)
+    return replace(sample, mentions=tuple(mentions.values()), relations=tuple(relations))
 
 
-def _line(provenance: Provenance | None) -> int | None:
+def _assert_sound(mention: Mention, known: Mapping[str, Mention], text: str | None, path: Path) -> None:
+    line = line_of(mention.provenance)
+    if mention.id in known:
+        found = f"mention id {quoted(mention.id)} twice"
+        raise CorpusError(path, line=line, found=found, expected="unique ids")
+    for start, end in mention.fragments:
+        if not 0 <= start < end:
+            raise CorpusError(path, line=line, found=f"span {start}-{end}", expected="start before end")
+        if text is not None and end > len(text):
+            found = f"span {start}-{end} in a text of {len(text)} characters"
+            raise CorpusError(path, line=line, found=found, expected="offsets inside the text")
+
+
+def line_of(provenance: Provenance | None) -> int | None:
+    """The line that a record came from, None where it is not known."""
     return provenance.line if provenance else None

@@ -12,39 +12,51 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
-from kaggle_kit.data.formats.base import Reading, decode, integer, lines
+from kaggle_kit.data.formats.base import BLANKS, Reading, corpus_files, decode, integer, lines, readme
 
 EXPECTED_FILES = "<doc>.ann files, with <doc>.txt beside them"
 
 NO_TEXT = "-"  # brateval drops a T line whose third field is empty
-_LINE_BREAKS = str.maketrans("\r\n\t", "   ")
+ANNOTATIONS = (".ann", ".a1", ".a2")  # of the BioNLP shared tasks: given mentions, then what is to be found
 
 
 def find(folder: Path) -> list[Path]:
-    """Every `.ann` below the folder, and every `.txt` that has no `.ann` beside it."""
-    annotated = set(folder.rglob("*.ann"))
-    bare = {path for path in folder.rglob("*.txt") if path.with_suffix(".ann") not in annotated}
-    return sorted(annotated | bare)
+    """One file per document: its `.ann` (or `.a1`), else the `.txt` that nobody annotated.
+
+    A read-me or licence without annotations is no document.
+    """
+    chosen: dict[Path, Path] = {}
+    for ending in (*ANNOTATIONS, ".txt"):
+        for path in corpus_files(folder, ending):
+            if ending != ".txt" or not readme(path):
+                chosen.setdefault(path.with_suffix(""), path)
+    return sorted(chosen.values())
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
-    """The one document of an `.ann` file, or of a `.txt` file that nobody annotated.
+    """The one document of an `.ann` file, of `.a1` and `.a2`, or of a `.txt` file that nobody annotated.
 
-    Notes (#) and equivalences (*) are read past. Raises CorpusError for a malformed line.
+    Notes (#), equivalences (*) and normalisations of a shared task are read past. A malformed line is
+    rejected, and so is what refers to it.
     """
     text = _document_text(path, reading)
-    document = _Document(path)
-    if path.suffix == ".ann":
-        for number, line in lines(path):
-            document.add(number, line)
+    document = _Document(path, reading)
+    for part in _annotation_files(path):
+        document.path = part
+        for number, line in lines(part):
+            with reading.record():
+                document.add(number, line)
     mentions = tuple(document.finished_mentions())
     if text is not None:
-        _compare_texts(mentions, document.stored_texts, text, path, reading)
+        for mention in mentions:
+            if (stored := document.stored_texts[mention.id]) != NO_TEXT:
+                reading.compare(mention, stored, text, path)
     return [
         UnifiedSample(
             document_id=path.stem,
@@ -74,14 +86,15 @@ def write(samples: Iterable[UnifiedSample], folder: Path) -> list[Path]:
 class _Document:
     """One `.ann` file as it is read; references are resolved once all lines are known."""
 
-    path: Path
+    path: Path  # of the lines at hand
+    reading: Reading
     mentions: dict[str, Mention] = field(default_factory=dict)
     repeated: list[Mention] = field(default_factory=list)
     stored_texts: dict[str, str] = field(default_factory=dict)
     relations: list[Relation] = field(default_factory=list)
     triggers: dict[str, str] = field(default_factory=dict)  # event id -> id of its trigger
-    attributes: list[tuple[int, str, str, str]] = field(default_factory=list)  # line, target, name, value
-    concepts: list[tuple[int, str, str]] = field(default_factory=list)  # line, target, concept id
+    attributes: list[tuple[Path, int, str, str, str]] = field(default_factory=list)  # …, target, name, value
+    concepts: list[tuple[Path, int, str, str]] = field(default_factory=list)  # …, target, concept id
 
     def add(self, number: int, line: str) -> None:
         readers = {"T": self._mention, "R": self._relation, "E": self._event, "N": self._concept}
@@ -136,23 +149,24 @@ class _Document:
         if not matched:
             raise self._error(number, line, "A<n>, TAB, name id [value]")
         name, target, value = matched.groups()
-        self.attributes.append((number, target, name, value or "true"))
+        self.attributes.append((self.path, number, target, name, value or "true"))
 
     def _concept(self, number: int, line: str) -> None:
         matched = re.fullmatch(r"\S+\t\S+ (\S+) ([^\t]+)(?:\t.*)?", line)
         if not matched:
             raise self._error(number, line, "N<n>, TAB, Reference id resource:concept, TAB, name")
-        self.concepts.append((number, *matched.groups()))
+        self.concepts.append((self.path, number, *matched.groups()))
 
     def _nothing(self, number: int, line: str) -> None:
         """A note or an equivalence: no part of the sample."""
 
     def finished_mentions(self) -> list[Mention]:
         """Mentions with the attributes and concepts that other lines gave them."""
-        attributes = self._attributes_by_target()
+        attributes = self._attributes_by_target
         concepts: dict[str, list[str]] = {}
-        for number, target, concept in self.concepts:
-            concepts.setdefault(self._known(number, target), []).append(concept)
+        for path, number, target, concept in self.concepts:
+            with self.reading.record():
+                concepts.setdefault(self._known(path, number, target), []).append(concept)
         finished = []
         for mention in self.mentions.values():
             extra = {"attributes": attributes[mention.id]} if mention.id in attributes else {}
@@ -161,7 +175,7 @@ class _Document:
 
     def finished_relations(self) -> list[Relation]:
         """Relations between mentions: an event's id is replaced by its trigger's."""
-        attributes = self._attributes_by_target()
+        attributes = self._attributes_by_target
         return [
             replace(
                 relation,
@@ -172,27 +186,43 @@ class _Document:
             for relation in self.relations
         ]
 
+    @cached_property
     def _attributes_by_target(self) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
-        for number, target, name, value in self.attributes:
-            found.setdefault(self._known(number, target), {})[name] = value
+        for path, number, target, name, value in self.attributes:
+            with self.reading.record():
+                found.setdefault(self._known(path, number, target), {})[name] = value
         return found
+
+    @cached_property
+    def _names(self) -> set[str]:
+        """Every id that an attribute or a concept may be given to."""
+        return {*self.mentions, *(relation.id for relation in self.relations)}
 
     def _trigger(self, name: str) -> str:
         return self.triggers.get(name, name)
 
-    def _known(self, number: int, target: str) -> str:
+    def _known(self, path: Path, number: int, target: str) -> str:
         name = self._trigger(target)
-        if name not in self.mentions and all(relation.id != name for relation in self.relations):
-            raise self._error(number, target, "the id of a mention, event or relation of this file")
+        if name not in self._names:
+            expected = "the id of a mention, event or relation of this file"
+            raise CorpusError(path, line=number, found=quoted(target), expected=expected)
         return name
 
     def _error(self, number: int, found: str, expected: str) -> CorpusError:
         return CorpusError(self.path, line=number, found=quoted(found), expected=expected)
 
 
+def _annotation_files(path: Path) -> list[Path]:
+    """The file, and the `.a2` beside an `.a1`; none for a text."""
+    if path.suffix.lower() == ".txt":
+        return []
+    second = path.with_suffix(".A2" if path.suffix == ".A1" else ".a2")
+    return [path, second] if path.suffix.lower() == ".a1" and second.is_file() else [path]
+
+
 def _document_text(path: Path, reading: Reading) -> str | None:
-    places = [path.with_suffix(".txt")]
+    places = [path.with_suffix(".txt"), path.with_suffix(".TXT")]
     if reading.text_folder is not None:
         places.append(reading.text_folder / f"{path.stem}.txt")
     for place in places:
@@ -200,18 +230,6 @@ def _document_text(path: Path, reading: Reading) -> str | None:
             return decode(place)
     reading.warn(path, None, found="no text beside the annotations", expected=f"{path.stem}.txt")
     return None
-
-
-def _compare_texts(
-    mentions: Iterable[Mention], stored: Mapping[str, str], text: str, path: Path, reading: Reading
-) -> None:
-    """brat shows line breaks inside a mention as blanks; any other difference is a warning."""
-    for mention in mentions:
-        actual = mention.text(text)
-        if actual.translate(_LINE_BREAKS) != stored[mention.id]:
-            line = mention.provenance.line if mention.provenance else None
-            found = f"stored text {quoted(stored[mention.id], 40)} of {quoted(mention.id)}"
-            reading.warn(path, line, found=found, expected=f"{quoted(actual, 40)}, the text at its offsets")
 
 
 def _annotation_lines(sample: UnifiedSample) -> list[str]:
@@ -236,7 +254,7 @@ def _annotation_lines(sample: UnifiedSample) -> list[str]:
 
 def _mention_line(name: str, mention: Mention, text: str | None) -> str:
     spans = ";".join(f"{start} {end}" for start, end in mention.fragments)
-    words = mention.text(text).translate(_LINE_BREAKS) if text is not None else NO_TEXT
+    words = mention.text(text).translate(BLANKS) if text is not None else NO_TEXT
     return f"{name}\t{mention.type} {spans}\t{words or NO_TEXT}"
 
 

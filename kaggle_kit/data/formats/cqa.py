@@ -18,7 +18,7 @@ from lxml import etree
 from kaggle_kit.core.errors import ConfigError, CorpusError
 from kaggle_kit.core.restricted import quoted, told
 from kaggle_kit.core.types import Provenance, RankedPair, UnifiedSample
-from kaggle_kit.data.formats.base import Reading
+from kaggle_kit.data.formats.base import Reading, corpus_files
 from kaggle_kit.data.formats.xml_safe import attribute, child_text, parse
 
 EXPECTED_FILES = "*.xml or *.xml.gz of the Task 3 distribution"
@@ -52,7 +52,7 @@ SUBTASKS = {
 
 
 def find(folder: Path) -> list[Path]:
-    return sorted(path for pattern in ("*.xml", "*.xml.gz") for path in folder.rglob(pattern))
+    return corpus_files(folder, ".xml", ".xml.gz")
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
@@ -133,11 +133,12 @@ def _pairs(
 ) -> tuple[RankedPair, ...]:
     pairs: dict[str, RankedPair] = {}
     for rank, element in enumerate(elements, start=1):
-        pair = _pair(query_id, element, rank, subtask, path)
-        if pair.candidate_id in pairs:
-            found = f"candidate {quoted(pair.candidate_id)} of question {quoted(query_id)} again"
-            reading.warn(path, element.sourceline, found=found, expected="each candidate once")
-        pairs.setdefault(pair.candidate_id, pair)
+        with reading.record():
+            pair = _pair(query_id, element, rank, subtask, path)
+            if pair.candidate_id in pairs:
+                found = f"candidate {quoted(pair.candidate_id)} of question {quoted(query_id)} again"
+                reading.warn(path, element.sourceline, found=found, expected="each candidate once")
+            pairs.setdefault(pair.candidate_id, pair)
     if subtask is SUBTASKS["D"]:  # the organisers' own files list an Arabic question's pairs by number
         return tuple(sorted(pairs.values(), key=lambda pair: (len(pair.candidate_id), pair.candidate_id)))
     return tuple(pairs.values())

@@ -18,7 +18,7 @@ from typing import Any
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
-from kaggle_kit.data.formats.base import Reading, decode, integer, lines
+from kaggle_kit.data.formats.base import BLANKS, Reading, corpus_files, decode, integer, lines
 
 EXPECTED_FILES = "tsv/<doc>.tsv files, with text/<doc>.txt or txt/<doc>.txt"
 
@@ -27,7 +27,6 @@ TYPES = ("Quantity", "MeasuredEntity", "MeasuredProperty", "Qualifier")
 RELATIONS = ("HasQuantity", "HasProperty", "Qualifies")
 _TEXT_FOLDERS = ("text", "txt")
 OFFICIAL_ID = re.compile(r"T?\d*-?\d+")  # what the scorer's validation lets pass
-_BLANKS = str.maketrans("\r\n\t", "   ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,37 +46,33 @@ class Row:
 
 def find(folder: Path) -> list[Path]:
     """Every `.tsv` below the folder, and the texts of its text folders that have no `.tsv`."""
-    tables = sorted(folder.rglob("*.tsv"))
+    tables = corpus_files(folder, ".tsv")
     annotated = {path.stem for path in tables}
-    texts = (path for path in folder.rglob("*.txt") if path.parent.name in _TEXT_FOLDERS)
-    return tables + sorted(path for path in texts if path.stem not in annotated)
+    texts = (path for path in corpus_files(folder, ".txt") if path.parent.name in _TEXT_FOLDERS)
+    return tables + [path for path in texts if path.stem not in annotated]
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     """The document of one TSV, or of a text that has none and so no annotations.
 
     Attributes of a mention: `annotSet`, and for quantities `unit` and `mods` (comma-joined).
-    Raises CorpusError for a malformed line, a foreign docId or a relation that leaves its set.
+    A malformed line, a foreign docId and a relation that leaves its set are rejected.
     """
-    rows = table(path) if path.suffix == ".tsv" else []
+    rows = [row for row in table(path, reading) if _own(row, path, reading)] if path.suffix == ".tsv" else []
     text = decode(path) if path.suffix == ".txt" else _document_text(path, reading)
-    for row in rows:
-        if row.document != path.stem:
-            raise CorpusError(
-                path, line=row.line, found=f"docId {quoted(row.document)}", expected=f"{path.stem!r}"
-            )
-        if text is not None and (actual := text[row.start : row.end]).translate(_BLANKS) != row.text:
-            expected = f"{quoted(actual)}, the text at its offsets"
-            reading.warn(path, row.line, found=f"stored text {quoted(row.text)}", expected=expected)
     names = _mention_ids(rows)
+    mentions = [_mention(row, names, path) for row in rows]
+    if text is not None:
+        for mention, row in zip(mentions, rows, strict=True):
+            reading.compare(mention, row.text, text, path)
     return [
         UnifiedSample(
             document_id=path.stem,
             text=text,
             split=reading.split,
             access=reading.access,
-            mentions=tuple(_mention(row, names, path) for row in rows),
-            relations=tuple(_relations(rows, names, path)),
+            mentions=tuple(mentions),
+            relations=tuple(_relations(rows, names, path, reading)),
             provenance=Provenance(str(path)),
         )
     ]
@@ -98,10 +93,10 @@ def write(samples: Iterable[UnifiedSample], folder: Path) -> list[Path]:
     return paths
 
 
-def table(path: Path) -> list[Row]:
-    """The rows of a TSV below its header, whatever the order of the columns.
+def table(path: Path, reading: Reading) -> list[Row]:
+    """The rows of a TSV below its header, whatever the order of the columns; malformed ones are rejected.
 
-    Raises CorpusError naming line and field; also the scorer reads its files through this.
+    Raises CorpusError for another header; also the scorer reads its files through this, strictly.
     """
     numbered = lines(path)
     if not numbered:
@@ -110,7 +105,19 @@ def table(path: Path) -> list[Row]:
     header = first.split("\t")
     if sorted(header) != sorted(COLUMNS):
         raise CorpusError(path, line=line, found=f"header {quoted(first, 90)}", expected=" ".join(COLUMNS))
-    return [_row(path, number, dict(_cells(path, number, header, text))) for number, text in numbered[1:]]
+    rows = []
+    for number, text in numbered[1:]:
+        with reading.record():
+            rows.append(_row(path, number, dict(_cells(path, number, header, text))))
+    return rows
+
+
+def _own(row: Row, path: Path, reading: Reading) -> bool:
+    """Whether the row is of the document that its file is named after; another's is rejected."""
+    if row.document != path.stem:
+        found = f"docId {quoted(row.document)}"
+        reading.reject(CorpusError(path, line=row.line, found=found, expected=f"{path.stem!r}"))
+    return row.document == path.stem
 
 
 def _cells(path: Path, line: int, header: list[str], text: str) -> Iterator[tuple[str, str]]:
@@ -189,12 +196,16 @@ def _mention(row: Row, names: Mapping[tuple[int, str], str], path: Path) -> Ment
     return Mention(names[row.annot_set, row.id], (span,), row.type, attributes=attributes, provenance=where)
 
 
-def _relations(rows: Iterable[Row], names: Mapping[tuple[int, str], str], path: Path) -> Iterator[Relation]:
+def _relations(
+    rows: Iterable[Row], names: Mapping[tuple[int, str], str], path: Path, reading: Reading
+) -> Iterator[Relation]:
     for row in rows:
         for kind in (key for key in row.other if key in RELATIONS):
             if (target := (row.annot_set, row.other[kind])) not in names:
                 found = f"{kind} {quoted(row.other[kind], 40)}"
-                raise CorpusError(path, line=row.line, found=found, expected=f"an id of set {row.annot_set}")
+                expected = f"an id of set {row.annot_set}"
+                reading.reject(CorpusError(path, line=row.line, found=found, expected=expected))
+                continue
             source = names[row.annot_set, row.id]
             where = Provenance(str(path), row.line)
             yield Relation(f"{source}:{kind}", kind, source, names[target], provenance=where)
@@ -222,7 +233,7 @@ def _written_rows(sample: UnifiedSample) -> Iterator[str]:
                 str(mention.start),
                 str(mention.end),
             ]
-            cells += [names[mention.id], _quoted(words.translate(_BLANKS))]
+            cells += [names[mention.id], _quoted(words.translate(BLANKS))]
             yield "\t".join([*cells, json.dumps(other, ensure_ascii=False, sort_keys=True) if other else ""])
 
 

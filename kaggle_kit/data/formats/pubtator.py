@@ -5,46 +5,49 @@
     8528200|t|A title.
     8528200|a|An abstract.
     8528200<TAB>2<TAB>7<TAB>title<TAB>SpecificDisease<TAB>D003110|D009369
-    8528200<TAB>CID<TAB>D003110<TAB>D009369
+    8528200<TAB>CID<TAB>D003110<TAB>D009369[<TAB>Novel]
 
-Offsets count the title, one separating character (a line break here) and the abstract, ends exclusive.
+Offsets count the title, one separating character (a line break here) and the abstract, ends exclusive. Some
+releases end the title in the separator itself: the way that makes more of the stored texts agree is taken.
 Format: https://www.ncbi.nlm.nih.gov/research/pubtator3/tutorial and the BioCreative V CDR readme.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted, told
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
-from kaggle_kit.data.formats.base import Reading, integer, lines
+from kaggle_kit.data.formats.base import BLANKS, Reading, corpus_files, integer, lines, readme
 
 EXPECTED_FILES = "PubTator files (*.txt or *.PubTator)"
 PREDICTIONS_FILE = "predictions.PubTator.txt"
 
+_LIST = re.compile("[,;]")
+_VARIANT = re.compile(r"[a-z]\|[A-Za-z]+\|")  # tmVar's normal form: sequence, kind of change, …
 NO_CONCEPT = "-1"  # what the CDR corpus writes for a mention outside its vocabulary
 _PASSAGE = re.compile(r"([^|\t]+)\|([ta])\|(.*)")
-_BLANKS = str.maketrans("\r\n\t", "   ")
+SEPARATORS = ("\n", "")  # what may stand between title and abstract, the usual one first
+REMARK = "remark"  # the attribute for a relation's fifth field: BioRED's novelty, a system's confidence
 
 
 def find(folder: Path) -> list[Path]:
     """Every `.txt` and `.PubTator` file below the folder, read-me and licence files left out."""
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in {".txt", ".pubtator"})
-    return sorted(path for path in files if not path.name.lower().startswith(("readme", "license")))
+    return [path for path in corpus_files(folder, ".txt", ".pubtator") if not readme(path)]
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     """All documents of a file, an identifier that comes back included; text is None without title.
 
     A relation holds between concepts: it is linked to the first mention of each and keeps
-    `concepts` "C1|C2" as an attribute; without a mention of both it is dropped with a warning.
-    Raises CorpusError for a malformed line.
+    `concepts` "C1|C2" as an attribute; without a mention of both it is dropped
+    with a warning. A malformed line is rejected.
     """
-    return [document.sample(reading) for document in _documents(path)]
+    return [document.sample(reading) for document in _documents(path, reading)]
 
 
 def write(samples: Iterable[UnifiedSample], folder: Path) -> list[Path]:
@@ -71,7 +74,7 @@ class _Document:
     relations: list[tuple[int, list[str]]] = field(default_factory=list)
 
     def sample(self, reading: Reading) -> UnifiedSample:
-        text = "\n".join(self.passages.get(part, "") for part in "ta") if self.passages else None
+        text = self._text() if self.passages else None
         mentions = tuple(self._mentions(text, reading))
         return UnifiedSample(
             document_id=self.name,
@@ -83,6 +86,21 @@ class _Document:
             provenance=Provenance(str(self.path), self.line),
         )
 
+    def _text(self) -> str:
+        """Title and abstract with the separator under which most stored texts stand at their offsets."""
+        texts = [separator.join(self.passages.get(part, "") for part in "ta") for separator in SEPARATORS]
+        stored = [
+            (int(start), int(end), words)
+            for _, (_, start, end, words, *_) in self.mentions
+            if start.isdecimal() and end.isdecimal()
+        ]
+
+        def agreeing(text: str) -> int:
+            inside = (item for item in stored if item[1] <= len(text))
+            return sum(text[start:end].translate(BLANKS) == words for start, end, words in inside)
+
+        return max(texts, key=agreeing)  # the first of equals
+
     def _mentions(self, text: str | None, reading: Reading) -> Iterator[Mention]:
         seen: set[tuple[str, ...]] = set()
         for number, fields in self.mentions:
@@ -90,34 +108,34 @@ class _Document:
                 reading.warn(self.path, number, found="the same mention again", expected="each mention once")
                 continue
             seen.add(tuple(fields))
-            _, start, end, stored, kind, *concepts = fields
-            span = (integer(start, self.path, number, "start"), integer(end, self.path, number, "end"))
-            where = Provenance(str(self.path), number)
-            mention = Mention(f"T{len(seen)}", (span,), kind, _concepts(concepts), provenance=where)
-            if text is not None and (actual := mention.text(text)).translate(_BLANKS) != stored:
-                expected = f"{quoted(actual)}, the text at its offsets"
-                reading.warn(self.path, number, found=f"stored text {quoted(stored)}", expected=expected)
-            yield mention
+            with reading.record():
+                _, start, end, stored, kind, *concepts = fields
+                span = (integer(start, self.path, number, "start"), integer(end, self.path, number, "end"))
+                where = Provenance(str(self.path), number)
+                mention = Mention(f"T{len(seen)}", (span,), kind, _concepts(concepts), provenance=where)
+                if text is not None:
+                    reading.compare(mention, stored, text, self.path)
+                yield mention
 
     def _relations(self, mentions: Iterable[Mention], reading: Reading) -> Iterator[Relation]:
         first: dict[str, str] = {}
         for mention in mentions:
             for concept in mention.concepts:
                 first.setdefault(concept, mention.id)
-        for place, (number, (_, kind, source, target)) in enumerate(self.relations, start=1):
+        for place, (number, (_, kind, source, target, *remark)) in enumerate(self.relations, start=1):
             if source in first and target in first:
-                concepts = {"concepts": f"{source}|{target}"}
+                more = {"concepts": f"{source}|{target}"} | ({REMARK: remark[0]} if remark else {})
                 where = Provenance(str(self.path), number)
-                link = Relation(
-                    f"R{place}", kind, first[source], first[target], attributes=concepts, provenance=where
+                yield Relation(
+                    f"R{place}", kind, first[source], first[target], attributes=more, provenance=where
                 )
-                yield link
             else:
                 found = f"{told(kind, 'a relation')} between {quoted(source, 40)} and {quoted(target, 40)}"
-                reading.warn(self.path, number, found=found, expected="a mention of both concepts")
+                expected = "a mention of both concepts; the relation is dropped"
+                reading.warn(self.path, number, found=found, expected=expected)
 
 
-def _documents(path: Path) -> Iterator[_Document]:
+def _documents(path: Path, reading: Reading) -> Iterator[_Document]:
     """A document ends where another identifier or another title begins."""
     current: _Document | None = None
     for number, line in lines(path):
@@ -131,46 +149,57 @@ def _documents(path: Path) -> Iterator[_Document]:
         if passage:
             current.passages[passage[2]] = passage[3]
         else:
-            _add_annotation(current, number, line)
+            with reading.record():
+                _add_annotation(current, number, line)
     if current is not None:
         yield current
 
 
 def _add_annotation(document: _Document, number: int, line: str) -> None:
     fields = line.split("\t")
-    if len(fields) == 4 and fields[0] and not fields[1].isdigit():
+    if len(fields) in (4, 5) and fields[0] and not fields[1].isdigit():
         document.relations.append((number, fields))
     elif 5 <= len(fields) <= 7 and fields[0] and fields[4]:  # CDR adds the names of a composite's parts
         document.mentions.append((number, fields))
     else:
         expected = (
-            "id|t|title, id|a|abstract, or by tabs: id start end text type [concept], id relation c1 c2"
+            "id|t|title, id|a|abstract, or by tabs: id start end text type [concepts], "
+            "id relation concept concept [remark]"
         )
         raise CorpusError(document.path, line=number, found=quoted(line), expected=expected)
 
 
 def _concepts(fields: list[str]) -> tuple[str, ...]:
-    """`A|B` are two concepts of a composite mention; `A+B` is one concept made of two, kept whole."""
-    parts = (part.strip() for part in fields[0].split("|")) if fields else ()
-    return tuple(part for part in parts if part not in ("", "-", NO_CONCEPT))
+    """The concepts of a field: `A|B`, `A,B` and `A;B` are lists of two.
+
+    `A+B` is one concept made of two, and `c|SUB|A|10|G` one sequence variant; both are kept whole.
+    """
+    listed = [part.strip() for part in _LIST.split(fields[0])] if fields else []
+    parts = [name for part in listed for name in ([part] if _VARIANT.match(part) else part.split("|"))]
+    return tuple(part for part in map(str.strip, parts) if part not in ("", "-", NO_CONCEPT))
+
+
+def _related(relation: Relation, by_id: Mapping[str, Mention]) -> tuple[str, str] | None:
+    """The two concepts of a relation: as it was read, else the first of either mention."""
+    stored = relation.attributes.get("concepts", "").split("|")
+    ends = by_id[relation.source].concepts, by_id[relation.target].concepts
+    for place in range(1, len(stored)):  # concepts may hold bars themselves
+        pair = "|".join(stored[:place]), "|".join(stored[place:])
+        if len(stored) == 2 or (pair[0] in ends[0] and pair[1] in ends[1]):
+            return pair
+    return (ends[0][0], ends[1][0]) if all(ends) else None
 
 
 def _annotation_lines(sample: UnifiedSample) -> list[str]:
     name = sample.document_id
     written = []
     for mention in sample.mentions:
-        words = (
-            sample.text[mention.start : mention.end].translate(_BLANKS) if sample.text is not None else "-"
-        )
+        words = sample.text[mention.start : mention.end].translate(BLANKS) if sample.text else "-"
         concepts = "|".join(mention.concepts) or NO_CONCEPT
         written.append(f"{name}\t{mention.start}\t{mention.end}\t{words}\t{mention.type}\t{concepts}")
     by_id = {mention.id: mention for mention in sample.mentions}
     for relation in sample.relations:
-        ends = relation.attributes.get("concepts", "").split("|")
-        if len(ends) != 2:
-            ends = [
-                by_id[end].concepts[0] for end in (relation.source, relation.target) if by_id[end].concepts
-            ]
-        if len(ends) == 2:
-            written.append(f"{name}\t{relation.type}\t{ends[0]}\t{ends[1]}")
+        if ends := _related(relation, by_id):
+            remark = [relation.attributes[REMARK]] if REMARK in relation.attributes else []
+            written.append("\t".join([name, relation.type, *ends, *remark]))
     return written

@@ -11,7 +11,7 @@ from pathlib import Path
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, UnifiedSample
-from kaggle_kit.data.formats.base import Reading, decode
+from kaggle_kit.data.formats.base import Reading, corpus_files, decode
 
 DISORDER = "Disease_Disorder"
 NO_CONCEPT = "CUI-less"
@@ -23,10 +23,9 @@ def find(folder: Path) -> list[Path]:
 
     A note without a disorder may come without annotation file; it is a sample all the same.
     """
-    pipes = [path for path in folder.rglob("*.pipe") if path.is_file()]
+    pipes = corpus_files(folder, ".pipe")
     annotated = {path.stem for path in pipes}
-    bare = [path for path in folder.rglob("*.text") if path.is_file() and path.stem not in annotated]
-    return sorted(pipes + bare)
+    return sorted(pipes + [path for path in corpus_files(folder, ".text") if path.stem not in annotated])
 
 
 def document(

@@ -35,12 +35,14 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     mentions: dict[tuple[tuple[int, int], ...], Mention] = {}
     doc_field = None
     for number, line in lines(path):
-        doc_field, mention = _mention(line, path, number)
-        earlier = mentions.get(mention.fragments)
-        if earlier:
-            reading.warn(path, number, found="a span seen before", expected="each span once; the last counts")
-        identifier = earlier.id if earlier else f"T{len(mentions) + 1}"
-        mentions[mention.fragments] = replace(mention, id=identifier)
+        with reading.record():
+            doc_field, mention = _mention(line, path, number)
+            earlier = mentions.get(mention.fragments)
+            if earlier:
+                expected = "each span once; the last counts"
+                reading.warn(path, number, found="a span seen before", expected=expected)
+            identifier = earlier.id if earlier else f"T{len(mentions) + 1}"
+            mentions[mention.fragments] = replace(mention, id=identifier)
     return [share.document(path, reading, mentions.values(), doc_field)]
 
 

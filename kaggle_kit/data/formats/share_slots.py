@@ -62,9 +62,10 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     disorders: dict[tuple[tuple[int, int], ...], list[_Row]] = {}
     doc_field = None
     for number, line in lines(path):
-        row = _row(line, path, number)
-        doc_field = row.doc_field
-        disorders.setdefault(row.fragments, []).append(row)
+        with reading.record():
+            row = _row(line, path, number)
+            doc_field = row.doc_field
+            disorders.setdefault(row.fragments, []).append(row)
     mentions = [_mention(f"T{n}", rows, path, reading) for n, rows in enumerate(disorders.values(), start=1)]
     return [share.document(path, reading, mentions, doc_field)]
 

@@ -5,7 +5,7 @@
 Source: READ-BioMed/brateval 0.3.2, CompareEntities and CompareRelations, `-s exact -t exact`, row `all`.
 Two defects are reproduced under its names: a predicted mention with further pieces matches, and matches
 are taken greedily in the order of a Java HashMap over the ids. `entity_strict_*` and `relation_strict_*`
-compare sets of (document, type, pieces) instead.
+compare sets of (document, type, pieces) instead, and count the T lines that brateval drops.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kaggle_kit.core.errors import ScoreError
 from kaggle_kit.core.restricted import quoted
+from kaggle_kit.data.formats.base import corpus_files
 from kaggle_kit.evaluation.metrics.ratios import counts, ratios
 
 
@@ -51,10 +52,15 @@ class Link:
 
 @dataclass
 class Document:
-    """The counted lines of one `.ann` file: id -> entity, id -> relation."""
+    """The lines of one `.ann` file: id -> entity, id -> relation. brateval does not count those `dropped`."""
 
     entities: dict[str, Entity] = field(default_factory=dict)
+    dropped: dict[str, Entity] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
+
+    @property
+    def every_entity(self) -> dict[str, Entity]:
+        return self.dropped | self.entities
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
@@ -88,30 +94,32 @@ def _compared(gold: Path, predicted: Path) -> dict[str, dict[str, int]]:
     wanted, found = read_document(gold), read_document(predicted)
     return {
         "entity": _greedy(wanted.entities, found.entities),
-        "entity_strict": _shared(wanted.entities.values(), found.entities.values()),
+        "entity_strict": _shared(wanted.every_entity.values(), found.every_entity.values()),
         "relation": _greedy(wanted.links, found.links),
         "relation_strict": _shared(wanted.links.values(), found.links.values()),
     }
 
 
 def read_document(path: Path) -> Document:
-    """T and R lines as brateval reads them: a T line counts with three fields, an R line with three words."""
+    """T and R lines as brateval reads them: a T line counts with three fields, an R line with three words.
+
+    So a mention whose stored text holds a tab does not count; the strict figures have it.
+    """
     document = Document()
-    uncounted: dict[str, Entity] = {}
     triggers: dict[str, str] = {}
     relations: dict[str, tuple[int, str]] = {}
     lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
     for number, line in enumerate(lines, start=1):
         cells = line.rstrip("\t").split("\t")  # like Java's split, which drops empty fields at the end
         if line.startswith("T") and len(cells) > 1:
-            counted = document.entities if len(cells) == 3 else uncounted
+            counted = document.entities if len(cells) == 3 else document.dropped
             counted[cells[0]] = _entity(cells[1], f"{path}:{number}")
         elif line.startswith("R") and line.strip().count(" ") == 2:
             relations[cells[0]] = (number, line.strip())
         elif line.startswith("E") and len(cells) > 1:
             triggers[cells[0]] = _argument(cells[1].split(" ")[0])
     for name, (number, line) in relations.items():
-        document.links[name] = _link(line, uncounted | document.entities, triggers, f"{path}:{number}")
+        document.links[name] = _link(line, document.every_entity, triggers, f"{path}:{number}")
     return document
 
 
@@ -143,10 +151,10 @@ def _argument(text: str) -> str:
 
 
 def _paired_files(gold: Path, pred: Path) -> list[tuple[Path, Path]]:
-    wanted = sorted(gold.rglob("*.ann"))
+    wanted = corpus_files(gold, ".ann")
     if not wanted:
         raise ScoreError(f"{gold}: found no .ann file; expected the gold standard in BRAT stand-off")
-    by_name = {path.name: path for path in sorted(pred.rglob("*.ann"))}
+    by_name = {path.name: path for path in corpus_files(pred, ".ann")}
     pairs = []
     for path in wanted:
         beside = pred / path.relative_to(gold)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError, ScoreError
 from kaggle_kit.core.restricted import quoted
+from kaggle_kit.data.formats.base import Reading
 from kaggle_kit.data.formats.measeval import OFFICIAL_ID, Row, table
 from kaggle_kit.evaluation.metrics.ratios import ratios
 
@@ -136,7 +137,7 @@ def _rows(folder: Path, check: Callable[[Row], str | None]) -> list[Row]:
     rows: dict[Place, Row] = {}
     for path in paths:
         try:
-            read = table(path)
+            read = table(path, Reading(strict=True))
         except CorpusError as error:
             raise ScoreError(str(error)) from error
         for row in read:

@@ -44,7 +44,7 @@ def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] 
 
 def _read(gold: Path, pred: Path) -> list[list[UnifiedSample]]:
     try:
-        return [read("pubtator", place, Reading()) for place in (gold, pred)]
+        return [read("pubtator", place, Reading(strict=True)) for place in (gold, pred)]
     except CorpusError as error:
         raise ScoreError(str(error)) from error
 

@@ -7,6 +7,7 @@ Reference: the organisers' scorer package, `MAP_scripts`, without options.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -121,11 +122,14 @@ def _line(raw: bytes, path: Path, number: int) -> _Line:
     fields = raw.split()
     try:
         query, item, _, value, label = fields[:5]
-        return _Line(query, item, float(value), {b"true": True, b"false": False}[label])
+        score = float(value)
+        if not math.isfinite(score):
+            raise ValueError(value)
+        return _Line(query, item, score, {b"true": True, b"false": False}[label])
     except (ValueError, KeyError) as error:
         raise ScoreError(
             f"{path}:{number}: found {quoted(_shown(fields), 80)}; "
-            "expected query, item, rank, a numeric score and true or false"
+            "expected query, item, rank, a finite score and true or false"
         ) from error
 
 

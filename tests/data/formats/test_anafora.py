@@ -126,7 +126,7 @@ def test_a_link_to_nothing_is_dropped_with_a_warning(tmp_path):
 def test_a_malformed_annotation_is_refused_with_its_place(tmp_path, annotations, found):
     path = _corpus(tmp_path, annotations)
     with pytest.raises(CorpusError) as caught:
-        read("anafora", tmp_path, Reading())
+        read("anafora", tmp_path, Reading(strict=True))
     assert caught.value.path == path
     assert found in caught.value.found and caught.value.line >= 2
 

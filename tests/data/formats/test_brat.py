@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import process_time
 
 import pytest
 
@@ -22,8 +23,10 @@ def _corpus(folder: Path, annotations: str | bytes, text: str | None = TEXT, nam
     return folder
 
 
-def _one(folder: Path, annotations: str | bytes, text: str | None = TEXT) -> tuple[UnifiedSample, Reading]:
-    reading = Reading()
+def _one(
+    folder: Path, annotations: str | bytes, text: str | None = TEXT, strict: bool = False
+) -> tuple[UnifiedSample, Reading]:
+    reading = Reading(strict=strict)
     [sample] = read("brat", _corpus(folder, annotations, text), reading)
     return sample, reading
 
@@ -122,7 +125,7 @@ def test_the_text_may_lie_in_a_folder_of_its_own_or_nowhere(tmp_path):
 )
 def test_a_malformed_line_is_named(tmp_path, annotations, line, found):
     with pytest.raises(CorpusError) as caught:
-        _one(tmp_path, annotations)
+        _one(tmp_path, annotations, strict=True)
     assert caught.value.line == line and found in caught.value.found
 
 
@@ -183,3 +186,47 @@ def test_a_real_corpus_is_read_whole_and_survives_a_round_trip(tmp_path, corpus,
     for sample in samples:
         copy = again[sample.document_id]
         assert (copy.mentions, copy.relations) == (sample.mentions, sample.relations)
+
+
+def test_the_files_of_a_shared_task_are_read_as_one_annotation(tmp_path):
+    (tmp_path / "a.txt").write_text("Foo Bar baz")
+    (tmp_path / "a.a1").write_text("T1\tDIS 0 3\tFoo\n")
+    (tmp_path / "a.a2").write_text("T2\tEVT 4 7\tBar\nE1\tEVT:T2 Theme:T1\n")
+    [sample] = read("brat", tmp_path, reading := Reading(strict=True))
+    words = {mention.id: mention.text(sample.text) for mention in sample.mentions}
+    assert words == {"T1": "Foo", "T2": "Bar"}
+    assert [(link.type, link.source, link.target) for link in sample.relations] == [("Theme", "T2", "T1")]
+    assert sample.document_id == "a" and not reading.warnings
+
+
+def test_an_odd_line_and_what_refers_to_it_are_skipped_one_by_one(tmp_path):
+    lines = "T1\tDrug 0 2\tNo\nT2\tDrug x 9\tleft\nR1\tHELPS Arg1:T1 Arg2:T2\nA1\tNeg T2\n"
+    sample, reading = _one(tmp_path, lines)
+    assert [mention.id for mention in sample.mentions] == ["T1"] and sample.relations == ()
+    assert {(p.severity, p.line) for p in reading.warnings} == {
+        ("skipped", 2),
+        ("skipped", 3),
+        ("skipped", 4),
+    }
+
+
+def test_lines_that_end_as_on_an_old_mac_are_lines(tmp_path):
+    sample, reading = _one(tmp_path, "T1\tDrug 0 2\tNo\rT2\tDrug 3 7\tleft\r")
+    assert [mention.id for mention in sample.mentions] == ["T1", "T2"] and not reading.warnings
+
+
+def test_endings_in_capitals_are_endings(tmp_path):
+    (tmp_path / "D.TXT").write_text("No pain")
+    (tmp_path / "D.ANN").write_text("T1\tDrug 3 7\tpain\n")
+    [sample] = read("brat", tmp_path, Reading(strict=True))
+    assert sample.text == "No pain" and len(sample.mentions) == 1
+
+
+def test_ten_thousand_attributes_take_no_longer_than_a_look_up_each(tmp_path):
+    lines = [f"T{n}\tDrug 0 2\tNo" for n in range(10_000)]
+    lines += [f"R{n}\tHELPS Arg1:T{n} Arg2:T{n}" for n in range(10_000)]
+    lines += [f"A{n}\tSure R{n} yes" for n in range(10_000)]
+    started = process_time()
+    sample, _ = _one(tmp_path, "\n".join(lines))
+    assert process_time() - started < 20  # 50 million comparisons took minutes
+    assert sample.relations[-1].attributes == {"Sure": "yes"}

@@ -136,7 +136,7 @@ def test_repeated_candidates_and_changed_questions_are_warnings_and_the_first_st
 def test_a_malformed_file_is_refused_with_its_line(tmp_path, questions, subtask, found):
     path = _corpus(tmp_path, questions)
     with pytest.raises(CorpusError) as caught:
-        read("cqa", tmp_path, Reading(options={"subtask": subtask}))
+        read("cqa", tmp_path, Reading(options={"subtask": subtask}, strict=True))
     assert caught.value.path == path
     assert found in caught.value.found and caught.value.line >= 1
 

@@ -29,8 +29,8 @@ def _corpus(folder: Path, content: str | bytes, text_folder: str = "text") -> Pa
     return folder
 
 
-def _one(folder: Path, content: str | bytes) -> tuple[UnifiedSample, Reading]:
-    reading = Reading()
+def _one(folder: Path, content: str | bytes, strict: bool = False) -> tuple[UnifiedSample, Reading]:
+    reading = Reading(strict=strict)
     return read("measeval", _corpus(folder, content), reading)[0], reading
 
 
@@ -100,7 +100,7 @@ def test_a_table_of_header_only_or_nothing_at_all_is_a_document_without_annotati
 )
 def test_a_malformed_line_is_named(tmp_path, content, line, found):
     with pytest.raises(CorpusError) as caught:
-        _one(tmp_path, content)
+        _one(tmp_path, content, strict=True)
     assert caught.value.line == line and found in caught.value.found
 
 

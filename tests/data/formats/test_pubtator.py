@@ -27,8 +27,8 @@ def _file(folder: Path, content: str | bytes) -> Path:
     return path
 
 
-def _read(folder: Path, content: str | bytes) -> tuple[list[UnifiedSample], Reading]:
-    reading = Reading()
+def _read(folder: Path, content: str | bytes, strict: bool = False) -> tuple[list[UnifiedSample], Reading]:
+    reading = Reading(strict=strict)
     return read("pubtator", _file(folder, content), reading), reading
 
 
@@ -105,7 +105,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read_through(tmp_path):
 )
 def test_a_malformed_line_is_named(tmp_path, content, line, found):
     with pytest.raises(CorpusError) as caught:
-        _read(tmp_path, content)
+        _read(tmp_path, content, strict=True)
     assert caught.value.line == line and found in caught.value.found
 
 
@@ -141,3 +141,48 @@ def test_the_ncbi_corpus_is_read_whole():
     devel = read("pubtator", REAL / "devel", reading := Reading())
     assert (len(devel), sum(len(sample.mentions) for sample in devel)) == (100, 787)
     assert reading.warnings == []
+
+
+CONCEPTS = """9|t|Geneone and Genetwo with varone in hearthurt.
+9|a|None.
+9\t0\t7\tGeneone\tGene\t1111,2222
+9\t12\t19\tGenetwo\tGene\t3333;4444
+9\t25\t31\tvarone\tVariant\tc|SUB|A|10|G
+9\t35\t44\thearthurt\tDisease\tD2|D5
+"""
+
+
+def test_concepts_are_split_at_list_signs_and_a_sequence_variant_is_one(tmp_path):
+    [sample], _ = _read(tmp_path, CONCEPTS)
+    assert [mention.concepts for mention in sample.mentions] == [
+        ("1111", "2222"),
+        ("3333", "4444"),
+        ("c|SUB|A|10|G",),
+        ("D2", "D5"),
+    ]
+
+
+def test_relations_of_listed_concepts_and_with_a_remark_are_read_and_written_as_they_were(tmp_path):
+    relations = "9\tAssociation\t2222\tD2\n9\tAssociation\tc|SUB|A|10|G\tD5\tNovel\n9\tCID\t4444\tD2\t0.91\n"
+    samples, reading = _read(tmp_path, CONCEPTS + relations)
+    links = samples[0].relations
+    assert [(link.source, link.target) for link in links] == [("T1", "T4"), ("T3", "T4"), ("T2", "T4")]
+    assert [link.attributes.get("remark") for link in links] == [None, "Novel", "0.91"]
+    assert not reading.warnings
+    [path] = write("pubtator", samples, tmp_path / "out")
+    assert path.read_text().endswith(relations)
+
+
+def test_the_separator_is_the_one_that_makes_the_stored_texts_agree(tmp_path):
+    line = "{id}|t|Fever after zelor{end}\n{id}|a|The fever was high.\n{id}\t{at}\t{to}\tfever\tDisease\tD1\n"
+    content = line.format(id=1, end=" ", at=22, to=27) + line.format(id=2, end="", at=22, to=27)
+    samples, reading = _read(tmp_path, content)
+    assert [sample.mentions[0].text(sample.text) for sample in samples] == ["fever", "fever"]
+    assert [len(sample.text) for sample in samples] == [37, 37] and not reading.warnings
+
+
+def test_one_odd_line_costs_one_record(tmp_path):
+    [sample], reading = _read(tmp_path, DOCUMENT + "77\tRSID\n")
+    assert sample.mentions and [(p.severity, p.line) for p in reading.warnings] == [
+        ("skipped", DOCUMENT.count("\n") + 1)
+    ]

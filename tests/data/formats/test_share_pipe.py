@@ -101,7 +101,7 @@ def test_of_a_repeated_span_the_last_cui_counts(tmp_path: Path):
 )
 def test_a_malformed_line_is_named_by_file_and_line(tmp_path: Path, row: str):
     with pytest.raises(CorpusError) as caught:
-        one(corpus(tmp_path, FEVER, row))
+        one(corpus(tmp_path, FEVER, row), Reading(strict=True))
     assert (caught.value.path.name, caught.value.line) == ("note.pipe", 2)
 
 

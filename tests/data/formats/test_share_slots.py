@@ -127,13 +127,13 @@ def test_where_lines_of_one_span_disagree_the_last_counts(tmp_path: Path):
 )
 def test_an_illegal_field_is_named_by_file_and_line(tmp_path: Path, field: int, value: str):
     with pytest.raises(CorpusError) as caught:
-        one(corpus(tmp_path, LEFT, with_field(PLAIN, field, value)))
+        one(corpus(tmp_path, LEFT, with_field(PLAIN, field, value)), Reading(strict=True))
     assert (caught.value.path.name, caught.value.line) == ("note.pipe", 2)
 
 
 def test_an_illegal_value_comes_with_the_legal_ones(tmp_path: Path):
     with pytest.raises(CorpusError, match="severity 'mild'.*unmarked, moderate, severe, slight"):
-        one(corpus(tmp_path, with_field(PLAIN, 12, "mild")))
+        one(corpus(tmp_path, with_field(PLAIN, 12, "mild")), Reading(strict=True))
 
 
 def test_a_prediction_without_attributes_is_written_with_the_defaults(tmp_path: Path):

@@ -108,3 +108,10 @@ def test_a_missing_predicted_document_is_an_error(tmp_path):
     gold = _folder(tmp_path / "gold", {"a.ann": "", "b.ann": ""})
     with pytest.raises(ScoreError, match=r"found no b\.ann"):
         score(gold, _folder(tmp_path / "pred", {"a.ann": ""}))
+
+
+def test_the_strict_figures_count_a_mention_whose_stored_text_holds_a_tab(tmp_path):
+    with_tab = "T1\tDrug 0 4\t8 mg\tx\nT2\tDisease 5 8\tflu\n"
+    found = _score(tmp_path, with_tab, with_tab.replace("\tx", " x"))
+    assert found["entity_strict_f1"] == 1.0
+    assert (found["entity_precision"], found["entity_recall"]) == (0.5, 1.0)  # the official program drops it

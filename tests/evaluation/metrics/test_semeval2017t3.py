@@ -95,7 +95,10 @@ def test_ids_that_differ_stop_the_program_at_their_line(tmp_path):
         score(*_files(tmp_path, gold, pred[::-1]))
 
 
-@pytest.mark.parametrize(("value", "label"), [(1, "True"), (1, "1"), ("high", "true"), (1, "")])
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [(1, "True"), (1, "1"), ("high", "true"), (1, ""), ("nan", "true"), ("-inf", "false"), ("1e999", "true")],
+)
 def test_a_malformed_line_stops_the_program(tmp_path, value, label):
     gold, _ = _query("q", [1], [1])
     with pytest.raises(ScoreError, match=r"p\.pred:1: .*true or false"):
