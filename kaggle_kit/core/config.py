@@ -133,8 +133,12 @@ def compose(
 
 
 def config_hash(config: RunConfig) -> str:
-    """16 hex digits of the SHA-256 of the configuration's canonical JSON, machine paths left out."""
-    canonical = json.dumps(without_machine_keys(asdict(config)), sort_keys=True, separators=(",", ":"))
+    """16 hex digits of the SHA-256 of the configuration's canonical JSON, machine paths left out.
+
+    The order of the tasks counts: the step plan and the model's first weights are drawn in it.
+    """
+    plain = without_machine_keys(asdict(config)) | {"order": list(config.tasks)}
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -143,12 +147,31 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def from_yaml(text: str) -> RunConfig:
-    """The configuration that `to_yaml` wrote, checked again. Raises ConfigError."""
+    """The configuration that `to_yaml` wrote, checked again. Raises ConfigError.
+
+    What is stored is values: `${oc.env:NAME}` in a file from elsewhere would read this machine's environment.
+    """
     try:
-        config = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(text))
+        stored = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        if open_ends := sorted(_interpolated(stored, ())):
+            raise ConfigError(
+                f"{', '.join(open_ends)}: a stored configuration holds values, and this one an interpolation "
+                "(${…}); write the value in its place"
+            )
+        config = OmegaConf.merge(OmegaConf.structured(RunConfig), stored)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(explain(error)) from error
     return _finish(config)
+
+
+def _interpolated(node: Any, path: tuple[str, ...]) -> Iterator[str]:
+    """Dotted places of the strings that would be resolved."""
+    if isinstance(node, dict | list):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in items:
+            yield from _interpolated(value, (*path, str(key)))
+    elif isinstance(node, str) and "${" in node:
+        yield ".".join(path)
 
 
 def read_config(file: Path) -> RunConfig:

@@ -293,3 +293,18 @@ def test_every_group_of_the_schema_has_its_place_in_a_run():
 def test_no_override_lifts_a_data_use_agreement(override):
     with pytest.raises(ConfigError, match="no override lifts a data use agreement"):
         compose(task="semeval2014t7", overrides=[override])
+
+
+def test_the_order_of_the_tasks_counts_because_the_plan_is_drawn_in_it():
+    one, other = "semeval2014t7,semeval2021t6".split(","), "semeval2021t6,semeval2014t7".split(",")
+    first, second = (compose(task=order, strategy="s2_shared") for order in (one, other))
+    assert config_hash(first) != config_hash(second)
+
+
+@pytest.mark.parametrize("place", ["revision", "name"])
+def test_a_stored_configuration_cannot_read_the_environment(monkeypatch, place):
+    monkeypatch.setenv("DB_PASSWORD", "hunter2hunter2")
+    text = re.sub(rf"^  {place}: .*$", f"  {place}: ${{oc.env:DB_PASSWORD}}", to_yaml(compose()), flags=re.M)
+    with pytest.raises(ConfigError, match=f"model.{place}") as caught:
+        from_yaml(text)
+    assert "hunter2" not in str(caught.value)
