@@ -120,8 +120,7 @@ def _strategy_sizes(strategy: StrategyConfig) -> Iterator[str]:
     for key in ("rank", "private_rank"):
         if (rank := getattr(strategy, key)) is not None:
             yield from _within(f"strategy.{key}", rank, low=1)
-    lowest = 0 if strategy.fusion == "gated" else 1
-    yield from _within("strategy.fusion_rank", strategy.fusion_rank, low=lowest)
+    yield from _within("strategy.fusion_rank", strategy.fusion_rank, low=1)
     yield from _within("strategy.cut", strategy.cut, above=0, below=1)
     yield from _within("strategy.cross_level_rank", strategy.cross_level_rank, low=1)
     yield from _within("strategy.temperature", strategy.temperature, above=0)
@@ -151,6 +150,11 @@ def _profile(profile: ProfileConfig) -> Iterator[str]:
         yield (
             f"profile {profile.name!r} is a paper profile but reads practice corpora; "
             "set profile.corpora=any (or public), or profile.paper=false"
+        )
+    if profile.paper and "test" not in profile.report:
+        yield (
+            f"profile.report={profile.report} of the paper profile {profile.name!r}: dev is what settings, "
+            "steps and strategies are chosen on; set [test], or [dev,test] for runs that S5 chooses among"
         )
     if profile.device == "cpu" and profile.precision == "float16":
         yield "profile.precision=float16 needs a GPU, but profile.device is cpu; set precision to float32"

@@ -120,7 +120,7 @@ class StrategyConfig:
     rank: int | None = None  # of the only or the shared adapter; empty: model.lora.rank
     private_rank: int | None = None  # of a task's or a level's adapter; empty: half of the shared rank
     fusion: str = "none"  # none | attention | gated: how shared and private outputs combine
-    fusion_rank: int = 4  # 0 with gated: one gate per layer
+    fusion_rank: int = 4  # of the query and the key of attention
     cut: float = 0.5  # hierarchical: share of the layers in the trunk below both levels
     cross_level: str = "attention"  # attention | concatenation
     cross_level_rank: int = 16
@@ -152,16 +152,16 @@ class ProfileConfig:
 
 @dataclass
 class TrainingConfig:
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-4
     uncertainty_learning_rate: float = 1e-2  # of the loss weights, with strategy.loss_weighting=uncertainty
-    epochs: float = 3.0
+    epochs: float = 5.0
     max_steps: int | None = None
     effective_batch: int = 16  # samples per optimiser step, whatever the micro-batch
     token_budget: int = 2048  # tokens per micro-batch; on a GPU the fastest one that fits is found instead,
     autobatch: bool = True  # unless this is false
     max_length: int = 128  # tokens per segment
     stride: int = 32  # tokens shared by neighbouring windows of one long segment
-    warmup: float = 0.0  # share of the steps
+    warmup: float = 0.05  # share of the steps
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     backbone_dropout: float | None = None  # of the frozen layers; empty: what the model itself declares
@@ -172,7 +172,7 @@ class TrainingConfig:
     quick_samples: int = 500  # development samples of a quick evaluation
     selection: str = "best"  # best (of the quick evaluations, which may stop the run) | last (step)
     report_to: str = "none"  # none | wandb: who else sees the figures while they come
-    patience: int = 3  # quick evaluations in a row without a new best before the run stops; 0: never stops
+    patience: int = 3  # epochs without a new best quick evaluation before the run stops; 0: never stops
 
 
 @dataclass

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
@@ -30,7 +30,7 @@ class PlanSettings:
     Only a group that is larger than the budget by itself makes a larger micro-batch.
     """
 
-    epochs: float = 3.0
+    epochs: float = 5.0
     max_steps: int | None = None
     effective_batch: int = 16
     token_budget: int = 2048
@@ -131,6 +131,18 @@ class StepPlan:
                 digest.update(f"{batch.task}:{batch.rows}:{batch.tokens}:{batch.cut}:{batch.half};".encode())
             digest.update(b"|")
         return digest.hexdigest()
+
+
+def steps_per_epoch(plan: StepPlan, groups: Mapping[str, np.ndarray]) -> float:
+    """Optimiser steps in which a plan draws as many groups as all its tasks hold: one pass over the data.
+
+    `groups` are the group numbers of each task's rows, shape (rows,). Under any sampling but the proportional
+    one a small task is passed more often in an epoch, a large one less, as with `PlanSettings.epochs`.
+    """
+    held = sum(len(np.unique(groups[task])) for task in plan.tasks)
+    batches = (batch for step in plan.steps for batch in step.micro_batches)
+    drawn = sum(len(np.unique(groups[batch.task][list(batch.rows)])) for batch in batches)
+    return len(plan) * held / drawn
 
 
 def _total(batches: Iterator[PlannedBatch] | Sequence[PlannedBatch]) -> dict[str, int]:

@@ -7,8 +7,8 @@ Any linear map of an adapter's output B·A·x into few dimensions is a linear ma
 So both fusions read the bottlenecks, side by side, and reweight them before B, at the cost of a few
 hundred parameters per layer; AdapterFusion's full query, key and value would cost 20–40 times the adapters.
 
-Both start as the plain sum exactly: their weights are scaled to average one, and the side that would
-tell tokens apart starts at zero. So they also work from B = 0, where nothing could be told apart yet.
+Both are convex combinations times two, so that equal weights are the plain sum, and start there exactly:
+the side that would tell tokens apart starts at zero. So they also work from B = 0.
 Parameters are float32, and so are the scores, under autocast too.
 """
 
@@ -23,76 +23,76 @@ from kaggle_kit.core.errors import ConfigError
 FUSIONS = ("none", "attention", "gated")
 
 
-class AttentionFusion(nn.Module):
-    """Softmax over the two adapters, scored by a query from both (cf. Pfeiffer et al. 2021, low-rank).
+class Fusion(nn.Module):
+    """2 · (weight · shared + (1 − weight) · private) on the bottleneck; the factor lets it start as the sum.
 
-    A softmax over two needs the difference of their scores only, and the difference of two keys is
-    linear in the bottleneck: `key` holds the shared adapter's key beside the negated private one.
-    Twice the softmax is then 1 + lean and 1 − lean with lean = tanh(difference / 2).
+    `lean` = 2 · weight − 1 says where a token leans, so that the parts are scaled by 1 + lean and 1 − lean.
     """
 
-    def __init__(self, shared_rank: int, private_rank: int, rank: int) -> None:
+    def __init__(self, shared_rank: int, private_rank: int) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.zeros(rank, shared_rank + private_rank))
-        self.key = nn.Parameter(torch.empty(rank, shared_rank + private_rank))
-        nn.init.kaiming_uniform_(self.key, a=5**0.5)  # as PEFT draws A
         side = torch.tensor([1.0] * shared_rank + [-1.0] * private_rank)
         self.register_buffer("side", side, persistent=False)
 
     def forward(self, bottleneck: Tensor) -> Tensor:
         """(..., shared_rank + private_rank) -> the same shape, both parts weighted"""
-        lean = self.lean(bottleneck).to(bottleneck.dtype)  # (..., 1)
+        with torch.autocast(bottleneck.device.type, enabled=False):  # products of float16 could overflow
+            lean = self.lean(bottleneck).to(bottleneck.dtype)  # (..., 1)
         return torch.addcmul(bottleneck, bottleneck * self.side.to(bottleneck.dtype), lean)
 
-    def lean(self, bottleneck: Tensor) -> Tensor:
-        """(..., 1) in [-1, 1]: towards the shared adapter where positive, the private one where negative"""
-        with torch.autocast(bottleneck.device.type, enabled=False):  # products of float16 could overflow
-            both = F.linear(bottleneck.to(self.query.dtype), torch.cat([self.query, self.key]))
-            query, key = both.chunk(2, -1)  # (..., rank) each
-            difference = (query * key).sum(-1, keepdim=True) * len(self.query) ** -0.5
-            return (difference / 2).tanh()
 
+class AttentionFusion(Fusion):
+    """Softmax over the two adapters, scored by a query from both (cf. Pfeiffer et al. 2021, low-rank).
 
-class GatedResidual(nn.Module):
-    """shared + gate ⊙ private, a sigmoid gate per private direction; with rank 0 one gate per layer.
-
-    The gate is 2 · sigmoid, so that it starts at one and may both close and amplify.
+    A softmax over two needs the difference of their scores only, and the difference of two keys is
+    linear in the bottleneck: `key` holds the shared adapter's key beside the negated private one.
     """
 
     def __init__(self, shared_rank: int, private_rank: int, rank: int) -> None:
-        super().__init__()
-        self.shared_rank = shared_rank
-        self.rank = rank
-        self.bias = nn.Parameter(torch.zeros(1))
-        if rank:
-            self.down = nn.Parameter(torch.empty(rank, shared_rank + private_rank))
-            self.up = nn.Parameter(torch.zeros(private_rank, rank))
-            nn.init.kaiming_uniform_(self.down, a=5**0.5)
+        super().__init__(shared_rank, private_rank)
+        self.query = nn.Parameter(torch.zeros(rank, shared_rank + private_rank))
+        self.key = nn.Parameter(torch.empty(rank, shared_rank + private_rank))
+        nn.init.kaiming_uniform_(self.key, a=5**0.5)  # as PEFT draws A
 
-    def forward(self, bottleneck: Tensor) -> Tensor:
-        """(..., shared_rank + private_rank) -> the same shape, the private part gated"""
-        gate = 2 * self.logits(bottleneck).sigmoid().to(bottleneck.dtype)
-        shared, private = bottleneck[..., : self.shared_rank], bottleneck[..., self.shared_rank :]
-        return torch.cat([shared, private * gate], -1)
+    def lean(self, bottleneck: Tensor) -> Tensor:
+        """(..., 1) in [-1, 1]: towards the shared adapter where positive, the private one where negative"""
+        both = F.linear(bottleneck.to(self.query.dtype), torch.cat([self.query, self.key]))
+        query, key = both.chunk(2, -1)  # (..., rank) each
+        difference = (query * key).sum(-1, keepdim=True) * len(self.query) ** -0.5
+        return (difference / 2).tanh()
 
-    def logits(self, bottleneck: Tensor) -> Tensor:
-        """(..., private_rank), or (1,) where the layer has a single gate"""
-        if not self.rank:
-            return self.bias
-        with torch.autocast(bottleneck.device.type, enabled=False):
-            return F.linear(F.linear(bottleneck.to(self.bias.dtype), self.down), self.up) + self.bias
+
+class GatedResidual(Fusion):
+    """gate · shared + (1 − gate) · private with gate = sigmoid(W_g [shared; private]), one per token.
+
+    W_g reads the bottlenecks, and has one row: directions of two bottlenecks have no order in common,
+    so that a gate per direction would weigh the shared and the private one apart.
+    """
+
+    def __init__(self, shared_rank: int, private_rank: int) -> None:
+        super().__init__(shared_rank, private_rank)
+        self.gate = nn.Parameter(torch.zeros(1, shared_rank + private_rank))
+
+    def lean(self, bottleneck: Tensor) -> Tensor:
+        """(..., 1): 2 · gate − 1"""
+        return (F.linear(bottleneck.to(self.gate.dtype), self.gate) / 2).tanh()
 
 
 def build_fusion(kind: str, shared_rank: int, private_rank: int, rank: int) -> nn.Module | None:
-    """The fusion of one layer, None for the plain sum (which is the concatenation of both ranks)."""
+    """The fusion of one layer, None for the plain sum (which is the concatenation of both ranks).
+
+    `rank` is that of the query and the key of `attention`.
+    """
     if kind not in FUSIONS:
         raise ConfigError(f"fusion is {kind!r}; allowed: {', '.join(FUSIONS)}")
     if kind == "none":
         return None
-    return {"attention": AttentionFusion, "gated": GatedResidual}[kind](shared_rank, private_rank, rank)
+    if kind == "gated":
+        return GatedResidual(shared_rank, private_rank)
+    return AttentionFusion(shared_rank, private_rank, rank)
 
 
 def fusion_parameters(kind: str, shared_rank: int, private_rank: int, rank: int) -> int:
     """Parameters of one layer's fusion, in closed form."""
     both = shared_rank + private_rank
-    return {"none": 0, "attention": 2 * rank * both, "gated": rank * (both + private_rank) + 1}[kind]
+    return {"none": 0, "attention": 2 * rank * both, "gated": both}[kind]

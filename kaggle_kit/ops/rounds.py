@@ -23,7 +23,7 @@ from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.data.normalise import ConceptNormaliser
-from kaggle_kit.data.plan import StepPlan
+from kaggle_kit.data.plan import StepPlan, steps_per_epoch
 from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
 from kaggle_kit.models.loading import Loaded
@@ -35,7 +35,7 @@ from kaggle_kit.ops.wiring import encode_split, plan_settings, split_samples
 from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback, study_callbacks, summary
 from kaggle_kit.training.checkpoint import CheckpointManager, identity
-from kaggle_kit.training.losses import UncertaintyWeightedLoss
+from kaggle_kit.training.losses import EqualLoss, UncertaintyWeightedLoss
 from kaggle_kit.training.resume import CheckpointCallback, SessionEnd, train_session
 from kaggle_kit.training.smoke import SmokeReport, smoke_plan, smoke_test
 from kaggle_kit.training.token_controlled import TokenControlledTrainer
@@ -57,13 +57,14 @@ def open_trainer(
     """The trainer of a plan, under the strategy's loss weights and gradient surgery.
 
     With `quick`, the model is evaluated every `training.quick_every` steps. Under `training.selection`
-    `best` its best weights are put back at the end, and it stops early by `training.patience`; under
-    `last` it does neither. A second phase is opened `after` the first: steps and tokens are counted on.
+    `best` its best weights are put back at the end, and it stops early after `training.patience` epochs
+    without a better one; under `last` it does neither. A second phase is opened `after` the first: steps and tokens are counted on.
     """
     watch = None
     if quick is not None:
         best = config.training.selection == "best"
-        patience = (best and config.training.patience) or len(plan)  # as many evaluations never come
+        epoch = steps_per_epoch(plan, {name: task.groups for name, task in encoded.items()})
+        patience = config.training.patience * epoch if best and config.training.patience else None
         watch = QuickEvaluationCallback(
             quick, SELECTION, every=config.training.quick_every, patience=patience, restore_best=best
         )
@@ -250,8 +251,11 @@ def _strategy_options(config: RunConfig) -> dict[str, Any]:
     """Loss weights and gradient surgery, as the strategy says."""
     uncertain = config.strategy.loss_weighting == "uncertainty"
     rate = config.training.uncertainty_learning_rate
+    weighting = (
+        UncertaintyWeightedLoss(config.tasks, learning_rate=rate) if uncertain else EqualLoss(config.tasks)
+    )
     return {
-        "weighting": UncertaintyWeightedLoss(config.tasks, learning_rate=rate) if uncertain else None,
+        "weighting": weighting,
         "pcgrad_seed": config.seed if config.strategy.pcgrad else None,
     }
 

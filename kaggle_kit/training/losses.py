@@ -20,11 +20,18 @@ from kaggle_kit.core.errors import ConfigError, nearest
 
 
 class EqualLoss(nn.Module):
-    """Every task's loss as it is. Static weights that are tuned are those of a task's components."""
+    """Σ L / number of tasks: the tasks of the run, however many of them a step holds.
+
+    Static weights that are tuned are those of a task's components.
+    """
+
+    def __init__(self, tasks: Iterable[str]) -> None:
+        super().__init__()
+        self.tasks = len(list(tasks))
 
     def combine(self, task: str, loss: Tensor, share: float = 1.0) -> Tensor:
-        """The micro-batch's part of the task's loss; `share` is of no consequence here."""
-        return loss
+        """The micro-batch's part of the task's loss over the number of tasks; `share` is of no consequence."""
+        return loss / self.tasks
 
 
 class UncertaintyWeightedLoss(nn.Module):

@@ -46,7 +46,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
             model=model, args=args, train_dataset=steps, data_collator=_only_item, callbacks=list(callbacks)
         )
         self.remove_callback(PrinterCallback)  # what the library puts where there is no bar
-        self.weighting = (weighting or EqualLoss()).to(args.device)
+        self.weighting = (weighting or EqualLoss(steps.plan.tasks)).to(args.device)
         self.pcgrad: PCGradOptimizer | None = None
         self.pcgrad_seed = pcgrad_seed
         sharing = filter(model.is_causal, model.specs)

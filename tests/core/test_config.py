@@ -31,7 +31,8 @@ PUBLISHED_PARAMETERS = {  # billions
 
 
 def test_a_run_is_watched_and_saved_as_often_as_the_study_says():
-    training = compose().training
+    training = compose(profile="t4").training
+    assert (training.epochs, training.warmup) == (5, 0.05)
     assert (training.checkpoint_every, training.quick_every, training.quick_samples) == (200, 200, 500)
     assert training.patience == 3
 
@@ -65,7 +66,7 @@ def test_the_study_models_carry_their_published_size_and_the_rank_it_implies(mod
 
 
 def test_phi3_names_its_fused_layers():
-    assert compose(model="phi3mini").model.lora.targets == ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+    assert compose(model="phi3mini").model.lora.targets == ["qkv_proj", "o_proj"]
 
 
 @pytest.mark.parametrize("task", members("task"))
@@ -78,6 +79,12 @@ def test_every_task_composes_under_its_own_id(task):
 @pytest.mark.parametrize("profile", members("profile"))
 def test_every_profile_composes_on_a_public_task(profile):
     assert compose(task="semeval2017t3", profile=profile).profile.name == profile
+
+
+def test_a_paper_profile_reports_a_split_on_which_nothing_was_chosen():
+    assert compose(task="semeval2017t3", profile="t4").profile.report == ["test"]
+    with pytest.raises(ConfigError, match="paper profile 't4'.*set \\[test\\]"):
+        compose(task="semeval2017t3", profile="t4", overrides=["profile.report=[dev]"])
 
 
 @pytest.mark.parametrize("asked", ["[]", "[dev,dev]", "[train]"])

@@ -64,11 +64,6 @@ def test_a_misfit_is_refused(strategy, tasks, overrides, told):
         compose(strategy=strategy, task=tasks, overrides=overrides)
 
 
-def test_one_gate_per_layer_is_rank_zero():
-    overrides = ["strategy.fusion=gated", "strategy.fusion_rank=0"]
-    assert compose(strategy="s3a_flat", task=[NER, RANKING], overrides=overrides).strategy.fusion_rank == 0
-
-
 def test_unsloth_is_offered_for_one_and_for_shared_adapters_on_compatible_models():
     for strategy, tasks in (("s1_single", [NER]), ("s2_shared", [NER, RANKING])):
         assert compose(model="gemma2b", strategy=strategy, task=tasks, overrides=["strategy.unsloth=true"])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.data.plan import PlanSettings, TaskRows
+from kaggle_kit.data.plan import PlanSettings, TaskRows, steps_per_epoch
 from kaggle_kit.data.sampler import MultiTaskBatchSampler
 
 
@@ -273,3 +273,27 @@ def test_settings_that_cannot_be_planned_are_refused(wrong, message):
 def test_a_plan_needs_a_task():
     with pytest.raises(ConfigError, match="at least one task"):
         MultiTaskBatchSampler({}, PlanSettings(), 0)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "more", "expected"),
+    [
+        ("proportional", {"epochs": 4}, 10),  # 100 rows by 10
+        ("temperature", {"epochs": 4}, 10),  # other tasks, as many rows
+        ("proportional", {"epochs": 4, "max_steps": 7}, 10),  # less than an epoch is planned
+        ("proportional", {"epochs": 1, "target_tokens": 9_000}, 10),
+    ],
+)
+def test_an_epoch_of_several_tasks_is_as_many_groups_as_they_hold_together(sampling, more, expected):
+    rows = tasks()
+    chosen = PlanSettings(effective_batch=10, sampling=sampling, temperature=2.0, **more)
+    plan = MultiTaskBatchSampler(rows, chosen, seed=1).plan()
+    found = steps_per_epoch(plan, {name: task.groups for name, task in rows.items()})
+    assert found == pytest.approx(expected, rel=0.01)
+
+
+def test_an_epoch_counts_questions_and_not_their_candidates():
+    rows = {"ranking": rows_of([5] * 40, np.repeat(np.arange(10), 4)), "ner": rows_of([5] * 20)}
+    plan = MultiTaskBatchSampler(rows, PlanSettings(epochs=3, effective_batch=4), seed=1).plan()
+    found = steps_per_epoch(plan, {name: task.groups for name, task in rows.items()})
+    assert found == pytest.approx(len(plan) / 3)

@@ -11,14 +11,14 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.models.fusion import AttentionFusion, GatedResidual, build_fusion, fusion_parameters
 
 
-@pytest.mark.parametrize(("kind", "rank"), [("attention", 1), ("attention", 4), ("gated", 0), ("gated", 3)])
+@pytest.mark.parametrize(("kind", "rank"), [("attention", 1), ("attention", 4), ("gated", 4)])
 def test_every_fusion_starts_as_the_plain_sum(kind, rank):
     fusion = build_fusion(kind, 16, 8, rank)
     bottleneck = torch.randn(2, 5, 24)
     assert torch.equal(fusion(bottleneck), bottleneck)
 
 
-@pytest.mark.parametrize(("kind", "rank"), [("none", 4), ("attention", 4), ("gated", 0), ("gated", 3)])
+@pytest.mark.parametrize(("kind", "rank"), [("none", 4), ("attention", 4), ("gated", 4)])
 def test_parameters_in_closed_form(kind, rank):
     fusion = build_fusion(kind, 16, 8, rank)
     actual = sum(p.numel() for p in fusion.parameters()) if fusion else 0
@@ -40,18 +40,19 @@ def test_attention_weighs_the_two_adapters_by_a_softmax_of_their_scores():
     torch.testing.assert_close(fusion(bottleneck), expected)
 
 
-def test_a_gate_scales_the_private_part_only():
-    fusion = GatedResidual(shared_rank=2, private_rank=2, rank=1)
-    fusion.down.data = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
-    fusion.up.data = torch.tensor([[math.log(3)], [0.0]])
-    result = fusion(torch.tensor([[1.0, 5.0, 2.0, 2.0]]))
-    torch.testing.assert_close(result, torch.tensor([[1.0, 5.0, 2 * 1.5, 2.0]]))  # 2·σ(ln 3) = 1.5
+def test_a_gate_is_convex_over_the_shared_and_the_private_part():
+    fusion = GatedResidual(shared_rank=2, private_rank=2)
+    fusion.gate.data = torch.tensor([[math.log(3), 0.0, 0.0, 0.0]])  # the gate is σ(ln 3) = 3/4
+    result = fusion(torch.tensor([[1.0, 5.0, 2.0, 4.0]]))
+    expected = torch.tensor([[2 * 0.75 * 1.0, 2 * 0.75 * 5.0, 2 * 0.25 * 2.0, 2 * 0.25 * 4.0]])
+    torch.testing.assert_close(result, expected)
 
 
-def test_one_gate_per_layer_has_a_single_parameter():
-    fusion = GatedResidual(2, 1, rank=0)
-    fusion.bias.data.fill_(-100.0)
-    assert fusion(torch.tensor([[1.0, 2.0, 3.0]])).tolist() == [[1.0, 2.0, 0.0]]
+def test_a_gate_reads_the_shared_and_the_private_part_and_may_shut_off_either():
+    fusion = GatedResidual(2, 1)
+    fusion.gate.data = torch.tensor([[0.0, 0.0, 100.0]])
+    both = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, -3.0]])
+    torch.testing.assert_close(fusion(both), torch.tensor([[2.0, 4.0, 0.0], [0.0, 0.0, -6.0]]))
 
 
 @pytest.mark.parametrize("kind", ["attention", "gated"])

@@ -18,6 +18,7 @@ from kaggle_kit.evaluation.documents import document_table, figure
 from kaggle_kit.models import tiny
 from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import ablation, rounds, selection, wiring
+from kaggle_kit.training.callbacks import QuickEvaluationCallback
 
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 NER, RANKING = "semeval2014t7", "semeval2017t3"
@@ -97,6 +98,19 @@ def test_a_multi_task_run_counts_what_was_planned_and_scores_every_task(tmp_path
     for metric in (metric for metric in study.run.metrics() if metric.name in ("task_a_strict_f1", "map")):
         _, sums = document_table(study.run.read_documents(metric.task, "dev"))
         assert figure(sums.sum(axis=0)) == pytest.approx(metric.value, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("more", "epochs"),
+    [(("training.epochs=4",), 3), (("training.patience=0",), None), (("training.selection=last",), None)],
+)
+def test_patience_is_three_epochs_of_the_plan_and_none_where_the_last_step_is_scored(tmp_path, more, epochs):
+    study = page(tmp_path, "s2_shared", NER, RANKING, more=more)
+    trainer = rounds.open_trainer(
+        study.config, study.run, study.network, study.loaded, study.plan, study.encoded, quick=dict
+    )
+    (watch,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, QuickEvaluationCallback))
+    assert watch.patience == (epochs and pytest.approx(epochs * len(study.plan) / 4, rel=0.05))
 
 
 def test_a_run_is_scored_on_the_splits_that_its_profile_reports(tmp_path):

@@ -6,7 +6,6 @@ import json
 import math
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from transformers import TrainerCallback
@@ -23,15 +22,12 @@ from kaggle_kit.training.callbacks import (
     SpeedCallback,
     TokenCallback,
     TrainingAlarm,
-    VRAMCallback,
     study_callbacks,
     summary,
 )
 from kaggle_kit.training.callbacks.loss import loss_fault
-from kaggle_kit.training.callbacks.vram import leak_verdict
 
 NER, RANKING = "semeval2014t7", "semeval2017t3"
-STEPS = np.arange(50, 2050, 50)  # 40 measurements
 
 
 @pytest.fixture
@@ -50,53 +46,6 @@ def step_end(callback, step: int, **record):
     control = SimpleNamespace(should_training_stop=False)
     callback.on_step_end(None, SimpleNamespace(global_step=step, max_steps=10_000), control)
     return control
-
-
-# --- memory ----------------------------------------------------------------------------------------
-
-
-def noise(seed: int, sigma: float) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, sigma, len(STEPS))
-
-
-@pytest.mark.parametrize(
-    "gib",
-    [
-        np.full(len(STEPS), 3.0),
-        3.0 + noise(0, 0.05),
-        np.where(STEPS < 1300, 3.0, 4.5) + noise(1, 0.01),  # one longer batch: a jump, then level
-        3.0 + 1.5 * np.minimum(STEPS, 800) / 800,  # caches fill, then level
-        3.0 + 0.2 * np.sin(STEPS / 100),
-    ],
-    ids=["constant", "noise", "jump", "warm-up", "waves"],
-)
-def test_memory_that_settles_is_no_leak(gib):
-    assert not leak_verdict(STEPS, gib).leaking
-
-
-def test_memory_that_grows_steadily_leaks_and_the_slope_is_the_planted_one():
-    verdict = leak_verdict(STEPS, 3.0 + 0.4 * STEPS / 1000 + noise(2, 0.02))
-    assert verdict.leaking
-    assert verdict.gib_per_1000_steps == pytest.approx(0.4, abs=0.05)
-
-
-def test_noise_alone_is_hardly_ever_called_a_leak():
-    assert sum(leak_verdict(STEPS, 3.0 + noise(seed, 0.1)).leaking for seed in range(200)) <= 4
-
-
-def test_a_few_measurements_are_not_judged():
-    verdict = leak_verdict(STEPS[:11], 3.0 + STEPS[:11] / 100)
-    assert not verdict.leaking
-    assert "too few" in verdict.reason
-
-
-def test_memory_is_measured_every_fifty_steps_only():
-    callback = bound(VRAMCallback(every=50))
-    arguments = SimpleNamespace(device=torch.device("cpu"))
-    for step in range(1, 121):
-        callback.on_step_end(arguments, SimpleNamespace(global_step=step), None)
-    assert callback.steps == [50, 100]
-    assert 0.05 < callback.summary()["peak_gib"]["resident"] < 64
 
 
 # --- losses ----------------------------------------------------------------------------------------
@@ -282,9 +231,9 @@ class Keep(TrainerCallback):
         self.after[state.global_step] = weights(model)
 
 
-def test_three_evaluations_without_a_new_best_stop_the_run_and_bring_the_best_weights_back(study, tmp_path):
+def test_as_many_steps_without_a_new_best_stop_the_run_and_bring_the_best_weights_back(study, tmp_path):
     keep = Keep()
-    callback = QuickEvaluationCallback(Scores([0.2, 0.6, 0.6, math.nan, 0.5, 0.9]), "f1", every=1)
+    callback = QuickEvaluationCallback(Scores([0.2, 0.6, 0.6, math.nan, 0.5, 0.9]), "f1", every=1, patience=3)
     model = evaluated(study, tmp_path, callback, keep)
     assert (callback.best_step, callback.best_score, callback.stopped_at) == (2, 0.6, 5)
     assert equal(weights(model), keep.after[2])
@@ -293,7 +242,7 @@ def test_three_evaluations_without_a_new_best_stop_the_run_and_bring_the_best_we
 
 def test_without_restoring_the_last_weights_stay(study, tmp_path):
     keep = Keep()
-    callback = QuickEvaluationCallback(Scores([0.6] * 9), "f1", every=1, restore_best=False)
+    callback = QuickEvaluationCallback(Scores([0.6] * 9), "f1", every=1, patience=3, restore_best=False)
     model = evaluated(study, tmp_path, callback, keep)
     assert callback.best_weights == {}
     assert equal(weights(model), keep.after[4])
@@ -322,10 +271,22 @@ def test_a_metric_that_evaluate_does_not_give_is_named_with_those_it_gives(study
 
 def test_patience_goes_on_after_a_resume():
     before = QuickEvaluationCallback(dict, "f1")
-    before.best_step, before.best_score, before.stale = 400, 0.5, 2
+    before.best_step, before.best_score = 400, 0.5
     after = QuickEvaluationCallback(dict, "f1")
     after.load_state(json.loads(json.dumps(before.state())))
-    assert (after.best_step, after.best_score, after.stale) == (400, 0.5, 2)
+    assert (after.best_step, after.best_score) == (400, 0.5)
+
+
+def test_patience_counts_steps_however_often_the_run_is_evaluated(study, tmp_path):
+    callback = QuickEvaluationCallback(Scores([0.9] + [0.1] * 9), "f1", every=2, patience=5)
+    evaluated(study, tmp_path, callback)  # best at 2; step 6 is 4 later, step 8 is 6 later
+    assert (callback.best_step, callback.stopped_at) == (2, 8)
+
+
+def test_without_a_patience_a_run_never_stops_early(study, tmp_path):
+    callback = QuickEvaluationCallback(Scores([0.9] + [0.1] * 9), "f1", every=1)
+    evaluated(study, tmp_path, callback)
+    assert (callback.best_step, callback.stopped_at) == (1, None)
 
 
 # --- the logs of a run -----------------------------------------------------------------------------

@@ -23,8 +23,12 @@ def set_log_variance(weighting: UncertaintyWeightedLoss, task: str, value: float
         weighting.log_variances[task].fill_(value)
 
 
-def test_equal_weights_leave_a_loss_as_it_is():
-    assert EqualLoss().combine("b", torch.tensor(3.0), share=0.1).item() == 3.0
+def test_equal_weights_are_the_mean_over_the_tasks_of_the_run():
+    weighting = EqualLoss(["a", "b"])
+    parts = {"a": torch.tensor(1.0), "b": torch.tensor(3.0)}
+    combined = sum(weighting.combine(task, loss, share=0.1) for task, loss in parts.items())
+    assert combined.item() == (1.0 + 3.0) / 2
+    assert EqualLoss(["b"]).combine("b", torch.tensor(3.0)).item() == 3.0
 
 
 def test_an_unknown_task_is_an_error_with_the_nearest_name():

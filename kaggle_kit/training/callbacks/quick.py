@@ -1,6 +1,6 @@
 """Quick evaluation while training, early stopping, and the best weights back at the end.
 
-quick = QuickEvaluationCallback(lambda: {"f1": ...}, metric="f1", every=200, patience=3)
+quick = QuickEvaluationCallback(lambda: {"f1": ...}, metric="f1", every=200, patience=1500)
 trainer = MultiTaskTrainer(..., callbacks=[quick, RunLogCallback(run)])
 trainer.train()
 quick.best_step, quick.best_score, quick.stopped_at
@@ -23,13 +23,13 @@ from kaggle_kit.training.callbacks.base import StudyCallback
 class QuickEvaluationCallback(StudyCallback):
     """Calls `evaluate` every `every` steps and after the last one; higher is better.
 
-    `evaluate` is the page's: it scores the model on a few hundred development samples. After
-    `patience` evaluations in a row without a new best the run stops. With `restore_best` a copy of the
+    `evaluate` is the page's: it scores the model on a few hundred development samples. The run stops at an
+    evaluation that comes `patience` steps or more after the best one (None: never). With `restore_best` a copy of the
     best trained parameters is kept in CPU memory (`best_weights`, by name) and put back at the end;
     it is no part of `state()`, so a checkpoint has to save it as tensors.
     """
 
-    remembered = ("best_step", "best_score", "stale", "stopped_at")
+    remembered = ("best_step", "best_score", "stopped_at")
     figures_at_step_end = True
 
     def __init__(
@@ -38,7 +38,7 @@ class QuickEvaluationCallback(StudyCallback):
         metric: str,
         *,
         every: int = 200,
-        patience: int = 3,
+        patience: float | None = None,
         restore_best: bool = True,
     ) -> None:
         self.evaluate = evaluate
@@ -49,7 +49,6 @@ class QuickEvaluationCallback(StudyCallback):
         self.best_step: int | None = None
         self.best_score: float | None = None
         self.best_weights: dict[str, Tensor] = {}
-        self.stale = 0  # evaluations since the best one
         self.stopped_at: int | None = None
 
     def on_step_end(self, args, state, control, model=None, optimizer=None, **kwargs) -> None:
@@ -59,12 +58,10 @@ class QuickEvaluationCallback(StudyCallback):
         figures = self._evaluate(model)
         best = -math.inf if self.best_score is None else self.best_score
         if figures[self.metric] > best:  # which a NaN never is
-            self.best_step, self.best_score, self.stale = step, figures[self.metric], 0
+            self.best_step, self.best_score = step, figures[self.metric]
             if self.restore_best:
                 self.best_weights = {name: p.detach().cpu().clone() for name, p in trained(model, optimizer)}
-        else:
-            self.stale += 1
-        if self.stale >= self.patience:
+        if self.patience is not None and step - (self.best_step or 0) >= self.patience:
             self.stopped_at, control.should_training_stop = step, True
             logger.info("stopped at step %d: no better %s since step %d", step, self.metric, self.best_step)
         self.trainer.record["quick_evaluation"] = {
