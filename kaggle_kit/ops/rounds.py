@@ -58,7 +58,8 @@ def open_trainer(
 
     With `quick`, the model is evaluated every `training.quick_every` steps. Under `training.selection`
     `best` its best weights are put back at the end, and it stops early after `training.patience` epochs
-    without a better one; under `last` it does neither. A second phase is opened `after` the first: steps and tokens are counted on.
+    without a better one; under `last` it does neither. A second phase is opened `after` the first: steps
+    and tokens are counted on.
     """
     watch = None
     if quick is not None:
@@ -251,11 +252,9 @@ def _strategy_options(config: RunConfig) -> dict[str, Any]:
     """Loss weights and gradient surgery, as the strategy says."""
     uncertain = config.strategy.loss_weighting == "uncertainty"
     rate = config.training.uncertainty_learning_rate
-    weighting = (
-        UncertaintyWeightedLoss(config.tasks, learning_rate=rate) if uncertain else EqualLoss(config.tasks)
-    )
+    tasks = list(config.tasks)
     return {
-        "weighting": weighting,
+        "weighting": UncertaintyWeightedLoss(tasks, rate) if uncertain else EqualLoss(tasks),
         "pcgrad_seed": config.seed if config.strategy.pcgrad else None,
     }
 

@@ -30,7 +30,7 @@ class EqualLoss(nn.Module):
         self.tasks = len(list(tasks))
 
     def combine(self, task: str, loss: Tensor, share: float = 1.0) -> Tensor:
-        """The micro-batch's part of the task's loss over the number of tasks; `share` is of no consequence."""
+        """The micro-batch's part of the task's loss over the number of tasks; `share` does not matter."""
         return loss / self.tasks
 
 

@@ -296,4 +296,4 @@ def test_an_epoch_counts_questions_and_not_their_candidates():
     rows = {"ranking": rows_of([5] * 40, np.repeat(np.arange(10), 4)), "ner": rows_of([5] * 20)}
     plan = MultiTaskBatchSampler(rows, PlanSettings(epochs=3, effective_batch=4), seed=1).plan()
     found = steps_per_epoch(plan, {name: task.groups for name, task in rows.items()})
-    assert found == pytest.approx(len(plan) / 3)
+    assert found == pytest.approx(len(plan) / 3, rel=0.05)  # a group twice in a micro-batch counts once

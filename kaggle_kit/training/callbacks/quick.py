@@ -23,10 +23,10 @@ from kaggle_kit.training.callbacks.base import StudyCallback
 class QuickEvaluationCallback(StudyCallback):
     """Calls `evaluate` every `every` steps and after the last one; higher is better.
 
-    `evaluate` is the page's: it scores the model on a few hundred development samples. The run stops at an
-    evaluation that comes `patience` steps or more after the best one (None: never). With `restore_best` a copy of the
-    best trained parameters is kept in CPU memory (`best_weights`, by name) and put back at the end;
-    it is no part of `state()`, so a checkpoint has to save it as tensors.
+    `evaluate` is the page's: it scores the model on a few hundred development samples. The run stops at
+    an evaluation that comes `patience` steps or more after the best one (None: never). With `restore_best`
+    a copy of the best trained parameters is kept in CPU memory (`best_weights`, by name) and put back at
+    the end; it is no part of `state()`, so a checkpoint has to save it as tensors.
     """
 
     remembered = ("best_step", "best_score", "stopped_at")

@@ -59,7 +59,7 @@ def memory_gib(device: torch.device) -> dict[str, float]:
 
 
 class VRAMCallback(StudyCallback):
-    """Logs `memory_gib` and the leak verdict every `every` steps; its summary holds the peak and the last verdict.
+    """Logs `memory_gib` and whether it leaks every `every` steps; the summary: the peak, the last verdict.
 
     The verdict is on the memory of tensors (on a CPU: of the process), because the allocator's own
     cache may grow without any leak. A leak is warned of at once, and does not stop the run.
