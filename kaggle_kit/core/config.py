@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +22,6 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -33,6 +30,7 @@ from yaml import YAMLError
 from kaggle_kit.core.checks import undeclared, validate
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.open_keys import unknown_experiment
+from kaggle_kit.core.request import GROUPS, Request, members, params_dir, unknown_member
 from kaggle_kit.core.schema import RunConfig, StrategyConfig, TaskConfig
 from kaggle_kit.core.types import Access
 
@@ -52,27 +50,10 @@ __all__ = [
     "without_machine_keys",
 ]
 
-GROUPS = ("model", "task", "strategy", "profile", "experiment")
 # Where files lie on this machine, and who else sees the figures, says nothing about the run.
 MACHINE_KEYS = ("path", "text_folder", "report_to")
 
 _hydra_lock = threading.RLock()  # Hydra keeps its state in a process-wide singleton
-
-
-def params_dir() -> Path:
-    """The folder of the configuration groups: $KAGGLE_KIT_PARAMS, else `params/` beside the package."""
-    named = os.environ.get("KAGGLE_KIT_PARAMS")
-    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "params"
-    if not folder.is_dir():
-        raise ConfigError(
-            f"no configuration folder at {folder}; set KAGGLE_KIT_PARAMS to the project's params/"
-        )
-    return folder.resolve()
-
-
-def members(group: str) -> list[str]:
-    """The names that a group of `params/` offers, sorted."""
-    return sorted(path.stem for path in (params_dir() / group).glob("*.yaml"))
 
 
 def strategy_entry(name: str) -> StrategyConfig:
@@ -108,20 +89,13 @@ def compose(
     `tasks.semeval2017t3.options.subtask=B` or `model=bert`. Raises ConfigError listing every
     unknown name, unknown key, wrong type and illegal combination it found.
     """
-    chosen, values, problems = _parse(overrides)
-    tasks = chosen.pop("task", task)
-    experiment = chosen.pop("experiment", experiment)
-    groups = [("model", model), *(("task", name) for name in _listed(tasks)), ("strategy", strategy)]
-    groups += [("profile", profile), *(("experiment", name) for name in _listed(experiment))]
-    unknown = [
-        problem for group, name in (*groups, *chosen.items()) for problem in _unknown_member(group, name)
-    ]
-    if unknown:
-        raise ConfigError("\n".join(problems + unknown))
-    config = _compose_groups(groups, [f"{group}={name}" for group, name in chosen.items()], seed)
+    names = {"model": model, "task": task, "strategy": strategy, "profile": profile, "experiment": experiment}
+    request = Request.of(names, overrides)
+    values = request.values
+    config = _compose_groups(request, seed)
     restricted = [name for name, entry in config.tasks.items() if entry.access == Access.RESTRICTED]
     unread = _unread(config, values)
-    _raise(problems + unread + [told for key, value in values for told in _apply(config, key, value)])
+    _raise(request.problems + unread + [told for key, value in values for told in _apply(config, key, value)])
     _raise(
         [
             f"tasks.{name}.access={config.tasks[name].access}: no override lifts a data use agreement"
@@ -180,46 +154,16 @@ def read_config(file: Path) -> RunConfig:
 
 
 def _entry(group: str, name: str, schema: type) -> Any:
-    if unknown := _unknown_member(group, name):
+    if unknown := unknown_member(group, name):
         raise ConfigError(unknown[0])
     entry = OmegaConf.load(params_dir() / group / f"{name}.yaml")
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), entry))
 
 
-def _parse(overrides: Iterable[str]) -> tuple[dict[str, str], list[tuple[str, Any]], list[str]]:
-    """Group choices, (key, value) pairs, and what could not be understood."""
-    parser = OverridesParser.create()
-    chosen: dict[str, str] = {}
-    values: list[tuple[str, Any]] = []
-    problems: list[str] = []
-    for text in overrides:
-        try:
-            override = parser.parse_override(text)
-        except HydraException:
-            override = None
-        if override is None or override.type != OverrideType.CHANGE or override.is_sweep_override():
-            problems.append(f"override {text!r} is not of the form key=value, such as training.epochs=2")
-        elif override.key_or_group in GROUPS:
-            chosen[override.key_or_group] = str(override.value())
-        else:
-            values.append((override.key_or_group, override.value()))
-    return chosen, values, problems
-
-
-def _listed(names: str | Sequence[str] | None) -> list[str]:
-    return [names] if isinstance(names, str) else list(dict.fromkeys(names or ()))
-
-
-def _unknown_member(group: str, name: str) -> list[str]:
-    allowed = members(group)
-    if name in allowed:
-        return []
-    return [f"unknown {group} {name!r}; allowed: {', '.join(allowed)}{nearest(name, allowed)}"]
-
-
-def _compose_groups(groups: list[tuple[str, str]], choices: list[str], seed: int) -> DictConfig:
+def _compose_groups(request: Request, seed: int) -> DictConfig:
     """Hydra's part: members of the groups merged into the typed schema, later ones over earlier ones."""
-    defaults = [{f"task@tasks.{name}" if group == "task" else group: name} for group, name in groups]
+    defaults = [{f"task@tasks.{name}" if group == "task" else group: name} for group, name in request.groups]
+    choices = [f"{group}={name}" for group, name in request.choices.items()]
     with _hydra_lock, _own_hydra():
         store = ConfigStore.instance()
         store.store(name="run_schema", node=RunConfig)

@@ -6,7 +6,7 @@ an error. `compose` in `config.py` fills a `RunConfig` from them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from omegaconf import MISSING
@@ -133,6 +133,13 @@ class StrategyConfig:
     quantization: str | None = None  # none | nf4; empty: by the size of the model
     candidates: list[str] = field(default_factory=list)  # S5: strategies whose finished runs it chooses among
     unsloth: bool = False  # single and shared only, behind a consistency check
+
+
+def filled_ranks(strategy: StrategyConfig, lora: LoraSettings) -> StrategyConfig:
+    """The strategy with a number for every rank that its kind reads, whether it was left empty or not."""
+    rank = strategy.rank or lora.rank
+    own = strategy.private_rank or max(1, rank // 2)
+    return replace(strategy, rank=rank, private_rank=None if strategy.kind in ("single", "shared") else own)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.schema import LoraSettings, StrategyConfig
+from kaggle_kit.core.schema import LoraSettings, StrategyConfig, filled_ranks
 from kaggle_kit.core.types import TaskSpec
 from kaggle_kit.models.adapters import SHARED, SharedPrivateLoRA, private
 from kaggle_kit.models.hierarchical import LEVEL, HierarchicalMTLModel
@@ -54,8 +54,8 @@ def build_model(loaded: Loaded, specs: Iterable[TaskSpec], strategy: StrategyCon
 
 def adapter_ranks(strategy: StrategyConfig, settings: LoraSettings, tasks: Sequence[str]) -> dict[str, int]:
     """Adapter -> rank. Raises ConfigError for an unknown kind."""
-    rank = strategy.rank or settings.rank
-    own = strategy.private_rank or max(1, rank // 2)
+    filled = filled_ranks(strategy, settings)
+    rank, own = filled.rank, filled.private_rank
     kinds = {
         "single": {SINGLE: rank},
         "shared": {SHARED: rank},

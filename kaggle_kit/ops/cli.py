@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from kaggle_kit.core.errors import ConfigError, KitError
-from kaggle_kit.ops import cli_data, cli_kernels, cli_pages, cli_study, cli_verdict
+from kaggle_kit.ops import cli_config, cli_data, cli_kernels, cli_pages, cli_study, cli_verdict
 
 
 class CleanErrors(TyperGroup):
@@ -43,6 +43,7 @@ app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_pages.app, name="pages")
 app.add_typer(cli_kernels.app, name="kernels")
 app.add_typer(cli_study.app, name="study")
+app.command("config")(cli_config.show)
 app.command("verdict")(cli_verdict.judge_runs)
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random in the run.")]

@@ -1,0 +1,68 @@
+"""A run's configuration as plain values, and for each of them the file or argument that set it.
+
+values = plain_values(config)                    # {"strategy": {"rank": 16, …}, "training": {…}, …}
+sources = value_sources(values, request)         # {"training.epochs": "argument training.epochs=2", …}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from kaggle_kit.core.request import Request, params_dir
+from kaggle_kit.core.schema import RunConfig, filled_ranks, quantization_for
+
+DEFAULT = "default of kaggle_kit/core/schema.py"
+FILLED = {  # keys that may be left empty -> what they follow then
+    "strategy.rank": "empty: model.lora.rank",
+    "strategy.private_rank": "empty: half of strategy.rank",
+    "strategy.quantization": "empty: by model.parameters",
+}
+
+
+def plain_values(config: RunConfig) -> dict[str, Any]:
+    """Nested dicts, lists and scalars; a rank or quantisation left empty is what it resolves to."""
+    strategy = filled_ranks(config.strategy, config.model.lora)
+    strategy.quantization = strategy.quantization or quantization_for(config.model.parameters) or "none"
+    return asdict(replace(config, strategy=strategy))
+
+
+def value_sources(values: Mapping[str, Any], request: Request) -> dict[str, str]:
+    """Dotted key -> where the value comes from, for every leaf of `plain_values`; a list is one leaf."""
+    said: dict[str, str] = {}
+    for file, package in request.files():
+        said |= dict.fromkeys(_keys(OmegaConf.to_container(OmegaConf.load(file)), package), _name(file))
+    sources = {key: said.get(key, DEFAULT) for key in _keys(values)}
+    sources |= {key: why for key, why in FILLED.items() if sources.get(key) == DEFAULT and _at(values, key)}
+    for key, value in request.values:
+        argument = f"argument {key}={value}"
+        sources |= {inner: argument for inner in _keys(value, key) if inner in sources}
+        sources |= {  # a place in a list
+            outer: f"{source}, then {argument}"
+            for outer, source in sources.items()
+            if key.startswith(f"{outer}.")
+        }
+    return sources
+
+
+def _keys(node: Any, place: str = "") -> Iterator[str]:
+    """The dotted keys of all leaves; `defaults` belongs to Hydra and is none."""
+    if not isinstance(node, Mapping) or not node:
+        yield place
+        return
+    for key, inner in node.items():
+        if place or key != "defaults":
+            yield from _keys(inner, f"{place}.{key}" if place else str(key))
+
+
+def _at(values: Mapping[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
+def _name(file: Any) -> str:
+    return f"{params_dir().name}/{file.relative_to(params_dir()).as_posix()}"
