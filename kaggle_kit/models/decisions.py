@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from transformers.utils import is_flash_attn_2_available
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import ModelConfig, quantization_for
@@ -85,6 +86,18 @@ def choose_attention(architecture: str, capability: tuple[int, int] | None, head
         return Decision(FLASH, "FlashAttention-2: forward and backward probe passed")
     # key and value heads are expanded there: grouped heads without a mask hit the math kernel on a T4
     return Decision(PACKED, f"SDPA per group of like lengths, heads expanded; no FlashAttention-2: {reason}")
+
+
+def choose_stock_attention(architecture: str, capability: tuple[int, int] | None) -> Decision:
+    """The library's own attention, on padded rows: FlashAttention-2 where its package and a probe allow."""
+    if architecture == "gemma2":
+        return Decision("eager", "Gemma-2's soft cap is computed eagerly; fused kernels leave it out")
+    reason = why_no_flash(capability)
+    if reason is None and not is_flash_attn_2_available():
+        reason = "the package flash-attn is not installed"
+    if reason is None:
+        return Decision("flash_attention_2", "forward and backward probe passed")
+    return Decision("sdpa", f"no FlashAttention-2: {reason}")
 
 
 def allocator_in_force() -> Decision:

@@ -7,10 +7,11 @@ loaded.backbone, loaded.tokenizer, loaded.decisions["dtype"].reason
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,11 +24,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from kaggle_kit.core.config import compose, members
-from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import ModelConfig
 from kaggle_kit.core.secrets import HUB, read_secret
-from kaggle_kit.core.types import Kind
 from kaggle_kit.models.adapters import enable_checkpointing
 from kaggle_kit.models.decisions import (
     Decision,
@@ -37,7 +36,9 @@ from kaggle_kit.models.decisions import (
     choose_device,
     choose_dtype,
     choose_quantization,
+    choose_stock_attention,
 )
+from kaggle_kit.models.entries import Nf4, entry_of, kind_of, place_of, read_quantization
 from kaggle_kit.models.flash import FLASH, register_flash
 from kaggle_kit.models.shapes import shape_of
 
@@ -61,8 +62,7 @@ class Loaded:
 
 def source_of(config: ModelConfig) -> str:
     """Where the weights come from: `model.path`, `KAGGLE_KIT_MODEL_<NAME>`, else the hub id."""
-    named = config.path or os.environ.get(f"KAGGLE_KIT_MODEL_{config.name.upper()}")
-    if named:
+    if named := place_of(config):
         folder = Path(named).expanduser()
         if not (folder / "config.json").is_file():
             raise ConfigError(
@@ -85,30 +85,39 @@ def load_backbone(
 ) -> Loaded:
     """The frozen backbone without its language-model head, its tokenizer, and what was decided."""
     place = choose_device(device)
-    capability = torch.cuda.get_device_capability() if place.value == "cuda" else None
-    decisions = {
-        "device": place,
-        "dtype": choose_dtype(place.value, precision, capability),
-        "quantization": choose_quantization(config, quantization),
-        "checkpointing": choose_checkpointing(config, place.value, gradient_checkpointing),
-    }
-    if place.value == "cuda":
-        decisions["allocator"] = allocator_in_force()
+    decisions = _decisions(config, place, precision, quantization, gradient_checkpointing)
     source = source_of(config)
     with _hub_access(config, source):
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
         shape = shape_of(AutoConfig.from_pretrained(source, revision=config.revision))
-        decisions["attention"] = choose_attention(config.architecture, capability, shape.head_dim)
+        decisions["attention"] = choose_attention(config.architecture, _capability(place), shape.head_dim)
         backbone = _backbone(source, config.revision, {name: made.value for name, made in decisions.items()})
     causal = config.family == "decoder" and not bidirectional
     return Loaded(backbone, tokenizer, causal, decisions, config)
+
+
+def _decisions(
+    config: ModelConfig, place: Decision, precision: str, quantization: str | None, checkpointing: bool
+) -> dict[str, Decision]:
+    decisions = {
+        "device": place,
+        "dtype": choose_dtype(place.value, precision, _capability(place)),
+        "quantization": choose_quantization(config, quantization),
+        "checkpointing": choose_checkpointing(config, place.value, checkpointing),
+    }
+    return decisions | ({"allocator": allocator_in_force()} if place.value == "cuda" else {})
+
+
+def _capability(place: Decision) -> tuple[int, int] | None:
+    return torch.cuda.get_device_capability() if place.value == "cuda" else None
 
 
 @contextmanager
 def _hub_access(config: ModelConfig, source: str) -> Iterator[None]:
     """Hands the hub its token, where there is one and the hub is asked at all.
 
-    ConfigError instead of the library's error for a gated model that no token opens.
+    ConfigError instead of the library's error where the hub does not give the model, and for a gated one
+    that no token opens.
     """
     token = read_secret(HUB) if source == config.hub_id else None
     if token:
@@ -116,8 +125,14 @@ def _hub_access(config: ModelConfig, source: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if token or not config.gated or source != config.hub_id:
+        if source != config.hub_id or (token and config.gated):
             raise
+        if not config.gated:
+            raise ConfigError(
+                f"model {config.name}: {config.hub_id} could not be had from the hub "
+                f"({str(error).strip().splitlines()[0]}); give a folder that holds it as model.path or "
+                f"KAGGLE_KIT_MODEL_{config.name.upper()}"
+            ) from error
         raise ConfigError(
             f"model {config.name}: {config.hub_id} is gated and {HUB} was not found; accept its licence on "
             f"the hub, then attach {HUB} as a Kaggle secret or set the variable, or give model.path"
@@ -125,28 +140,32 @@ def _hub_access(config: ModelConfig, source: str) -> Iterator[None]:
 
 
 def load_model(
-    model_name: str, task_type: str, quantization: str | None = None, gradient_checkpointing: bool = True
+    model_name: str,
+    task_type: str = "ner",
+    quantization: Mapping[str, Any] | None = None,
+    gradient_checkpointing: bool = True,
 ) -> tuple[PreTrainedModel, bool]:
-    """The frozen backbone of an entry in params/model, and whether it is quantised.
+    """The frozen backbone of any entry in params/model, local folder or hub id, and whether it is quantised.
 
-    `task_type` is what a head will predict (`core.types.Kind`): every kind reads hidden states, so the
-    language-model head is left out. Over 4B parameters are loaded in NF4 unless `quantization` says
-    otherwise. `model.decisions` holds each choice with its reason. Raises ConfigError for unknown names.
+    `task_type` is what a head will predict: ner, re, qa or a `core.types.Kind`. Each of them reads hidden
+    states, so the language-model head is left out; `model.task_kind` keeps it. Over 4B parameters are loaded
+    in NF4 unless `quantization` says otherwise, a dict with any of enabled, bits, quant_type, compute_dtype
+    and double_quant. `model.decisions` holds each choice with its reason. It takes input_ids and a mask as
+    any model of the library does; `load_backbone` is for the study's unpadded rows. Raises ConfigError for
+    unknown names and values.
     """
-    if model_name not in members("model"):
-        known = members("model")
-        raise ConfigError(
-            f"no model {model_name!r}; there are {', '.join(known)}{nearest(model_name, known)}"
-        )
-    kinds = [kind.value for kind in Kind]
-    if task_type not in kinds:
-        raise ConfigError(
-            f"task_type is {task_type!r}; allowed: {', '.join(kinds)}{nearest(task_type, kinds)}"
-        )
-    config = compose(model=model_name).model
-    loaded = load_backbone(config, quantization=quantization, gradient_checkpointing=gradient_checkpointing)
-    loaded.backbone.decisions = loaded.decisions
-    return loaded.backbone, loaded.is_quantized
+    kind = kind_of(task_type)
+    asked, nf4 = read_quantization(quantization)
+    config = entry_of(model_name)
+    place = choose_device("auto")
+    decisions = _decisions(config, place, "auto", asked, gradient_checkpointing)
+    decisions["attention"] = choose_stock_attention(config.architecture, _capability(place))
+    source = source_of(config)
+    with _hub_access(config, source):
+        chosen = {name: made.value for name, made in decisions.items()}
+        model = _backbone(source, config.revision, chosen, nf4)
+    model.decisions, model.task_kind = decisions, kind
+    return model, decisions["quantization"].value != "none"
 
 
 def assert_trainable_float32(model: nn.Module) -> None:
@@ -163,7 +182,9 @@ def assert_trainable_float32(model: nn.Module) -> None:
         )
 
 
-def _backbone(source: str, revision: str | None, chosen: dict[str, str]) -> PreTrainedModel:
+def _backbone(
+    source: str, revision: str | None, chosen: dict[str, str], nf4: Nf4 | None = None
+) -> PreTrainedModel:
     """Weights in place, frozen. `chosen` holds the values of the decisions."""
     quantized = chosen["quantization"] == "nf4"
     dtype = getattr(torch, chosen["dtype"])
@@ -174,7 +195,7 @@ def _backbone(source: str, revision: str | None, chosen: dict[str, str]) -> PreT
         revision=revision,
         dtype=dtype,
         attn_implementation=chosen["attention"],
-        quantization_config=_nf4(dtype) if quantized else None,
+        quantization_config=_bitsandbytes(nf4 or Nf4(), dtype) if quantized else None,
         device_map={"": chosen["device"]} if quantized and chosen["device"] == "cuda" else None,
     )
     freeze(backbone, quantized=quantized, checkpointed=chosen["checkpointing"] == "on")
@@ -199,11 +220,11 @@ def _keep_differentiable(backbone: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _nf4(compute_dtype: torch.dtype) -> BitsAndBytesConfig:
+def _bitsandbytes(nf4: Nf4, dtype: torch.dtype) -> BitsAndBytesConfig:
     # the library's default compute dtype is float32, which a T4 runs eight times slower
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute_dtype,
+        bnb_4bit_use_double_quant=nf4.double_quant,
+        bnb_4bit_compute_dtype=getattr(torch, nf4.compute_dtype) if nf4.compute_dtype else dtype,
     )

@@ -184,36 +184,6 @@ def test_trainable_parameters_must_be_float32_and_the_others_need_not():
     loading.assert_trainable_float32(model)
 
 
-def test_load_model_gives_a_frozen_backbone_without_a_language_model_head(toys, monkeypatch):
-    toys.loaded("llama")
-    monkeypatch.setenv("KAGGLE_KIT_MODEL_TINY", str(toys.saved["llama"]))
-    model, is_quantized = loading.load_model("tiny", "token_classification")
-    assert not is_quantized
-    assert not any(parameter.requires_grad for parameter in model.parameters())
-    assert not hasattr(model, "lm_head")
-    assert all(decision.reason for decision in model.decisions.values())
-    quantized, is_quantized = loading.load_model("tiny", "sequence_ranking", quantization="nf4")
-    assert is_quantized
-    assert quantized.num_parameters() == model.num_parameters()
-    layer = quantized.layers[0].mlp.down_proj.weight.quant_state
-    assert layer.quant_type == "nf4" and layer.nested  # nested: its constants are quantised once more
-    assert not model.config.use_cache and not quantized.config.use_cache
-
-
-@pytest.mark.parametrize(
-    ("name", "task", "told"),
-    [
-        ("llama3", "token_classification", "no model 'llama3'; there are .*did you mean"),
-        ("tiny", "tagging", "task_type is 'tagging'; allowed: token_classification"),
-        ("tiny", "token_classification", "model tiny is built locally"),
-    ],
-)
-def test_load_model_refuses_what_it_does_not_know(name, task, told, monkeypatch):
-    monkeypatch.delenv("KAGGLE_KIT_MODEL_TINY", raising=False)
-    with pytest.raises(ConfigError, match=told):
-        loading.load_model(name, task)
-
-
 def test_checkpointed_adapters_get_gradients_without_input_gradients(toys):
     loaded = toys.loaded("llama")
     loading.enable_checkpointing(loaded.backbone)
