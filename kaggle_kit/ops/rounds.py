@@ -30,7 +30,7 @@ from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops.comparison import held_fixed
 from kaggle_kit.ops.selection import SELECTION, predictions_of
-from kaggle_kit.ops.tracking import close_tracking, open_tracking
+from kaggle_kit.ops.tracking import close_tracking, follow
 from kaggle_kit.ops.wiring import encode_split, plan_settings, split_samples
 from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback, study_callbacks, summary
@@ -69,8 +69,9 @@ def open_trainer(
         watch = QuickEvaluationCallback(
             quick, SELECTION, every=config.training.quick_every, patience=patience, restore_best=best
         )
-    arguments = _arguments(config, run, loaded, len(plan), report_to=open_tracking(config, run))
+    arguments = _arguments(config, run, loaded, len(plan))
     callbacks = [*study_callbacks(run, watch), CheckpointCallback(every=config.training.checkpoint_every)]
+    follow(config, run, callbacks)
     options = {"callbacks": callbacks, **_strategy_options(config)}
     steps = PlanDataset(plan, encoded)
     if config.training.target_tokens is not None:
@@ -217,7 +218,7 @@ def record(
     """The manifest, written last. `trainers` are all that trained this model, phase by phase."""
     tokens = trainers[-1].tokens.total
     trained = {id(p): p.numel() for t in trainers for g in t.optimizer.param_groups for p in g["params"]}
-    close_tracking()
+    close_tracking(run)
     more = held_fixed(config, network, trainers[-1], corpora)
     if isinstance(trainers[-1], TokenControlledTrainer):
         more["token_parity_error"] = trainers[-1].parity_error
@@ -234,9 +235,7 @@ def record(
     )
 
 
-def _arguments(
-    config: RunConfig, run: RunFolder, loaded: Loaded, steps: int, report_to: str = "none"
-) -> TrainingArguments:
+def _arguments(config: RunConfig, run: RunFolder, loaded: Loaded, steps: int) -> TrainingArguments:
     return training_arguments(
         config.training,
         steps=steps,
@@ -244,7 +243,6 @@ def _arguments(
         seed=config.seed,
         device=loaded.decisions["device"].value,
         float16=loaded.decisions["dtype"].value == "float16",
-        report_to=report_to,
     )
 
 

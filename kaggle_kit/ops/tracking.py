@@ -1,13 +1,15 @@
-"""Following a run from elsewhere: its figures on Weights & Biases, by the library's own callback.
+"""Following a run from elsewhere: its figures on Weights & Biases.
 
     python -m kaggle_kit run s1_single_task training.report_to=wandb
 
-    report_to = open_tracking(config, run)       # "none", or "wandb" with the run opened there
+    follow(config, run, callbacks)               # every step of the run's log goes there, too
+    close_tracking(run)                          # and its final scores and totals
 
-Figures and settings go there and nothing else: no console output, no code, no weights, and so no word
-of a corpus. With a token (`core/secrets.py`) the run is seen online; without one it is kept in the run
-folder, for `wandb sync` at any time. The service never stops a run: where it cannot be reached, the
-files are kept, too.
+The whole configuration and numbers go there and nothing else: of a step its losses per task, tokens per
+task and in total, conflicts, memory, speed, quick evaluation; no console output, no code, no weights, no
+text of a step, and so no word of a corpus. With a token (`core/secrets.py`) the run is seen online; without
+one it is kept in the run folder, for `wandb sync` at any time. The service never stops a run: where it
+cannot be reached, the files are kept, too.
 """
 
 from __future__ import annotations
@@ -15,24 +17,45 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.resolved import plain_values
 from kaggle_kit.core.runtime import logger
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import WANDB, use_secrets
+from kaggle_kit.training.callbacks import RunLogCallback
 
 PROJECT = "kaggle-kit"
 PATIENCE_SECONDS = 30  # for the service's first answer
 
 
-def open_tracking(config: RunConfig, run: RunFolder) -> str:
-    """What the trainer reports to. A run that goes on, or enters its next phase, is the same one there.
+def follow(config: RunConfig, run: RunFolder, callbacks: Iterable[Any]) -> None:
+    """Have every event of the run's log sent on, if `training.report_to` says so (`open_tracking`)."""
+    if open_tracking(config, run):
+        for callback in callbacks:
+            if isinstance(callback, RunLogCallback):
+                callback.send = send
 
-    Raises ConfigError where the environment asks the callback to upload weights.
+
+def send(event: Mapping[str, Any]) -> None:
+    """The numbers of one step: `losses/TASK`, `tokens/TASK`, `tokens/all`, `conflicts/…`, and so on."""
+    numbers = dict(_numbers(event))
+    if "tokens" in event:
+        numbers["tokens/all"] = sum(event["tokens"].values())
+    _try("log", lambda run: run.log(numbers))
+
+
+def open_tracking(config: RunConfig, run: RunFolder) -> bool:
+    """Whether the run is open there. One that goes on, or enters its next phase, is the same one there.
+
+    Raises ConfigError where the environment asks the library to upload weights.
     """
     if config.training.report_to == "none":
-        return "none"
+        return False
     if os.environ.get("WANDB_LOG_MODEL", "false").lower() not in ("false", "0"):
         raise ConfigError(
             f"WANDB_LOG_MODEL={os.environ['WANDB_LOG_MODEL']}: weights are not sent to a service, because "
@@ -43,25 +66,47 @@ def open_tracking(config: RunConfig, run: RunFolder) -> str:
     import wandb
 
     if wandb.run is not None and wandb.run.name == run.run_id:
-        return "wandb"
+        return True
     close_tracking()
     for mode in dict.fromkeys((os.environ.get("WANDB_MODE", "online"), "offline")):
         try:
-            _init(run, mode)
-            return "wandb"
+            _init(config, run, mode)
+            return True
         except Exception as error:  # its core, its network and the service have errors of their own
             logger.warning("wandb %s did not start: %s", mode, type(error).__name__)
-    return "none"
+    return False
 
 
-def close_tracking() -> None:
-    """Finish the run there, if one is open; what is offline stays in the run folder."""
+def close_tracking(run: RunFolder | None = None) -> None:
+    """Finish the run there, if one is open, with the scores of `run`; what is offline stays in its folder."""
+    if run is not None:
+        scores = {f"{metric.task}/{metric.split}/{metric.name}": metric.value for metric in run.metrics()}
+        _try("summary", lambda there: there.summary.update(scores))
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish()
 
 
-def _init(run: RunFolder, mode: str) -> None:
+def _try(what: str, call: Callable[[Any], None]) -> None:
+    """Nothing that the library or the service may raise ends a run that trains."""
+    wandb = sys.modules.get("wandb")
+    if wandb is None or wandb.run is None:
+        return
+    try:
+        call(wandb.run)
+    except Exception as error:
+        logger.warning("wandb %s failed, the run goes on: %s", what, type(error).__name__)
+
+
+def _numbers(node: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _numbers(value, f"{place}/{key}" if place else str(key))
+    elif isinstance(node, int | float):
+        yield place, node
+
+
+def _init(config: RunConfig, run: RunFolder, mode: str) -> None:
     import wandb
 
     online = mode == "online"
@@ -77,4 +122,7 @@ def _init(run: RunFolder, mode: str) -> None:
         mode=mode,
         resume="allow" if online else None,
         settings=quiet,
+        config=without_machine_keys(plain_values(config)),
     )
+    if wandb.run is not None:
+        wandb.run.define_metric("*", step_metric="step")

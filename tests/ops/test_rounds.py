@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.config import compose, strategy_entry
@@ -18,7 +19,7 @@ from kaggle_kit.evaluation.documents import document_table, figure
 from kaggle_kit.models import tiny
 from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import ablation, rounds, selection, wiring
-from kaggle_kit.training.callbacks import QuickEvaluationCallback
+from kaggle_kit.training.callbacks import QuickEvaluationCallback, VRAMCallback
 
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 NER, RANKING = "semeval2014t7", "semeval2017t3"
@@ -111,6 +112,43 @@ def test_patience_is_three_epochs_of_the_plan_and_none_where_the_last_step_is_sc
     )
     (watch,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, QuickEvaluationCallback))
     assert watch.patience == (epochs and pytest.approx(epochs * len(study.plan) / 4, rel=0.05))
+
+
+class Followed:
+    """Stands for a run on Weights & Biases."""
+
+    def __init__(self) -> None:
+        self.name, self.logged, self.summary, self.config = "", [], {}, {}
+        self.log, self.define_metric = self.logged.append, lambda *_, **__: None
+
+    def init(self, **options) -> None:
+        self.name, self.config = options["name"], options["config"]
+        wandb.run = self
+
+
+def test_a_followed_run_sends_every_figure_its_scores_and_no_word_of_a_corpus(tmp_path, monkeypatch):
+    followed = Followed()
+    monkeypatch.setattr(wandb, "run", None)
+    monkeypatch.setattr(wandb, "init", followed.init)
+    monkeypatch.setattr(wandb, "finish", lambda: None)
+    more = ("training.report_to=wandb", "training.max_steps=3", "training.quick_every=2")
+    study = page(tmp_path, "s3a_flat", NER, RANKING, more=more)
+    trainer = study.trainer()
+    (memory,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, VRAMCallback))
+    memory.every = 1
+    rounds.train(study.config, study.run, trainer, study.corpora)
+    manifest = study.finish(trainer)
+    assert [numbers["step"] for numbers in followed.logged] == [1, 2, 3]
+    last = followed.logged[-1]
+    assert last["tokens/all"] == sum(manifest["totals"]["tokens"].values())
+    names = {name.rpartition("/")[0] or name for name in last}
+    assert names >= {"losses", "tokens", "conflicts/shared/cosines", "memory_gib", "quick_evaluation"}
+    assert last.keys() >= {"samples_per_second", "grad_norm", "learning_rate", "quick_evaluation/selection"}
+    assert followed.config["strategy"]["sampling"] == "temperature"
+    assert f"{NER}/dev/task_a_strict_f1" in followed.summary
+    assert all(isinstance(value, int | float) for numbers in followed.logged for value in numbers.values())
+    words = {mention.text(sample.text) for sample in study.train[NER] for mention in sample.mentions}
+    assert words and not any(word in str([followed.logged, followed.config]) for word in words)
 
 
 def test_a_run_is_scored_on_the_splits_that_its_profile_reports(tmp_path):

@@ -12,7 +12,7 @@ from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.secrets import SecretLeak
-from kaggle_kit.ops.tracking import close_tracking, open_tracking
+from kaggle_kit.ops.tracking import close_tracking, open_tracking, send
 
 PLANTED = "0123456789abcdef0123456789abcdef01234567"
 
@@ -46,7 +46,7 @@ class Service:
 
 def test_by_default_nothing_is_reported(tmp_path):
     config = compose()
-    assert open_tracking(config, start_run(config, page="toy", run_dir=tmp_path / "run")) == "none"
+    assert open_tracking(config, start_run(config, page="toy", run_dir=tmp_path / "run")) is False
 
 
 def test_who_sees_the_figures_is_no_part_of_a_configurations_hash(config):
@@ -58,12 +58,12 @@ def test_without_a_token_the_figures_are_kept_in_the_run_folder_and_one_note_say
 ):
     monkeypatch.setattr(logging.getLogger("kaggle_kit"), "propagate", True)
     with caplog.at_level("INFO", logger="kaggle_kit"):
-        assert open_tracking(config, run) == "wandb"
+        assert open_tracking(config, run)
     (note,) = (record.getMessage() for record in caplog.records if record.name == "kaggle_kit")
     assert note.startswith("WANDB_API_KEY: not found, so wandb logs offline")
     assert (wandb.run.settings.mode, wandb.run.settings.console, wandb.run.name) == ("offline", "off", "run")
     opened = wandb.run
-    assert open_tracking(config, run) == "wandb" and wandb.run is opened  # the next phase goes on in it
+    assert open_tracking(config, run) and wandb.run is opened  # the next phase goes on in it
     wandb.log({"train/loss": 1.0})
     close_tracking()
     assert wandb.run is None
@@ -74,7 +74,7 @@ def test_with_a_token_a_run_is_online_and_goes_on_under_its_name(config, run, mo
     monkeypatch.setenv("WANDB_API_KEY", PLANTED)
     service = Service()
     monkeypatch.setattr(wandb, "init", service.init)
-    assert open_tracking(config, run) == open_tracking(config, run) == "wandb"
+    assert open_tracking(config, run) and open_tracking(config, run)
     first, again = service.asked
     assert (first["mode"], first["resume"], first["dir"]) == ("online", "allow", str(run.path))
     assert first["id"] == again["id"] is not None
@@ -83,7 +83,7 @@ def test_with_a_token_a_run_is_online_and_goes_on_under_its_name(config, run, mo
 
 def test_a_service_that_does_not_answer_stops_no_run(config, run, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_API_KEY", PLANTED)
-    for fails, expected in ((("online",), "wandb"), (("online", "offline"), "none")):
+    for fails, expected in ((("online",), True), (("online", "offline"), False)):
         service = Service(*fails)
         monkeypatch.setattr(wandb, "init", service.init)
         assert open_tracking(config, run) == expected
@@ -108,3 +108,61 @@ def test_a_token_among_the_settings_never_reaches_a_run_folder(tmp_path, monkeyp
     with pytest.raises(SecretLeak, match="the configuration holds the value of HF_TOKEN"):
         start_run(config, page="toy", run_dir=tmp_path / "run")
     assert not os.path.exists(tmp_path / "run" / "config.yaml")
+
+
+class Followed:
+    """Stands for the open run of the library; `breaks` makes it raise at every figure."""
+
+    def __init__(self, breaks: bool = False) -> None:
+        self.breaks, self.logged, self.name = breaks, [], "run"
+
+    def log(self, numbers) -> None:
+        if self.breaks:
+            raise ConnectionError("no answer")
+        self.logged.append(numbers)
+
+
+def test_a_step_is_sent_as_numbers_alone_each_under_the_name_of_its_kind(monkeypatch):
+    followed = Followed()
+    monkeypatch.setattr(wandb, "run", followed)
+    send(
+        {
+            "step": 50,
+            "losses": {"ner": 0.5, "qa": None},
+            "conflicts": {"shared": {"cosines": {"ner × qa": -0.25}, "null": {}}},
+            "nonfinite": ["ner"],
+            "memory_gib": {"allocated": 2.0},
+            "leaking": False,
+            "tokens": {"ner": 30, "qa": 12},
+            "note": "a patient with fever",
+        }
+    )
+    assert followed.logged == [
+        {
+            "step": 50,
+            "losses/ner": 0.5,
+            "conflicts/shared/cosines/ner × qa": -0.25,
+            "memory_gib/allocated": 2.0,
+            "leaking": False,
+            "tokens/ner": 30,
+            "tokens/qa": 12,
+            "tokens/all": 42,
+        }
+    ]
+
+
+def test_a_service_that_breaks_in_mid_run_stops_no_run(monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("kaggle_kit"), "propagate", True)
+    monkeypatch.setattr(wandb, "run", Followed(breaks=True))
+    send({"step": 1, "losses": {"ner": 0.5}})
+    assert "wandb log failed, the run goes on: ConnectionError" in caplog.text
+
+
+def test_the_whole_configuration_goes_there_with_every_rank_and_without_paths(run, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", PLANTED)
+    service = Service()
+    monkeypatch.setattr(wandb, "init", service.init)
+    open_tracking(compose(overrides=["training.report_to=wandb", "model.path=somewhere"]), run)
+    sent = service.asked[0]["config"]
+    assert (sent["strategy"]["rank"], sent["training"]["epochs"], sent["seed"]) == (16, 4.0, 42)
+    assert "path" not in sent["model"] and "somewhere" not in str(sent)

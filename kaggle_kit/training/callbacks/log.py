@@ -5,6 +5,9 @@ MultiTaskTrainer(..., callbacks=[TokenCallback(run), SpeedCallback(), RunLogCall
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.training.callbacks.base import StudyCallback
@@ -28,6 +31,9 @@ class RunLogCallback(StudyCallback):
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
+        self.send: Callable[[Mapping[str, Any]], None] | None = (
+            None  # where else an event goes (ops/tracking)
+        )
         self._learning_rate = 0.0
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
@@ -52,3 +58,5 @@ class RunLogCallback(StudyCallback):
             "learning_rate": self._learning_rate,
         }
         self.run.append_event(event)
+        if self.send:
+            self.send(event | {"tokens": self.trainer.tokens.total})
