@@ -303,7 +303,7 @@ def test_no_override_lifts_a_data_use_agreement(override):
 
 
 def test_the_order_of_the_tasks_counts_because_the_plan_is_drawn_in_it():
-    one, other = "semeval2014t7,semeval2021t6".split(","), "semeval2021t6,semeval2014t7".split(",")
+    one, other = ["semeval2014t7", "semeval2021t6"], ["semeval2021t6", "semeval2014t7"]
     first, second = (compose(task=order, strategy="s2_shared") for order in (one, other))
     assert config_hash(first) != config_hash(second)
 
