@@ -23,8 +23,9 @@ import numpy as np
 import torch
 
 from benchmarks.measuring import publish
+from kaggle_kit.analysis.comparability import documents_of
+from kaggle_kit.analysis.token_parity import assert_controlled
 from kaggle_kit.analysis.verdict import declared, verdict
-from kaggle_kit.analysis.verdict_checks import assert_comparable, documents_of
 from kaggle_kit.analysis.verdict_inputs import Arms, find_arms
 from kaggle_kit.analysis.verdict_rule import EXPOSURE, GENUINE, NEGATIVE, UNDECIDED, Rule, Table, judge
 from kaggle_kit.core.artifacts import RunFolder
@@ -176,7 +177,7 @@ def report(folder: Path) -> None:
     for condition in CONDITIONS:
         runs = whole_seeds(find_runs(folder / condition))
         arms = find_arms(runs)
-        assert_comparable(arms)
+        assert_controlled(arms)
         pools[condition] = Pool.of(arms)
         for seeds in SEED_COUNTS:
             words = Counter(as_they_lie(runs, seeds))

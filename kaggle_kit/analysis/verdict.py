@@ -5,7 +5,7 @@
 
 The document holds every estimate, the rule (`verdict_rule`), and the hashes of all that was read, so that
 anyone can check it; the same runs and settings give the same bytes. Which runs belong together is
-`verdict_inputs`, which may be compared `verdict_checks`.
+`verdict_inputs`, which may be compared `token_parity` and `comparability`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.analysis.verdict_checks import PARITY, assert_comparable, documents_of
+from kaggle_kit.analysis.comparability import MAX_PARAMETER_GAP, documents_of
+from kaggle_kit.analysis.token_parity import assert_controlled
 from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, find_arms, flat
 from kaggle_kit.analysis.verdict_rule import UNDECIDED, Rule, Table, judge
 from kaggle_kit.core.artifacts import RunFolder
@@ -44,7 +45,7 @@ def verdict(
     arms = find_arms(runs, strategy, model, split)
     if arms is None:
         return no_verdict(_nothing_to_judge(runs))
-    assert_comparable(arms)
+    assert_controlled(arms)
     rule, margins = declared(arms)
     controls = {
         name: judge(_tables(arms, name, margins), rule, np.random.default_rng(rule.seed))
@@ -55,7 +56,8 @@ def verdict(
         "verdict": controls["total"]["overall"]["verdict"],
         "marks": [mark for mark in MARKS if any(entry["flags"].get(mark) for entry in arms.entries())],
         "comparison": _comparison(arms),
-        "rule": asdict(rule) | {"margins": margins, "family": arms.tasks, "parameter_parity": PARITY},
+        "rule": asdict(rule)
+        | {"margins": margins, "family": arms.tasks, "parameter_parity": MAX_PARAMETER_GAP},
         "controls": controls,
         "inputs": [_input(entry, arms) for entry in arms.entries()],
         "differences_not_held_fixed": _reported_differences(arms),

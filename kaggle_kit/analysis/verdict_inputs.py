@@ -4,7 +4,7 @@
     arms.multi_task[0].id, arms.controls["total"]["semeval2014t7"][0].id
 
 Every multi-task run of the twinned configuration is in, whether it has twins or not: seeds that were
-left out would be a choice by result. `verdict_checks` says whether the arms may be compared.
+left out would be a choice by result. `token_parity` says whether the arms may be compared.
 """
 
 from __future__ import annotations

@@ -132,6 +132,16 @@ class StepPlan:
             digest.update(b"|")
         return digest.hexdigest()
 
+    @cached_property
+    def rows_sha256(self) -> str:
+        """Changes with the rows of any step, whatever micro-batches they pass through the model in."""
+        digest = hashlib.sha256()
+        for step in self.steps:
+            rows = sorted((batch.task, row) for batch in step.micro_batches for row in batch.rows)
+            cut = sum(batch.cut for batch in step.micro_batches)
+            digest.update(f"{rows}:{cut}|".encode())
+        return digest.hexdigest()
+
 
 def steps_per_epoch(plan: StepPlan, groups: Mapping[str, np.ndarray]) -> float:
     """Optimiser steps in which a plan draws as many groups as all its tasks hold: one pass over the data.
