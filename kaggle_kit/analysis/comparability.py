@@ -12,7 +12,7 @@ verdict lists where they differ.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,7 @@ config.experiment.twin_config    -     -     -       -     =               =    
 config.experiment.control        arm   arm   arm     arm   =               =        =     arm      | names the arm
 config.experiment.placebo        =     =     arm     =     =               =        =     =        | names the arm
 config.experiment.arm            =     =     =       =     arm             =        =     =        | names the arm
+config.experiment.target         =     =     =       =     arm             =        =     =        | names the arm
 config.experiment.level          =     =     =       =     =               arm      =     =        | names the arm
 config.experiment.tuning.study   tuned tuned tuned   tuned tuned           tuned    -     tuned    | every arm has a search of its own
 config.experiment.choice         =     =     =       =     =               =        -     =        | what S5 chose
@@ -125,39 +126,33 @@ def rule_of(question: str, field: str) -> str:
     raise IncomparableRuns(field, f"no row of the table of comparable runs says whether {question} fixes it")
 
 
-def assert_comparable(question: str, arms: ArmRuns, tasks: Sequence[str], split: str, seeds: int = 1) -> None:
+def assert_comparable(
+    question: str, arms: ArmRuns, tasks: Sequence[str], split: str, lost: Collection[int] = ()
+) -> None:
     """Refuse arms that differ in what the question holds fixed, on any of `tasks` as scored on `split`.
 
-    Every arm must have the same seeds, each once, and at least `seeds` of them. One arm alone is checked for
-    what its own runs share. Raises IncomparableRuns, naming the first field, its values and their runs.
+    Every arm must have the same seeds, each once, but for those that were `lost`. Raises IncomparableRuns,
+    naming the first field, its values and their runs.
     """
     for runs in arms.values():
         for run in runs:
             _assert_unselected(run, split)
-    assert_seeds(arms, seeds)
+    assert_seeds(arms, lost)
     assert_fixed(question, arms, tasks, split)
 
 
-def assert_seeds(arms: ArmRuns, fewest: int = 1) -> None:
-    """Refuse arms of other seeds, of a repeated seed, and of fewer seeds than `fewest`."""
-    first, *_ = arms
-    wanted = sorted(run.seed for run in arms[first])
+def assert_seeds(arms: ArmRuns, lost: Collection[int] = ()) -> None:
+    """Refuse a repeated seed, and arms that differ in their seeds other than the `lost` ones."""
+    wanted = {run.seed for runs in arms.values() for run in runs} - set(lost)
     for name, runs in arms.items():
-        found = sorted(run.seed for run in runs)
+        found = [run.seed for run in runs]
         if twice := [seed for seed, times in Counter(found).items() if times > 1]:
             raise IncomparableRuns(
                 "seed",
                 f"{twice[0]} more than once in {name}; a repeated run is no further seed, move it away",
             )
-        if len(found) < fewest:
-            few = f"only {found} in {name}; at least {fewest} per arm are needed"
-            raise IncomparableRuns(
-                "seed", f"{few}, or luck in training cannot be told from an effect: train more"
-            )
-        if found != wanted:
-            raise IncomparableRuns(
-                "seed", f"{wanted} in {first} but {found} in {name}; train the missing ones"
-            )
+        if missing := sorted(wanted - set(found)):
+            raise IncomparableRuns("seed", f"{missing} missing in {name}, which has {found}; train them")
 
 
 def documents_of(entries: Sequence[Entry], task: str, split: str) -> tuple[list[str], np.ndarray]:

@@ -8,39 +8,64 @@ parameters learn from a token in it. Every seed has a control of every task.
 
 from __future__ import annotations
 
-from kaggle_kit.analysis.comparability import MAX_PARAMETER_GAP, assert_comparable
+from kaggle_kit.analysis.comparability import MAX_PARAMETER_GAP, ArmRuns, assert_comparable
+from kaggle_kit.analysis.survivorship import Unfinished, lost
 from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry
 from kaggle_kit.core.errors import IncomparableRuns
 
 FEWEST_SEEDS = 2
+PLACEBO = "placebo"
 
 
-def assert_controlled(arms: Arms) -> None:
-    """Refuse the arms of a verdict at the first field that differs, is missing, or betrays a selection."""
+def assert_controlled(arms: Arms, as_they_stand: bool = False) -> tuple[Unfinished, list[int]]:
+    """Refuse the arms of a verdict at the first field that differs, is missing, or betrays a selection.
+
+    Returns the unfinished runs of each arm, and all seeds: with `as_they_stand`, those that were lost, too.
+    """
     _assert_family(arms)
     by_id = {entry.id: entry for entry in arms.multi_task}
+    unfinished: Unfinished = {}
+    seeds = {entry.seed for entry in arms.multi_task}
     for control, tasks in arms.controls.items():
         for task, entries in tasks.items():
-            both = {"the multi-task runs": arms.multi_task, f"the {control} control of {task}": entries}
-            assert_comparable(control, both, [task], arms.split, FEWEST_SEEDS)
+            both = {"multi-task runs": arms.multi_task, f"{control} control of {task}": entries}
+            found, missing = lost(control, both, as_they_stand)
+            unfinished, seeds = unfinished | found, seeds | missing
+            _assert_enough(both)
+            assert_comparable(control, both, [task], arms.split, missing)
             for entry in entries:
-                assert_token_parity(by_id[entry["twin"]["of"]], entry)
+                assert_token_parity(by_id[entry["twin"]["of"]], entry, task)
+    return unfinished, sorted(seeds)
 
 
-def assert_token_parity(multi: Entry, control: Entry) -> None:
-    """Refuse a control that did not train what its multi-task run trained, to the token, on one task."""
-    (task, *_), kind = control["tasks"], control["twin"]["control"]
+def _assert_enough(arms: ArmRuns) -> None:
+    for name, runs in arms.items():
+        if len(runs) < FEWEST_SEEDS:
+            raise IncomparableRuns(
+                "seed",
+                f"only {[run.seed for run in runs]} in {name}; at least {FEWEST_SEEDS} per arm are needed, "
+                "or luck in training cannot be told from an effect: train more",
+            )
+
+
+def assert_token_parity(multi: Entry, control: Entry, task: str) -> None:
+    """Refuse a control of a task that did not train what its multi-task run trained, to the token.
+
+    A placebo trains on all tasks, the labels of the others permuted; any other control on the one alone.
+    """
+    kind = control["twin"]["control"]
     matched = "computed_tokens" if control.config["experiment"].get("match") == "computed" else "tokens"
     tokens = multi["totals"][matched]
-    target = sum(tokens.values()) if kind == "total" else tokens[task]
+    target = tokens[task] if kind == "share" else sum(tokens.values())
+    tasks, presented = (multi["tasks"], tokens) if kind == PLACEBO else ([task], {task: target})
     wanted = {
         "twin.of_config": (control["twin"]["of_config"], multi["config_hash"]),
         "seed": (control.seed, multi.seed),
-        "tasks": (control["tasks"], [task]),
+        "tasks": (control["tasks"], tasks),
         "twin.target_tokens": (control["twin"]["target_tokens"], target),
         "config.training.target_tokens": (control.config["training"]["target_tokens"], target),
         "token_parity_error": (control["token_parity_error"], 0),
-        f"totals.{matched}": (control["totals"][matched], {task: target}),
+        f"totals.{matched}": (control["totals"][matched], presented),
     }
     for field, (found, expected) in wanted.items():
         if found != expected:
@@ -49,7 +74,8 @@ def assert_token_parity(multi: Entry, control: Entry) -> None:
             )
     if error := multi.manifest.get("token_parity_error", 0):
         raise IncomparableRuns("token_parity_error", f"{error} in {multi.id}; allowed: 0, train it again")
-    _assert_parameters(task, multi, control)
+    if kind != PLACEBO:  # which is the very model of its multi-task run
+        _assert_parameters(task, multi, control)
 
 
 def _assert_family(arms: Arms) -> None:
@@ -65,7 +91,7 @@ def _assert_family(arms: Arms) -> None:
             "twin.control", f"{', '.join(sorted(unknown))}; allowed: {', '.join(CONTROLS)}"
         )
     for control, tasks in arms.controls.items():
-        if tasks.keys() != set(arms.tasks):
+        if control != PLACEBO and tasks.keys() != set(arms.tasks):
             values = f"{arms.tasks} in the multi-task runs but {list(tasks)} in the {control} controls"
             raise IncomparableRuns(
                 "tasks",

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit.analysis.comparability import MAX_PARAMETER_GAP, documents_of
+from kaggle_kit.analysis.survivorship import filled
 from kaggle_kit.analysis.token_parity import assert_controlled
 from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, find_arms, flat
 from kaggle_kit.analysis.verdict_rule import UNDECIDED, Rule, Table, judge
@@ -35,27 +36,35 @@ LIBRARIES = ("numpy", "scipy")
 
 
 def verdict(
-    runs: Sequence[RunFolder], *, strategy: str = "", model: str = "", split: str = ""
+    runs: Sequence[RunFolder],
+    *,
+    strategy: str = "",
+    model: str = "",
+    split: str = "",
+    as_they_stand: bool = False,
 ) -> dict[str, Any]:
     """The verdict document, as plain values.
 
     `strategy`, `model` and `split` choose where the runs have several. Without any token-controlled twin
-    the verdict is `undecided`, and `reason` says what to run. Raises ConfigError and IncomparableRuns.
+    the verdict is `undecided`, and `reason` says what to run. `as_they_stand` scores unfinished runs
+    (`survivorship`), which are refused otherwise. Raises ConfigError and IncomparableRuns.
     """
     arms = find_arms(runs, strategy, model, split)
     if arms is None:
         return no_verdict(_nothing_to_judge(runs))
-    assert_controlled(arms)
+    unfinished, seeds = assert_controlled(arms, as_they_stand)
     rule, margins = declared(arms)
     controls = {
-        name: judge(_tables(arms, name, margins), rule, np.random.default_rng(rule.seed))
+        name: judge(_tables(arms, name, margins, seeds), rule, np.random.default_rng(rule.seed))
         for name in CONTROLS
         if name in arms.controls
     }
     return {
         "verdict": controls["total"]["overall"]["verdict"],
         "marks": [mark for mark in MARKS if any(entry["flags"].get(mark) for entry in arms.entries())],
-        "comparison": _comparison(arms),
+        "comparison": _comparison(arms) | {"seeds": seeds},
+        "unfinished": unfinished,
+        "as_they_stand": as_they_stand,
         "rule": asdict(rule)
         | {"margins": margins, "family": arms.tasks, "parameter_parity": MAX_PARAMETER_GAP},
         "controls": controls,
@@ -108,12 +117,13 @@ def declared(arms: Arms) -> tuple[Rule, dict[str, float]]:
     return Rule(**{key: experiment[key] for key in SETTINGS if key in experiment}), margins
 
 
-def _tables(arms: Arms, control: str, margins: Mapping[str, float]) -> dict[str, Table]:
+def _tables(arms: Arms, control: str, margins: Mapping[str, float], seeds: Sequence[int]) -> dict[str, Table]:
     tables = {}
     for task, entries in arms.controls[control].items():
-        both = [*arms.multi_task, *entries]
-        _, parts = documents_of(both, task, arms.split)
-        tables[task] = Table(parts[: len(entries)], parts[len(entries) :], margins[task])
+        multi = arms.multi_task
+        _, parts = documents_of([*multi, *entries], task, arms.split)
+        pair = filled(parts[: len(multi)], multi, seeds, first=True), parts[len(multi) :]
+        tables[task] = Table(pair[0], filled(pair[1], entries, seeds, first=False), margins[task])
     return {task: tables[task] for task in arms.tasks}
 
 
@@ -124,7 +134,6 @@ def _comparison(arms: Arms) -> dict[str, Any]:
         **{name: first[name] for name in ("strategy", "model", "profile")},
         "control_strategy": next(entry["strategy"] for _, _, entry in arms.twins()),
         "split": arms.split,
-        "seeds": [entry.seed for entry in arms.multi_task],
         "tokens": {str(entry.seed): entry["totals"]["tokens"] for entry in arms.multi_task},
         "active_parameters": first["active_parameters"],
         "metrics": {task: {"name": m.name, "scorer": m.scorer, "n": m.n} for task, m in metrics.items()},

@@ -110,7 +110,7 @@ def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", sp
             for task in twin["tasks"]:
                 controls.setdefault(twin["twin"]["control"], {}).setdefault(task, []).append(twin)
     in_order = sorted(multi_task, key=lambda entry: entry.seed)
-    return Arms(in_order, controls, _choose("split", split, _judged_splits(multi_task, split)))
+    return Arms(in_order, controls, reported_split(multi_task, split))
 
 
 def chosen_on(entry: Entry) -> dict[str, str]:
@@ -124,11 +124,11 @@ def chosen_on(entry: Entry) -> dict[str, str]:
     return {field: split for field, split in found.items() if split}
 
 
-def _judged_splits(entries: Sequence[Entry], named: str) -> set[str]:
-    """The splits that the runs report; where none is named, those on which something was chosen are none."""
+def reported_split(entries: Sequence[Entry], named: str = "") -> str:
+    """The split to judge: the one named, or the only one that all runs report and nothing was chosen on."""
     reported = {metric.split for entry in entries for metric in entry.run.metrics()}
     chosen = {split for entry in entries for split in chosen_on(entry).values()}
-    return reported if named else reported - chosen or reported
+    return _choose("split", named, reported if named else reported - chosen or reported)
 
 
 def _controlled(entries: Iterable[Entry], twins: Iterable[Entry]) -> list[Entry]:
