@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
 
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.analysis.contrasts import contrasts
 from kaggle_kit.core.config import compose
-from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.ops import exclusion, rounds, sessions, wiring
 from tests.ops.test_rounds import Page, small_models  # noqa: F401
 
 MIMIC = ["semeval2014t7", "semeval2015t14"]
+PRIMARY = ("task_a_strict_f1", "task1_strict_f1")
 KEPT = ["semeval2021t6", "semeval2017t3"]
 
 
@@ -104,44 +105,15 @@ def test_both_runs_count_all_their_tokens_and_score_the_mimic_tasks(arms):
 
 
 def test_the_arms_are_set_against_each_other_where_both_have_finished(arms, tmp_path):
-    run = arms["excluded"].run
-    said = exclusion.against_other_arm(run, run.path.parent)
-    assert said.startswith(f"{arms['full'].run.run_id} against {run.run_id}")
-    assert "semeval2014t7 dev task_a_strict_f1: " in said and "semeval2015t14 dev task1_strict_f1: " in said
-    assert "no finished run" in exclusion.against_other_arm(run, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("data_hashes", {}),
-        ("left_out", {"semeval2015t14": ["note"]}),
-        ("seed", 4),
-        ("active_parameters", {"semeval2014t7": 1}),
-        ("selection", {"rule": "best"}),
-        ("totals", {"tokens": {"semeval2014t7": 1}}),
-    ],
-)
-def test_arms_that_differ_in_what_is_held_fixed_are_refused_by_the_fields_name(arms, field, value):
-    one = arms["full"].run.manifest()
-    exclusion.assert_comparable(one, arms["excluded"].run.manifest())
-    with pytest.raises(RunFolderError, match=field):
-        exclusion.assert_comparable(one, one | {field: value})
-
-
-def test_the_difference_is_full_minus_excluded(arms, tmp_path):
-    for arm, value in (("full", 0.75), ("excluded", 0.5)):
-        source = arms[arm].run
-        path = tmp_path / source.run_id
-        path.mkdir()
-        (path / "manifest.json").write_bytes(source.manifest_json.read_bytes())
-        config = source.config_yaml.read_text()  # the arms may have been trained on two machines
-        (path / "config.yaml").write_text(config.replace("path: null", f"path: /{arm}"))
-        metrics = [one | {"value": value} for one in json.loads(source.metrics_json.read_text())]
-        elsewhere = [one | {"split": "test", "value": 0.0} for one in metrics]
-        (path / "metrics.json").write_text(json.dumps(elsewhere + metrics))
-    said = exclusion.against_other_arm(RunFolder.open(tmp_path / arms["full"].run.run_id), tmp_path)
-    assert "semeval2014t7 dev task_a_strict_f1: 0.7500 - 0.5000 = +0.2500" in said
+    (document,) = contrasts("mimic_exclusion", find_runs(arms["full"].run.path.parent))
+    figures = {arm: {m.task: m.value for m in arms[arm].run.metrics() if m.name in PRIMARY} for arm in arms}
+    assert [(each["task"], each["first"], each["second"]) for each in document["contrasts"]] == [
+        (task, "full", "excluded") for task in MIMIC
+    ]
+    for each in document["contrasts"]:
+        full, excluded = (figures[arm][each["task"]] for arm in ("full", "excluded"))
+        assert each["difference"] == pytest.approx(full - excluded)
+        assert each["verdict"] == "one seed: no inference"
 
 
 def test_other_tasks_and_other_ends_of_training_are_refused():
