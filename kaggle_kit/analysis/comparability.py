@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,7 @@ def _parsed() -> tuple[tuple[str, ...], dict[str, dict[str, str]]]:
 QUESTIONS, RULES = _parsed()
 
 
+@cache
 def rule_of(question: str, field: str) -> str:
     """The question's rule for a field: that of the longest row which the field begins with."""
     if question not in QUESTIONS:
@@ -177,7 +179,7 @@ def documents_of(entries: Sequence[Entry], task: str, split: str) -> tuple[list[
 def configured(question: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Field -> value of a configuration for what the runs of one arm share, whatever their seed."""
     fields = flat({name: value for name, value in config.items() if name != "seed"}, "config")
-    return {name: value for name, value in fields.items() if rule_of(question, name) != FREE}
+    return {name: value for name, value in fields.items() if value != {} and rule_of(question, name) != FREE}
 
 
 def assert_fixed(question: str, arms: ArmRuns, tasks: Sequence[str], split: str) -> None:
@@ -187,20 +189,22 @@ def assert_fixed(question: str, arms: ArmRuns, tasks: Sequence[str], split: str)
 
 
 def _assert_fixed(question: str, arms: ArmRuns, task: str, split: str) -> None:
-    shared = sorted(set.intersection(*(set(run["tasks"]) for runs in arms.values() for run in runs)))
-    seen: dict[tuple[str, Any], tuple[Entry, Any]] = {}
-    for arm, runs in arms.items():
-        for run in runs:
-            for field, value in _fields(run, task, split, shared):
-                rule = _rule_for(question, field, run)
-                if rule == FREE:
-                    continue
-                if value == NOT_RECORDED:
-                    raise IncomparableRuns(field, f"{run.id} does not record it; run its page again")
-                key = (field, {ARM: arm, SEED: run.seed}.get(rule))
-                first, expected = seen.setdefault(key, (run, value))
-                if not (_near(value, expected) if rule == NEAR else value == expected):
-                    _refuse(question, field, (first, expected), (run, value), rule)
+    placed = [(arm, run) for arm, runs in arms.items() for run in runs]
+    shared = sorted(set.intersection(*(set(run["tasks"]) for _, run in placed)))
+    values = [
+        {name: value for name, value in _fields(run, task, split, shared) if value != {}} for _, run in placed
+    ]
+    for field in dict.fromkeys(name for own in values for name in own):  # one that a run lacks is None there
+        seen: dict[Any, tuple[Entry, Any]] = {}
+        for (arm, run), own in zip(placed, values, strict=True):
+            value, rule = own.get(field), _rule_for(question, field, run)
+            if rule == FREE:
+                continue
+            if value == NOT_RECORDED:
+                raise IncomparableRuns(field, f"{run.id} does not record it; run its page again")
+            first = seen.setdefault({ARM: arm, SEED: run.seed}.get(rule), (run, value))
+            if not (_near(value, first[1]) if rule == NEAR else value == first[1]):
+                _refuse(question, field, first, (run, value), rule)
 
 
 def _rule_for(question: str, field: str, run: Entry) -> str:

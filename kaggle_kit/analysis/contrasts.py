@@ -1,7 +1,7 @@
 """Differences between two arms over seeds: RQ2, MIMIC exclusion, ablations and S5, judged alike.
 
     documents = contrasts("ablation", find_runs(Path("runs")))
-    for document in documents: print(*in_words(document), sep="\\n")
+    print(*in_words(documents), sep="\\n")
     contrast_table(documents)
 
 A difference is that of means over seeds, with the variance of seeds and of documents (`stats`), a Welch test
@@ -27,7 +27,7 @@ from kaggle_kit.analysis.stats import (
     resampled_differences,
     scores,
 )
-from kaggle_kit.analysis.survivorship import Unfinished, filled, lost
+from kaggle_kit.analysis.survivorship import Unfinished, filled, lost, unfinished_in_words
 from kaggle_kit.analysis.verdict_inputs import Entry, reported_split
 from kaggle_kit.analysis.verdict_rule import Rule
 from kaggle_kit.core.artifacts import RunFolder
@@ -87,16 +87,22 @@ def contrast(tables: Tables, rule: Rule) -> tuple[float, Difference | None]:
     return difference.value, difference
 
 
-def in_words(document: Mapping[str, Any]) -> Iterator[str]:
-    """One sentence on every contrast, after what marks the runs and what is missing."""
+def in_words(documents: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Of each comparison its title, what marks its runs and is missing, and a sentence on every contrast."""
+    if not documents:
+        yield "no finished runs of this question yet: nothing to compare"
+    for document in documents:
+        yield document["title"]
+        yield from _sentences(document)
+
+
+def _sentences(document: Mapping[str, Any]) -> Iterator[str]:
     if "reason" in document:
-        yield f"{document['title']}: the comparison is refused — {document['reason']}"
+        yield f"the comparison is refused — {document['reason']}"
         return
     if toys := [mark for mark in MARKS[:2] if mark in document["marks"]]:
         yield f"NOT A RESULT: these are {' and '.join(toys)} runs."
-    for arm, runs in document["unfinished"].items():
-        for run in runs:
-            yield f"unfinished in {arm}: seed {run['seed']}, {run['run_id']}, {run['ending']}."
+    yield from unfinished_in_words(document)
     for pair in document["missing"]:
         yield f"{pair}: an arm has no finished run."
     for found in document["contrasts"]:

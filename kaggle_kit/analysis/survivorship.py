@@ -11,7 +11,7 @@ of the missing runs' making; a loss may be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,3 +75,15 @@ def filled(parts: np.ndarray, runs: Sequence[Entry], seeds: Iterable[int], first
     figures = scores(parts)
     stand_in = parts[figures.argmin() if first else figures.argmax()]
     return np.stack([by_seed.get(seed, stand_in) for seed in sorted(seeds)])
+
+
+def unfinished_in_words(document: Mapping[str, Any]) -> Iterator[str]:
+    """One sentence on every unfinished run of a verdict or of contrasts, and on how it was counted."""
+    for arm, runs in document.get("unfinished", {}).items():
+        for run in runs:
+            yield f"unfinished in {arm}: seed {run['seed']}, {run['run_id']}, {run['ending']}."
+    if document.get("as_they_stand"):
+        yield (
+            "Missing runs are scored as they stand: as the worst run of the first arm, and as the best of the "
+            "others. Only a gain of the first arm can be read from it."
+        )

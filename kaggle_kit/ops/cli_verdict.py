@@ -30,6 +30,7 @@ def judge_runs(
     out: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path("reports/verdict.json"),
 ) -> None:
     """Say per task and overall whether multi-task runs beat their twins; or answer another question."""
+    from kaggle_kit.analysis.survivorship import unfinished_in_words
     from kaggle_kit.analysis.verdict import verdict, write_verdict
     from kaggle_kit.analysis.verdict_words import gains_in_words, in_words
     from kaggle_kit.core.folders import find_runs
@@ -43,7 +44,7 @@ def judge_runs(
         _contrast(question, found, {"model": model, "split": split, "as_they_stand": as_they_stand}, out)
         return
     document = verdict(found, strategy=multi_task, model=model, split=split, as_they_stand=as_they_stand)
-    _say((*in_words(document), *gains_in_words(document)))
+    _say((*in_words(document), *gains_in_words(document), *unfinished_in_words(document)))
     typer.echo(f"verdict: {write_verdict(document, out)}")
 
 
@@ -57,8 +58,7 @@ def _contrast(question: str, runs: Sequence[RunFolder], chosen: Mapping[str, Any
             f"no finished runs of {question} among the {len(runs)} there; run its page first, or name "
             "another folder by --runs"
         )
-    for document in documents:
-        _say((document["title"], *in_words(document)))
+    _say(in_words(documents))
     typer.echo(f"contrasts: {write_atomically(out, to_json(documents, indent=2))}")
 
 

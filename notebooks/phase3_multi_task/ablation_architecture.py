@@ -180,8 +180,26 @@ if session.finished:
 print(f"finished: {run.path.name}" if session.finished else session.end.message)
 
 # %% [markdown]
+# ## The levels against each other
+#
+# All finished runs of this experiment: each level minus the reference, which is A4 for the architectures
+# and the first level of any other factor. The difference is that of means over seeds, with its interval, a
+# Welch test adjusted by Holm over all declared differences, and the smallest difference that so many seeds
+# can find. One seed gives no inference. Runs that differ in anything else are refused, and so are seeds
+# that never finished in one arm.
+
+# %%
+from kaggle_kit.analysis.contrasts import contrast_table, in_words, shown
+from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.runtime import in_workspace
+
+documents = shown("ablation", find_runs(in_workspace(runs_dir)))
+print(*in_words(documents), sep="\n")
+contrast_table(documents)
+
+# %% [markdown]
 # ## How to read the result
 #
 # The arrow marks each task's primary metric, computed by the official scorer's rules on the development
-# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
-# one stands for one seed: levels are compared over seeds, at equal tokens and parameters.
+# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. "No difference
+# shown" is no proof of equality: the smallest difference that could be found says what may lie unseen.

@@ -185,20 +185,27 @@ if session.finished:
 print(f"finished: {run.path.name}" if session.finished else session.end.message)
 
 # %% [markdown]
-# ## Against the other arm
+# ## Against the other arms
 #
-# The newest finished run of this configuration with the other arm, if there is one. The comparison is
-# refused where anything differs that the arms hold fixed.
+# All finished runs of this experiment: `full` minus each other arm, on the MIMIC tasks. The difference is
+# that of means over seeds, with its interval, a Welch test adjusted by Holm over all declared differences,
+# and the smallest difference that so many seeds can find. One seed gives no inference. Runs that differ in
+# anything else are refused, and so are seeds that never finished in one arm.
 
 # %%
-if session.finished:
-    print(exclusion.against_other_arm(run, runs_dir))
+from kaggle_kit.analysis.contrasts import contrast_table, in_words, shown
+from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.runtime import in_workspace
+
+documents = shown("mimic_exclusion", find_runs(in_workspace(runs_dir)))
+print(*in_words(documents), sep="\n")
+contrast_table(documents)
 
 # %% [markdown]
 # ## How to read the result
 #
 # The arrow marks each task's primary metric, computed by the official scorer's rules on the development
-# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
-# one stands for one seed. Where `full` is better, the shared adapter had learnt something from MIMIC notes
-# that the private adapters did not learn by themselves; the difference says nothing about how much a
-# task gains from the others, which is the token-controlled page's question.
+# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. Where `full`
+# is higher than `excluded`, the shared adapter had learnt something from MIMIC notes that what is private did
+# not learn by itself; the difference says nothing about how much a task gains from the others, which is the
+# token-controlled page's question.

@@ -117,10 +117,10 @@ class Factory:
         experiment |= {"mimic": [TASKS[0]], "kept": [TASKS[1]]}
         return self.arm(seed, EXPERIMENT | experiment, effect, "mimic_exclusion", name=f"s3a_flat_{arm}")
 
-    def quantised(self, seed: int, effect=0.0) -> RunFolder:
+    def quantised(self, seed: int, effect=0.0, experiment=EXPERIMENT) -> RunFolder:
         choice = {"of": "s3a_flat", "split": "dev"}
         changed = {"name": "s5_qlora", "quantization": "nf4", "facts": {"choice": choice}}
-        return self.arm(seed, EXPERIMENT | {"choice": choice}, effect, "s5_qlora", **changed)
+        return self.arm(seed, experiment | {"choice": choice}, effect, "s5_qlora", **changed)
 
     def outside(self, multi: RunFolder, control: RunFolder, effect=0.0) -> RunFolder:
         """The page `ood` on both runs: 0.6 on the held-out corpus, `effect` more for the multi-task run."""

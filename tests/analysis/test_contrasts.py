@@ -78,7 +78,7 @@ def test_p_values_are_adjusted_over_the_declared_family_whether_its_runs_are_the
     smaller, larger = sorted(found.values(), key=lambda each: each["p_value"])
     assert smaller["p_holm"] == pytest.approx(min(1, 6 * smaller["p_value"]))
     assert larger["p_holm"] == pytest.approx(min(1, max(smaller["p_holm"], 5 * larger["p_value"])))
-    assert "a1 − a4: an arm has no finished run." in list(in_words(document))
+    assert "a1 − a4: an arm has no finished run." in list(in_words([document]))
 
 
 def test_the_exclusion_is_judged_against_both_arms_that_leave_something_out(factory, tmp_path):
@@ -103,6 +103,13 @@ def test_s5_is_judged_against_the_runs_that_it_chose_from(factory, tmp_path):
     assert {each["second"] for each in found.values()} == {"s3a_flat"}
 
 
+def test_s5_without_any_experiment_is_compared_with_runs_without_one(factory, tmp_path):
+    for seed in (1, 2):
+        factory.arm(seed, {})
+        factory.quantised(seed, experiment={})
+    assert len(of(tmp_path, "s5")[1]) == 2
+
+
 def test_out_of_distribution_the_score_there_and_the_drop_are_judged(factory, tmp_path):
     for seed in SEEDS:
         multi = factory.multi_task(seed)
@@ -120,7 +127,8 @@ def test_one_seed_gives_a_difference_and_no_inference(factory, tmp_path):
     document, found = of(tmp_path, "ablation")
     assert {each["verdict"] for each in found.values()} == {"one seed: no inference"}
     assert all(each["p_holm"] is None and each["low"] is None for each in found.values())
-    assert all(sentence.endswith("one seed: no inference.") for sentence in in_words(document))
+    title, *sentences = in_words([document])
+    assert len(sentences) == 2 and all(s.endswith("one seed: no inference.") for s in sentences)
 
 
 def test_a_page_shows_a_refusal_and_the_command_ends_with_it(factory, tmp_path):
@@ -131,7 +139,7 @@ def test_a_page_shows_a_refusal_and_the_command_ends_with_it(factory, tmp_path):
     with pytest.raises(IncomparableRuns, match="^device: 'cpu' in .* but 'cuda' in"):
         contrasts("ablation", find_runs(tmp_path))
     (document,) = shown("ablation", find_runs(tmp_path))
-    assert "the comparison is refused — device" in next(in_words(document))
+    assert "the comparison is refused — device" in list(in_words([document]))[1]
     assert contrast_table([document]).empty
     done = CliRunner().invoke(app, ["verdict", "--question", "ablation", "--runs", str(tmp_path)])
     assert done.exit_code == 2 and done.stderr.startswith("error: device")
@@ -192,6 +200,17 @@ def test_a_control_that_never_finished_refuses_the_survivors(altered_study):
     assert scores["control"][2] == max(scores["control"][:2]) and len(set(scores["multi_task"])) == 3
 
 
+def test_the_command_scores_unfinished_runs_as_they_stand_only_where_it_is_told_to(altered_study, tmp_path):
+    run = run_of(altered_study, page="token_controlled", seed=3)
+    run.manifest_json.unlink()
+    words = ["verdict", "--runs", str(altered_study), "--out", str(tmp_path / "verdict.json")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2 and "--as-they-stand" in done.stderr
+    done = CliRunner().invoke(app, [*words, "--as-they-stand"])
+    assert done.exit_code == 0 and f"seed 3, {run.run_id}, broken off" in done.stdout
+    assert "as the worst run of the first arm" in done.stdout
+
+
 def test_all_runs_that_finished_leave_nothing_unfinished(study):
     document = verdict(find_runs(study))
     assert document["unfinished"] == {} and not document["as_they_stand"]
@@ -216,7 +235,7 @@ def test_a_seed_that_finished_at_a_second_attempt_is_named_and_not_lost(factory,
         factory.level("off", seed)
     document, _ = of(tmp_path, "ablation")
     (attempt,) = document["unfinished"]["off"]
-    assert attempt["seed"] == 2 and any(attempt["run_id"] in sentence for sentence in in_words(document))
+    assert attempt["seed"] == 2 and any(attempt["run_id"] in sentence for sentence in in_words([document]))
 
 
 def test_runs_are_scored_as_they_stand_only_beside_two_finished_ones(factory, tmp_path):
@@ -245,6 +264,11 @@ def test_an_unfinished_run_says_how_it_ended(factory, tmp_path):
     (tmp_path / "no run of ours").mkdir()
     (tmp_path / "no run of ours" / "config.yaml").write_text("a: 1\n")
     assert len(unfinished_beside([RunFolder(runs[0].path)])) == 3
+
+
+def test_pages_say_where_there_is_nothing_to_compare_yet(tmp_path):
+    documents = shown("s5", find_runs(tmp_path))
+    assert list(in_words(documents)) == ["no finished runs of this question yet: nothing to compare"]
 
 
 def test_an_unknown_question_names_the_allowed_ones(tmp_path):
