@@ -38,65 +38,66 @@ FREE = "-"  # may differ
 
 # The first three are the controls of a multi-task run. The longest row that a field begins with counts.
 TABLE = """
-field                            total share placebo ood   mimic_exclusion ablation s5    transfer | why not in every run
-page                             arm   arm   arm     arm   =               =        arm   arm      | a control, S5 and their counterpart have pages of their own
-tasks                            arm   arm   arm     arm   =               =        =     arm      | which tasks the tokens come from is the question
-model                            =     =     =       =     =               =        =     =
-profile                          =     =     =       =     =               =        =     =
-paper                            =     =     =       =     =               =        =     =
-device                           =     =     =       =     =               =        =     =
-decisions.dtype                  =     =     =       =     =               =        =     =
-flags                            =     =     =       =     =               =        =     =
-flags.restricted                 -     -     -       -     =               =        =     -        | follows from the tasks
-data_hashes                      =     =     =       =     =               =        =     =
-left_out                         =     =     =       =     =               =        =     =
-metrics                          =     =     =       =     =               =        =     =
-selection                        =     =     =       =     =               =        =     =
-tuning                           =     =     =       =     =               =        =     =
-tuning.study                     tuned tuned tuned   tuned tuned           tuned    -     tuned    | every arm has a search of its own
-strategy                         arm   arm   =       arm   arm             arm      arm   arm      | names the arm
-totals.tokens                    seed  -     seed    seed  seed            seed     seed  seed     | other seeds draw other sequences; a share control has its share
-totals.tokens.*                  -     seed  seed    -     -               seed     seed  -        | all tokens of a total control come from one task
-totals.computed_tokens           seed  -     seed    seed  seed            seed     seed  seed     | as totals.tokens, under experiment.match=computed
-totals.computed_tokens.*         -     seed  seed    -     -               seed     seed  -        | as totals.tokens
-optimiser_steps                  seed  -     seed    seed  -               seed     seed  seed     | a share control's are scaled; arms of the exclusion read other sequences first
-rows_sha256                      -     -     -       -     -               seed     seed  -        | which rows are read is the question
-rows_sha256.last                 -     -     -       -     seed            seed     seed  -        | the last phase alone is the same in every arm
-active_parameters                5%    5%    5%      5%    =               5%       =     5%       | ranks are whole numbers
-totals.trainable_parameters      5%    5%    5%      5%    =               5%       =     5%       | compared under experiment.parity=total
-config.model                     =     =     =       =     =               =        =     =
-config.profile                   =     =     =       =     =               =        =     =
-config.practice                  =     =     =       =     =               =        =     =
-config.tasks                     =     =     =       =     =               =        =     =
-config.training                  =     =     =       =     =               =        =     =
-config.training.target_tokens    -     -     -       -     =               =        =     -        | makes the control, and is checked against its multi-task run
-config.training.max_steps        -     -     -       -     =               =        =     -        | its token target ends a control
-config.training.learning_rate    tuned tuned tuned   tuned =               =        tuned tuned    | equal searches may find other settings
-config.training.epochs           tuned tuned tuned   tuned =               =        tuned tuned    | as above
-config.training.warmup           tuned tuned tuned   tuned =               =        tuned tuned    | as above
-config.training.effective_batch  tuned tuned tuned   tuned =               =        tuned tuned    | as above
-config.strategy                  arm   arm   =       arm   =               level    =     arm      | an adapter for one task has no use for several
-config.strategy.name             arm   arm   =       arm   arm             arm      arm   arm      | names the arm
-config.strategy.title            arm   arm   =       arm   =               level    arm   arm      | describes the arm
-config.strategy.candidates       -     -     =       -     =               =        arm   -        | S5 names its counterparts
-config.strategy.attention        =     =     =       =     =               =        =     =
-config.strategy.quantization     =     =     =       =     =               =        arm   =        | S5 asks what NF4 costs
-config.strategy.unsloth          =     =     =       =     =               =        =     =
-config.strategy.pcgrad           arm   arm   =       arm   =               =        =     arm      | one task has no conflicts, no sampling and no weights
-config.strategy.sampling         arm   arm   =       arm   =               =        =     arm      | as above
-config.strategy.temperature      arm   arm   =       arm   =               =        =     arm      | as above
-config.strategy.loss_weighting   arm   arm   =       arm   =               =        =     arm      | as above
-config.experiment                =     =     =       =     =               =        =     =
-config.experiment.twin           -     -     -       -     =               =        =     -        | makes the control, and is checked against its multi-task run
-config.experiment.twin_config    -     -     -       -     =               =        =     -        | as above
-config.experiment.control        arm   arm   arm     arm   =               =        =     arm      | names the arm
-config.experiment.placebo        =     =     arm     =     =               =        =     =        | names the arm
-config.experiment.arm            =     =     =       =     arm             =        =     =        | names the arm
-config.experiment.target         =     =     =       =     arm             =        =     =        | names the arm
-config.experiment.level          =     =     =       =     =               arm      =     =        | names the arm
-config.experiment.tuning.study   tuned tuned tuned   tuned tuned           tuned    -     tuned    | every arm has a search of its own
-config.experiment.choice         =     =     =       =     =               =        -     =        | what S5 chose
-config.experiment.candidates     =     =     =       =     =               =        -     =        | what S5 chose among
+field                                   total  share  placebo  ood    mimic_exclusion  ablation  s5     transfer  | why not in every run
+page                                    arm    arm    arm      arm    =                =         arm    arm       | a control, S5 and their counterpart have pages of their own
+tasks                                   arm    arm    arm      arm    =                =         =      arm       | which tasks the tokens come from is the question
+model                                   =      =      =        =      =                =         =      =
+profile                                 =      =      =        =      =                =         =      =
+paper                                   =      =      =        =      =                =         =      =
+device                                  =      =      =        =      =                =         =      =
+decisions.dtype                         =      =      =        =      =                =         =      =
+flags                                   =      =      =        =      =                =         =      =
+flags.restricted                        -      -      -        -      =                =         =      -         | follows from the tasks
+data_hashes                             =      =      =        =      =                =         =      =
+left_out                                =      =      =        =      =                =         =      =
+metrics                                 =      =      =        =      =                =         =      =
+selection                               =      =      =        =      =                =         =      =
+tuning                                  =      =      =        =      =                =         =      =
+tuning.study                            tuned  tuned  =        tuned  tuned            tuned     -      tuned     | every arm has a search of its own
+tuning.target_tokens                    tuned  tuned  =        tuned  =                =         =      tuned     | a baseline is searched at its own tokens
+strategy                                arm    arm    =        arm    arm              arm       arm    arm       | names the arm
+totals.tokens                           seed   -      seed     seed   seed             seed      seed   seed      | other seeds draw other sequences; a share control has its share
+totals.tokens.*                         -      seed   seed     -      -                seed      seed   -         | all tokens of a total control come from one task
+totals.computed_tokens                  seed   -      seed     seed   seed             seed      seed   seed      | as totals.tokens, under experiment.match=computed
+totals.computed_tokens.*                -      seed   seed     -      -                seed      seed   -         | as totals.tokens
+optimiser_steps                         seed   -      seed     seed   -                seed      seed   seed      | a share control's are scaled; arms of the exclusion read other sequences first
+steps_sha256                            -      -      -        -      -                seed      seed   -         | which rows are read is the question
+steps_sha256.last                       -      -      -        -      seed             seed      seed   -         | the last phase alone is the same in every arm
+active_parameters                       5%     5%     5%       5%     =                5%        =      5%        | ranks are whole numbers
+totals.trainable_parameters             5%     5%     5%       5%     =                5%        =      5%        | compared under experiment.parity=total
+config.model                            =      =      =        =      =                =         =      =
+config.profile                          =      =      =        =      =                =         =      =
+config.practice                         =      =      =        =      =                =         =      =
+config.tasks                            =      =      =        =      =                =         =      =
+config.training                         =      =      =        =      =                =         =      =
+config.training.target_tokens           -      -      -        -      =                =         =      -         | makes the control, and is checked against its multi-task run
+config.training.max_steps               -      -      -        -      =                =         =      -         | its token target ends a control
+config.training.learning_rate           tuned  tuned  =        tuned  =                =         tuned  tuned     | equal searches may find other settings
+config.training.warmup                  tuned  tuned  =        tuned  =                =         tuned  tuned     | as above; epochs and batch make tokens and steps, which are equal
+config.strategy                         arm    arm    =        arm    =                level     =      arm       | an adapter for one task has no use for several
+config.strategy.name                    arm    arm    =        arm    arm              arm       arm    arm       | names the arm
+config.strategy.title                   arm    arm    =        arm    =                level     arm    arm       | describes the arm
+config.strategy.candidates              -      -      =        -      =                =         arm    -         | S5 names its counterparts
+config.strategy.attention               =      =      =        =      =                =         =      =
+config.strategy.quantization            =      =      =        =      =                =         arm    =         | S5 asks what NF4 costs
+config.strategy.unsloth                 =      =      =        =      =                =         =      =
+config.strategy.pcgrad                  arm    arm    =        arm    =                =         =      arm       | one task has no conflicts, no sampling and no weights
+config.strategy.sampling                arm    arm    =        arm    =                =         =      arm       | as above
+config.strategy.temperature             arm    arm    =        arm    =                =         =      arm       | as above
+config.strategy.loss_weighting          arm    arm    =        arm    =                =         =      arm       | as above
+config.experiment                       =      =      =        =      =                =         =      =
+config.experiment.twin                  -      -      -        -      =                =         =      -         | makes the control, and is checked against its multi-task run
+config.experiment.twin_config           -      -      -        -      =                =         =      -         | as above
+config.experiment.control               arm    arm    arm      arm    =                =         =      arm       | names the arm
+config.experiment.placebo               =      =      arm      =      =                =         =      =         | names the arm
+config.experiment.scored                =      =      arm      =      =                =         =      =         | names the arm
+config.experiment.arm                   =      =      =        =      arm              =         =      =         | names the arm
+config.experiment.target                =      =      =        =      arm              =         =      =         | names the arm
+config.experiment.level                 =      =      =        =      =                arm       =      =         | names the arm
+config.experiment.tuning.study          tuned  tuned  =        tuned  tuned            tuned     -      tuned     | every arm has a search of its own
+config.experiment.tuning.target_tokens  tuned  tuned  =        tuned  =                =         =      tuned     | as above
+config.experiment.choice                =      =      =        =      =                =         -      =         | what S5 chose
+config.experiment.candidates            =      =      =        =      =                =         -      =         | what S5 chose among
 """  # noqa: E501  # one line a field, one column a question
 REMEDY = {
     "ood": "name runs that agree by experiment.runs, or train again those that differ",
@@ -236,9 +237,9 @@ def _fields(run: Entry, task: str, split: str, shared: Sequence[str]) -> Iterato
     for each in shared:
         yield f"totals.{matched}.{each}", tokens if tokens == NOT_RECORDED else tokens.get(each, 0)
     yield "optimiser_steps", run.manifest.get("optimiser_steps", NOT_RECORDED)
-    rows = run.manifest.get("rows_sha256", NOT_RECORDED)
-    yield "rows_sha256", rows
-    yield "rows_sha256.last", rows if rows == NOT_RECORDED else rows[-1]
+    rows = run.manifest.get("steps_sha256", NOT_RECORDED)
+    yield "steps_sha256", rows
+    yield "steps_sha256.last", rows if rows == NOT_RECORDED else rows[-1]
     if experiment.get("parity") == "total":
         yield "totals.trainable_parameters", run["totals"]["trainable_parameters"]
     else:

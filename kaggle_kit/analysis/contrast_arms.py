@@ -18,6 +18,7 @@ from kaggle_kit.analysis.verdict_inputs import Entry
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.folders import find_runs
 
+LEAVE_TARGET_OUT = "leave_target_out"  # the arm of the exclusion without the evaluated task
 OUTSIDE = "ood"  # the split of figures out of distribution
 
 
@@ -60,17 +61,23 @@ def ablations(runs: Iterable[RunFolder]) -> list[Comparison]:
 
 
 def exclusions(runs: Iterable[RunFolder]) -> list[Comparison]:
-    """The full arm against the one without MIMIC notes, and against those without the task itself."""
+    """Full minus excluded, in two parts: full minus the arm without the task itself, and that minus excluded.
+
+    The first part is what a task's own data give, which `full` alone has read twice; the second is what the
+    other notes of its kind give.
+    """
     found = []
     for names, entries in _grouped(runs, lambda entry: _experiment(entry, "arm", "mimic")).items():
         declared = entries[0].config["experiment"]
         full, *others = declared["arms"]
         pairs = []
         for other in others:
-            if other == "leave_target_out":
-                pairs += [Pair(full, f"{other} {task}", [task]) for task in declared["mimic"]]
-            else:
+            if other != LEAVE_TARGET_OUT:
                 pairs.append(Pair(full, other, declared["mimic"]))
+                continue
+            for task in declared["mimic"]:
+                without = f"{other} {task}"
+                pairs += [Pair(full, without, [task]), Pair(without, others[0], [task])]
         found.append(Comparison("mimic_exclusion", names, _by_arm(entries, _arm), pairs))
     return found
 

@@ -84,6 +84,6 @@ def unfinished_in_words(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"unfinished in {arm}: seed {run['seed']}, {run['run_id']}, {run['ending']}."
     if document.get("as_they_stand"):
         yield (
-            "Missing runs are scored as they stand: as the worst run of the first arm, and as the best of the "
-            "others. Only a gain of the first arm can be read from it."
+            "Missing runs are scored as they stand: as the worst run of the first arm, and as the best of "
+            "the others. Only a gain of the first arm can be read from it."
         )

@@ -133,13 +133,13 @@ class StepPlan:
         return digest.hexdigest()
 
     @cached_property
-    def rows_sha256(self) -> str:
-        """Changes with the rows of any step, whatever micro-batches they pass through the model in."""
+    def steps_sha256(self) -> str:
+        """Changes with any row or token of any step, and with nothing else: not with how the step is cut into
+        micro-batches, which follows a GPU's memory and the conflict null."""
         digest = hashlib.sha256()
         for step in self.steps:
             rows = sorted((batch.task, row) for batch in step.micro_batches for row in batch.rows)
-            cut = sum(batch.cut for batch in step.micro_batches)
-            digest.update(f"{rows}:{cut}|".encode())
+            digest.update(json.dumps([rows, sorted(step.tokens.items())]).encode())
         return digest.hexdigest()
 
 

@@ -53,8 +53,8 @@ report = "reports/verdict.json"  # where the document is written
 #
 # The judge compares only runs that agree on everything but the tasks that their tokens come from: token
 # totals to the token, active parameters within the parity, data, scorer, split, training settings, tuning
-# budget, the rule that chose the weights, and the seeds. Where they do not, it refuses and names the field. It
-# refuses, too, where a run of the same configuration began and never finished.
+# budget, the rule that chose the weights, and the seeds. Where they do not, it refuses and names the field.
+# It refuses, too, where a run of the same configuration began and never finished.
 
 # %%
 from kaggle_kit.analysis.survivorship import unfinished_in_words

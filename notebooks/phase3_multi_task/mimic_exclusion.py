@@ -187,10 +187,10 @@ print(f"finished: {run.path.name}" if session.finished else session.end.message)
 # %% [markdown]
 # ## Against the other arms
 #
-# All finished runs of this experiment: `full` minus each other arm, on the MIMIC tasks. The difference is
-# that of means over seeds, with its interval, a Welch test adjusted by Holm over all declared differences,
-# and the smallest difference that so many seeds can find. One seed gives no inference. Runs that differ in
-# anything else are refused, and so are seeds that never finished in one arm.
+# All finished runs of this experiment: `full` minus each other arm, and what lies between those, on the
+# MIMIC tasks. The difference is that of means over seeds, with its interval, a Welch test adjusted by Holm
+# over all declared differences, and the smallest difference that so many seeds can find. One seed gives no
+# inference. Runs that differ in anything else are refused, and so are seeds that never finished in one arm.
 
 # %%
 from kaggle_kit.analysis.contrasts import contrast_table, in_words, shown

@@ -176,7 +176,7 @@ class Factory:
             left_out={task: [] for task in run.facts["tasks"]},
             decisions={"dtype": ["float32", "asked for"]},
             optimiser_steps=sum(tokens.values()) // 100,
-            rows_sha256=[f"rows of seed {run.facts['seed']}"],
+            steps_sha256=[f"rows of seed {run.facts['seed']}"],
             **more,
         )
         return RunFolder.open(run.path)

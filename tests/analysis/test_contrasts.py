@@ -87,9 +87,13 @@ def test_the_exclusion_is_judged_against_both_arms_that_leave_something_out(fact
         factory.exclusion("excluded", seed, -0.1)
         factory.exclusion("leave_target_out", seed, target=NOTES)
     document, _ = of(tmp_path, "mimic_exclusion")
-    verdicts = {(each["second"], each["task"]): each["verdict"] for each in document["contrasts"]}
-    left_out = f"leave_target_out {NOTES}"
-    assert verdicts == {("excluded", NOTES): "higher", (left_out, NOTES): "no difference shown"}
+    verdicts = {(each["first"], each["second"]): each["verdict"] for each in document["contrasts"]}
+    without = f"leave_target_out {NOTES}"
+    assert verdicts == {
+        ("full", "excluded"): "higher",
+        ("full", without): "no difference shown",
+        (without, "excluded"): "higher",
+    }
 
 
 def test_s5_is_judged_against_the_runs_that_it_chose_from(factory, tmp_path):

@@ -30,7 +30,7 @@ MANIFEST = {
     "totals": {"tokens": {TASK: 600, OTHER: 400}, "computed_tokens": {TASK: 500, OTHER: 300}}
     | {"trainable_parameters": 2_000},
     "optimiser_steps": 40,
-    "rows_sha256": ["first phase", "last phase"],
+    "steps_sha256": ["first phase", "last phase"],
     "active_parameters": {TASK: 1_000, OTHER: 1_000},
 }
 CONFIG = {
@@ -117,10 +117,10 @@ def altered(folder, row, seeds):
         return arms, field
     if row == "decisions.dtype":
         arms.alter(row, ["float32", "asked for"], seeds)
-    elif row == "rows_sha256":
+    elif row == "steps_sha256":
         arms.alter(row, ["another first phase", "last phase"], seeds)
-    elif row == "rows_sha256.last":
-        arms.alter("rows_sha256", ["first phase", "another last phase"], seeds)
+    elif row == "steps_sha256.last":
+        arms.alter("steps_sha256", ["first phase", "another last phase"], seeds)
     else:
         arms.alter(field, VALUES.get(field, "another"), seeds)
     return arms, field
@@ -145,8 +145,8 @@ def test_an_arm_that_differs_is_refused_by_what_the_question_holds_fixed_and_tak
     refused = arms.refused(question)
     if row in ("totals.tokens", "totals.computed_tokens") and rule == "-":
         assert refused is None or refused.startswith(f"{row}.")  # by the tokens of a task
-    elif row == "rows_sha256.last" and not may_differ:
-        assert refused in ("rows_sha256", "rows_sha256.last")
+    elif row == "steps_sha256.last" and not may_differ:
+        assert refused in ("steps_sha256", "steps_sha256.last")
     else:
         assert refused == (None if may_differ else field)
 
@@ -206,7 +206,7 @@ def test_an_ablation_of_one_factor_frees_that_key_alone(tmp_path):
         assert arms.refused("ablation") == refused
 
 
-@pytest.mark.parametrize("field", ["optimiser_steps", "rows_sha256"])
+@pytest.mark.parametrize("field", ["optimiser_steps", "steps_sha256"])
 def test_runs_that_do_not_record_a_field_are_told_to_run_again_where_it_matters(tmp_path, field):
     arms = Arms(tmp_path)
     for entry in arms.entries():

@@ -248,7 +248,7 @@ FINISHED = {
     "tuning": {"trials": 0, "split": None, "study": None},
     "active_parameters": {},
     "optimiser_steps": 1,
-    "rows_sha256": ["rows"],
+    "steps_sha256": ["rows"],
 }
 
 
