@@ -52,11 +52,9 @@ def contrasts(
 
     Raises ConfigError for an unknown question or split, and IncomparableRuns.
     """
-    return [
-        _judged(comparison, split, as_they_stand)
-        for comparison in _comparisons(question, runs)
-        if _is_of(comparison, model)
-    ]
+    found = _comparisons(question, runs)
+    asked = [each for each in found if not model or each.entries[0]["model"] == model]
+    return [_judged(comparison, split, as_they_stand) for comparison in asked]
 
 
 def shown(question: str, runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
@@ -127,10 +125,6 @@ def _comparisons(question: str, runs: Sequence[RunFolder]) -> list[Comparison]:
     return COMPARISONS[question](runs)
 
 
-def _is_of(comparison: Comparison, model: str) -> bool:
-    return not model or comparison.entries[0]["model"] == model
-
-
 def _refused(question: str, title: str, refusal: KitError) -> dict[str, Any]:
     return {"question": question, "title": title, "reason": str(refusal)}
 
@@ -139,32 +133,28 @@ def _judged(comparison: Comparison, split: str, as_they_stand: bool) -> dict[str
     split = reported_split(comparison.entries, split)
     experiment = comparison.entries[0].config["experiment"]
     rule = Rule(**{key: experiment[key] for key in SETTINGS if key in experiment})
+    there = [pair for pair in comparison.pairs if {pair.first, pair.second} <= comparison.arms.keys()]
     unfinished: Unfinished = {}
-    found, missing = [], []
-    for pair in comparison.pairs:
-        if not {pair.first, pair.second} <= comparison.arms.keys():
-            missing.append(f"{pair.first} − {pair.second}")
-            continue
+    found: list[dict[str, Any]] = []
+    for pair in there:
         arms = {name: comparison.arms[name] for name in (pair.first, pair.second)}
-        there, seeds = lost(comparison.question, arms, as_they_stand)
-        unfinished |= there
-        assert_comparable(comparison.question, arms, pair.tasks, split, seeds)
-        seeds |= {entry.seed for runs in arms.values() for entry in runs}
+        named, missing = lost(comparison.question, arms, as_they_stand)
+        unfinished |= named
+        assert_comparable(comparison.question, arms, pair.tasks, split, missing)
+        seeds = sorted(missing | {entry.seed for runs in arms.values() for entry in runs})
         for task in pair.tasks:
-            for figure, tables in _tables(comparison, pair, task, split, sorted(seeds)).items():
-                common = {"task": task, "figure": figure, "first": pair.first, "second": pair.second}
-                found.append(common | {"seeds": sorted(seeds)} | _estimates(tables, rule))
-    figures = 2 if comparison.outside else 1
-    family = figures * sum(len(pair.tasks) for pair in comparison.pairs)
-    _decide(found, family, rule)
+            for figure, tables in _tables(comparison, pair, task, split, seeds).items():
+                what = {"task": task, "figure": figure, "first": pair.first, "second": pair.second}
+                found.append(what | {"seeds": seeds} | _estimates(tables, rule))
+    family = (2 if comparison.outside else 1) * sum(len(pair.tasks) for pair in comparison.pairs)
     return {
         "question": comparison.question,
         "title": comparison.title,
         "split": split,
         "marks": [mark for mark in MARKS if any(e["flags"].get(mark) for e in comparison.entries)],
         "rule": {"alpha": rule.alpha, "test": rule.test, "power": rule.power, "family": family},
-        "contrasts": [{key: value for key, value in each.items() if key != "estimate"} for each in found],
-        "missing": missing,
+        "contrasts": _decided(found, family, rule),
+        "missing": [f"{pair.first} − {pair.second}" for pair in comparison.pairs if pair not in there],
         "unfinished": unfinished,
         "as_they_stand": as_they_stand,
         "inputs": [entry.id for entry in comparison.entries],
@@ -205,17 +195,22 @@ def _estimates(tables: Tables, rule: Rule) -> dict[str, Any]:
     }
 
 
-def _decide(found: Sequence[dict[str, Any]], family: int, rule: Rule) -> None:
-    """Adjust the p values over the declared family, and say what they show."""
-    tested = [each for each in found if each["estimate"]]
-    absent = [1.0] * (family - len(tested))  # a declared contrast without runs has shown nothing
-    adjusted = holm([each["p_value"] for each in tested] + absent)
-    for each in found:
-        each |= {"p_holm": None, "detectable": None, "verdict": ONE_SEED}
-    for each, p in zip(tested, adjusted, strict=False):
-        word = (HIGHER if each["difference"] > 0 else LOWER) if p <= rule.alpha else NOT_SHOWN
-        detectable = each["estimate"].detectable(rule.alpha / family, rule.power)
-        each |= {"p_holm": p, "detectable": detectable, "verdict": word}
+def _decided(found: Sequence[dict[str, Any]], family: int, rule: Rule) -> list[dict[str, Any]]:
+    """The estimates with p values adjusted over the declared family, and what they show.
+
+    A declared contrast without runs, or with one seed, has shown nothing: its p is 1.
+    """
+    p_values = [each["p_value"] if each["estimate"] else 1.0 for each in found]
+    adjusted = holm(p_values + [1.0] * (family - len(found)))
+    decided = []
+    for each, p in zip(found, adjusted, strict=False):
+        words = {"p_holm": None, "detectable": None, "verdict": ONE_SEED}
+        if estimate := each["estimate"]:
+            word = (HIGHER if each["difference"] > 0 else LOWER) if p <= rule.alpha else NOT_SHOWN
+            detectable = estimate.detectable(rule.alpha / family, rule.power)
+            words = {"p_holm": p, "detectable": detectable, "verdict": word}
+        decided.append({key: value for key, value in each.items() if key != "estimate"} | words)
+    return decided
 
 
 def _sentence(found: Mapping[str, Any], document: Mapping[str, Any]) -> str:
