@@ -87,5 +87,6 @@ def _newest_control(folder: Path, task: str, names: Mapping[str, Any]) -> RunFol
     finished = find_runs(folder)
     runs = [run for run in finished if all(run.facts[key] == wanted[key] for key in wanted)]
     there = {run.run_id for run in finished}
-    pairs = [run for run in runs if run.manifest()["twin"]["of"] in there]
+    twins = [(run, run.manifest()["twin"]) for run in runs]
+    pairs = [run for run, twin in twins if twin["control"] == "total" and twin["of"] in there]
     return max(pairs, key=lambda run: run.manifest()["finished"], default=None)
