@@ -162,6 +162,8 @@ def _profile(profile: ProfileConfig) -> Iterator[str]:
 
 def _training(training: TrainingConfig, model: ModelConfig, tasks: Iterable[str]) -> Iterator[str]:
     yield from _within("training.learning_rate", training.learning_rate, above=0)
+    if training.head_learning_rate is not None:
+        yield from _within("training.head_learning_rate", training.head_learning_rate, above=0)
     yield from _within("training.epochs", training.epochs, above=0)
     if training.max_steps is not None:
         yield from _within("training.max_steps", training.max_steps, low=1)

@@ -160,6 +160,7 @@ class ProfileConfig:
 @dataclass
 class TrainingConfig:
     learning_rate: float = 1e-4
+    head_learning_rate: float | None = None  # of the heads; empty: learning_rate
     uncertainty_learning_rate: float = 1e-2  # of the loss weights, with strategy.loss_weighting=uncertainty
     epochs: float = 5.0
     max_steps: int | None = None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from kaggle_kit.analysis.comparability import assert_fixed
 from kaggle_kit.analysis.overview import published_best
@@ -163,14 +164,16 @@ def predictions_of(
     gold: Sequence[UnifiedSample],
 ) -> list[UnifiedSample]:
     """What the model predicts for one task's encoded samples."""
-    return predict(
-        network,
-        encoded,
-        gold,
-        token_budget=config.training.token_budget,
-        device=loaded.decisions["device"].value,
-        float16=loaded.decisions["dtype"].value == "float16",
-    )
+    return predict(network, encoded, gold, **reading(config, loaded))
+
+
+def reading(config: RunConfig, loaded: Loaded) -> dict[str, Any]:
+    """How a model is read in prediction: micro-batches, device, precision."""
+    return {
+        "token_budget": config.training.token_budget,
+        "device": loaded.decisions["device"].value,
+        "float16": loaded.decisions["dtype"].value == "float16",
+    }
 
 
 def selection_score(config: RunConfig, primary: Mapping[str, float]) -> float:

@@ -23,6 +23,7 @@ from kaggle_kit.data.encode import EncodedTask, encode
 from kaggle_kit.data.locate import locate
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows
+from kaggle_kit.data.reach import out_of_reach
 from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.dropout import set_backbone_dropout
 from kaggle_kit.models.loading import Loaded, load_backbone
@@ -148,6 +149,8 @@ def encode_split(
             last_subword=loaded.causal,
         )
         encoded[name] = encode(samples[name], specs[name], loaded.tokenizer, settings)
+        for message in out_of_reach(encoded[name], samples[name]):
+            logger.warning("%s", message)
     return encoded
 
 

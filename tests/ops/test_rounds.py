@@ -151,6 +151,20 @@ def test_a_followed_run_sends_every_figure_its_scores_and_no_word_of_a_corpus(tm
     assert words and not any(word in str([followed.logged, followed.config]) for word in words)
 
 
+def test_the_manifest_says_when_a_candidate_is_a_relation_and_the_saved_heads_know_it(tmp_path):
+    study = page(tmp_path, "s1_single", "semeval2016t12", more=("training.max_steps=2",))
+    trainer = study.trainer()
+    rounds.train(study.config, study.run, trainer, study.corpora)
+    told = study.finish(trainer)["relation_thresholds"]
+    assert len(told["order"]) == 3
+    assert told["values"]["semeval2016t12"].keys() == {"contains", "doctimerel"}
+    kept = {name: head for name, head in study.network.heads.state_dict().items() if "thresholds" in name}
+    assert len(kept) == 2
+    for name, values in kept.items():
+        component = name.split(".")[1]
+        assert told["values"]["semeval2016t12"][component] == pytest.approx(values.tolist(), abs=1e-4)
+
+
 def test_a_run_is_scored_on_the_splits_that_its_profile_reports(tmp_path):
     study = page(tmp_path, "s1_single", NER, more=("profile.report=[dev,test]", "training.max_steps=2"))
     trainer = study.trainer()
