@@ -3,8 +3,8 @@
     config = compose(model="minilm", task="ncbi_disease", profile="open", overrides=["seed=7"])
 
 What is said later wins: schema defaults < model, task, strategy < profile < experiment < overrides.
-An experiment is a named setting and may choose the model, strategy and profile itself; an override
-`model=NAME` has the last word.
+An experiment is a named setting and may choose the model, strategy and profile itself, where nobody names
+another. One that is for some strategies only lists them in `experiment.strategies` and refuses any other.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ __all__ = [
     "compose",
     "config_hash",
     "from_yaml",
+    "given_names",
     "members",
     "params_dir",
     "strategy_entry",
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 GROUPS = ("model", "task", "strategy", "profile", "experiment")
+DEFAULTS = {"model": "tiny", "strategy": "s1_single", "profile": "smoke"}  # where nobody names another
 # Where files lie on this machine, and who else sees the figures, says nothing about the run.
 MACHINE_KEYS = ("path", "text_folder", "report_to")
 
@@ -94,10 +96,10 @@ def changed_strategy(strategy: StrategyConfig, **changes: Any) -> StrategyConfig
 
 
 def compose(
-    model: str = "tiny",
+    model: str | None = None,
     task: str | Sequence[str] = "semeval2014t7",
-    strategy: str = "s1_single",
-    profile: str = "smoke",
+    strategy: str | None = None,
+    profile: str | None = None,
     experiment: str | None = None,
     overrides: Iterable[str] = (),
     seed: int = 42,
@@ -105,23 +107,26 @@ def compose(
     """The checked configuration of one run.
 
     `overrides` are `key=value` strings in Hydra's value grammar, such as `training.epochs=2`,
-    `tasks.semeval2017t3.options.subtask=B` or `model=bert`. Raises ConfigError listing every
-    unknown name, unknown key, wrong type and illegal combination it found.
+    `tasks.semeval2017t3.options.subtask=B` or `model=bert`. A model, strategy or profile that is left
+    out is the experiment's, else that of `DEFAULTS`. Raises ConfigError listing every unknown name,
+    unknown key, wrong type and illegal combination it found.
     """
     chosen, values, problems = _parse(overrides)
-    tasks = chosen.pop("task", task)
-    experiment = chosen.pop("experiment", experiment)
-    groups = [("model", model), *(("task", name) for name in _listed(tasks)), ("strategy", strategy)]
-    groups += [("profile", profile), *(("experiment", name) for name in _listed(experiment))]
-    unknown = [
-        problem for group, name in (*groups, *chosen.items()) for problem in _unknown_member(group, name)
-    ]
+    tasks, experiments = chosen.pop("task", task), _listed(chosen.pop("experiment", experiment))
+    named = {group: name for group, name in zip(DEFAULTS, (model, strategy, profile), strict=True) if name}
+    named |= chosen
+    groups = [(group, named.get(group, default)) for group, default in DEFAULTS.items()]
+    groups[1:1] = [("task", name) for name in _listed(tasks)]
+    groups += [("experiment", name) for name in experiments]
+    unknown = [problem for group, name in groups for problem in _unknown_member(group, name)]
     if unknown:
         raise ConfigError("\n".join(problems + unknown))
-    config = _compose_groups(groups, [f"{group}={name}" for group, name in chosen.items()], seed)
+    config = _compose_groups(groups, [f"{group}={name}" for group, name in named.items()], seed)
+    strategy = ({"strategy": DEFAULTS["strategy"]} | _names_in(experiments) | named)["strategy"]
     restricted = [name for name, entry in config.tasks.items() if entry.access == Access.RESTRICTED]
     unread = _unread(config, values)
-    _raise(problems + unread + [told for key, value in values for told in _apply(config, key, value)])
+    problems += unread + [told for key, value in values for told in _apply(config, key, value)]
+    _raise(problems + _refer(config.experiment, strategy))
     _raise(
         [
             f"tasks.{name}.access={config.tasks[name].access}: no override lifts a data use agreement"
@@ -130,6 +135,24 @@ def compose(
         ]
     )
     return _finish(config)
+
+
+def given_names(
+    own: Mapping[str, Any], named: Mapping[str, str | None], overrides: Iterable[str]
+) -> dict[str, Any]:
+    """Group -> name: as the user named it, else as the experiment chooses, else a page's `own` default.
+
+    ConfigError where an override names another member than the user's option does.
+    """
+    chosen, _, _ = _parse(overrides)
+    for group, name in named.items():
+        if name and chosen.get(group, name) != name:
+            raise ConfigError(
+                f"--{group} {name} and the override {group}={chosen[group]} contradict each other; give one"
+            )
+    experiments = [name for name in _listed(chosen.get("experiment")) if name in members("experiment")]
+    theirs = _names_in(experiments)
+    return {group: chosen.get(group) or named[group] or theirs.get(group, own.get(group)) for group in named}
 
 
 def config_hash(config: RunConfig) -> str:
@@ -231,6 +254,34 @@ def _compose_groups(groups: list[tuple[str, str]], choices: list[str], seed: int
             raise ConfigError(explain(error)) from error
     OmegaConf.set_struct(config, None)  # the schema is closed already; its open dicts may grow
     return config
+
+
+def _names_in(experiments: Iterable[str]) -> dict[str, str]:
+    """Group -> the member that the experiments choose where nobody names another."""
+    found: dict[str, str] = {}
+    for experiment in experiments:
+        for entry in OmegaConf.load(params_dir() / "experiment" / f"{experiment}.yaml").get("defaults", ()):
+            if isinstance(entry, str):
+                found |= _names_in([entry] if entry != "_self_" else [])
+            else:
+                found |= {str(key).removeprefix("override /"): name for key, name in entry.items()}
+    return found
+
+
+def _refer(experiment: DictConfig, strategy: str) -> list[str]:
+    """Notes the strategy that an experiment for some strategies varies; says where it is none of them."""
+    if "strategies" not in experiment:
+        return []
+    allowed, named = list(experiment["strategies"]), experiment.get("reference")
+    if strategy not in allowed:
+        return [
+            f"experiment {experiment['name']!r} is for strategy {' or '.join(allowed)}, and the strategy is "
+            f"{strategy!r}; name one of them, or leave the experiment out"
+        ]
+    if named not in (None, strategy):
+        return [f"experiment.reference={named}, but the strategy is {strategy!r}; leave the reference out"]
+    experiment["reference"] = strategy
+    return []
 
 
 @contextmanager

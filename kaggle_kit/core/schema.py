@@ -115,10 +115,13 @@ class StrategyConfig:
 
     name: str = MISSING
     title: str = MISSING
-    kind: str = MISSING  # single | shared | shared_private | hierarchical | sequential
+    kind: str = MISSING  # single | shared | private | shared_private | hierarchical | sequential
     attention: str = "causal"  # causal | bidirectional, for tagging heads on decoders; ranking stays causal
     rank: int | None = None  # of the only or the shared adapter; empty: model.lora.rank
-    private_rank: int | None = None  # of a task's or a level's adapter; empty: half of the shared rank
+    # Of a task's own adapter; empty: half of the shared rank, and under `private`, which has none, its rank.
+    private_rank: int | None = None
+    level1_rank: int | None = None  # hierarchical: of the entity level's adapter; empty: half of the rank
+    level2_rank: int | None = None  # hierarchical: of the adapter of relations and reasoning, likewise
     fusion: str = "none"  # none | attention | gated: how shared and private outputs combine
     fusion_rank: int = 4  # 0 with gated: one gate per layer
     cut: float = 0.5  # hierarchical: share of the layers in the trunk below both levels
