@@ -56,8 +56,8 @@ def check(config: RunConfig) -> None:
         )
     if kind not in KINDS:
         raise ConfigError(
-            f"strategy.kind is {kind!r}: it has no adapter beside the shared one for the second phase, or has "
-            f"phases of its own; allowed: {', '.join(KINDS)}"
+            f"strategy.kind is {kind!r}: it has no adapter beside the shared one for the second phase, "
+            f"or has phases of its own; allowed: {', '.join(KINDS)}"
         )
     if sorted(config.tasks) != sorted(listed):
         raise ConfigError(
