@@ -16,7 +16,8 @@ both phases, which by itself may explain a difference: `full` minus `leave_targe
 `leave_target_out` minus `excluded` what the other clinical notes give.
 
 Fixed: tokens of the first phase in total, every step of the second, ranks, seed, data. Not fixed, because it
-is the question: which tasks the tokens of the first phase come from.
+is the question: which tasks the tokens of the first phase come from. Models are built for the same tasks in
+every arm, so that all start from the same values.
 """
 
 from __future__ import annotations
@@ -137,8 +138,10 @@ def phases(
         network.train_only(private)
 
     shared, own = plans
+    learning = network.reached_by(shared.tasks)
+    left_out = [task for task in config.tasks if task not in (*shared.tasks, *own.tasks)]
     return [
-        Phase(shared, name=FIRST, prepare=lambda: network.train_only(network.reached_by(shared.tasks))),
+        Phase(shared, name=FIRST, prepare=lambda: network.train_only(learning), left_out=left_out),
         Phase(own, quick, name=SECOND, prepare=adapt),
     ]
 
@@ -163,25 +166,23 @@ def find_arms(runs: Iterable[RunFolder], task: str, like: Mapping[str, Any]) -> 
 def against_other_arms(run: RunFolder, runs_dir: Path | str) -> str:
     """Each evaluated task's primary metric in the arms that have finished, and full minus each, one seed.
 
-    The newest finished run of an arm counts. Raises RunFolderError, naming the field, where two differ in
-    what the comparison holds fixed.
+    Of the other arms the newest finished run counts. Raises RunFolderError, naming the field, where two runs
+    differ in what the comparison holds fixed.
     """
     config, lines = run.config(), []
-    evaluated = {metric.task for metric in run.metrics()}
+    scored = {metric.task for metric in run.metrics()}
     runs = [other for other in find_runs(in_workspace(runs_dir)) if other.config()["seed"] == config["seed"]]
-    for task in filter(evaluated.__contains__, config["experiment"]["mimic"]):
+    for task in filter(scored.__contains__, config["experiment"]["mimic"]):
         arms = {arm: _newest(found) for arm, found in find_arms(runs, task, config).items() if found}
+        arms[config["experiment"]["arm"]] = run
         for other in arms.values():
             assert_comparable(run.manifest(), other.manifest())
         name = config["tasks"][task]["primary_metric"]
         for split in config["profile"]["report"]:
-            figures = {arm: _figure(found, task, name, split) for arm, found in arms.items()}
+            figures = {arm: _figure(arms[arm], task, name, split) for arm in ARMS if arm in arms}
             words = [f"{arm} {figure:.4f}" for arm, figure in figures.items()]
-            words += [
-                f"full - {arm} {figures[FULL] - figure:+.4f}"
-                for arm, figure in figures.items()
-                if FULL in figures and arm != FULL
-            ]
+            others = [arm for arm in figures if FULL in figures and arm != FULL]
+            words += [f"{FULL} - {arm} {figures[FULL] - figures[arm]:+.4f}" for arm in others]
             lines.append(f"{task} {split} {name}: {', '.join(words)}")
     return "\n".join(lines)
 
