@@ -33,7 +33,7 @@ from yaml import YAMLError
 from kaggle_kit.core.checks import undeclared, validate
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.open_keys import unknown_experiment
-from kaggle_kit.core.schema import RunConfig, StrategyConfig, TaskConfig
+from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import Access
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
     "params_dir",
     "strategy_entry",
     "read_config",
-    "task_entry",
     "to_yaml",
     "validate",
     "without_machine_keys",
@@ -82,11 +81,6 @@ def strategy_entry(name: str) -> StrategyConfig:
     return _entry("strategy", name, StrategyConfig)
 
 
-def task_entry(name: str) -> TaskConfig:
-    """One entry of params/task by itself, as no override of a run changes it. ConfigError if unknown."""
-    return _entry("task", name, TaskConfig)
-
-
 def changed_strategy(strategy: StrategyConfig, **changes: Any) -> StrategyConfig:
     """The strategy with other values, each brought to its type ("off" is false). ConfigError if it cannot."""
     try:
@@ -113,8 +107,8 @@ def compose(
     """
     chosen, values, problems = _parse(overrides)
     tasks, experiments = chosen.pop("task", task), _listed(chosen.pop("experiment", experiment))
-    named = {group: name for group, name in zip(DEFAULTS, (model, strategy, profile), strict=True) if name}
-    named |= chosen
+    given = {"model": model, "strategy": strategy, "profile": profile}
+    named = {group: name for group, name in given.items() if name is not None} | chosen
     groups = [(group, named.get(group, default)) for group, default in DEFAULTS.items()]
     groups[1:1] = [("task", name) for name in _listed(tasks)]
     groups += [("experiment", name) for name in experiments]
@@ -145,14 +139,15 @@ def given_names(
     ConfigError where an override names another member than the user's option does.
     """
     chosen, _, _ = _parse(overrides)
-    for group, name in named.items():
-        if name and chosen.get(group, name) != name:
+    given = {group: name for group, name in named.items() if name is not None}
+    for group, name in given.items():
+        if chosen.get(group, name) != name:
             raise ConfigError(
                 f"--{group} {name} and the override {group}={chosen[group]} contradict each other; give one"
             )
     experiments = [name for name in _listed(chosen.get("experiment")) if name in members("experiment")]
-    theirs = _names_in(experiments)
-    return {group: chosen.get(group) or named[group] or theirs.get(group, own.get(group)) for group in named}
+    found = {**own, **_names_in(experiments), **given, **chosen}
+    return {group: found.get(group) for group in named}
 
 
 def config_hash(config: RunConfig) -> str:

@@ -33,7 +33,7 @@ OFTEN = (
     "training.quick_samples=2",
     "profile.max_dev_samples=3",
 )
-ABLATION = ("experiment=ablation_architecture", "experiment.target=120000")
+ABLATION = ("experiment=ablation_architecture", "experiment.target=150000")
 
 
 class Death(Exception):
