@@ -229,6 +229,7 @@ def record(
         device=loaded.decisions["device"].value,
         data_hashes={name: corpus.sha256 for name, corpus in corpora.items()},
         plans=[trainer.train_dataset.plan.sha256 for trainer in trainers],
+        steps_sha256=[trainer.train_dataset.plan.steps_sha256 for trainer in trainers],
         decisions={name: [made.value, made.reason] for name, made in loaded.decisions.items()},
         callbacks=[summary(_study_callbacks(trainer)) for trainer in trainers],
         **more,
