@@ -16,7 +16,7 @@ from pathlib import Path
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runtime import logger
 from kaggle_kit.core.schema import RunConfig, TaskConfig
-from kaggle_kit.core.types import Kind, TaskSpec, UnifiedSample
+from kaggle_kit.core.types import TaskSpec, UnifiedSample
 from kaggle_kit.data import practice
 from kaggle_kit.data.corpus import Corpus, limit, load_corpus, task_spec, unlearnable
 from kaggle_kit.data.encode import EncodedTask, encode
@@ -60,24 +60,6 @@ def corpus_roots(config: RunConfig, tasks: Mapping[str, TaskConfig]) -> Mapping[
             f"For the real corpus choose profile=open (or profile.corpora=public)"
         )
     return practice.cached(config.practice, tasks=list(tasks))
-
-
-def declared_spec(config: RunConfig, task: TaskConfig) -> TaskSpec:
-    """What a task's entry says of its heads, without its corpus; labels it leaves open are read there.
-
-    No pairs of types are known, which relations are predicted between: those are the training split's.
-    """
-    ready = all(part.labels or part.kind == Kind.RANKING for part in task.components)
-    root = Path() if ready else corpus_roots(config, {task.name: task})[task.name]
-    if ready:
-        corpus = Corpus(task, root, splits={}, warnings=(), sha256="", files=0, practice=False)
-    else:
-        corpus = load_corpus(task, root, ("train",), practice=_synthetic(config))
-    return without_candidates(task_spec(task, corpus))
-
-
-def without_candidates(spec: TaskSpec) -> TaskSpec:
-    return replace(spec, components=tuple(replace(part, candidates=()) for part in spec.components))
 
 
 def open_backbone(config: RunConfig) -> Loaded:
