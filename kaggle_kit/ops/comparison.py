@@ -12,12 +12,14 @@ from typing import Any
 
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.data.corpus import Corpus
+from kaggle_kit.data.plan import COUNTS
 from kaggle_kit.models.adapter_files import saved_ranks
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops.selection import SELECTION
 from kaggle_kit.training.callbacks import QuickEvaluationCallback
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
+PLACEBO = "placebo"
 UNTUNED = {"trials": 0, "split": None, "study": None}
 
 
@@ -29,8 +31,8 @@ def held_fixed(
     `active_parameters`: those that a token of each task passes. `selection`: how the scored weights
     were chosen, and on which split. `tuning`: the trials behind the configuration. `left_out`: the training
     documents of each task that another one is scored on. `choice`, only in S5: which strategy it took, and
-    on which split it chose. `twin`, only in a token-controlled run: of which run and of which of its token
-    counts.
+    on which split it chose. `twin`, only in a token-controlled run: of which run, for which task, and
+    which of that run's tokens it has.
     """
     facts: dict[str, Any] = {
         "parameter_groups": group_sizes(network),
@@ -41,14 +43,32 @@ def held_fixed(
     }
     if choice := config.experiment.get("choice"):
         facts["choice"] = dict(choice)
-    if config.experiment.get("twin"):
+    if of := config.experiment.get("twin"):
         facts["twin"] = {
-            "of": config.experiment["twin"],
+            "of": of,
             "of_config": config.experiment["twin_config"],
-            "control": config.experiment["control"],
-            "target_tokens": config.training.target_tokens,
+            "control": control_kind(config),
+            "task": next(iter(scored(config).tasks)),
+            "target_tokens": config.training.target_tokens or sum(trainer.tokens.total.values()),
+            "match": config.experiment.get("match", COUNTS[0]),
         }
     return facts
+
+
+def control_kind(config: RunConfig) -> str:
+    """Of a control: `total`, `share`, or `placebo`."""
+    return PLACEBO if config.experiment.get("placebo") else config.experiment["control"]
+
+
+def scored(config: RunConfig) -> RunConfig:
+    """The configuration with the tasks that are scored: all, but in a placebo the one that is controlled."""
+    named = config.experiment.get("scored")
+    return replace(config, tasks={named: config.tasks[named]}) if named else config
+
+
+def scores_best_development(config: RunConfig) -> bool:
+    """Whether a run is scored at its best development point, too: a baseline of the total tokens is."""
+    return bool(config.experiment.get("twin")) and control_kind(config) == "total"
 
 
 def group_sizes(network: MultiTaskModel) -> dict[str, int]:
