@@ -40,7 +40,9 @@ TUNED = {  # what an equal number of trials may have set differently in either a
     "config.training.warmup",
     "config.training.effective_batch",
     "config.experiment.tuning.study",
+    "config.experiment.tuning.target_tokens",
     "tuning.study",
+    "tuning.target_tokens",
 }
 
 

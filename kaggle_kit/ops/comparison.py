@@ -20,7 +20,7 @@ from kaggle_kit.training.callbacks import QuickEvaluationCallback
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
 PLACEBO = "placebo"
-UNTUNED = {"trials": 0, "split": None, "study": None}
+UNTUNED = {"trials": 0, "split": None, "study": None, "target_tokens": None}
 
 
 def held_fixed(

@@ -59,3 +59,21 @@ def final_loss(events: Sequence[Mapping[str, Any]]) -> dict[str, float]:
             if number >= len(events) - last:
                 ends.setdefault(task, []).append(loss)
     return {task: fmean(ends.get(task, [loss])) for task, loss in latest.items()}
+
+
+def side_by_side(runs: Sequence[RunFolder]) -> str:
+    """A table of how far some finished runs were optimised, task by task, for a page."""
+    parts = []
+    for run in runs:
+        told = run.manifest()
+        parts.append(f"{run.run_id}: {told['optimiser_steps']:,} steps")
+        for task, epochs in told["epochs_over_own_data"].items():
+            curve = [
+                f"{point['scores'][task]:.3f}" for point in told["development"] if task in point["scores"]
+            ]
+            parts.append(
+                f"  {task}: {told['totals']['tokens'][task]:,} tokens, {epochs:.1f} epochs over its data, "
+                f"final training loss {told['final_training_loss'][task]:.4f}, "
+                f"dev at each tenth of the tokens: {' '.join(curve) or 'not kept'}"
+            )
+    return "\n".join(parts)

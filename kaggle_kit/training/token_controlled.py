@@ -24,7 +24,8 @@ class TokenControlledTrainer(MultiTaskTrainer):
     """Refuses to start unless the plan ends on the target to the token, and says afterwards that it did.
 
     The plan repeats the task's data under the same schedule, in the steps of the multi-task run where it
-    follows that run's targets, and cuts the last sequence. Raises ConfigError naming the plan's tokens and the target.
+    follows that run's targets, and cuts the last sequence. Raises ConfigError naming the plan's tokens and
+    the target.
     """
 
     def __init__(
