@@ -1,7 +1,7 @@
 """Training in sessions: each goes on exactly where the last one ended, however it ended.
 
     keeper = CheckpointCallback(SessionClock(limit_hours=11.5))
-    trainer = MultiTaskTrainer(..., callbacks=[*study_callbacks(run, quick), keeper])
+    trainer = MultiTaskTrainer(..., callbacks=[*study_callbacks(run, quick, curve), keeper])
     end = train_session(trainer, checkpoints, keeper)
     end.paused, end.message
 
