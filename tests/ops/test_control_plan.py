@@ -14,7 +14,8 @@ from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.data.pace import StepTargets
-from kaggle_kit.ops import control_plan, twins, wiring
+from kaggle_kit.ops import control_plan, trials, twins, wiring
+from kaggle_kit.ops.search import Search, search_settings
 from tests.ops.test_rounds import small_models  # noqa: F401
 from tests.ops.test_twins import NER, RELATIONS, multi_task, train
 
@@ -204,3 +205,24 @@ def test_a_search_for_a_baseline_has_the_baselines_configuration_tokens_and_step
             twins.searched(searching(multi, word), multi.path.parent)
     plain = compose(task=[NER], overrides=["experiment=hp_search"])
     assert twins.searched(plain, multi.path.parent) == (plain, None)
+
+
+def test_every_trial_of_a_baselines_search_trains_its_tokens_in_its_steps(tmp_path, multi, monkeypatch):
+    monkeypatch.setattr(trials, "pass_gate", lambda *given: "gate passed")
+    toy = ("experiment.full_models=[tiny]", "experiment.trials=2", "experiment.random_trials=2")
+    config, _ = twins.searched(searching(multi, *toy), multi.path.parent)
+    run = start_run(config, page="hp_search", run_dir=tmp_path / "search")
+    corpora = twins.open_corpora(multi, config)
+    search = Search(search_settings(config), run.path, config.seed)
+    trials.run_search(config, run, corpora, search, control_plan.step_targets(multi, config))
+    words = trials.finish_search(run, corpora, search)
+    target = sum(multi.manifest()["totals"]["tokens"].values())
+    for number, record in enumerate(search.records()):
+        assert record["tokens"] == {NER: target}
+        trial = RunFolder.open(trials.trial_folder(run, number), finished=False)
+        assert len(trial.events()) == multi.manifest()["optimiser_steps"]
+    assert f"experiment.tuning.target_tokens={target}" in words
+    assert {word.partition("=")[0] for word in words if word.startswith(("training", "strategy"))} == {
+        "training.learning_rate",
+        "training.warmup",
+    }
