@@ -49,7 +49,7 @@ def held_fixed(
             "of_config": config.experiment["twin_config"],
             "control": control_kind(config),
             "task": next(iter(scored(config).tasks)),
-            "target_tokens": config.training.target_tokens or sum(trainer.tokens.total.values()),
+            "target_tokens": config.training.target_tokens or _counted(config, trainer),
             "match": config.experiment.get("match", COUNTS[0]),
         }
     return facts
@@ -90,6 +90,12 @@ def as_saved(strategy: StrategyConfig, adapters: Path) -> StrategyConfig:
     """The strategy with the ranks of the saved adapters, which an ablation solves after composing."""
     first, *others = saved_ranks(adapters).values()
     return replace(strategy, rank=first, private_rank=others[0] if others else strategy.private_rank)
+
+
+def _counted(config: RunConfig, trainer: MultiTaskTrainer) -> int:
+    """Tokens of all tasks, as the comparison counts them."""
+    computed = config.experiment.get("match") == COUNTS[1]
+    return sum((trainer.tokens.computed if computed else trainer.tokens.total).values())
 
 
 def _selection(trainer: MultiTaskTrainer) -> dict[str, str | None]:
