@@ -151,7 +151,7 @@ def compose(deck: Deck, rng: np.random.Generator) -> Note:
 
 def compose_listing(deck: Deck, rng: np.random.Generator) -> Note:
     """A note of two sections of three sentences, each of which ends in a list of terms."""
-    return _note(deck, rng, LISTING_SENTENCES, listed=4)
+    return _note(deck, rng, LISTING_SENTENCES, listed=5)
 
 
 def _note(deck: Deck, rng: np.random.Generator, count: int, listed: int) -> Note:
@@ -174,7 +174,7 @@ def _note(deck: Deck, rng: np.random.Generator, count: int, listed: int) -> Note
 
 
 def _list(terms: int) -> str:
-    """The end of a carrier: "{10}, {10}, {10} and {10}."."""
+    """The end of a carrier: "{10}, {10} and {10}."."""
     slot = f"{{{LISTED}}}"
     return f"{', '.join([slot] * (terms - 1))} and {slot}."
 
