@@ -81,7 +81,7 @@ def check_consistent(found: Tensor, expected: Tensor) -> None:
 
 @torch.no_grad()
 def probe(model: PreTrainedModel, lengths: Sequence[int]) -> Tensor:
-    """(2 * tokens, hidden) float32: the states on one unpadded row of random tokens, causal and looking both ways.
+    """(2 * tokens, hidden) float32: the states on one unpadded row of random tokens, causal, then both ways.
 
     The last sequence begins as the first does, and shares that half where attention is causal.
     """

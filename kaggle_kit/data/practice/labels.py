@@ -61,9 +61,7 @@ class LabelledNote:
                         yield (kind, first, second) if in_order else (kind, second, first)
 
 
-def label(
-    document_id: str, note: Note, truth: Truth, noise: float, rng: np.random.Generator
-) -> LabelledNote:
+def label(document_id: str, note: Note, truth: Truth, noise: float, rng: np.random.Generator) -> LabelledNote:
     """The note with each mention's class; a share `noise` of the mentions gets a random one."""
     labels = {
         span.fragments: noisy(truth.classes[span.term.family.id], noise, rng)

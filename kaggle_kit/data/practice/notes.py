@@ -22,7 +22,8 @@ SECTIONS = ("History", "Course")
 SENTENCES, LISTING_SENTENCES = 5, 3  # per section
 
 # {0} is a slot; {1@} a slot that may locate what stands in slot 0; {name=value|word} a cue on slot 0
-# (`when` holds for the whole sentence); {DATE} … a time expression of that TIMEX3 class, {DATE+} one of a list.
+# (`when` holds for the whole sentence); {DATE} … a time expression of that TIMEX3 class, {DATE+} one
+# of a list.
 CARRIERS = (
     "{0} was noted together with {1} on admission on {DATE}.",
     "The patient {negation=yes|denies} {0}, while {1} was talked over at length.",

@@ -28,7 +28,14 @@ def write_pipe(labelled: LabelledNote, folder: Path) -> None:
     """2014 Task 7: disorders are Disease_Disorder, the other classes are not annotated."""
     name = f"{labelled.document_id}.txt"
     lines = [
-        "||".join((name, "Disease_Disorder", labelled.concept_of(span), *(str(o) for f in span.fragments for o in f)))
+        "||".join(
+            (
+                name,
+                "Disease_Disorder",
+                labelled.concept_of(span),
+                *(str(o) for f in span.fragments for o in f),
+            )
+        )
         for _, span in labelled.of_class("disorder")
     ]
     _write(labelled, folder, lines)

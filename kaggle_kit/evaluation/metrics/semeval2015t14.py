@@ -9,8 +9,8 @@ taken greedily, in an arbitrary order (here: that of the files), with all that a
 could have had; the weights know `doner_other` only, so `donor_other` weighs nothing. The figures
 with the suffix `_corrected` pair one to one, exact pairs first and then as many as possible with
 the largest overlap, and read both spellings as one. `task1_spans_*`, not official, is the strict figure
-of the spans alone: what was found, whatever concept a look-up gave it. Source: Elhadad et al. 2015 (S15-2051) and
-github.com/cemantix/semeval-2015-task-14-scoring.
+of the spans alone: what was found, whatever concept a look-up gave it. Source: Elhadad et al. 2015
+(S15-2051) and github.com/cemantix/semeval-2015-task-14-scoring.
 """
 
 from __future__ import annotations

@@ -163,7 +163,8 @@ def test_the_links_of_a_long_passage_cost_a_word_no_more_than_those_of_short_one
     head = build_head(component, 64, decoder=False)
     links = []
     for sizes in ((40,) * 10, (400,)):
-        spans, total = loss_per_word(head, hidden, with_mentions(targets_of(sizes, component.max_span_length)))
+        targets = with_mentions(targets_of(sizes, component.max_span_length))
+        spans, total = loss_per_word(head, hidden, targets)
         links.append(total - spans)
     assert links[1] < 1.5 * links[0]  # all pairs of the passage made it 3 times as much
 
