@@ -11,9 +11,10 @@ findings the EVENTs of 2016, an answer of 2017 is Good if it names a term of the
 2021t6 types every term by its class and relates pairs of classes. Relations hold of what a sentence
 speaks of, its first term, and not of the terms that it only lists: few candidate pairs have one.
 
-A task's training split shows only `coverage` of its terms, its dev and test splits all of
-them; each common term is shown by the same number of tasks (`coverage` × 5), and every task shows every other one the same share of what that one
-does not see itself. `lexicon_overlap` of a task's terms are common to all tasks, the rest are its own.
+A task's training split shows only `coverage` of its terms, its dev and test splits all of them; each
+common term is shown by the same number of tasks (`coverage` × 5), and every task shows every other one
+the same share of what that one does not see itself. `lexicon_overlap` of a task's terms are common to all
+tasks, the rest are its own.
 
     transfer=shared       a common term has one class in all tasks: what is learnt in one helps the others
     transfer=none         each task draws the class of a common term by itself: the others teach nothing

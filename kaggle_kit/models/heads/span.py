@@ -4,8 +4,8 @@
 
 Every span of up to `max_span_length` words is represented by [start; end; width] and classified; the
 best are kept, and links are scored between those of one passage that stand close together. After Lee et
-al. 2017 (span representation, pruning) and Li et al. 2021 (mentions as sets of linked fragments). A fragment's link
-to itself says that it is a mention alone, so mentions may overlap, nest and share fragments.
+al. 2017 (span representation, pruning) and Li et al. 2021 (mentions as sets of linked fragments). A
+fragment's link to itself says that it is a mention alone, so mentions may overlap, nest and share fragments.
 """
 
 from __future__ import annotations
