@@ -116,7 +116,7 @@ class StrategyConfig:
     name: str = MISSING
     title: str = MISSING
     kind: str = MISSING  # single | shared | private | shared_private | hierarchical | sequential
-    attention: str = "causal"  # causal | bidirectional, for tagging heads on decoders; ranking stays causal
+    attention: str = "bidirectional"  # bidirectional | causal: tagging heads on decoders; ranking is causal
     rank: int | None = None  # of the only or the shared adapter; empty: model.lora.rank
     # Of a task's own adapter; empty: half of the shared rank, and under `private`, which has none, its rank.
     private_rank: int | None = None
