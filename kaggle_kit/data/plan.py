@@ -37,7 +37,7 @@ class PlanSettings:
     sampling: str = "proportional"
     temperature: float = 1.0
     target_tokens: int | None = None  # of all tasks together, met to the token whatever the epochs
-    null_every: int | None = None  # every n-th step, one task in turn is halved for the conflict null
+    null_every: int | None = None  # every n-th step, every task is halved for the conflict null
     part: tuple[float, float] = (0.0, 1.0)  # from where to where of the run's steps a phase goes
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class PlannedBatch:
 
     `cut` is how many tokens are taken off the end of the last row: only the very last sequence of a
     token-controlled run is ever cut, so that the run ends on its target to the token. `half` is 0 or 1
-    where the step splits this task's rows at random, to see how often one task conflicts with itself.
+    where the step splits its tasks' rows at random, to see how often one task conflicts with itself.
     """
 
     task: str
