@@ -102,6 +102,7 @@ class TaskConfig:
     primary_metric: str = MISSING
     secondary_metrics: list[str] = field(default_factory=list)
     published_best: list[PublishedResult] = field(default_factory=list)
+    trivial_baselines: list[PublishedResult] = field(default_factory=list)  # without a model; an F1's is 0
     shares_notes_with: list[str] = field(default_factory=list)  # tasks scored on its training notes
     obtain: str = ""  # the steps to get the corpus, shown when it is missing
     slugs: list[str] = field(default_factory=list)  # Kaggle dataset slugs probed under /kaggle/input
@@ -185,7 +186,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     backbone_dropout: float | None = None  # of the frozen layers; empty: what the model itself declares
     target_tokens: int | None = None  # token-controlled: train to exactly so many, whatever the epochs
-    null_every: int = 20  # with PCGrad: every n-th step one task is halved for the conflict null
+    null_every: int = 20  # with PCGrad: every n-th step all tasks are halved for the conflict null
     checkpoint_every: int = 200  # steps
     quick_every: int = 200  # steps between quick evaluations
     quick_samples: int = 500  # development samples of a quick evaluation
