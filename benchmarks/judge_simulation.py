@@ -22,7 +22,8 @@ from importlib.metadata import version
 import numpy as np
 
 from kaggle_kit.analysis.stats import resampled_differences
-from kaggle_kit.analysis.verdict_rule import EXPOSURE, GENUINE, NEGATIVE, UNDECIDED, Rule, Table, judge
+from kaggle_kit.analysis.verdict_estimates import Table, judge
+from kaggle_kit.analysis.verdict_rule import EXPOSURE, GENUINE, NEGATIVE, UNDECIDED, Rule
 
 TASKS, DOCUMENTS, MARGIN = 5, 133, 0.01
 SEED_SD, CELL_SD, BASE = 0.008, 0.10, 0.70

@@ -33,6 +33,7 @@ MAKES_A_CONTROL = {
     "config.experiment.twin",
     "config.experiment.twin_config",
     "config.experiment.control",
+    "config.experiment.placebo",
 }
 TUNED = {  # what an equal number of trials may have set differently in either arm
     "config.training.learning_rate",
@@ -59,7 +60,8 @@ def assert_comparable(arms: Arms) -> None:
         _assert_same(_in_arm, arms.controls[control][task][0], twin, task, arms.split)
         _assert_same(_in_every_run, first, twin, task, arms.split)
         _assert_tokens(control, task, by_id[twin["twin"]["of"]], twin)
-        _assert_parameters(task, by_id[twin["twin"]["of"]], twin)
+        if control != "placebo":  # which is the same model, trained on other labels
+            _assert_parameters(task, by_id[twin["twin"]["of"]], twin)
 
 
 def documents_of(entries: Sequence[Entry], task: str, split: str) -> tuple[list[str], np.ndarray]:
@@ -153,7 +155,7 @@ def _assert_seeds(arms: Arms) -> None:
     wanted = [entry.seed for entry in arms.multi_task]
     _assert_seeds_once(wanted, arms.multi_task[0]["strategy"])
     for control, tasks in arms.controls.items():
-        if tasks.keys() != set(arms.tasks):
+        if control != "placebo" and tasks.keys() != set(arms.tasks):
             values = f"{arms.tasks} in the multi-task runs but {list(tasks)} in the {control} controls"
             raise IncomparableRuns(
                 "tasks",
@@ -183,15 +185,16 @@ def _assert_seeds_once(seeds: Sequence[int], arm: str) -> None:
 def _assert_tokens(control: str, task: str, multi: Entry, twin: Entry) -> None:
     """The control trained what the multi-task run trained, to the token, on one task."""
     tokens = multi["totals"]["tokens"]
-    target = sum(tokens.values()) if control == "total" else tokens[task]
+    target = tokens[task] if control == "share" else sum(tokens.values())
+    placebo = control == "placebo"  # it trains on all tasks, with the labels of the others permuted
     wanted = {
         "twin.of_config": (twin["twin"]["of_config"], multi["config_hash"]),
         "seed": (twin.seed, multi.seed),
-        "tasks": (twin["tasks"], [task]),
+        "tasks": (twin["tasks"], multi["tasks"] if placebo else [task]),
         "twin.target_tokens": (twin["twin"]["target_tokens"], target),
         "config.training.target_tokens": (twin.config["training"]["target_tokens"], target),
         "token_parity_error": (twin["token_parity_error"], 0),
-        "totals.tokens": (twin["totals"]["tokens"], {task: target}),
+        "totals.tokens": (twin["totals"]["tokens"], tokens if placebo else {task: target}),
     }
     for field, (found, expected) in wanted.items():
         if found != expected:

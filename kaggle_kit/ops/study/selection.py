@@ -45,6 +45,14 @@ class Ablation:
 
 
 @dataclass
+class Primary:
+    """The one comparison that a study's verdict rests on, declared before its runs."""
+
+    model: str = MISSING
+    strategy: str = MISSING
+
+
+@dataclass
 class Selection:
     """What one study trains and judges.
 
@@ -65,6 +73,7 @@ class Selection:
     controlled: list[str] = field(default_factory=list)  # empty: all multi-task strategies that are selected
     ablations: list[Ablation] = field(default_factory=list)
     verdict: bool = False
+    primary: Primary | None = None  # of the verdict, where there are several comparisons
     report: str = "${name}"
 
 
@@ -140,6 +149,9 @@ def _combinations(selection: Selection) -> Iterator[str]:
             yield f"{name} chooses the better of its candidates, and strategies lacks {', '.join(absent)}"
     if selection.verdict and len(selection.seeds) < 2:
         yield f"seeds is {selection.seeds}: a verdict needs two or more seeds in each arm"
+    if (primary := selection.primary) is not None:
+        yield from _unknown("primary.model", [primary.model], selection.models)
+        yield from _unknown("primary.strategy", [primary.strategy], controlled(selection))
     if selection.verdict and not selection.controls:
         yield "verdict compares multi-task runs with their controls; set controls: [total, share]"
 
