@@ -25,8 +25,8 @@ import torch
 from benchmarks.measuring import publish
 from kaggle_kit.analysis.verdict import declared, verdict
 from kaggle_kit.analysis.verdict_checks import assert_comparable, documents_of
-from kaggle_kit.analysis.verdict_inputs import Arms, find_arms
 from kaggle_kit.analysis.verdict_estimates import Table, judge
+from kaggle_kit.analysis.verdict_inputs import Arms, find_arms
 from kaggle_kit.analysis.verdict_rule import EXPOSURE, GENUINE, NEGATIVE, UNDECIDED, Rule
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose

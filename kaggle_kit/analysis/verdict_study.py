@@ -128,8 +128,8 @@ def _one_rule(judged: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
             if other[key] != rule[key]:
                 raise IncomparableRuns(
                     f"rule.{key}",
-                    f"{rule[key]} in {first} but {other[key]} in {name}; a study is decided by one rule: train "
-                    "again the runs that declare another",
+                    f"{rule[key]} in {first} but {other[key]} in {name}; a study is decided by one rule: "
+                    "train again the runs that declare another",
                 )
     return rule
 

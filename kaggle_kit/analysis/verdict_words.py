@@ -23,7 +23,7 @@ from kaggle_kit.analysis.verdict_rule import (
 
 TOYS = ("smoke", "practice")
 CLAIMS = {
-    GENUINE: "better than one task alone at equal tokens, at its own best point, and at its own share of them",
+    GENUINE: "better than one task alone at equal tokens, at its best point, and at its own share of them",
     NEGATIVE: "worse than one task alone at equal tokens",
     EXPOSURE: "as good as one task alone at equal tokens",
     REGULARISATION: "better than one task alone at equal tokens, but so are partners with permuted labels",
@@ -77,7 +77,7 @@ def decomposition(contrasts: Mapping[str, Any]) -> str:
 
 
 def training_in_words(document: Mapping[str, Any]) -> Iterator[str]:
-    """How the arms trained, with a warning where they differ by more than their tasks; runs that lie apart."""
+    """How the arms trained, warnings where they differ by more than their tasks, and runs that lie apart."""
     for task, arms in document.get("training", {}).items():
         for name, arm in arms.items():
             yield f"{task}, {name}: {_trained(arm)}."
@@ -140,7 +140,8 @@ def _why_not(found: Mapping[str, Any], document: Mapping[str, Any], task: str) -
             f"(p = {contrast['p_value']:.3g} before Holm)."
         )
     if found["verdict"] == REGULARISATION:
-        yield f"The gain {CONTROLS[PLACEBO_GAIN]} is {_signed(found['contrasts'][PLACEBO_GAIN]['difference'])}."
+        gain = found["contrasts"][PLACEBO_GAIN]["difference"]
+        yield f"The gain {CONTROLS[PLACEBO_GAIN]} is {_signed(gain)}."
     for control in found["missing"]:
         yield f"There is none of {CONTROLS[control]}: {_to_run(control, document, task or 'TASK')}."
 
@@ -202,12 +203,12 @@ def _unequal(arms: Mapping[str, Any]) -> Iterator[str]:
     multi = arms["multi_task"]
     for name in (TOTAL, PLACEBO):
         if name in arms and arms[name]["optimiser_steps"] != multi["optimiser_steps"]:
-            steps = f"{_span(multi['optimiser_steps'])} steps and its {name} control"
-            yield f"the multi-task runs took {steps} {_span(arms[name]['optimiser_steps'])}; they should be equal"
+            one, other = (_span(arm["optimiser_steps"]) for arm in (multi, arms[name]))
+            yield f"the multi-task runs took {one} steps and its {name} control {other}; they should be equal"
     if (curve := _mean_curve(arms[TOTAL]["development"])) and curve[-1] < max(curve):
         yield (
-            f"the total control's development score fell from {max(curve):.4f} to {curve[-1]:.4f} at its end; "
-            "its best point is a control of its own"
+            f"the total control's development score fell from {max(curve):.4f} to {curve[-1]:.4f} at its "
+            "end; its best point is a control of its own"
         )
 
 

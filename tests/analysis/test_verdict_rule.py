@@ -248,7 +248,7 @@ def test_tasks_are_one_family_of_their_largest_p_values():
 
 
 def test_whatever_control_explains_the_gains_a_study_seldom_says_genuine():
-    """The worst case: every task beats two controls by far, the third one not at all, and not the same one."""
+    """The worst case: every task beats two controls by far and the third not at all, not always the same."""
     rng = np.random.default_rng(11)
     studies, said = 4000, 0
     for _ in range(studies):

@@ -149,7 +149,7 @@ def _combinations(selection: Selection) -> Iterator[str]:
             yield f"{name} chooses the better of its candidates, and strategies lacks {', '.join(absent)}"
     if selection.verdict and len(selection.seeds) < 2:
         yield f"seeds is {selection.seeds}: a verdict needs two or more seeds in each arm"
-    if (primary := selection.primary) is not None:
+    if selection.verdict and (primary := selection.primary) is not None:
         yield from _unknown("primary.model", [primary.model], selection.models)
         yield from _unknown("primary.strategy", [primary.strategy], controlled(selection))
     if selection.verdict and not selection.controls:
