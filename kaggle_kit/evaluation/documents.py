@@ -8,7 +8,7 @@ A document (a note, an abstract, a question with its thread) is what a bootstrap
 come from one patient or one original question, the records name it as their `cluster`, and clusters are
 resampled. Matching is the scorer ports' own. Two official figures are no F1 of hits and misses: MeasEval's is
 a mean over rows, so a document's own mean is weighted by its rows; the closure F1 of Clinical TempEval counts
-other hits for recall (`found`) than for precision (`tp`). Records hold ids and numbers, never a word of a text.
+other hits for recall (`found`) than for precision (`tp`). Records hold ids and numbers, never text.
 """
 
 from __future__ import annotations
