@@ -7,9 +7,9 @@
 `train` makes a pool of seeds for each condition, by the pages themselves: S2 on two tasks, and for each task
 the control of as many tokens, that of its own share of them, and the placebo. `--overrides` trains with
 other settings than those of experiment=planted, such as a study's own. `judge` gives disjoint studies of the
-pool to the verdict as they lie, run folders and all, and then asks how often it is right: the pool, its seeds and its
-documents, is taken for the population, of which every difference is known exactly, and studies of n seeds are
-drawn from it with replacement. `same arm` draws both arms from the controls: there the truth is zero.
+pool to the verdict as they lie, run folders and all, and then asks how often it is right: the pool, its seeds
+and its documents, is taken for the population, of which every difference is known exactly, and studies of n
+seeds are drawn from it with replacement. `same arm` draws both arms from the controls: the truth is zero.
 
 Where one run of a pool lies far behind, its mean is that of a mixture: most studies of a few seeds miss the
 run, and no interval made from them can reach that mean. So coverage is given for both estimands.
