@@ -281,7 +281,7 @@ def main() -> None:
     print(" ".join(__doc__.split("\n\n")[2].split()) + f" The margin is {100 * MARGIN:g} point.")
     print(f"{studies} studies per line: a share of .05 of studies has a standard error of", end=" ")
     print(f"{(0.05 * 0.95 / studies) ** 0.5:.3f}. Columns are shares of tasks; those that begin with")
-    print("*any* or *overall* are shares of studies, and count the overall verdict, too.")
+    print("*any* or *overall* are shares of studies, and *any* counts tasks and the overall verdict.")
     titles = {
         "Power and errors": usual(),
         "Which control explains a gain": controls(),

@@ -28,7 +28,7 @@ level / 2 in the tasks of a study and as much in its overall verdict: together a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kaggle_kit.analysis.looks import look_level
@@ -122,7 +122,7 @@ def _above_p(member: Contrasts, control: str) -> float:
     return member[control].above_p if control in member else 1.0
 
 
-def _adjusted(family: Mapping[str, Contrasts], p_of) -> dict[str, float]:
+def _adjusted(family: Mapping[str, Contrasts], p_of: Callable[[Contrasts], float]) -> dict[str, float]:
     return dict(zip(family, holm([p_of(member) for member in family.values()]), strict=True))
 
 
