@@ -86,3 +86,21 @@ def test_a_written_verdict_is_read_again_and_anything_else_refused(document, tmp
         path.write_text(text)
         with pytest.raises(RunFolderError, match="kaggle_kit verdict --out"):
             read_verdict(path)
+
+
+def test_an_interim_verdict_is_marked_in_picture_table_and_words(document):
+    interim = document | {"interim": "experiment.seeds declares 1, 2"}
+    figure = verdict_figure(interim)
+    assert "INTERIM" in "".join(axes.get_title(loc="left") for axes in figure.axes)
+    assert all(text.get_text().endswith("(interim)") for axes in figure.axes for text in axes.texts)
+    assert all(word.endswith("(interim)") for word in verdict_table(interim)["verdict"])
+    words = list(in_words(interim))
+    assert words[0].startswith("INTERIM") and all("(interim)" in sentence for sentence in words[1:])
+    assert "INTERIM" not in " ".join(in_words(document))
+
+
+def test_every_other_control_is_drawn_with_a_mark_of_its_own(document):
+    upper, lower = verdict_figure(document).axes
+    for axes, rows in ((upper, len(TASKS)), (lower, 1)):
+        for marker in ("D", "^"):
+            assert sum(line.get_marker() == marker for line in axes.lines) == rows
