@@ -9,7 +9,7 @@ compared by either estimand (the mean over seeds and the trimmed mean), and the 
 
 F1 and MAP have no common scale. Over all tasks each score is divided by its task's unit, the distance from a
 trivial baseline to the best published score; the mean of these is judged by the same rule as a family of its
-own, and so is its margin made. Documents of different tasks are taken for independent.
+own, and so is its margin made. Each task's documents are resampled by themselves.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ class Table:
     unit: float = 1.0
     clusters: Sequence[str] | None = None
 
+    @property
+    def documents(self) -> int:
+        """How many are resampled: documents, or clusters of them."""
+        return self.control.shape[1] if self.clusters is None else len(set(self.clusters))
+
     def arms(self) -> dict[str, np.ndarray]:
         arms = {MULTI_TASK: self.multi_task, TOTAL: self.control, **self.others}
         if self.clusters is None:
@@ -95,14 +100,19 @@ def judge(
     `plan` also what these seeds could have found and how many it would take.
     """
     arms = {task: _resampled(table, rule, rng) for task, table in tables.items()}
-    found = {task: _differences(arms[task], tables[task], rule) for task in tables}
+    found = {task: _differences(arms[task], table.documents, rule) for task, table in tables.items()}
     margins = {task: table.margin for task, table in tables.items()}
-    tasks = _family(found, margins, rule, plan)
+    judged = {"tasks": _family(found, margins, rule, plan)}
     for task in tables:
-        tasks[task]["scores"] = {name: arm.scores.tolist() for name, arm in arms[task].items()}
-    judged = {"tasks": tasks, "overall": _overall(tables, arms, found, rule, plan)}
+        judged["tasks"][task]["scores"] = {name: arm.scores.tolist() for name, arm in arms[task].items()}
+    families = {"overall": tables}
     if rest := {task: table for task, table in tables.items() if left_out and task not in left_out}:
-        judged["overall_without"] = _overall(rest, arms, found, rule, plan)
+        families["overall_without"] = rest
+    for name, family in families.items():
+        documents = min(table.documents for table in family.values())
+        together = _differences(_together(family, arms), documents, rule)
+        margin = float(np.mean([table.margin / table.unit for table in family.values()]))
+        judged |= _family({name: together}, {name: margin}, rule, plan)
     return judged
 
 
@@ -114,17 +124,23 @@ def _resampled(table: Table, rule: Rule, rng: np.random.Generator) -> dict[str, 
     return {name: Arm(scores(arm), part) for (name, arm), part in zip(arms.items(), parts, strict=True)}
 
 
-def _pairs(names: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Contrast -> the two arms whose difference it is."""
-    pairs = {name: (MULTI_TASK, name) for name in names if name != MULTI_TASK}
-    return pairs | ({PLACEBO_GAIN: (PLACEBO, TOTAL)} if PLACEBO in names else {})
+def _together(tables: Mapping[str, Table], arms: Mapping[str, Mapping[str, Arm]]) -> dict[str, Arm]:
+    """Arms over all tasks: the mean over tasks of score over unit, for each seed and each resample."""
+
+    def mean(name: str, part: str) -> np.ndarray:
+        each = [getattr(arms[task][name], part) / table.unit for task, table in tables.items()]
+        return np.mean(each, axis=0)
+
+    names = [name for name in next(iter(arms.values())) if all(name in arms[task] for task in tables)]
+    return {name: Arm(mean(name, "scores"), mean(name, "draws")) for name in names}
 
 
-def _differences(arms: Mapping[str, Arm], table: Table, rule: Rule) -> Differences:
-    documents = len(set(table.clusters)) if table.clusters is not None else table.control.shape[1]
+def _differences(arms: Mapping[str, Arm], documents: int, rule: Rule) -> Differences:
+    pairs = {name: (MULTI_TASK, name) for name in arms if name != MULTI_TASK}
+    pairs |= {PLACEBO_GAIN: (PLACEBO, TOTAL)} if PLACEBO in arms else {}
     return {
         contrast: {kind: _difference(arms[one], arms[other], documents, rule, kind) for kind in ESTIMANDS}
-        for contrast, (one, other) in _pairs(arms).items()
+        for contrast, (one, other) in pairs.items()
     }
 
 
@@ -139,40 +155,17 @@ def _difference(one: Arm, other: Arm, documents: int, rule: Rule, estimand: str)
     return difference_of(one.scores, other.scores, variance, documents, rule.test, trim)
 
 
-def _overall(
-    tables: Mapping[str, Table],
-    arms: Mapping[str, Mapping[str, Arm]],
-    found: Mapping[str, Differences],
-    rule: Rule,
-    plan: bool,
-) -> dict[str, Any]:
-    """The mean over tasks of score over unit: a seed's runs make one value of each arm."""
-    units = {task: table.unit for task, table in tables.items()}
-    names = [name for name in next(iter(arms.values())) if all(name in arms[task] for task in tables)]
-    means = {
-        name: np.mean([arms[task][name].scores / unit for task, unit in units.items()], axis=0)
-        for name in names
-    }
-    together: dict[str, dict[str, Difference]] = {}
-    for contrast, (one, other) in _pairs(means).items():
-        together[contrast] = {}
-        for kind in ESTIMANDS:
-            own = {task: found[task][contrast][kind] for task in tables}
-            variance = sum(d.document_variance / units[task] ** 2 for task, d in own.items()) / len(own) ** 2
-            documents = min(d.documents for d in own.values())
-            trim = TRIM if kind == "trimmed" else 0.0
-            together[contrast][kind] = difference_of(
-                means[one], means[other], variance, documents, rule.test, trim
-            )
-    margin = float(np.mean([table.margin / table.unit for table in tables.values()]))
-    return _family({"overall": together}, {"overall": margin}, rule, plan)["overall"]
-
-
 def _family(
     family: Mapping[str, Differences], margins: Mapping[str, float], rule: Rule, plan: bool
 ) -> dict[str, dict[str, Any]]:
     """Every member's estimates and verdict: of the declared estimand, and beside it of the other one."""
-    words = {kind: decide(_contrasts(family, margins, kind), rule.level) for kind in ESTIMANDS}
+    words = {}
+    for kind in ESTIMANDS:
+        contrasts = {
+            name: {control: _contrast(kinds[kind], margins[name]) for control, kinds in member.items()}
+            for name, member in family.items()
+        }
+        words[kind] = decide(contrasts, rule.level)
     judged = {}
     for name, member in family.items():
         decision = words[rule.estimand][name]
@@ -194,16 +187,8 @@ def _family(
     return judged
 
 
-def _contrasts(
-    family: Mapping[str, Differences], margins: Mapping[str, float], estimand: str
-) -> dict[str, dict[str, Contrast]]:
-    return {
-        name: {
-            control: Contrast(d.value, d.p_value, d.equivalence_p(margins[name]))
-            for control, d in ((control, kinds[estimand]) for control, kinds in member.items())
-        }
-        for name, member in family.items()
-    }
+def _contrast(difference: Difference, margin: float) -> Contrast:
+    return Contrast(difference.value, difference.p_value, difference.equivalence_p(margin))
 
 
 def _beside(member: Differences, decision: Decision, estimand: str, rule: Rule) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def _to_run(control: str, document: Mapping[str, Any], task: str) -> str:
 def _more(found: Mapping[str, Any], rule: Mapping[str, Any]) -> str:
     given = f"Were the difference as estimated, {rule['power']:.0%} power would take"
     if not found.get("more_seeds"):
-        return f"{given} more documents: no number of seeds is enough."
+        return f"{given} more documents or a larger difference: no number of seeds is enough."
     more = f"{given} {found['more_seeds']} more seed(s) beside the {found['seeds']} there are."
     if found["seeds"] in rule["looks"][:-1]:
         return f"{more} The next declared look costs no further error."

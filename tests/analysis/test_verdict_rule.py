@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,13 @@ def table(
     return Table(multi_task, total, margin, there, unit)
 
 
+def harder(arm, rng, sd=0.03):
+    """The arm with some documents harder than they are for others, and some easier."""
+    shifted = arm.copy()
+    shifted[..., 0] += rng.normal(0, sd, arm.shape[1])
+    return shifted
+
+
 def words(rng, truth, studies, tasks=5, **settings):
     """How often each verdict is said, and in how many studies at least once."""
     said, studies_saying = Counter(), Counter()
@@ -113,17 +121,18 @@ def test_an_undecided_task_says_how_many_more_seeds_and_they_do_decide():
 
 def test_over_all_tasks_a_difference_counts_in_units_of_its_task():
     rng = np.random.default_rng(5)
-    tables = {
+    planted = {
         "f1": table(rng, truth=0.02, cell_sd=0, seed_sd=0.001, margin=0.01, unit=0.8),
         "map": table(rng, truth=0.0, cell_sd=0, seed_sd=0.001, margin=0.02, unit=0.16),
     }
-    found = judge(tables, QUICK, rng)
+    tables = {name: replace(t, multi_task=harder(t.multi_task, rng)) for name, t in planted.items()}
+    found = judge(tables, Rule(resamples=2000), rng)
     f1, map_ = (found["tasks"][name]["difference"] for name in ("f1", "map"))
     assert found["overall"]["difference"] == pytest.approx((f1 / 0.8 + map_ / 0.16) / 2, rel=1e-9)
     assert found["overall"]["margin"] == pytest.approx((0.01 / 0.8 + 0.02 / 0.16) / 2, rel=1e-9)
     documents = [found["tasks"][name]["document_variance"] for name in ("f1", "map")]
     together = (documents[0] / 0.8**2 + documents[1] / 0.16**2) / 4
-    assert found["overall"]["document_variance"] == pytest.approx(together, rel=1e-9)
+    assert found["overall"]["document_variance"] == pytest.approx(together, rel=0.3)
 
 
 def test_the_overall_verdict_is_also_given_without_tasks_that_share_notes():
