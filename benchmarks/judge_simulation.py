@@ -86,6 +86,9 @@ class Setting:
     worst: bool = False
 
     def difference(self, estimand: str) -> float:
+        """From the total control; NaN where it is another one in every task."""
+        if self.worst:
+            return float("nan")
         return self.truth + self.multi_task.centre(estimand) - self.control.centre(estimand)
 
 
@@ -142,13 +145,13 @@ def _of_estimand(found: Mapping[str, Any], estimand: str, truth: float) -> dict[
         "any exposure": float(shares[EXPOSURE] > 0),
         "overall": float(overall["verdict"] == GENUINE),
         "covered": sum(_covers(task, truth) for task in tasks) / TASKS,
-        "overall covered": float(_covers(overall, truth)),
+        "overall covered": _covers(overall, truth),
     }
 
 
-def _covers(found: Mapping[str, Sequence[float]], truth: float) -> bool:
+def _covers(found: Mapping[str, Sequence[float]], truth: float) -> float:
     low, high = found["interval"]
-    return low <= truth <= high
+    return float(low <= truth <= high) if truth == truth else truth
 
 
 def simulate(setting: Setting, studies: int, resamples: int = 200) -> dict[str, dict[str, float]]:

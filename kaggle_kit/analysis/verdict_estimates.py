@@ -36,6 +36,7 @@ from kaggle_kit.analysis.verdict_rule import (
     GENUINE,
     PLACEBO,
     PLACEBO_GAIN,
+    STRONGEST,
     TOTAL,
     UNDECIDED,
     Contrast,
@@ -125,14 +126,24 @@ def _resampled(table: Table, rule: Rule, rng: np.random.Generator) -> dict[str, 
 
 
 def _together(tables: Mapping[str, Table], arms: Mapping[str, Mapping[str, Arm]]) -> dict[str, Arm]:
-    """Arms over all tasks: the mean over tasks of score over unit, for each seed and each resample."""
+    """Arms over all tasks: the mean over tasks of score over unit, for each seed and each resample.
 
-    def mean(name: str, part: str) -> np.ndarray:
-        each = [getattr(arms[task][name], part) / table.unit for task, table in tables.items()]
-        return np.mean(each, axis=0)
-
+    The `strongest` arm takes of each task the control that scored best, whichever it is.
+    """
+    controls = {task: [name for name in arms[task] if name != MULTI_TASK] for task in tables}
     names = [name for name in next(iter(arms.values())) if all(name in arms[task] for task in tables)]
-    return {name: Arm(mean(name, "scores"), mean(name, "draws")) for name in names}
+    chosen = {name: dict.fromkeys(tables, name) for name in names}
+    chosen[STRONGEST] = {
+        task: max(own, key=lambda name, task=task: arms[task][name].scores.mean())
+        for task, own in controls.items()
+    }
+    return {
+        name: Arm(
+            np.mean([arms[task][own[task]].scores / table.unit for task, table in tables.items()], axis=0),
+            np.mean([arms[task][own[task]].draws / table.unit for task, table in tables.items()], axis=0),
+        )
+        for name, own in chosen.items()
+    }
 
 
 def _differences(arms: Mapping[str, Arm], documents: int, rule: Rule) -> Differences:

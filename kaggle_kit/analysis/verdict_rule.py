@@ -10,6 +10,7 @@ other than what the tasks teach each other:
     best_development    the same run at the point of its training where its development score was best
     share               one task alone, as many tokens as the multi-task run had of this task
     placebo             the same partner tasks with permuted labels (where it was trained)
+    strongest           over all tasks alone: of each task the control that scored best
 
 1. The specification's rule looks at `total` alone. *Genuine transfer* / *negative transfer*: there is a
    difference (two-sided test, p <= level), above / below zero. Else *data exposure only*: two one-sided tests
@@ -44,6 +45,7 @@ GENUINE, EXPOSURE, NEGATIVE, REGULARISATION, UNDECIDED = (
 )
 TOTAL, BEST, SHARE, PLACEBO = "total", "best_development", "share", "placebo"
 REQUIRED = (TOTAL, BEST, SHARE)  # what genuine transfer has to beat; and the placebo, where there is one
+STRONGEST = "strongest"  # over all tasks: gains that other controls explain in other tasks are no transfer
 PLACEBO_GAIN = "placebo_gain"  # the placebo over the total control
 
 ESTIMANDS = ("mean", "trimmed")
@@ -89,7 +91,7 @@ def decide(family: Mapping[str, Contrasts], level: float) -> dict[str, Decision]
     transfer = _adjusted(family, transfer_p)
     above = {
         name: _adjusted(family, lambda member, name=name: _above_p(member, name))
-        for name in (*REQUIRED, PLACEBO, PLACEBO_GAIN)
+        for name in (*REQUIRED, PLACEBO, STRONGEST, PLACEBO_GAIN)
     }
     decided = {}
     for name, member in family.items():
@@ -115,7 +117,7 @@ def transfer_p(member: Contrasts) -> float:
 
 
 def _to_beat(member: Contrasts) -> tuple[str, ...]:
-    return (*REQUIRED, PLACEBO) if PLACEBO in member else REQUIRED
+    return (*REQUIRED, *(control for control in (PLACEBO, STRONGEST) if control in member))
 
 
 def _above_p(member: Contrasts, control: str) -> float:

@@ -18,6 +18,7 @@ from kaggle_kit.analysis.verdict_rule import (
     PLACEBO_GAIN,
     REGULARISATION,
     SHARE,
+    STRONGEST,
     TOTAL,
 )
 
@@ -33,6 +34,7 @@ CONTROLS = {
     BEST: "the control with as many tokens, at its best development point",
     SHARE: "the control with its own share of the tokens",
     PLACEBO: "the placebo, whose partner tasks have permuted labels",
+    STRONGEST: "the strongest control of each task, which is not the same one everywhere",
     PLACEBO_GAIN: "of the placebo over the control with as many tokens",
 }
 

@@ -384,3 +384,21 @@ def test_a_verdict_on_other_seeds_than_declared_is_interim(declared, found, inte
 def test_seeds_looks_and_estimand_are_right_or_refused(setting, message):
     with pytest.raises(ConfigError, match=message):
         Rule(**setting)
+
+
+def test_gains_that_other_controls_explain_in_other_tasks_are_no_transfer_over_all():
+    """Every control is beaten by far on average over the tasks, and each task is explained by one of them."""
+    rng = np.random.default_rng(18)
+    tables = {
+        "overtrained": table(rng, truth=0.1, best_development=0.8),
+        "share is as good": table(rng, truth=0.1, share=0.8),
+    }
+    found = judge(tables, QUICK, rng)
+    overall = found["overall"]
+    means = {name: overall["contrasts"][name]["difference"] for name in overall["contrasts"]}
+    assert min(means["total"], means["best_development"], means["share"]) > 0.03
+    assert means["strongest"] == pytest.approx(0.0, abs=0.02)
+    assert (overall["specification"], overall["verdict"]) == (GENUINE, UNDECIDED)
+    assert (
+        overall["failed"] == ["strongest"] and "strongest" not in found["tasks"]["overtrained"]["contrasts"]
+    )
