@@ -43,7 +43,7 @@ PAIR = ",".join((RESTRICTED[0], RESTRICTED[2]))
 TASKS = {
     "s1_single_task": RESTRICTED[1],
     "hp_search": RESTRICTED[1],
-    "mimic_exclusion": "semeval2014t7,semeval2015t14,semeval2021t6,semeval2017t3",
+    "mimic_exclusion": "semeval2014t7,semeval2015t14,semeval2016t12,semeval2021t6,semeval2017t3",
 }
 OVERRIDES = {
     "s2_shared": ("experiment=token_controlled",),

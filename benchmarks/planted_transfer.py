@@ -28,8 +28,8 @@ from scipy.stats import trim_mean
 
 from benchmarks.measuring import publish
 from kaggle_kit.analysis.stats import TRIM, scores
+from kaggle_kit.analysis.token_parity import assert_controlled
 from kaggle_kit.analysis.verdict import declared, tables_of, verdict
-from kaggle_kit.analysis.verdict_checks import assert_comparable
 from kaggle_kit.analysis.verdict_estimates import Table, judge
 from kaggle_kit.analysis.verdict_inputs import Arms, find_arms
 from kaggle_kit.analysis.verdict_rule import (
@@ -100,7 +100,7 @@ class Pool:
         rule, margins = declared(arms)
         whole = {task: {"unit": 1.0} for task in arms.tasks}
         rule = replace(rule, resamples=500, seeds=(), looks=())
-        return cls(tables_of(arms, margins, whole), rule)
+        return cls(tables_of(arms, margins, whole, [entry.seed for entry in arms.multi_task]), rule)
 
     def same_arm(self) -> Pool:
         """Controls against controls."""
@@ -184,7 +184,7 @@ def report(folder: Path) -> None:
     for condition in CONDITIONS:
         runs = whole_seeds(find_runs(folder / condition))
         arms = find_arms(runs)
-        assert_comparable(arms)
+        assert_controlled(arms)
         pools[condition] = Pool.of(arms)
         for seeds in SEED_COUNTS:
             words = Counter(as_they_lie(runs, seeds))

@@ -78,6 +78,22 @@ for figure in (score_bars(table), loss_curves(runs), tokens_per_task(runs)):
     display(Image(png(figure), width=700))
 
 # %% [markdown]
+# ## Differences between arms
+#
+# Ablations, MIMIC exclusion, S5 and the page `ood` (RQ2), as far as they have finished. The difference is
+# that of means over seeds, with its interval, a Welch test adjusted by Holm over all declared differences,
+# and the smallest difference that so many seeds can find. One seed gives no inference. Runs that differ in
+# anything else are refused, and so are seeds that never finished in one arm. Whether a gain is transfer is
+# the page `08_token_controlled_analysis`.
+
+# %%
+from kaggle_kit.analysis.contrasts import COMPARISONS, contrast_table, in_words, shown
+
+documents = [document for question in COMPARISONS for document in shown(question, runs)]
+print(*in_words(documents), sep="\n")
+contrast_table(documents)
+
+# %% [markdown]
 # ## The study's verdict
 #
 # All models and strategies of a study together, at one error rate: the primary comparison that its file

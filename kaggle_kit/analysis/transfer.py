@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.core.artifacts import Metric, RunFolder, left_out_of
+from kaggle_kit.analysis.comparability import assert_comparable
+from kaggle_kit.analysis.token_parity import assert_token_parity
+from kaggle_kit.analysis.verdict_inputs import Entry
+from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns
 from kaggle_kit.core.schema import RunConfig
 
 CONTROL = "total"
 EXPERIMENT = "experiment=token_controlled"  # of both arms
-TOLERANCE = 0.05  # of the active parameters
-HELD_FIXED = ("model", "profile", "seed", "selection", "tuning")
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,12 @@ def transfer_matrix(
     for (_, seed), pair in pairs.items():
         for task, partner in (pair.facts["tasks"], pair.facts["tasks"][::-1]):
             if twin := twins.get((pair.run_id, task)):
-                check_matched(pair, twin, task, split)
+                both, alone = Entry.of(pair), Entry.of(twin)
+                assert_comparable("transfer", {"pairs": [both], "controls": [alone]}, [task], split)
+                assert_token_parity(both, alone, task)
                 cell = cells.setdefault((task, partner), Cell(task, partner, {}, {}))
-                cell.alone[seed] = _score(twin, task, split).value
-                cell.differences[seed] = _score(pair, task, split).value - cell.alone[seed]
+                cell.alone[seed] = alone.primary(task, split).value
+                cell.differences[seed] = both.primary(task, split).value - cell.alone[seed]
     _check_one_corpus([*pairs.values(), *twins.values()])
     kept = {pair: cells[pair] for pair in _ordered(tasks) if pair in cells}
     needed = tuple(_needed(tasks, seeds, pairs, twins, strategy, wanted))
@@ -140,39 +143,6 @@ def declared(config: RunConfig) -> dict[str, Any]:
         raise ConfigError("the experiment declares no split and seeds; add experiment=transfer_matrix")
     names = {"model": config.model.name, "profile": config.profile.name, "strategy": config.strategy.name}
     return {"tasks": list(config.tasks), **names, "seeds": said["seeds"], "split": said["split"]}
-
-
-def check_matched(pair: RunFolder, twin: RunFolder, task: str, split: str) -> None:
-    """IncomparableRuns, naming the field, unless the twin differs from its run in the other task alone."""
-    one, other = pair.manifest(), twin.manifest()
-    fields = {name: (one.get(name), other.get(name)) for name in HELD_FIXED}
-    fields |= {
-        f"data_hashes.{task}": tuple(manifest["data_hashes"].get(task) for manifest in (one, other)),
-        f"left_out.{task}": tuple(left_out_of(manifest, task) for manifest in (one, other)),
-        f"active_parameters.{task}": _nearly(one, other, task),
-        "totals.tokens (sum)": tuple(sum(m["totals"]["tokens"].values()) for m in (one, other)),
-        "totals.tokens and twin.target_tokens": (
-            sum(other["totals"]["tokens"].values()),
-            other["twin"]["target_tokens"],
-        ),
-    }
-    scores = [_score(run, task, split) for run in (pair, twin)]
-    fields |= {f"metric.{name}": tuple(getattr(s, name) for s in scores) for name in ("name", "scorer", "n")}
-    for name, (of_pair, of_twin) in fields.items():
-        if of_pair != of_twin:
-            raise IncomparableRuns(
-                name,
-                f"{of_pair} in {pair.run_id} and {of_twin} in its twin {twin.run_id}; train the twin anew "
-                "from that run, or keep the two in separate folders",
-            )
-
-
-def _nearly(one: Mapping[str, Any], other: Mapping[str, Any], task: str) -> tuple[Any, Any]:
-    """The active parameters of both, the first standing for both where they are within 5 %."""
-    counts = [manifest.get("active_parameters", {}).get(task) for manifest in (one, other)]
-    if None not in counts and abs(counts[1] / counts[0] - 1) <= TOLERANCE:
-        return counts[0], counts[0]
-    return tuple(counts)
 
 
 def _pair_key(run: RunFolder, strategy: str, tasks: Sequence[str]) -> tuple[Any, ...] | None:
@@ -241,14 +211,6 @@ def _needed(
                 if (pair.run_id, task) not in twins:
                     own = ("--task", task, *common, EXPERIMENT, *experiment)
                     yield ("run", "token_controlled", *own)
-
-
-def _score(run: RunFolder, task: str, split: str) -> Metric:
-    name = run.config()["tasks"][task]["primary_metric"]
-    for metric in run.metrics():
-        if (metric.task, metric.name, metric.split) == (task, name, split):
-            return metric
-    raise IncomparableRuns(f"metric.{name}", f"{run.run_id} has none of {task} on {split}; evaluate it there")
 
 
 def _relative(cell: Cell) -> float:

@@ -5,7 +5,8 @@
 
 The document holds every estimate, the rule (`verdict_rule`), how both arms trained, and the hashes of all
 that was read, so that anyone can check it; the same runs and settings give the same bytes. Which runs belong
-together is `verdict_inputs`, which may be compared `verdict_checks`, what they differ by `verdict_estimates`.
+together is `verdict_inputs`, which may be compared `token_parity` and `comparability`, by how much
+they differ `verdict_estimates`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit.analysis.anchors import scale
+from kaggle_kit.analysis.comparability import MAX_PARAMETER_GAP, documents_of
 from kaggle_kit.analysis.stats import outliers
-from kaggle_kit.analysis.verdict_checks import PARITY, assert_comparable, documents_of
+from kaggle_kit.analysis.survivorship import filled
+from kaggle_kit.analysis.token_parity import assert_controlled
 from kaggle_kit.analysis.verdict_estimates import MULTI_TASK, Table, judge
 from kaggle_kit.analysis.verdict_inputs import Arms, Entry, find_arms, flat
 from kaggle_kit.analysis.verdict_rule import TOTAL, UNDECIDED, Rule
@@ -38,33 +41,41 @@ LIBRARIES = ("numpy", "scipy")
 
 
 def verdict(
-    runs: Sequence[RunFolder], *, strategy: str = "", model: str = "", split: str = ""
+    runs: Sequence[RunFolder],
+    *,
+    strategy: str = "",
+    model: str = "",
+    split: str = "",
+    as_they_stand: bool = False,
 ) -> dict[str, Any]:
     """The verdict document, as plain values.
 
     `strategy`, `model` and `split` choose where the runs have several. Without any token-controlled baseline
-    the verdict is `undecided`, and `reason` says what to run. Raises ConfigError, IncomparableRuns, and
-    RunFolderError where there is no run at all.
+    the verdict is `undecided`, and `reason` says what to run. `as_they_stand` scores unfinished runs
+    (`survivorship`), which are refused otherwise. Raises ConfigError, IncomparableRuns, and RunFolderError
+    where there is no run at all.
     """
     if not runs:
         raise RunFolderError("no finished run to judge; name the folder that holds run folders (--runs)")
     arms = find_arms(runs, strategy, model, split)
     if arms is None:
         return no_verdict(_nothing_to_judge(runs))
-    assert_comparable(arms)
+    unfinished, seeds = assert_controlled(arms, as_they_stand)
     rule, margins = declared(arms)
     units = _units(arms)
     shared = sharing_notes(arms)
-    tables = tables_of(arms, margins, units)
+    tables = tables_of(arms, margins, units, seeds)
     found = judge(tables, rule, np.random.default_rng(rule.seed), left_out=shared)
-    interim = rule.interim(entry.seed for entry in arms.multi_task)
+    interim = rule.interim(seeds)
     marks = [mark for mark in MARKS if any(entry["flags"].get(mark) for entry in arms.entries())]
     return {
         "verdict": found["overall"]["verdict"],
         "specification": found["overall"]["specification"],
         "marks": marks + ([INTERIM] if interim else []),
         "interim": interim,
-        "comparison": _comparison(arms) | {"sharing_notes": shared, "units": units},
+        "comparison": _comparison(arms) | {"seeds": seeds, "sharing_notes": shared, "units": units},
+        "unfinished": unfinished,
+        "as_they_stand": as_they_stand,
         "rule": _rule(rule, margins, arms),
         **found,
         "training": {task: _training(arms, task) for task in arms.tasks},
@@ -75,7 +86,7 @@ def verdict(
     }
 
 
-def judged(runs: Sequence[RunFolder], **chosen: str) -> dict[str, Any]:
+def judged(runs: Sequence[RunFolder], **chosen: Any) -> dict[str, Any]:
     """`verdict` for a page, which shows a refusal instead of stopping at it."""
     try:
         return verdict(runs, **chosen)
@@ -124,7 +135,9 @@ def sharing_notes(arms: Arms) -> list[str]:
     return [task for task in arms.tasks if set(tasks[task]["shares_notes_with"]) & set(arms.tasks)]
 
 
-def tables_of(arms: Arms, margins: Mapping[str, float], units: Mapping[str, Any]) -> dict[str, Table]:
+def tables_of(
+    arms: Arms, margins: Mapping[str, float], units: Mapping[str, Any], seeds: Sequence[int]
+) -> dict[str, Table]:
     """Every task's documents under each seed, of the multi-task runs and of all controls that there are."""
     tables = {}
     for task in arms.tasks:
@@ -132,7 +145,10 @@ def tables_of(arms: Arms, margins: Mapping[str, float], units: Mapping[str, Any]
         entries = [entry for side in sides.values() for entry in side]
         _, parts = documents_of(entries, task, arms.split)
         ends = np.cumsum([len(side) for side in sides.values()])[:-1]
-        others = dict(zip(sides, np.split(parts, ends), strict=True))
+        others = {
+            name: filled(part, side, seeds, first=name == MULTI_TASK)
+            for (name, side), part in zip(sides.items(), np.split(parts, ends), strict=True)
+        }
         multi, total = others.pop(MULTI_TASK), others.pop(TOTAL)
         clusters = _clusters(entries[0], task, arms.split)
         tables[task] = Table(multi, total, margins[task], others, units[task]["unit"], clusters)
@@ -152,7 +168,7 @@ def _units(arms: Arms) -> dict[str, Any]:
 
 def _rule(rule: Rule, margins: Mapping[str, float], arms: Arms) -> dict[str, Any]:
     """What was declared, and its hash: two verdicts with the same one were decided alike."""
-    fixed = asdict(rule) | {"margins": margins, "family": arms.tasks, "parameter_parity": PARITY}
+    fixed = asdict(rule) | {"margins": margins, "family": arms.tasks, "parameter_parity": MAX_PARAMETER_GAP}
     digest = hashlib.sha256(to_json(fixed).encode()).hexdigest()[:16]
     return fixed | {"level": rule.level, "hash": digest}
 
@@ -205,7 +221,6 @@ def _comparison(arms: Arms) -> dict[str, Any]:
         "control_strategy": next(entry["strategy"] for _, _, entry in arms.twins()),
         "multi_task_runs": [entry.id for entry in arms.multi_task],
         "split": arms.split,
-        "seeds": [entry.seed for entry in arms.multi_task],
         "tokens": {str(entry.seed): entry["totals"]["tokens"] for entry in arms.multi_task},
         "active_parameters": first["active_parameters"],
         "metrics": {task: {"name": m.name, "scorer": m.scorer, "n": m.n} for task, m in metrics.items()},

@@ -4,7 +4,7 @@
     arms.multi_task[0].id, arms.controls["total"]["semeval2014t7"][0].id
 
 Every multi-task run of the twinned configuration is in, whether it has twins or not: seeds that were
-left out would be a choice by result. `verdict_checks` says whether the arms may be compared.
+left out would be a choice by result. `token_parity` says whether the arms may be compared.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", sp
             for task in twin.scored:
                 controls.setdefault(twin["twin"]["control"], {}).setdefault(task, []).append(twin)
     in_order = sorted(multi_task, key=lambda entry: entry.seed)
-    return Arms(in_order, controls, _choose("split", split, _judged_splits(multi_task, split)))
+    return Arms(in_order, controls, reported_split(multi_task, split))
 
 
 def chosen_on(entry: Entry) -> dict[str, str]:
@@ -142,11 +142,11 @@ def chosen_on(entry: Entry) -> dict[str, str]:
     return {field: split for field, split in found.items() if split}
 
 
-def _judged_splits(entries: Sequence[Entry], named: str) -> set[str]:
-    """The splits that the runs report; where none is named, those on which something was chosen are none."""
+def reported_split(entries: Sequence[Entry], named: str = "") -> str:
+    """The split to judge: the one named, or the only one that all runs report and nothing was chosen on."""
     reported = {metric.split for entry in entries for metric in entry.run.metrics()}
     chosen = {split for entry in entries for split in chosen_on(entry).values()}
-    return reported if named else reported - chosen or reported
+    return _choose("split", named, reported if named else reported - chosen or reported)
 
 
 def _controlled(entries: Iterable[Entry], twins: Iterable[Entry]) -> list[Entry]:

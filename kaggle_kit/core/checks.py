@@ -6,6 +6,7 @@ validate(config)          # ConfigError listing every problem, or nothing
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from itertools import chain
 from typing import Any
 
@@ -24,7 +25,17 @@ from kaggle_kit.core.types import Access, Kind
 
 FAMILIES = ("decoder", "encoder")
 ARCHITECTURES = ("llama", "gemma2", "phi3", "mistral", "bert")
-STRATEGY_KINDS = ("single", "shared", "shared_private", "hierarchical", "sequential")
+STRATEGY_KINDS = ("single", "shared", "private", "shared_private", "hierarchical", "sequential")
+# The kinds that read a key of the strategy; every other kind refuses it, as it would do nothing there.
+READ_BY = {
+    "rank": ("single", "shared", "shared_private", "hierarchical", "sequential"),
+    "private_rank": ("private", "shared_private", "sequential"),
+    **dict.fromkeys(
+        ("level1_rank", "level2_rank", "cut", "cross_level", "cross_level_rank", "detach_l1_for_l2"),
+        ("hierarchical",),
+    ),
+    "adapt_shared": ("sequential",),
+}
 ATTENTION = ("causal", "bidirectional")
 FUSIONS = ("none", "attention", "gated")
 CROSS_LEVELS = ("attention", "concatenation")
@@ -85,8 +96,9 @@ def _model(model: ModelConfig) -> Iterator[str]:
 def _strategy(strategy: StrategyConfig, tasks: dict[str, TaskConfig], model: ModelConfig) -> Iterator[str]:
     yield from _strategy_words(strategy)
     yield from _strategy_sizes(strategy)
+    yield from _unread_by_kind(strategy)
     names = ", ".join(tasks) or "none"
-    several = strategy.kind in ("shared", "shared_private", "sequential")
+    several = strategy.kind in ("shared", "private", "shared_private", "sequential")
     if strategy.kind == "single" and len(tasks) != 1:
         yield f"strategy {strategy.name!r} trains exactly one task, but tasks are: {names}; name one"
     if several and len(tasks) < 2:
@@ -96,7 +108,10 @@ def _strategy(strategy: StrategyConfig, tasks: dict[str, TaskConfig], model: Mod
     if strategy.pcgrad and len(tasks) < 2:
         yield f"strategy.pcgrad=true needs conflicting tasks, but tasks are: {names}; name two or more"
     if strategy.fusion != "none" and strategy.kind not in ("shared_private", "sequential"):
-        yield f"strategy.fusion={strategy.fusion} fuses private adapters; {strategy.kind} has none: set none"
+        yield (
+            f"strategy.fusion={strategy.fusion} fuses a private adapter with the shared one, and "
+            f"{strategy.kind} has no such pair: set none"
+        )
     if strategy.unsloth and not (strategy.kind in ("single", "shared") and model.unsloth.compatible):
         yield (
             "strategy.unsloth=true is offered for the kinds single and shared on models with "
@@ -117,13 +132,24 @@ def _strategy_words(strategy: StrategyConfig) -> Iterator[str]:
 
 
 def _strategy_sizes(strategy: StrategyConfig) -> Iterator[str]:
-    for key in ("rank", "private_rank"):
+    for key in ("rank", "private_rank", "level1_rank", "level2_rank"):
         if (rank := getattr(strategy, key)) is not None:
             yield from _within(f"strategy.{key}", rank, low=1)
     yield from _within("strategy.fusion_rank", strategy.fusion_rank, low=1)
     yield from _within("strategy.cut", strategy.cut, above=0, below=1)
     yield from _within("strategy.cross_level_rank", strategy.cross_level_rank, low=1)
     yield from _within("strategy.temperature", strategy.temperature, above=0)
+
+
+def _unread_by_kind(strategy: StrategyConfig) -> Iterator[str]:
+    defaults = {field.name: field.default for field in fields(StrategyConfig)}
+    for key, kinds in READ_BY.items():
+        value = getattr(strategy, key)
+        if strategy.kind in STRATEGY_KINDS and strategy.kind not in kinds and value != defaults[key]:
+            yield (
+                f"strategy.{key}={value} does nothing under strategy {strategy.name!r} of kind "
+                f"{strategy.kind}; the kinds that read it: {', '.join(kinds)}. Leave it out"
+            )
 
 
 def _both_levels(strategy: StrategyConfig, tasks: dict[str, TaskConfig]) -> Iterator[str]:
@@ -162,6 +188,8 @@ def _profile(profile: ProfileConfig) -> Iterator[str]:
 
 def _training(training: TrainingConfig, model: ModelConfig, tasks: Iterable[str]) -> Iterator[str]:
     yield from _within("training.learning_rate", training.learning_rate, above=0)
+    if training.head_learning_rate is not None:
+        yield from _within("training.head_learning_rate", training.head_learning_rate, above=0)
     yield from _within("training.epochs", training.epochs, above=0)
     if training.max_steps is not None:
         yield from _within("training.max_steps", training.max_steps, low=1)

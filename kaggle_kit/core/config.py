@@ -3,8 +3,8 @@
     config = compose(model="minilm", task="ncbi_disease", profile="open", overrides=["seed=7"])
 
 What is said later wins: schema defaults < model, task, strategy < profile < experiment < overrides.
-An experiment is a named setting and may choose the model, strategy and profile itself; an override
-`model=NAME` has the last word.
+An experiment is a named setting and may choose the model, strategy and profile itself, where nobody names
+another. One that is for some strategies only lists them in `experiment.strategies` and refuses any other.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from yaml import YAMLError
 from kaggle_kit.core.checks import undeclared, validate
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.open_keys import unknown_experiment
-from kaggle_kit.core.request import GROUPS, Request, members, params_dir, unknown_member
-from kaggle_kit.core.schema import RunConfig, StrategyConfig, TaskConfig
+from kaggle_kit.core.request import GROUPS, Request, given_names, members, params_dir, unknown_member
+from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import Access
 
 __all__ = [
@@ -40,11 +40,11 @@ __all__ = [
     "compose",
     "config_hash",
     "from_yaml",
+    "given_names",
     "members",
     "params_dir",
     "strategy_entry",
     "read_config",
-    "task_entry",
     "to_yaml",
     "validate",
     "without_machine_keys",
@@ -61,11 +61,6 @@ def strategy_entry(name: str) -> StrategyConfig:
     return _entry("strategy", name, StrategyConfig)
 
 
-def task_entry(name: str) -> TaskConfig:
-    """One entry of params/task by itself, as no override of a run changes it. ConfigError if unknown."""
-    return _entry("task", name, TaskConfig)
-
-
 def changed_strategy(strategy: StrategyConfig, **changes: Any) -> StrategyConfig:
     """The strategy with other values, each brought to its type ("off" is false). ConfigError if it cannot."""
     try:
@@ -75,10 +70,10 @@ def changed_strategy(strategy: StrategyConfig, **changes: Any) -> StrategyConfig
 
 
 def compose(
-    model: str = "tiny",
+    model: str | None = None,
     task: str | Sequence[str] = "semeval2014t7",
-    strategy: str = "s1_single",
-    profile: str = "smoke",
+    strategy: str | None = None,
+    profile: str | None = None,
     experiment: str | None = None,
     overrides: Iterable[str] = (),
     seed: int = 42,
@@ -86,16 +81,17 @@ def compose(
     """The checked configuration of one run.
 
     `overrides` are `key=value` strings in Hydra's value grammar, such as `training.epochs=2`,
-    `tasks.semeval2017t3.options.subtask=B` or `model=bert`. Raises ConfigError listing every
-    unknown name, unknown key, wrong type and illegal combination it found.
+    `tasks.semeval2017t3.options.subtask=B` or `model=bert`. A model, strategy or profile that is left
+    out is the experiment's, else that of `request.DEFAULTS`. Raises ConfigError listing every unknown name,
+    unknown key, wrong type and illegal combination it found.
     """
     names = {"model": model, "task": task, "strategy": strategy, "profile": profile, "experiment": experiment}
     request = Request.of(names, overrides)
-    values = request.values
     config = _compose_groups(request, seed)
     restricted = [name for name, entry in config.tasks.items() if entry.access == Access.RESTRICTED]
-    unread = _unread(config, values)
-    _raise(request.problems + unread + [told for key, value in values for told in _apply(config, key, value)])
+    problems = request.problems + _unread(config, request.values)
+    problems += [told for key, value in request.values for told in _apply(config, key, value)]
+    _raise(problems + _refer(config.experiment, request.chosen("strategy")))
     _raise(
         [
             f"tasks.{name}.access={config.tasks[name].access}: no override lifts a data use agreement"
@@ -163,7 +159,7 @@ def _entry(group: str, name: str, schema: type) -> Any:
 def _compose_groups(request: Request, seed: int) -> DictConfig:
     """Hydra's part: members of the groups merged into the typed schema, later ones over earlier ones."""
     defaults = [{f"task@tasks.{name}" if group == "task" else group: name} for group, name in request.groups]
-    choices = [f"{group}={name}" for group, name in request.choices.items()]
+    choices = [f"{group}={name}" for group, name in request.named.items()]
     with _hydra_lock, _own_hydra():
         store = ConfigStore.instance()
         store.store(name="run_schema", node=RunConfig)
@@ -175,6 +171,22 @@ def _compose_groups(request: Request, seed: int) -> DictConfig:
             raise ConfigError(explain(error)) from error
     OmegaConf.set_struct(config, None)  # the schema is closed already; its open dicts may grow
     return config
+
+
+def _refer(experiment: DictConfig, strategy: str) -> list[str]:
+    """Notes the strategy that an experiment for some strategies varies; says where it is none of them."""
+    if "strategies" not in experiment:
+        return []
+    allowed, named = list(experiment["strategies"]), experiment.get("reference")
+    if strategy not in allowed:
+        return [
+            f"experiment {experiment['name']!r} is for strategy {' or '.join(allowed)}, and the strategy is "
+            f"{strategy!r}; name one of them, or leave the experiment out"
+        ]
+    if named not in (None, strategy):
+        return [f"experiment.reference={named}, but the strategy is {strategy!r}; leave the reference out"]
+    experiment["reference"] = strategy
+    return []
 
 
 @contextmanager

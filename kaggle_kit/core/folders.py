@@ -1,4 +1,4 @@
-"""Which run folders there are: a new one for a run, those that are finished, one by its name.
+"""Which run folders there are: a new one for a run, those that are finished or not, one by its name.
 
 path = reserve(runs_dir, run_id)
 for run in find_runs(runs_dir): ...
@@ -6,6 +6,8 @@ for run in find_runs(runs_dir): ...
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from kaggle_kit.core.artifacts import HEADER, RunFolder
@@ -40,6 +42,28 @@ def find_runs(runs_dir: Path) -> list[RunFolder]:
         if (folder / "config.yaml").is_file():
             found.setdefault(folder.name, RunFolder.open(folder))
     return list(found.values())
+
+
+def unfinished_beside(runs: Iterable[RunFolder]) -> list[RunFolder]:
+    """The folders beside finished runs in which a run began and none has finished, by name."""
+    places = dict.fromkeys(run.path.parent for run in runs)
+    folders = (file.parent for place in places for file in sorted(place.glob("*/config.yaml")))
+    begun = (folder for folder in folders if not (folder / "manifest.json").is_file())
+    return [RunFolder.open(folder, finished=False) for folder in begun if _begins_as_a_run(folder)]
+
+
+def ending(run: RunFolder) -> str:
+    """How far an unfinished run came: paused, failed by the error of its executed page, or broken off."""
+    if note := run.paused():
+        return f"paused at step {note.get('step')} of {note.get('steps')}"
+    try:
+        cells = json.loads(run.notebook.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError):
+        cells = []
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    errors = [output["ename"] for output in outputs if output.get("output_type") == "error"]
+    steps = len(run.events())
+    return f"failed by {errors[-1]} after {steps} steps" if errors else f"broken off after {steps} steps"
 
 
 def find_run(runs_dir: Path, named: str) -> RunFolder:

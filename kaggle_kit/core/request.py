@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from kaggle_kit.core.errors import ConfigError, nearest
 
 GROUPS = ("model", "task", "strategy", "profile", "experiment")
+DEFAULTS = {"model": "tiny", "strategy": "s1_single", "profile": "smoke"}  # where nobody names another
 
 
 def params_dir() -> Path:
@@ -40,54 +41,83 @@ def members(group: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked to be: members of the groups in the order in which they speak, then overrides."""
+    """What a run is asked to be: which members of the groups, and overrides of single values."""
 
-    groups: list[tuple[str, str]]
-    choices: dict[str, str]  # group -> the member that an override names
-    values: list[tuple[str, Any]]
+    tasks: list[str]
+    experiments: list[str]
+    named: dict[str, str]  # model, strategy, profile -> the member that somebody names
+    values: list[tuple[str, Any]]  # (key, value) of the overrides
     problems: list[str]  # overrides that could not be understood
 
     @classmethod
     def of(cls, names: Mapping[str, str | Sequence[str] | None], overrides: Iterable[str]) -> Request:
-        """`names`: group -> members. ConfigError for a member that there is not."""
-        choices, values, problems = _parse(overrides)
-        listed = {group: _listed(choices.pop(group, names[group])) for group in ("task", "experiment")}
-        listed |= {group: _listed(names[group]) for group in ("model", "strategy", "profile")}
-        groups = [(group, name) for group in GROUPS for name in listed[group]]
-        members_said = (*groups, *choices.items())
-        unknown = [problem for group, name in members_said for problem in unknown_member(group, name)]
+        """`names`: group -> members, None where left open. ConfigError for a member that there is not."""
+        chosen, values, problems = _parse(overrides)
+        tasks, experiments = (_listed(chosen.pop(group, names[group])) for group in ("task", "experiment"))
+        named = {group: str(names[group]) for group in DEFAULTS if names[group] is not None} | chosen
+        request = cls(tasks, experiments, named, values, problems)
+        unknown = [problem for group, name in request.groups for problem in unknown_member(group, name)]
         if unknown:
             raise ConfigError("\n".join(problems + unknown))
-        return cls(groups, choices, values, problems)
+        return request
+
+    @property
+    def groups(self) -> list[tuple[str, str]]:
+        """(group, member) in the order of their say, before an experiment chooses."""
+        one = {group: (group, self.named.get(group, default)) for group, default in DEFAULTS.items()}
+        tasks = [("task", name) for name in self.tasks]
+        experiments = [("experiment", name) for name in self.experiments]
+        return [one["model"], *tasks, one["strategy"], one["profile"], *experiments]
 
     def chosen(self, group: str) -> str:
-        """The member that is composed: the last of what was asked for, an experiment and an override say."""
-        name = next(name for asked, name in self.groups if asked == group)
-        for file in self._experiments():
-            for default in OmegaConf.load(file).get("defaults", ()):
-                name = name if isinstance(default, str) else default.get(f"override /{group}", name)
-        return self.choices.get(group, name)
+        """The model, strategy or profile that is composed: named, else the experiment's, else the default."""
+        return (DEFAULTS | names_in(self.experiments) | self.named)[group]
 
     def files(self) -> list[tuple[Path, str]]:
         """(file, place in the configuration) in the order of their say; an empty place is the root."""
-        found = []
+        found: list[Path] = []
         for group, name in self.groups:
-            if group in ("model", "strategy", "profile"):
-                found.append(params_dir() / group / f"{self.chosen(group)}.yaml")
-            elif group == "task":
-                found.append(params_dir() / group / f"{name}.yaml")
-        return [(file, _package(file)) for file in (*found, *self._experiments())]
-
-    def _experiments(self) -> list[Path]:
-        """The experiments' files, each after those that it builds on."""
-        names = [name for group, name in self.groups if group == "experiment"]
-        return [file for name in names for file in _with_bases(params_dir() / "experiment" / f"{name}.yaml")]
+            file = params_dir() / group / f"{self.chosen(group) if group in DEFAULTS else name}.yaml"
+            found += _with_bases(file) if group == "experiment" else [file]
+        return [(file, _package(file)) for file in found]
 
 
 def _with_bases(file: Path) -> list[Path]:
+    """An experiment's file after those that it builds on."""
     said = OmegaConf.load(file).get("defaults", ())
     bases = [other for other in said if isinstance(other, str) and other != "_self_"]
     return [*(found for name in bases for found in _with_bases(file.with_stem(name))), file]
+
+
+def given_names(
+    own: Mapping[str, Any], named: Mapping[str, str | None], overrides: Iterable[str]
+) -> dict[str, Any]:
+    """Group -> name: as the user named it, else as the experiment chooses, else a page's `own` default.
+
+    ConfigError where an override names another member than the user's option does.
+    """
+    chosen, _, _ = _parse(overrides)
+    given = {group: name for group, name in named.items() if name is not None}
+    for group, name in given.items():
+        if chosen.get(group, name) != name:
+            raise ConfigError(
+                f"--{group} {name} and the override {group}={chosen[group]} contradict each other; give one"
+            )
+    experiments = [name for name in _listed(chosen.get("experiment")) if name in members("experiment")]
+    found = {**own, **names_in(experiments), **given, **chosen}
+    return {group: found.get(group) for group in named}
+
+
+def names_in(experiments: Iterable[str]) -> dict[str, str]:
+    """Group -> the member that the experiments choose where nobody names another."""
+    found: dict[str, str] = {}
+    for experiment in experiments:
+        for entry in OmegaConf.load(params_dir() / "experiment" / f"{experiment}.yaml").get("defaults", ()):
+            if isinstance(entry, str):
+                found |= names_in([entry] if entry != "_self_" else [])
+            else:
+                found |= {str(key).removeprefix("override /"): name for key, name in entry.items()}
+    return found
 
 
 def _package(file: Path) -> str:

@@ -18,8 +18,11 @@ from kaggle_kit.core.schema import RunConfig, filled_ranks, quantization_for
 DEFAULT = "default of kaggle_kit/core/schema.py"
 FILLED = {  # keys that may be left empty -> what they follow then
     "strategy.rank": "empty: model.lora.rank",
-    "strategy.private_rank": "empty: half of strategy.rank",
+    "strategy.private_rank": "empty: half of strategy.rank (all of it where nothing is shared)",
+    "strategy.level1_rank": "empty: half of strategy.rank",
+    "strategy.level2_rank": "empty: half of strategy.rank",
     "strategy.quantization": "empty: by model.parameters",
+    "experiment.reference": "empty: the strategy",
 }
 
 
@@ -32,14 +35,17 @@ def plain_values(config: RunConfig) -> dict[str, Any]:
 
 def value_sources(values: Mapping[str, Any], request: Request) -> dict[str, str]:
     """Dotted key -> where the value comes from, for every leaf of `plain_values`; a list is one leaf."""
-    said: dict[str, str] = {}
+    said: dict[str, tuple[str, Any]] = {}
     for file, package in request.files():
-        said |= dict.fromkeys(_keys(OmegaConf.to_container(OmegaConf.load(file)), package), _name(file))
-    sources = {key: said.get(key, DEFAULT) for key in _keys(values)}
-    sources |= {key: why for key, why in FILLED.items() if sources.get(key) == DEFAULT and _at(values, key)}
+        leaves = _leaves(OmegaConf.to_container(OmegaConf.load(file)), package)
+        said |= {key: (_name(file), value) for key, value in leaves}
+    sources = {}
+    for key, value in _leaves(values):
+        source, written = said.get(key, (DEFAULT, None))
+        sources[key] = FILLED[key] if key in FILLED and written is None and value is not None else source
     for key, value in request.values:
         argument = f"argument {key}={value}"
-        sources |= {inner: argument for inner in _keys(value, key) if inner in sources}
+        sources |= {inner: argument for inner, _ in _leaves(value, key) if inner in sources}
         sources |= {  # a place in a list
             outer: f"{source}, then {argument}"
             for outer, source in sources.items()
@@ -48,20 +54,14 @@ def value_sources(values: Mapping[str, Any], request: Request) -> dict[str, str]
     return sources
 
 
-def _keys(node: Any, place: str = "") -> Iterator[str]:
-    """The dotted keys of all leaves; `defaults` belongs to Hydra and is none."""
+def _leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of all leaves; `defaults` belongs to Hydra and is none."""
     if not isinstance(node, Mapping) or not node:
-        yield place
+        yield place, node
         return
     for key, inner in node.items():
         if place or key != "defaults":
-            yield from _keys(inner, f"{place}.{key}" if place else str(key))
-
-
-def _at(values: Mapping[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
+            yield from _leaves(inner, f"{place}.{key}" if place else str(key))
 
 
 def _name(file: Any) -> str:

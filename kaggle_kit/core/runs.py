@@ -57,6 +57,16 @@ def refuse_toy(config: RunConfig) -> None:
         )
 
 
+def refuse_other_page(config: RunConfig, page: str) -> None:
+    """ConfigError where the experiment is carried out by one page alone, and this is another."""
+    wanted = config.experiment.get("page", page)
+    if wanted != page and "twin_config" not in config.experiment:  # a control holds its run's experiment
+        raise ConfigError(
+            f"experiment {config.experiment.get('name')!r} is carried out by page {wanted}, and page {page} "
+            f"would train without it: `run {wanted}`, or leave the experiment out"
+        )
+
+
 def start_run(
     config: RunConfig,
     page: str,
@@ -71,13 +81,14 @@ def start_run(
     `asked` is what the page was told, where it settles the configuration itself (a twin, S5): whoever
     waits for the run knows no other.
 
-    Raises ConfigError for a toy under a paper profile (`refuse_toy`).
+    Raises ConfigError for a toy under a paper profile (`refuse_toy`) and for an experiment of another page.
 
     `run_dir` is the folder that `ops.run` reserved; empty (Run all, plain papermill) reserves one
     below `runs_dir`, relative to the workspace. An unfinished run of this very configuration in
     `run_dir` is opened again, to go on from its checkpoints; any other one is a RunFolderError.
     """
     _refuse_stray_twin(config)
+    refuse_other_page(config, page)
     if run_dir and (Path(run_dir) / "config.yaml").is_file():
         return _unfinished(Path(run_dir), config_hash(config))
     refuse_toy(config)

@@ -116,10 +116,13 @@ class StrategyConfig:
 
     name: str = MISSING
     title: str = MISSING
-    kind: str = MISSING  # single | shared | shared_private | hierarchical | sequential
+    kind: str = MISSING  # single | shared | private | shared_private | hierarchical | sequential
     attention: str = "causal"  # causal | bidirectional, for tagging heads on decoders; ranking stays causal
     rank: int | None = None  # of the only or the shared adapter; empty: model.lora.rank
-    private_rank: int | None = None  # of a task's or a level's adapter; empty: half of the shared rank
+    # Of a task's own adapter; empty: half of the shared rank, and under `private`, which has none, its rank.
+    private_rank: int | None = None
+    level1_rank: int | None = None  # hierarchical: of the entity level's adapter; empty: half of the rank
+    level2_rank: int | None = None  # hierarchical: of the adapter of relations and reasoning, likewise
     fusion: str = "none"  # none | attention | gated: how shared and private outputs combine
     fusion_rank: int = 4  # of the query and the key of attention
     cut: float = 0.5  # hierarchical: share of the layers in the trunk below both levels
@@ -139,8 +142,16 @@ class StrategyConfig:
 def filled_ranks(strategy: StrategyConfig, lora: LoraSettings) -> StrategyConfig:
     """The strategy with a number for every rank that its kind reads, whether it was left empty or not."""
     rank = strategy.rank or lora.rank
-    own = strategy.private_rank or max(1, rank // 2)
-    return replace(strategy, rank=rank, private_rank=None if strategy.kind in ("single", "shared") else own)
+    half = max(1, rank // 2)
+    private = {"shared_private": half, "sequential": half, "private": rank}.get(strategy.kind)
+    level = half if strategy.kind == "hierarchical" else None
+    return replace(
+        strategy,
+        rank=None if strategy.kind == "private" else rank,
+        private_rank=private and (strategy.private_rank or private),
+        level1_rank=level and (strategy.level1_rank or level),
+        level2_rank=level and (strategy.level2_rank or level),
+    )
 
 
 @dataclass
@@ -161,6 +172,7 @@ class ProfileConfig:
 @dataclass
 class TrainingConfig:
     learning_rate: float = 1e-4
+    head_learning_rate: float | None = None  # of the heads; empty: learning_rate
     uncertainty_learning_rate: float = 1e-2  # of the loss weights, with strategy.loss_weighting=uncertainty
     epochs: float = 5.0
     max_steps: int | None = None

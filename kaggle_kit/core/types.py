@@ -133,7 +133,9 @@ class ComponentSpec:
     (source, target) mention types that training relates, or (type,) where `attribute` is set: then
     the label is that attribute of one mention, its relation to the document. With
     `relation_attribute` the label is that attribute of relations of type `relation_type`. With
-    `forward` a pair is a candidate only in the order of the text, as in all of training.
+    `forward` a pair is a candidate only in the order of the text, as in all of training. `farthest` is how
+    many words may lie from one mention of a pair to the other (1: they are neighbours). `positive` is the
+    share of the encoded candidates that have a label.
     """
 
     name: str
@@ -148,6 +150,8 @@ class ComponentSpec:
     relation_attribute: str | None = None
     candidates: tuple[tuple[str, ...], ...] = ()
     forward: bool = False
+    farthest: int | None = None
+    positive: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,11 @@ class TaskSpec:
     access: Access = Access.PUBLIC
     practice: bool = False
     gold_entities: bool = False
+
+
+def relation_parts(spec: TaskSpec) -> list[ComponentSpec]:
+    """The task's relation components."""
+    return [part for part in spec.components if part.kind is Kind.RELATIONS]
 
 
 class Prefix(NamedTuple):

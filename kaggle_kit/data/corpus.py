@@ -19,7 +19,7 @@ from kaggle_kit.core.errors import CorpusError, CorpusMissing
 from kaggle_kit.core.schema import ComponentConfig, TaskConfig
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import layout
-from kaggle_kit.data.candidates import only_forward, seen_types
+from kaggle_kit.data.candidates import farthest, only_forward, seen_types
 from kaggle_kit.data.formats import Problem, Reading, Tally, distinct, read
 
 RANKING_CLASSES = ("irrelevant", "relevant")
@@ -230,7 +230,8 @@ def _component(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
     if spec.kind is not Kind.RELATIONS or "train" not in corpus.splits:
         return spec
     train = corpus.splits["train"]
-    return replace(spec, candidates=seen_types(spec, train), forward=only_forward(spec, train))
+    order, reach = only_forward(spec, train), farthest(spec, train)
+    return replace(spec, candidates=seen_types(spec, train), forward=order, farthest=reach)
 
 
 def _labels(part: ComponentConfig, corpus: Corpus) -> tuple[str, ...]:

@@ -25,12 +25,12 @@ from transformers import PreTrainedTokenizerBase
 
 from kaggle_kit.core.cache import build_once, cache_dir
 from kaggle_kit.core.errors import ConfigError, CorpusError
-from kaggle_kit.core.types import Kind, TaskSpec, UnifiedSample
+from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec, UnifiedSample, relation_parts
 from kaggle_kit.data.pairs import PairSequence, pair_sequences
 from kaggle_kit.data.passages import Passage, PassageSettings, passages
-from kaggle_kit.data.targets import TARGETS
+from kaggle_kit.data.targets import TARGETS, relations
 
-VERSION = 5  # raise when the meaning of a column changes: cached files of older versions are not read
+VERSION = 6  # raise when the meaning of a column changes: cached files of older versions are not read
 
 LIST = 10  # candidates that are compared with each other: a thread's; of a hundred, thread by thread
 NUMBER, NUMBERS = Value("int32"), List(Value("int32"))
@@ -75,7 +75,7 @@ class EncodedTask:
 
         Prediction relates the mentions it has found; the file holds the candidates among gold ones.
         """
-        parts = [part for part in self.spec.components if part.kind is Kind.RELATIONS]
+        parts = relation_parts(self.spec)
         replaced: dict[str, list[Any]] = {}
         if parts:
             for document, sequences in self._documents():
@@ -108,9 +108,17 @@ def encode(
     if len(table) == 0:
         raise ConfigError(f"{spec.name}: the split holds no text to encode; check its layout and limits")
     flat = table.with_format("numpy", columns=["length", "overlap", "group"])[:]
-    return EncodedTask(
-        spec, table.with_format("numpy"), flat["length"].astype(np.int64), flat["overlap"], flat["group"]
-    )
+    table = table.with_format("numpy")
+    spec = replace(spec, components=tuple(_with_share(part, table) for part in spec.components))
+    return EncodedTask(spec, table, flat["length"].astype(np.int64), flat["overlap"], flat["group"])
+
+
+def _with_share(component: ComponentSpec, table: Dataset) -> ComponentSpec:
+    """A relation component knows the share of its candidates that have a label: its loss weighs by it."""
+    if component.kind is not Kind.RELATIONS:
+        return component
+    positive, candidates = relations.counted(component, table[:])
+    return replace(component, positive=positive / max(1, candidates))
 
 
 def _content_key(

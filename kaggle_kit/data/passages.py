@@ -9,7 +9,6 @@ stands further from the edge, so losses and predictions never count a word twice
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,15 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.data.segments import sentences
-
-WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
+from kaggle_kit.data.segments import WORD, sentences
 
 
 @dataclass(frozen=True)
 class PassageSettings:
     """`segments`: one passage a sentence, or `windows` filled with whole sentences.
 
+    Neighbouring windows share the last whole sentences of up to `stride` tokens, so that whatever stands
+    closer together than that is seen together.
     `last_subword`: a word is represented by its last token (a causal model has read the whole word
     only there) instead of its first.
     """
@@ -103,6 +102,7 @@ class _Piece:
 
     ids: list[int]
     offsets: list[tuple[int, int]]
+    ends: list[int]  # after which tokens a sentence ends; the last one is the number of tokens
 
 
 def passages(text: str, tokenizer: PreTrainedTokenizerBase, settings: PassageSettings) -> Iterator[Passage]:
@@ -116,10 +116,10 @@ def passages(text: str, tokenizer: PreTrainedTokenizerBase, settings: PassageSet
         )
     pieces = _sentence_pieces(text, tokenizer)
     if settings.segments == "windows":
-        pieces = _joined(pieces, capacity)
+        pieces = _joined(pieces)
     for piece in pieces:
         words = _words(text, piece, settings.last_subword)
-        for window in _windows(len(piece.ids), capacity, settings.stride):
+        for window in _windows(piece.ends, capacity, settings.stride):
             yield _passage(piece, words, window, special)
 
 
@@ -131,20 +131,18 @@ def _sentence_pieces(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[
         [text[start:end] for start, end in ranges], add_special_tokens=False, return_offsets_mapping=True
     )
     for (start, _), ids, offsets in zip(ranges, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        yield _Piece(ids, [(start + first, start + last) for first, last in offsets])
+        yield _Piece(ids, [(start + first, start + last) for first, last in offsets], [len(ids)])
 
 
-def _joined(pieces: Iterator[_Piece], capacity: int) -> Iterator[_Piece]:
-    """Whole sentences put together as long as they fit."""
-    ids: list[int] = []
-    offsets: list[tuple[int, int]] = []
+def _joined(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
+    """The whole document as one piece."""
+    whole = _Piece([], [], [])
     for piece in pieces:
-        if ids and len(ids) + len(piece.ids) > capacity:
-            yield _Piece(ids, offsets)
-            ids, offsets = [], []
-        ids, offsets = ids + piece.ids, offsets + piece.offsets
-    if ids:
-        yield _Piece(ids, offsets)
+        whole.ids.extend(piece.ids)
+        whole.offsets.extend(piece.offsets)
+        whole.ends.append(len(whole.ids))
+    if whole.ids:
+        yield whole
 
 
 def _words(text: str, piece: _Piece, last_subword: bool) -> list[tuple[int, int, int]]:
@@ -164,16 +162,23 @@ def _words(text: str, piece: _Piece, last_subword: bool) -> list[tuple[int, int,
     return found
 
 
-def _windows(tokens: int, capacity: int, stride: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """(first, stop, owned_from, owned_to, overlap) in tokens; the owned ranges partition the piece."""
+def _windows(ends: Sequence[int], capacity: int, stride: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """(first, stop, owned_from, owned_to, overlap) in tokens; the owned ranges partition the piece.
+
+    A window begins and ends with a sentence, unless one sentence is longer than the window.
+    """
     first, owned_from, overlap = 0, 0, 0
     while True:
-        stop = min(first + capacity, tokens)
-        owned_to = tokens if stop == tokens else stop - stride // 2
-        yield first, stop, owned_from, owned_to, overlap
-        if stop == tokens:
+        fitting = bisect_right(ends, first + capacity)
+        whole = fitting > 0 and ends[fitting - 1] > first + overlap
+        stop = ends[fitting - 1] if whole else first + capacity
+        if stop == ends[-1]:
+            yield first, stop, owned_from, stop, overlap
             return
-        first, owned_from, overlap = stop - stride, owned_to, stride
+        following = ends[bisect_left(ends, stop - stride)] if whole else stop - stride
+        owned_to = stop - (stop - following) // 2
+        yield first, stop, owned_from, owned_to, overlap
+        first, owned_from, overlap = following, owned_to, stop - following
 
 
 def _passage(

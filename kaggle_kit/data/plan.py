@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -39,6 +39,12 @@ class PlanSettings:
     target_tokens: int | None = None  # of all tasks together, met to the token whatever the epochs
     null_every: int | None = None  # every n-th step, one task in turn is halved for the conflict null
     part: tuple[float, float] = (0.0, 1.0)  # from where to where of the run's steps a phase goes
+
+    @property
+    def drawing(self) -> PlanSettings:
+        """Those that say which rows each step reads; what only cuts a step into micro-batches is reset."""
+        kept = self if self.sampling == "temperature" else replace(self, temperature=1.0)
+        return replace(kept, token_budget=PlanSettings.token_budget, null_every=None)
 
     def __post_init__(self) -> None:
         if self.sampling not in SAMPLING:
@@ -130,6 +136,16 @@ class StepPlan:
             for batch in step.micro_batches:
                 digest.update(f"{batch.task}:{batch.rows}:{batch.tokens}:{batch.cut}:{batch.half};".encode())
             digest.update(b"|")
+        return digest.hexdigest()
+
+    @cached_property
+    def steps_sha256(self) -> str:
+        """Changes with any row or token of any step, and with nothing else: not with how the step is cut into
+        micro-batches, which follows a GPU's memory and the conflict null."""
+        digest = hashlib.sha256()
+        for step in self.steps:
+            rows = sorted((batch.task, row) for batch in step.micro_batches for row in batch.rows)
+            digest.update(json.dumps([rows, sorted(step.tokens.items())]).encode())
         return digest.hexdigest()
 
 

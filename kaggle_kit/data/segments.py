@@ -1,4 +1,4 @@
-"""Cutting a document into sentences, without touching its text.
+"""Cutting a document into sentences and words, without touching its text.
 
     [text[start:end] for start, end in sentences(text)]
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 _BOUNDARY = re.compile(r"(?<=[.!?])([\"')\]]*)\s+(?=[\"'(\[]*[A-Z0-9])|[\r\n]+\s*")
 _NO_END = re.compile(
     r"(?:^|[\s(\[])(?:[A-Za-z]|[Dd]r|[Mm]rs?|[Mm]s|[Pp]rof|vs?|etc|al|ca|cf|approx|[Ff]igs?|[Nn]os?|e\.g|i\.e|resp|sp|spp|subsp|St)\.$"

@@ -9,19 +9,22 @@ Relations are found in a second pass, between the mentions that the first one fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from kaggle_kit.core.types import ComponentSpec, Kind, Mention, UnifiedSample
+from kaggle_kit.core.types import ComponentSpec, Kind, Mention, UnifiedSample, relation_parts
 from kaggle_kit.data.batch import make_batch
 from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.data.plan import PlannedBatch
 from kaggle_kit.evaluation.decode import DECODE
+from kaggle_kit.evaluation.decode.relations import all_links
+from kaggle_kit.evaluation.thresholds import choose_thresholds
 
 ENTITY_KINDS = (Kind.TOKENS, Kind.SPANS)
 
@@ -40,20 +43,71 @@ def predict(
     Where the task has no component for entities, or its `gold_entities` is set, the gold mentions are
     taken as given, without their attributes and concepts.
     """
+    read = partial(row_outputs, model, token_budget=token_budget, device=device, float16=float16)
+    heads = model.heads[encoded.spec.name]
+    predicted = _without_relations(heads, encoded, samples, read)
+    parts, table, outputs = _related(encoded, predicted, read)
+    for part in parts:
+        predicted = DECODE[part.kind].decode(
+            part, heads[part.name], table, outputs[part.name], samples, predicted
+        )
+    return predicted
+
+
+def fit_thresholds(
+    model: nn.Module,
+    encoded: EncodedTask,
+    samples: Sequence[UnifiedSample],
+    *,
+    token_budget: int,
+    device: str,
+    float16: bool = False,
+) -> dict[str, tuple[float, float, float]]:
+    """Set the thresholds of the task's relation heads to the best for these development samples.
+
+    Returns component -> (of all samples, of half 0, of half 1), as `evaluation/thresholds.py` explains;
+    empty for a task without relations, which is not read.
+    """
+    if not relation_parts(encoded.spec):
+        return {}
+    read = partial(row_outputs, model, token_budget=token_budget, device=device, float16=float16)
+    heads, chosen = model.heads[encoded.spec.name], {}
+    predicted = _without_relations(heads, encoded, samples, read)
+    parts, table, outputs = _related(encoded, predicted, read)
+    for part in parts:
+        links = all_links(part, table, outputs[part.name], len(samples))
+        chosen[part.name] = choose_thresholds(part, links, samples, predicted)
+        heads[part.name].thresholds.copy_(torch.tensor(chosen[part.name]))
+    return chosen
+
+
+def _without_relations(
+    heads: nn.ModuleDict, encoded: EncodedTask, samples: Sequence[UnifiedSample], read: Callable[..., Any]
+) -> list[UnifiedSample]:
+    """The first pass: everything but relations; where there is nothing else, samples without annotations."""
     spec = encoded.spec
     given = spec.gold_entities or not any(part.kind in ENTITY_KINDS for part in spec.components)
-    first = [p for p in spec.components if p.kind is not Kind.RELATIONS and not _is_given(p, given)]
-    second = [p for p in spec.components if p.kind is Kind.RELATIONS]
+    parts = [p for p in spec.components if p.kind is not Kind.RELATIONS and not _is_given(p, given)]
     predicted = [_bare(sample, given) for sample in samples]
-    for components in filter(None, (first, second)):
+    if parts:
         related = encoded.relating(predicted)
-        outputs = row_outputs(model, related, token_budget=token_budget, device=device, float16=float16)
-        table = related.rows(range(len(related)))
-        for part in components:
-            head = model.heads[spec.name][part.name]
-            decode = DECODE[part.kind].decode
-            predicted = decode(part, head, table, outputs[part.name], samples, predicted)
+        outputs, table = read(related), related.rows(range(len(related)))
+    for part in parts:
+        predicted = DECODE[part.kind].decode(
+            part, heads[part.name], table, outputs[part.name], samples, predicted
+        )
     return predicted
+
+
+def _related(
+    encoded: EncodedTask, predicted: Sequence[UnifiedSample], read: Callable[..., Any]
+) -> tuple[list[ComponentSpec], dict[str, Any], dict[str, list[Any]]]:
+    """The second pass: relation components, and their columns and outputs between predicted mentions."""
+    parts = relation_parts(encoded.spec)
+    if not parts:
+        return [], {}, {}
+    related = encoded.relating(predicted)
+    return parts, related.rows(range(len(related))), read(related)
 
 
 @torch.inference_mode()

@@ -2,18 +2,20 @@
 
     model = build_model(loaded, specs.values(), config.strategy)
 
-S1 has one adapter, S2 one shared by all tasks, S3a and S4 a shared one and one per task, S3b a shared
-one and one per level. Draws the adapters from torch's global generator: seed it before.
+S1 has one adapter, S2 one shared by all tasks, A2 one per task and none shared, S3a and S4 a shared one
+and one per task, S3b a shared one and one per level. Draws the adapters from
+torch's global generator: seed it before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings, StrategyConfig, filled_ranks
 from kaggle_kit.core.types import TaskSpec
-from kaggle_kit.models.adapters import SHARED, SharedPrivateLoRA, private
+from kaggle_kit.models.adapters import PRIVATE, SHARED, SharedPrivateLoRA, private
 from kaggle_kit.models.hierarchical import LEVEL, HierarchicalMTLModel
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
@@ -55,17 +57,28 @@ def build_model(loaded: Loaded, specs: Iterable[TaskSpec], strategy: StrategyCon
 def adapter_ranks(strategy: StrategyConfig, settings: LoraSettings, tasks: Sequence[str]) -> dict[str, int]:
     """Adapter -> rank. Raises ConfigError for an unknown kind."""
     filled = filled_ranks(strategy, settings)
-    rank, own = filled.rank, filled.private_rank
+    rank = filled.rank
+    own = {private(task): filled.private_rank for task in tasks}
+    levels = {LEVEL[1]: filled.level1_rank, LEVEL[2]: filled.level2_rank}
     kinds = {
         "single": {SINGLE: rank},
         "shared": {SHARED: rank},
-        "shared_private": {SHARED: rank, **{private(task): own for task in tasks}},
-        "hierarchical": {SHARED: rank, **dict.fromkeys(LEVEL.values(), own)},
+        "private": own,
+        "shared_private": {SHARED: rank, **own},
+        "hierarchical": {SHARED: rank, **levels},
     }
     kinds["sequential"] = kinds["shared_private"]
     if strategy.kind not in kinds:
         raise ConfigError(f"strategy.kind is {strategy.kind!r}; allowed: {', '.join(kinds)}")
     return kinds[strategy.kind]
+
+
+def with_ranks(strategy: StrategyConfig, ranks: Mapping[str, int]) -> StrategyConfig:
+    """The strategy whose `adapter_ranks` are these: those of a model that exists or was saved."""
+    own = next((rank for name, rank in ranks.items() if name.startswith(PRIVATE)), None)
+    found = {"rank": ranks.get(SHARED, ranks.get(SINGLE)), "private_rank": own}
+    found |= {f"{level}_rank": ranks.get(level) for level in LEVEL.values()}
+    return replace(strategy, **found)
 
 
 def cut_layer(strategy: StrategyConfig, layers: int) -> int:

@@ -4,14 +4,14 @@
     outputs = model(batch)                     # component -> logits
     loss_sums = model.losses(batch, outputs)   # component -> scalar sum
 
-One class serves S1 (one adapter), S2 (one shared by all tasks), S3a (shared + private, fused) and S4
-(the same in two phases). `parameter_groups` says which tasks touch what, so that PCGrad projects
-within what is shared and nowhere else.
+One class serves S1 (one adapter), S2 (one shared by all tasks), A2 (one per task, none shared), S3a (shared
++ private, fused) and S4 (the same in two phases). `parameter_groups` says which tasks touch what, so that
+PCGrad projects within what is shared and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from peft import PeftModel
@@ -130,26 +130,22 @@ class MultiTaskModel(nn.Module):
             for parameter in group.parameters:
                 parameter.requires_grad_(name in names)
 
-    def pretrain_shared(self, tasks: Sequence[str] | None = None) -> None:
-        """S4, first phase: the shared adapter and the heads learn, of all tasks or of some.
+    def reached_by(self, tasks: Iterable[str]) -> list[str]:
+        """The names of the parameter groups that a token of one of these tasks passes through."""
+        tasks = set(tasks)
+        return [name for name, group in self.parameter_groups().items() if tasks.intersection(group.tasks)]
 
-        Private adapters take no part.
-        """
+    def pretrain_shared(self) -> None:
+        """S4, first phase: the shared adapter and the heads learn; private adapters take no part."""
         self.private_off = True
-        learning = {SHARED, *(f"heads:{task}" for task in tasks or self.specs)}
+        learning = {SHARED, *(f"heads:{task}" for task in self.specs)}
         self.train_only(name for name in self.parameter_groups() if name in learning)
 
-    def adapt(self, shared: str = "frozen", tasks: Sequence[str] | None = None) -> None:
-        """S4, second phase: the own adapter, fusion and head of each task, or of some of them.
-
-        `shared` is frozen or continued.
-        """
+    def adapt(self, shared: str = "frozen") -> None:
+        """S4, second phase: the each task's own adapter, fusion and head. `shared` is frozen or continued."""
         self.private_off = False
-        learning = {
-            f"{kind}:{task}" for kind in ("private", "fusion", "heads") for task in tasks or self.specs
-        }
-        learning |= {SHARED} if shared == "continued" else set()
-        self.train_only(name for name in self.parameter_groups() if name in learning)
+        frozen = set() if shared == "continued" else {SHARED}
+        self.train_only(self.parameter_groups().keys() - frozen)
 
     def _groups(self) -> Iterator[tuple[str, list[nn.Parameter], tuple[str, ...]]]:
         """(name, parameters, tasks that touch them)"""

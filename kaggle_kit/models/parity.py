@@ -5,7 +5,7 @@
     table = assert_parameter_parity(variants)
 
 Two ways to count, which differ once there are private adapters. `active`: what the tokens of one task
-pass through, taking the task with the longest way (both levels, the largest head). `total`: all that
+pass through, compared task by task, since S3b's level-1 tasks pass one level of two. `total`: all that
 is trained to serve every task, so the single-task strategy counts one adapter per task. With K tasks
 S3a has 16 + 8 active and 16 + 8K in total. Fusion, cross-level module and heads are counted.
 """
@@ -20,14 +20,18 @@ import torch
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings, StrategyConfig
 from kaggle_kit.core.types import TaskSpec
-from kaggle_kit.models.build import adapter_ranks, cut_layer
+from kaggle_kit.models.adapters import SHARED, private
+from kaggle_kit.models.build import SINGLE, adapter_ranks, cut_layer
 from kaggle_kit.models.cross_level import cross_level_parameters
 from kaggle_kit.models.fusion import fusion_parameters
 from kaggle_kit.models.heads import build_head
+from kaggle_kit.models.hierarchical import LEVEL
 from kaggle_kit.models.shapes import Shape, linear_shapes
 
 PARITIES = ("active", "total")
 PAIRED = ("shared_private", "sequential", "hierarchical")
+RANKS = ("rank", "private_rank", "level1_rank", "level2_rank")
+MAX_DIFFERENCE = 0.05  # of the largest count from the smallest, relative
 WIDEST = 4  # a shared adapter has at most so many times the rank of a private one, and at least once
 
 
@@ -53,16 +57,25 @@ class Base:
 
 @dataclass(frozen=True)
 class Variant:
-    """One strategy with its ranks, and what it trains."""
+    """One strategy with its ranks, and what it trains.
+
+    `tasks`: the parameters that each task's tokens pass through, its heads included.
+    """
 
     strategy: StrategyConfig
-    active: int
+    tasks: Mapping[str, int]
     total: int
 
     @classmethod
     def of(cls, strategy: StrategyConfig, base: Base) -> Variant:
-        count = {"single": _single, "shared": _shared, "hierarchical": _hierarchical}
-        return cls(strategy, *count.get(strategy.kind, _shared_private)(strategy, base))
+        ways, total = _adapters(strategy, base)
+        heads = base.heads
+        return cls(strategy, {task: ways[task] + heads[task] for task in heads}, total + sum(heads.values()))
+
+    @property
+    def active(self) -> int:
+        """The parameters of the task with the longest way: both levels, the largest head."""
+        return max(self.tasks.values())
 
     def count(self, parity: str) -> int:
         if parity not in PARITIES:
@@ -70,39 +83,28 @@ class Variant:
         return self.active if parity == "active" else self.total
 
 
-def _ranks(strategy: StrategyConfig, base: Base) -> list[int]:
-    return list(adapter_ranks(strategy, base.lora, list(base.heads)).values())
+def _adapters(strategy: StrategyConfig, base: Base) -> tuple[dict[str, int], int]:
+    """What each task's tokens pass through before its heads, and what all tasks train together."""
+    layers, tasks = base.shape.num_hidden_layers, list(base.heads)
+    found = adapter_ranks(strategy, base.lora, tasks)
+    if strategy.kind == "hierarchical":
+        return _hierarchical(strategy, base, found)
+    common = found.get(SHARED, 0) * base.per_rank * layers
+    own = found.get(SINGLE, found.get(private(tasks[0]), 0))
+    fusion = fusion_parameters(strategy.fusion, found.get(SHARED, 0), own, strategy.fusion_rank)
+    mine = (own * base.per_rank + fusion * len(base.lora.targets)) * layers
+    return dict.fromkeys(tasks, common + mine), common + mine * len(tasks)
 
 
-def _single(strategy: StrategyConfig, base: Base) -> tuple[int, int]:
-    adapter = _ranks(strategy, base)[0] * base.per_rank * base.shape.num_hidden_layers
-    heads = base.heads.values()
-    return adapter + max(heads), adapter * len(heads) + sum(heads)
-
-
-def _shared(strategy: StrategyConfig, base: Base) -> tuple[int, int]:
-    adapter = _ranks(strategy, base)[0] * base.per_rank * base.shape.num_hidden_layers
-    return adapter + max(base.heads.values()), adapter + sum(base.heads.values())
-
-
-def _shared_private(strategy: StrategyConfig, base: Base) -> tuple[int, int]:
+def _hierarchical(
+    strategy: StrategyConfig, base: Base, found: Mapping[str, int]
+) -> tuple[dict[str, int], int]:
     layers = base.shape.num_hidden_layers
-    shared, private = _ranks(strategy, base)[:2]
-    fusion = fusion_parameters(strategy.fusion, shared, private, strategy.fusion_rank)
-    own = (private * base.per_rank + fusion * len(base.lora.targets)) * layers
-    common, heads = shared * base.per_rank * layers, base.heads.values()
-    return common + own + max(heads), common + own * len(heads) + sum(heads)
-
-
-def _hierarchical(strategy: StrategyConfig, base: Base) -> tuple[int, int]:
-    layers = base.shape.num_hidden_layers
-    shared, *levels = _ranks(strategy, base)
     top = layers - cut_layer(strategy, layers)
     cross = cross_level_parameters(strategy.cross_level, base.shape.hidden_size, strategy.cross_level_rank)
-    first = base.per_rank * (shared * layers + levels[0] * top)
-    whole = base.per_rank * (shared * layers + sum(levels) * top) + cross
-    ways = [(first if task in base.first_level else whole) + size for task, size in base.heads.items()]
-    return max(ways), whole + sum(base.heads.values())
+    first = base.per_rank * (found[SHARED] * layers + found[LEVEL[1]] * top)
+    whole = first + base.per_rank * found[LEVEL[2]] * top + cross
+    return {task: first if task in base.first_level else whole for task in base.heads}, whole
 
 
 def head_parameters(specs: Iterable[TaskSpec], hidden_size: int, *, decoder: bool = True) -> dict[str, int]:
@@ -123,19 +125,23 @@ def solve_ranks(
     *,
     target: int = 26_000_000,
     parity: str = "active",
-    tolerance: float = 0.05,
+    tolerance: float = MAX_DIFFERENCE,
 ) -> list[Variant]:
     """Each strategy with ranks such that all lie within `tolerance` of each other, near the target.
 
-    Shared and private ranks stay as near to 2 : 1 as parity allows. Raises ConfigError where ranks,
-    being whole numbers no larger than a layer is wide, cannot meet the target; it names the nearest
-    target that they can.
+    Shared and private ranks stay as near to 2 : 1 as parity allows, both levels of S3b alike. Raises
+    ConfigError where ranks, being whole numbers no larger than a layer is wide, cannot meet the target;
+    it names the nearest target that they can.
     """
     _assert_in_reach(strategies, base, target, parity, tolerance)
+    # a difference weighs most for the task with the smallest heads
+    slack = max(base.heads.values()) - min(base.heads.values()) if parity == "active" else 0
     choices = [[Variant.of(filled, base) for filled in _fillings(s, base, target)] for s in strategies]
     anchors = sorted({v.count(parity) for some in choices for v in some}, key=lambda n: abs(n - target))
     for anchor in anchors:
-        found = [_nearest(some, anchor, parity, tolerance / (2 + tolerance)) for some in choices]
+        found = [
+            _nearest(some, anchor, parity, (anchor - slack) * tolerance / (2 + tolerance)) for some in choices
+        ]
         if all(found):
             break
     else:
@@ -152,7 +158,7 @@ def _assert_in_reach(
     strategies: Sequence[StrategyConfig], base: Base, target: int, parity: str, tolerance: float
 ) -> None:
     most = base.highest_rank
-    fullest = [replace(strategy, rank=most, private_rank=most) for strategy in strategies]
+    fullest = [_filled(strategy, most, most) for strategy in strategies]
     reached = min(Variant.of(strategy, base).count(parity) for strategy in fullest)
     if reached < (1 - tolerance) * target:
         raise ConfigError(
@@ -167,46 +173,85 @@ def _fillings(strategy: StrategyConfig, base: Base, target: int) -> Iterator[Str
     most = max(2, 2 * target // (base.per_rank * base.shape.num_hidden_layers))
     most = min(most, base.highest_rank)
     for rank in range(1, most + 1):
-        owns = range(-(-rank // WIDEST), rank + 1) if strategy.kind in PAIRED else [strategy.private_rank]
+        owns = range(-(-rank // WIDEST), rank + 1) if strategy.kind in PAIRED else [None]
         for own in owns:
-            yield replace(strategy, rank=rank, private_rank=own)
+            yield _filled(strategy, rank, own)
 
 
-def _nearest(some: Sequence[Variant], anchor: int, parity: str, tolerance: float) -> Variant | None:
-    near = [v for v in some if abs(v.count(parity) - anchor) <= tolerance * anchor]
+def _filled(strategy: StrategyConfig, rank: int, own: int | None) -> StrategyConfig:
+    """The strategy with these ranks in the keys that its kind reads."""
+    if strategy.kind == "hierarchical":
+        return replace(strategy, rank=rank, level1_rank=own, level2_rank=own)
+    if strategy.kind == "private":
+        return replace(strategy, private_rank=rank)
+    return replace(strategy, rank=rank, private_rank=own if strategy.kind in PAIRED else None)
+
+
+def _nearest(some: Sequence[Variant], anchor: int, parity: str, margin: float) -> Variant | None:
+    near = [v for v in some if abs(v.count(parity) - anchor) <= margin]
     return min(near, key=lambda v: (_skew(v.strategy), abs(v.count(parity) - anchor)), default=None)
 
 
 def _skew(strategy: StrategyConfig) -> float:
     """How far shared and private rank are from 2 : 1."""
-    return abs(strategy.rank / strategy.private_rank - 2) if strategy.kind in PAIRED else 0.0
+    return abs(strategy.rank / _own(strategy) - 2) if strategy.kind in PAIRED else 0.0
+
+
+def _own(strategy: StrategyConfig) -> int:
+    return strategy.level1_rank if strategy.kind == "hierarchical" else strategy.private_rank
 
 
 def assert_parameter_parity(
-    variants: Sequence[Variant], tolerance: float = 0.05, parity: str = "active"
+    variants: Sequence[Variant], tolerance: float = MAX_DIFFERENCE, parity: str = "active"
 ) -> str:
-    """The parity table; ConfigError with the table where largest and smallest differ by more."""
-    counts = [variant.count(parity) for variant in variants]
-    spread = max(counts) / min(counts) - 1
+    """The parity table. ConfigError with it where the largest and the smallest count differ by more.
+
+    Active parameters are compared for each task by itself, total ones for all tasks together.
+    """
+    rows = {f"{parity} parameters": [variant.count(parity) for variant in variants]}
+    if parity == "active":
+        rows |= {f"active parameters of {task}": _of_task(variants, task) for task in _tasks(variants)}
     table = parity_table(variants)
-    if spread > tolerance:
-        raise ConfigError(
-            f"{parity} parameters differ by {spread:.1%}, more than {tolerance:.0%}; "
-            f"take the ranks of solve_ranks\n{table}"
-        )
+    for what, counts in rows.items():
+        if (spread := _spread(counts)) > tolerance:
+            raise ConfigError(
+                f"{what} differ by {spread:.1%}, more than {tolerance:.0%}; "
+                f"take the ranks of solve_ranks (experiment.target solves them)\n{table}"
+            )
     return table
 
 
 def parity_table(variants: Sequence[Variant]) -> str:
-    """One line per variant: ranks, active and total parameters, each against the first."""
+    """One line per variant: ranks, active and total parameters against the first; then one per task."""
     first = variants[0]
     lines = [f"{'strategy':18} {'kind':15} {'ranks':>8} {'active':>13} {'':>7} {'total':>13} {'':>7}"]
     for variant in variants:
-        chosen = variant.strategy
-        ranks = f"{chosen.rank}+{chosen.private_rank}" if chosen.kind in PAIRED else f"{chosen.rank}"
         lines.append(
-            f"{chosen.name:18} {chosen.kind:15} {ranks:>8} "
+            f"{variant.strategy.name:18} {variant.strategy.kind:15} {_said(variant.strategy):>8} "
             f"{variant.active:>13,} {variant.active / first.active - 1:>+7.1%} "
             f"{variant.total:>13,} {variant.total / first.total - 1:>+7.1%}"
         )
+    lines.append(
+        f"active parameters by task: {', '.join(v.strategy.name for v in variants)}, widest difference"
+    )
+    for task in _tasks(variants):
+        counts = _of_task(variants, task)
+        lines.append(f"  {task:32} {' '.join(f'{n:>13,}' for n in counts)} {_spread(counts):>7.1%}")
     return "\n".join(lines)
+
+
+def _said(strategy: StrategyConfig) -> str:
+    """The ranks in words of the parity table, such as 24 or 16+8+8."""
+    return "+".join(str(rank) for key in RANKS if (rank := getattr(strategy, key)) is not None)
+
+
+def _tasks(variants: Sequence[Variant]) -> list[str]:
+    return [task for task in variants[0].tasks if all(task in variant.tasks for variant in variants)]
+
+
+def _of_task(variants: Sequence[Variant], task: str) -> list[int]:
+    return [variant.tasks[task] for variant in variants]
+
+
+def _spread(counts: Sequence[int]) -> float:
+    return max(counts) / min(counts) - 1

@@ -1,29 +1,35 @@
-"""One-factor ablations at equal parameters: ranks solved, parity asserted, the table to print.
+"""One-factor ablations at equal parameters, over one step plan.
 
     strategy, table = matched_strategy(config, loaded, specs)      # before anything trains
 
 An experiment declares its `factor`, the `levels` of it, and the `level` of this run, which
 `params/experiment/ablation_<factor>.yaml` writes into the strategy. The factor `architecture` compares
 whole entries of params/strategy (A1–A4); any other is one key of the strategy, and all else is the same
-in every level. `parity` names what is counted (active per token, or total) and `target` how many;
-without a target, as many as the first level has.
+in every level. All levels train the same tasks by the same steps and are scored as the last step leaves
+them, so their tokens and their steps are equal by construction; a manifest's `steps_sha256` shows it.
 
-Runs are comparable where all count over the same tasks. `tasks` names those of the comparison, the run's own
-where it is empty; A1 trains one of them at a time, so under the factor `architecture` it must be told the
-others. Heads are then counted as params/task declares them, so that every run prints the same table.
+`parity` names which parameters are counted (active per token, task by task, or total). Ranks are those
+that are declared; with a `target`, a number of parameters, they are solved for it instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 
-from kaggle_kit.core.config import changed_strategy, strategy_entry, task_entry
+from kaggle_kit.core.config import changed_strategy, strategy_entry
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import TaskSpec
 from kaggle_kit.models.loading import Loaded
-from kaggle_kit.models.parity import Base, Variant, assert_parameter_parity, head_parameters, solve_ranks
+from kaggle_kit.models.parity import (
+    RANKS,
+    Base,
+    Variant,
+    assert_parameter_parity,
+    head_parameters,
+    solve_ranks,
+)
 from kaggle_kit.models.shapes import shape_of
 from kaggle_kit.ops import wiring
 
@@ -34,57 +40,27 @@ def levels(config: RunConfig) -> dict[str, StrategyConfig]:
     """Level -> strategy, in the declared order; all but the factor is the run's own strategy.
 
     Raises ConfigError where the experiment is no ablation, its factor is no key of the strategy, the run's
-    strategy is not what the reference becomes at the run's level, and what `compared` raises.
+    strategy is not what the reference becomes at the run's level, a level would follow another step plan,
+    or a run would not be scored at its last step.
     """
     experiment, own = config.experiment, config.strategy
     if missing := [key for key in ("factor", "levels", "level") if key not in experiment]:
         raise ConfigError(
             f"experiment has no {', '.join(missing)}; choose an ablation, such as experiment=ablation_pcgrad"
         )
-    factor, declared = experiment["factor"], experiment["levels"]
-    compared(config, list(config.tasks))
-    if factor == ARCHITECTURE:
-        found = {level: strategy_entry(level) for level in declared}
-    else:
-        allowed = [field.name for field in fields(StrategyConfig)]
-        if factor not in allowed:
-            raise ConfigError(f"experiment.factor={factor} is no key of a strategy{nearest(factor, allowed)}")
-        reference = strategy_entry(experiment.get("reference", own.name))
-        if own.title != reference.title:
-            raise ConfigError(
-                f"the strategy is {own.title!r}, but experiment.reference is {reference.name!r}; "
-                "name the same one in both"
-            )
-        found = {
-            level: changed_strategy(own, name=f"{reference.name}_{factor}_{level}", **{factor: level})
-            for level in declared
-        }
+    found = _declared(config)
     if experiment["level"] not in found or found[experiment["level"]] != own:
         raise ConfigError(
             f"strategy {own.name!r} is not what experiment {experiment['name']!r} declares for level "
-            f"{experiment['level']!r} of {factor}; leave the strategy to the experiment's file"
+            f"{experiment['level']!r} of {experiment['factor']}; leave the strategy to the experiment's file"
         )
+    if config.training.selection != "last":
+        raise ConfigError(
+            f"training.selection={config.training.selection} would let each level choose its own step, and "
+            "so its own tokens; leave it to the experiment, which sets last"
+        )
+    _assert_one_plan(config, found)
     return found
-
-
-def compared(config: RunConfig, own: Sequence[str]) -> list[str]:
-    """The tasks that every run of the comparison counts. ConfigError if the `own` are not among them."""
-    named = config.experiment.get("tasks")
-    if named is not None and not isinstance(named, list):
-        raise ConfigError(f"experiment.tasks={named} is no list; write experiment.tasks=[{named}]")
-    tasks = list(dict.fromkeys(named or own))
-    if stray := [task for task in own if task not in tasks]:
-        raise ConfigError(
-            f"experiment.tasks=[{','.join(tasks)}] leaves out {', '.join(stray)}, which this run trains; "
-            "name all tasks of the comparison, the same in every run of it"
-        )
-    if config.experiment["factor"] == ARCHITECTURE and len(tasks) < 2:
-        raise ConfigError(
-            f"the architectures are compared over several tasks, and {config.strategy.name!r} is told of "
-            f"{', '.join(tasks)} alone, so its ranks would not be those of the other levels; give "
-            f"experiment.tasks=[{','.join(tasks)},…] with all tasks that A2 to A4 train"
-        )
-    return tasks
 
 
 def matched_strategy(
@@ -92,35 +68,58 @@ def matched_strategy(
 ) -> tuple[StrategyConfig, str]:
     """The run's strategy with the ranks that make all levels equal, and the parity table.
 
-    Ranks are solved for every level, so a level that changes no count keeps them. Raises ConfigError
-    where no ranks bring the levels within 5 %, what `levels` raises, and CorpusMissing where the labels of
-    another task of the comparison are known from its corpus alone.
+    Raises ConfigError where the levels are more than 5 % apart, where no ranks meet `experiment.target`,
+    where ranks are given beside a target, which solves them, and what `levels` raises.
     """
-    strategies = levels(config)
+    strategies = list(levels(config).values())
     backbone = loaded.backbone.config
-    specs = counted_specs(config, specs)
     heads = head_parameters(specs.values(), backbone.hidden_size, decoder=loaded.decoder)
     low = frozenset(name for name, spec in specs.items() if all(p.level == 1 for p in spec.components))
     base = Base(shape_of(backbone), config.model.lora, heads, first_level=low)
     parity = config.experiment.get("parity", "active")
-    first = next(iter(strategies.values()))
-    target = config.experiment.get("target") or Variant.of(first, base).count(parity)
-    variants = solve_ranks(list(strategies.values()), base, target=target, parity=parity)
+    variants = [Variant.of(strategy, base) for strategy in strategies]
+    if (target := config.experiment.get("target")) is not None:
+        _refuse_given_ranks(config)
+        variants = solve_ranks(strategies, base, target=target, parity=parity)
     table = assert_parameter_parity(variants, parity=parity)
     return next(v.strategy for v in variants if v.strategy.name == config.strategy.name), table
 
 
-def counted_specs(config: RunConfig, own: Mapping[str, TaskSpec]) -> dict[str, TaskSpec]:
-    """The tasks whose heads count: the run's `own`, or those of the comparison, alike in all its runs.
-
-    What only a training split tells, the pairs of types between which relations lie, is left out of those:
-    16 parameters for each type.
-    """
-    if not config.experiment.get("tasks"):
-        return dict(own)
+def _declared(config: RunConfig) -> dict[str, StrategyConfig]:
+    factor, declared = config.experiment["factor"], config.experiment["levels"]
+    if factor == ARCHITECTURE:
+        return {level: strategy_entry(level) for level in declared}
+    allowed = [field.name for field in fields(StrategyConfig)]
+    if factor not in allowed:
+        raise ConfigError(f"experiment.factor={factor} is no key of a strategy{nearest(factor, allowed)}")
+    reference = config.experiment["reference"]
     return {
-        name: wiring.without_candidates(own[name])
-        if name in own
-        else wiring.declared_spec(config, task_entry(name))
-        for name in compared(config, list(own))
+        level: changed_strategy(config.strategy, name=f"{reference}_{factor}_{level}", **{factor: level})
+        for level in declared
     }
+
+
+def _assert_one_plan(config: RunConfig, found: Mapping[str, StrategyConfig]) -> None:
+    """ConfigError unless the levels draw alike. A plan follows from rows, settings and seed alone."""
+    plans = {
+        level: wiring.plan_settings(replace(config, strategy=strategy)).drawing
+        for level, strategy in found.items()
+    }
+    first = next(iter(plans))
+    for level, settings in plans.items():
+        if settings != plans[first]:
+            raise ConfigError(
+                f"levels {first} and {level} would follow two step plans, {plans[first]} and {settings}: "
+                "their tokens would differ; give all levels the same sampling"
+            )
+
+
+def _refuse_given_ranks(config: RunConfig) -> None:
+    reference = strategy_entry(config.experiment.get("reference") or config.strategy.name)
+    for key in RANKS:
+        own, declared = getattr(config.strategy, key), getattr(reference, key)
+        if own != declared:
+            raise ConfigError(
+                f"strategy.{key}={own} beside experiment.target={config.experiment['target']}, for which "
+                "ranks are solved; leave one of them out"
+            )

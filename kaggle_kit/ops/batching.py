@@ -32,6 +32,7 @@ from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.data.plan import StepPlan, TaskRows
 from kaggle_kit.data.sampler import MultiTaskBatchSampler
+from kaggle_kit.models.build import with_ranks
 from kaggle_kit.models.decisions import Decision, always_checkpointed
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
@@ -94,9 +95,7 @@ def settled(run: RunFolder) -> dict[str, Any] | None:
 
 def as_built(config: RunConfig, network: MultiTaskModel) -> RunConfig:
     """The configuration with the model's real ranks, which an ablation solves for its page."""
-    shared, *others = network.lora.ranks.values()
-    own = others[0] if others else config.strategy.private_rank
-    return replace(config, strategy=replace(config.strategy, rank=shared, private_rank=own))
+    return replace(config, strategy=with_ranks(config.strategy, network.lora.ranks))
 
 
 def repack(plan: StepPlan, encoded: Mapping[str, EncodedTask], token_budget: int) -> StepPlan:

@@ -60,7 +60,7 @@ def run(
     task: Annotated[
         str | None, typer.Option(help="Task ids (see `data list`), commas between; default: the page's.")
     ] = None,
-    profile: Annotated[str, typer.Option(help="smoke, open or t4.")] = "smoke",
+    profile: Annotated[str | None, typer.Option(help="smoke (the default), open or t4.")] = None,
     strategy: Annotated[str | None, typer.Option(help="Default: the page's own.")] = None,
     seed: Seed = 42,
     runs_dir: RunsDir = Path("runs"),

@@ -17,13 +17,16 @@ def show(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.epochs=5.")
     ] = None,
-    model: Annotated[str, typer.Option(help="A file of params/model/.")] = "tiny",
+    model: Annotated[str | None, typer.Option(help="A file of params/model/; default: tiny.")] = None,
     task: Annotated[
         str | None,
         typer.Option(help="Task ids, commas between; default: one, or the study's five where several learn."),
     ] = None,
-    strategy: Annotated[str, typer.Option(help="A file of params/strategy/.")] = "s1_single",
-    profile: Annotated[str, typer.Option(help="smoke, open or t4.")] = "smoke",
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="A file of params/strategy/; default: the experiment's, else s1_single."),
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="smoke, open or t4; default: smoke.")] = None,
     experiment: Annotated[str | None, typer.Option(help="A file of params/experiment/.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of YAML.")] = False,
     with_sources: Annotated[
@@ -32,15 +35,16 @@ def show(
 ) -> None:
     """Print the configuration that a run would have, every value filled in and checked."""
     from kaggle_kit.core.config import compose, strategy_entry
-    from kaggle_kit.core.request import Request
+    from kaggle_kit.core.request import Request, given_names
     from kaggle_kit.core.resolved import plain_values, value_sources
     from kaggle_kit.data.practice import FIVE
 
     names: dict[str, Any] = {"model": model, "strategy": strategy, "profile": profile}
-    names |= {"experiment": experiment, "task": task.split(",") if task else FIVE[:1]}
+    names |= {"experiment": experiment, "task": task.split(",") if task else FIVE}
+    given_names({}, names | {"task": None}, overrides or ())  # refuses a contradiction
     request = Request.of(names, overrides or ())
-    if task is None and strategy_entry(request.chosen("strategy")).kind != "single":
-        names["task"] = FIVE
+    if task is None and strategy_entry(request.chosen("strategy")).kind == "single":
+        names["task"] = FIVE[:1]
         request = Request.of(names, overrides or ())
     values = plain_values(compose(**names, overrides=overrides or ()))
     sources = value_sources(values, request) if with_sources else {}

@@ -6,13 +6,13 @@ more = held_fixed(config, network, trainer, corpora)      # rounds.record writes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.models.adapter_files import saved_ranks
+from kaggle_kit.models.build import with_ranks
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops.selection import SELECTION
 from kaggle_kit.training.callbacks import QuickEvaluationCallback
@@ -68,8 +68,7 @@ def active_parameters(network: MultiTaskModel) -> dict[str, int]:
 
 def as_saved(strategy: StrategyConfig, adapters: Path) -> StrategyConfig:
     """The strategy with the ranks of the saved adapters, which an ablation solves after composing."""
-    first, *others = saved_ranks(adapters).values()
-    return replace(strategy, rank=first, private_rank=others[0] if others else strategy.private_rank)
+    return with_ranks(strategy, saved_ranks(adapters))
 
 
 def _selection(trainer: MultiTaskTrainer) -> dict[str, str | None]:

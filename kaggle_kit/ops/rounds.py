@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainingArguments
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.core.types import TaskSpec, UnifiedSample
+from kaggle_kit.core.types import TaskSpec, UnifiedSample, relation_parts
 from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.data.encode import EncodedTask
@@ -26,10 +26,11 @@ from kaggle_kit.data.normalise import ConceptNormaliser
 from kaggle_kit.data.plan import StepPlan, steps_per_epoch
 from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
+from kaggle_kit.evaluation.predict import fit_thresholds
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.ops.comparison import held_fixed
-from kaggle_kit.ops.selection import SELECTION, predictions_of
+from kaggle_kit.ops.selection import CHOOSING, SELECTION, predictions_of, reading
 from kaggle_kit.ops.tracking import close_tracking, follow
 from kaggle_kit.ops.wiring import encode_split, plan_settings, split_samples
 from kaggle_kit.training.arguments import training_arguments
@@ -154,7 +155,11 @@ def evaluate_reported(
     specs: Mapping[str, TaskSpec],
     corpora: Mapping[str, Corpus],
 ) -> list[Metric]:
-    """`evaluate` on every split of `profile.report`: dev, unless something was tuned or chosen there."""
+    """`evaluate` on every split of `profile.report`: dev, unless something was tuned or chosen there.
+
+    First the thresholds of relations are chosen, on dev; what is reported of dev itself is cross-fitted.
+    """
+    fit_relation_thresholds(config, network, loaded, specs, corpora)
     train = split_samples(config, corpora, "train")
     metrics: list[Metric] = []
     for split in config.profile.report:
@@ -162,6 +167,21 @@ def evaluate_reported(
         encoded = encode_split(config, gold, specs, loaded)
         metrics += evaluate(config, run, network, loaded, encoded, gold, train, split)
     return metrics
+
+
+def fit_relation_thresholds(
+    config: RunConfig,
+    network: MultiTaskModel,
+    loaded: Loaded,
+    specs: Mapping[str, TaskSpec],
+    corpora: Mapping[str, Corpus],
+) -> None:
+    """Set the thresholds of every relation head by its task's development samples."""
+    relating = {name for name, spec in specs.items() if relation_parts(spec)}
+    config = replace(config, tasks={name: task for name, task in config.tasks.items() if name in relating})
+    dev = split_samples(config, {name: corpora[name] for name in config.tasks}, CHOOSING)
+    for name, encoded in encode_split(config, dev, specs, loaded).items():
+        fit_thresholds(network, encoded, dev[name], **reading(config, loaded))
 
 
 def evaluate(
@@ -220,6 +240,7 @@ def record(
     trained = {id(p): p.numel() for t in trainers for g in t.optimizer.param_groups for p in g["params"]}
     close_tracking(run)
     more = held_fixed(config, network, trainers[-1], corpora)
+    more["relation_thresholds"] = relation_thresholds(network)
     if isinstance(trainers[-1], TokenControlledTrainer):
         more["token_parity_error"] = trainers[-1].parity_error
     if any(corpus.practice for corpus in corpora.values()):  # found like a real corpus, and synthetic
@@ -229,10 +250,25 @@ def record(
         device=loaded.decisions["device"].value,
         data_hashes={name: corpus.sha256 for name, corpus in corpora.items()},
         plans=[trainer.train_dataset.plan.sha256 for trainer in trainers],
+        optimiser_steps=sum(len(trainer.train_dataset.plan) for trainer in trainers),
+        steps_sha256=[trainer.train_dataset.plan.steps_sha256 for trainer in trainers],
         decisions={name: [made.value, made.reason] for name, made in loaded.decisions.items()},
         callbacks=[summary(_study_callbacks(trainer)) for trainer in trainers],
         **more,
     )
+
+
+def relation_thresholds(network: MultiTaskModel) -> dict[str, Any]:
+    """Task -> relation component -> the P(no relation) below which there is one, for the manifest."""
+    kept = {
+        task: {
+            part.name: [round(value, 4) for value in network.heads[task][part.name].thresholds.tolist()]
+            for part in relation_parts(spec)
+        }
+        for task, spec in network.specs.items()
+    }
+    order = ["chosen on all of dev", "half 0 of dev (chosen on half 1)", "half 1 of dev (chosen on half 0)"]
+    return {"order": order, "values": {task: found for task, found in kept.items() if found}}
 
 
 def _arguments(config: RunConfig, run: RunFolder, loaded: Loaded, steps: int) -> TrainingArguments:

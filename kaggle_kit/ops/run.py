@@ -22,11 +22,11 @@ from papermill.exceptions import PapermillExecutionError
 
 from kaggle_kit.core.allocator import NAMES, set_allocator
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.config import compose, config_hash
+from kaggle_kit.core.config import compose, config_hash, given_names
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
 from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.records import write_atomically
-from kaggle_kit.core.runs import config_run_id, refuse_toy
+from kaggle_kit.core.runs import config_run_id, refuse_other_page, refuse_toy
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import redact, refuse_secrets
@@ -74,7 +74,7 @@ def run_page(
     *,
     model: str | None = None,
     task: str | None = None,
-    profile: str = "smoke",
+    profile: str | None = None,
     strategy: str | None = None,
     seed: int = 42,
     overrides: Sequence[str] = (),
@@ -87,9 +87,10 @@ def run_page(
     """Run a training page and return its finished run folder, the executed page inside.
 
     The configuration is composed here first, so a wrong name fails before a kernel starts. `task` names
-    several tasks with commas between them. Without a model, task or strategy the page's own default
-    holds. `resume` is an unfinished run's folder to go on with. `into` is the run's own folder: a run of
-    this configuration is started in it, gone on with if it is unfinished, and returned if it is finished.
+    several tasks with commas between them. Where the model, task, strategy or profile is not named, the
+    experiment's holds, and the page's own default where the experiment has none. `resume` is an unfinished
+    run's folder to go on with. `into` is the run's own folder: a run of this configuration is started in it,
+    gone on with if it is unfinished, and returned if it is finished.
 
     Raises ConfigError for an unknown page, name or override; PageFailed when a cell raises;
     RunPaused when its session is over before its training; RunFolderError when the page ends without
@@ -97,12 +98,11 @@ def run_page(
     for a `resume` that is no run or a finished one.
     """
     source = page_path(page, pages_dir)
-    own = parameters(source)
-    named = {"model": model, "task": task, "strategy": strategy}
-    choices = {name: value or own.get(name) for name, value in named.items()}
-    choices |= {"profile": profile, "seed": seed}
+    named = {"model": model, "task": task, "strategy": strategy, "profile": profile}
+    choices = given_names(parameters(source), named, overrides) | {"seed": seed}
     config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=list(overrides))
     refuse_toy(config)
+    refuse_other_page(config, page)
     if resume and into:
         raise ConfigError(
             "resume and into both name a folder; give one: into starts a run or goes on with it"

@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+from kaggle_kit.analysis.comparability import assert_fixed
 from kaggle_kit.analysis.overview import published_best
-from kaggle_kit.analysis.verdict_inputs import flat
+from kaggle_kit.analysis.verdict_inputs import Entry
 from kaggle_kit.core.artifacts import Metric, RunFolder
-from kaggle_kit.core.config import config_hash, read_config, strategy_entry, without_machine_keys
+from kaggle_kit.core.config import config_hash, read_config, strategy_entry
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
@@ -33,7 +35,6 @@ from kaggle_kit.models.multitask import MultiTaskModel
 SELECTION = "selection"  # the figure by which a step is chosen
 CHOOSING = "dev"  # the split on which steps and strategies are chosen
 OWN = ("name", "title", "quantization", "candidates")  # of S5's strategy; the rest is the candidate's
-RUNS_OWN = ("run", "seed", "experiment.tuning.study")  # in which runs that are averaged may differ
 
 
 def better_candidate(
@@ -45,16 +46,17 @@ def better_candidate(
     `experiment.candidates` lists run ids, as a study does, only those. What they score on dev chooses, and
     `experiment.choice` keeps that. A run that has begun in `run_dir` goes on with what it began with.
 
-    Raises ConfigError for candidates on an NF4 base; for those of one strategy that differ in more than the
-    seed; for a strategy that was asked for otherwise than the better one was trained; and on a paper profile
-    unless each strategy has one that is scored on dev. Other profiles fall back on the strategy as declared.
+    Raises IncomparableRuns for candidates of one strategy that differ in more than the seed, and ConfigError
+    for those on an NF4 base; for a strategy that was asked for otherwise than the better one was trained;
+    and on a paper profile unless each strategy has one that is scored on dev. Other profiles fall back on
+    the strategy as declared.
     """
     if begun := _begun(config, run_dir):
         return begun, f"{begun.strategy.kind}, as this run began"
     finished = _candidates(config, runs_dir)
     _assert_unquantised(config, finished)
-    for runs in finished.values():
-        _assert_same_but_for_seed([run for run, _ in runs])
+    for name, runs in finished.items():  # over seeds is averaged, and over nothing else
+        assert_fixed("s5", {name: [Entry.of(run) for run, _ in runs]}, list(config.tasks), CHOOSING)
     found = {name: fmean(score for _, score in runs) for name, runs in finished.items()}  # over the seeds
     missing = [name for name in config.strategy.candidates if name not in found]
     if missing and config.profile.paper:
@@ -102,22 +104,6 @@ def _candidates(config: RunConfig, runs_dir: Path | str) -> dict[str, list[tuple
                 score = selection_score(config, primary)
                 finished.setdefault(run.facts["strategy"], []).append((run, score))
     return finished
-
-
-def _assert_same_but_for_seed(runs: Sequence[RunFolder]) -> None:
-    """Over seeds is averaged, and over nothing else."""
-    first, *others = (
-        {"run": run, **flat(without_machine_keys(asdict(read_config(run.config_yaml))))} for run in runs
-    )
-    for other in others:
-        for key in first | other:
-            one, two = first.get(key), other.get(key)
-            if one != two and key not in RUNS_OWN:
-                raise ConfigError(
-                    f"{key} is {one} in {first['run'].run_id} and {two} in {other['run'].run_id}: runs of "
-                    "one strategy must differ in the seed alone; name those to choose among, such as "
-                    f"'experiment.candidates=[{first['run'].run_id}]'"
-                )
 
 
 def _assert_not_asked_otherwise(config: RunConfig, strategy: StrategyConfig, winner: RunFolder) -> None:
@@ -178,14 +164,16 @@ def predictions_of(
     gold: Sequence[UnifiedSample],
 ) -> list[UnifiedSample]:
     """What the model predicts for one task's encoded samples."""
-    return predict(
-        network,
-        encoded,
-        gold,
-        token_budget=config.training.token_budget,
-        device=loaded.decisions["device"].value,
-        float16=loaded.decisions["dtype"].value == "float16",
-    )
+    return predict(network, encoded, gold, **reading(config, loaded))
+
+
+def reading(config: RunConfig, loaded: Loaded) -> dict[str, Any]:
+    """How a model is read in prediction: micro-batches, device, precision."""
+    return {
+        "token_budget": config.training.token_budget,
+        "device": loaded.decisions["device"].value,
+        "float16": loaded.decisions["dtype"].value == "float16",
+    }
 
 
 def selection_score(config: RunConfig, primary: Mapping[str, float]) -> float:

@@ -11,11 +11,13 @@ A page that is paused ends normally: what stands after the training is skipped, 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.data.corpus import Corpus
@@ -39,6 +41,7 @@ class Phase:
     name: str = "training"
     prepare: Callable[[], Any] = lambda: None
     watches: Sequence[StudyCallback] = ()  # beside those of every run, such as one that measures
+    left_out: Sequence[str] = ()  # tasks that the run by its design neither trains nor evaluates
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,12 @@ def run_session(
     """Train every phase as far as this session reaches; where it does not, mark the run `paused`.
 
     Phases that an earlier session has trained are restored, not repeated. Raises SmokeGateError with the
-    reason and the curve where the gate stays shut, AutoBatchError where no batch fits the GPU.
+    reason and the curve where the gate stays shut, AutoBatchError where no batch fits the GPU, and what
+    `assert_everything_learns` raises.
     """
     run.go_on()
     config, batch = settle_batch(config, run, network, loaded, encoded)
+    assert_everything_learns(network, phases)
     notes = [batch]
     trainers: list[MultiTaskTrainer] = []
     for number, phase in enumerate(phases):
@@ -102,6 +107,31 @@ def run_session(
             _mark(run, phase, end)
             break
     return Session(end, tuple(trainers), tuple(notes), rounds.training_seconds(run))
+
+
+def assert_everything_learns(network: MultiTaskModel, phases: Sequence[Phase]) -> None:
+    """ConfigError naming each adapter, fusion, cross-level module or head that no phase gives a gradient.
+
+    It would be evaluated as it was built, unless all its tasks are `left_out`. Leaves the network prepared
+    for the last phase.
+    """
+    groups, learnt, tokens = network.parameter_groups(), set(), Counter()
+    left_out = {task for phase in phases for task in phase.left_out}
+    for phase in phases:
+        phase.prepare()
+        tokens.update(phase.plan.tokens)
+        reached = network.reached_by(task for task, count in phase.plan.tokens.items() if count)
+        learnt |= {name for name in reached if any(p.requires_grad for p in groups[name].parameters)}
+    planned = ", ".join(f"{task} ({count:,} tokens)" for task, count in tokens.items())
+    problems = [
+        f"{name}, which {', '.join(group.tasks) or 'no task'} would train, gets no gradient in any phase of "
+        f"a plan for {planned}; train a task that reaches it, raise training.epochs or training.max_steps "
+        "until each task has tokens, or choose a strategy without it"
+        for name, group in groups.items()
+        if name not in learnt and not left_out.issuperset(group.tasks)
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def pass_gate(

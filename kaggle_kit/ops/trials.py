@@ -37,7 +37,7 @@ from kaggle_kit.ops import rounds, wiring
 from kaggle_kit.ops.batching import settle_batch
 from kaggle_kit.ops.search import SPLIT, Attempt, Pruned, Search, overrides
 from kaggle_kit.ops.selection import SELECTION, quick_evaluation
-from kaggle_kit.ops.sessions import pass_gate
+from kaggle_kit.ops.sessions import Phase, assert_everything_learns, pass_gate
 from kaggle_kit.ops.tracking import close_tracking
 from kaggle_kit.training.callbacks import StudyCallback, TrainingAlarm
 from kaggle_kit.training.trainer import MultiTaskTrainer
@@ -211,6 +211,8 @@ def _trainer(
     """A trainer that reports at equal shares of an epoch, and stops by the search alone."""
     config = ready.config
     plan = wiring.plan_training(config, ready.encoded, part)
+    if part == (0.0, 1.0):
+        assert_everything_learns(ready.network, [Phase(plan)])
     points = math.ceil(config.training.epochs * (part[1] - part[0])) * config.experiment["reports_per_epoch"]
     every = math.ceil(len(plan) / points)
     quick_dev = wiring.quick_samples(config, ready.dev)

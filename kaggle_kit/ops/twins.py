@@ -164,6 +164,11 @@ def _assert_controllable(multi: RunFolder, manifest: Mapping[str, Any], task: st
         raise ConfigError(f"tasks of {multi.run_id} has no {task!r}; name one of {', '.join(tasks)}")
     if absent := [k for k in ("active_parameters", "parameter_groups", "selection") if k not in manifest]:
         raise RunFolderError(f"{multi.run_id} records no {', '.join(absent)}; run its page again")
+    if "shared" not in manifest["parameter_groups"]:
+        raise RunFolderError(
+            f"the tasks of {multi.run_id} share no adapter: each is trained as a single-task model already, "
+            f"and nothing could be transferred; name a run of another strategy, such as {MULTI}"
+        )
     if (rule := manifest["selection"]["rule"]) != "last":
         raise RunFolderError(
             f"selection.rule of {multi.run_id} is {rule!r}: its weights were chosen among steps, a control's "
@@ -211,7 +216,7 @@ def _matched(multi: RunFolder, theirs: RunConfig, task: str) -> tuple[StrategyCo
         loss_weighting="static" if shared.loss_weighting == "static" else "equal",
     )
     count = matched.rank * unit + head
-    pair = [Variant(shared, active, sum(groups.values())), Variant(matched, count, count)]
+    pair = [Variant(shared, {task: active}, sum(groups.values())), Variant(matched, {task: count}, count)]
     return matched, assert_parameter_parity(pair, TOLERANCE)
 
 

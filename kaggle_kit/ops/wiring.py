@@ -16,13 +16,14 @@ from pathlib import Path
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runtime import logger
 from kaggle_kit.core.schema import RunConfig, TaskConfig
-from kaggle_kit.core.types import Kind, TaskSpec, UnifiedSample
+from kaggle_kit.core.types import TaskSpec, UnifiedSample
 from kaggle_kit.data import practice
 from kaggle_kit.data.corpus import Corpus, limit, load_corpus, task_spec, unlearnable
 from kaggle_kit.data.encode import EncodedTask, encode
 from kaggle_kit.data.locate import locate
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows
+from kaggle_kit.data.reach import out_of_reach
 from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.dropout import set_backbone_dropout
 from kaggle_kit.models.loading import Loaded, load_backbone
@@ -59,24 +60,6 @@ def corpus_roots(config: RunConfig, tasks: Mapping[str, TaskConfig]) -> Mapping[
             f"For the real corpus choose profile=open (or profile.corpora=public)"
         )
     return practice.cached(config.practice, tasks=list(tasks))
-
-
-def declared_spec(config: RunConfig, task: TaskConfig) -> TaskSpec:
-    """What a task's entry says of its heads, without its corpus; labels it leaves open are read there.
-
-    No pairs of types are known, which relations are predicted between: those are the training split's.
-    """
-    ready = all(part.labels or part.kind == Kind.RANKING for part in task.components)
-    root = Path() if ready else corpus_roots(config, {task.name: task})[task.name]
-    if ready:
-        corpus = Corpus(task, root, splits={}, warnings=(), sha256="", files=0, practice=False)
-    else:
-        corpus = load_corpus(task, root, ("train",), practice=_synthetic(config))
-    return without_candidates(task_spec(task, corpus))
-
-
-def without_candidates(spec: TaskSpec) -> TaskSpec:
-    return replace(spec, components=tuple(replace(part, candidates=()) for part in spec.components))
 
 
 def open_backbone(config: RunConfig) -> Loaded:
@@ -148,6 +131,8 @@ def encode_split(
             last_subword=loaded.causal,
         )
         encoded[name] = encode(samples[name], specs[name], loaded.tokenizer, settings)
+        for message in out_of_reach(encoded[name], samples[name]):
+            logger.warning("%s", message)
     return encoded
 
 

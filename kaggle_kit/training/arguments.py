@@ -5,11 +5,19 @@ training_arguments(config.training, steps=len(plan), output_dir=run.checkpoints,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import TrainingArguments
 
 from kaggle_kit.core.schema import TrainingConfig
+
+
+@dataclass
+class StudyArguments(TrainingArguments):
+    """The library's, and the learning rate of the heads: None for that of everything else."""
+
+    head_learning_rate: float | None = None
 
 
 def training_arguments(
@@ -21,9 +29,9 @@ def training_arguments(
     device: str,
     float16: bool = False,
     report_to: str = "none",
-) -> TrainingArguments:
+) -> StudyArguments:
     """Arguments for `steps` optimiser steps. `float16` means autocast with a gradient scaler, on a GPU."""
-    arguments = TrainingArguments(
+    arguments = StudyArguments(
         output_dir=str(output_dir),
         max_steps=steps,
         per_device_train_batch_size=1,  # one item of the plan
@@ -31,6 +39,7 @@ def training_arguments(
         # The fused kernel takes the scaler's step itself, so that nobody sees which steps were skipped.
         optim="adamw_torch" if float16 else "adamw_torch_fused",
         learning_rate=training.learning_rate,
+        head_learning_rate=training.head_learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=int(training.warmup * steps),
         weight_decay=training.weight_decay,

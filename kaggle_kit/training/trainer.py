@@ -126,13 +126,13 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over what trains, and the learnt loss weights; PCGrad over what several tasks touch.
 
+        With `args.head_learning_rate` the heads are a group of their own; the schedule scales both alike.
         Raises ConfigError for a parameter that trains in anything but float32.
         """
         if self.optimizer is None:
             assert_trainable_float32(self.model)
-            trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            groups: list[dict[str, Any]] = [{"params": trainable, "weight_decay": self.args.weight_decay}]
+            groups = self._rate_groups()
             if isinstance(self.weighting, UncertaintyWeightedLoss):
                 groups.append(self.weighting.parameter_group())
             self.optimizer = kind(groups, **options)
@@ -140,6 +140,17 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
                 generator = torch.Generator().manual_seed(self.pcgrad_seed)
                 self.pcgrad = PCGradOptimizer(self.optimizer, self._shared(), generator)
         return self.optimizer
+
+    def _rate_groups(self) -> list[dict[str, Any]]:
+        """What trains, the heads apart where they have a learning rate of their own."""
+        trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        rate = getattr(self.args, "head_learning_rate", None)
+        own = {id(parameter) for parameter in self.model.heads.parameters()} if rate is not None else set()
+        decay = {"weight_decay": self.args.weight_decay}
+        groups: list[dict[str, Any]] = [{"params": [p for p in trainable if id(p) not in own], **decay}]
+        heads = [p for p in trainable if id(p) in own]
+        groups += [{"params": heads, "lr": rate, **decay}]
+        return [group for group in groups if group["params"]]
 
     def _shared(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by group, where more than one task touches the group and something in it trains."""

@@ -57,12 +57,14 @@ report = "reports/verdict.json"  # where the document is written
 # The judge compares only runs that agree on everything but the tasks that their tokens come from: token
 # totals to the token, active parameters within the parity, data, scorer, split, training settings, tuning
 # budget, the rule that chose the weights, and the seeds. Where they do not, it refuses and names the field.
+# It refuses, too, where a run of the same configuration began and never finished.
 #
 # *Genuine transfer* takes a gain over every control: all tokens at the last step, the same run at its best
 # development point, and the task's own share of the tokens. The specification's rule, the first control
 # alone, stands beside it.
 
 # %%
+from kaggle_kit.analysis.survivorship import unfinished_in_words
 from kaggle_kit.analysis.verdict import judged, read_verdict, write_verdict
 from kaggle_kit.analysis.verdict_words import in_words
 from kaggle_kit.core.folders import find_runs
@@ -73,7 +75,7 @@ if verdict:
 else:
     runs = find_runs(in_workspace(runs_dir))
     document = judged(runs, strategy=strategy, model=backbone, split=split)
-for sentence in in_words(document):
+for sentence in (*in_words(document), *unfinished_in_words(document)):
     print(sentence)
 if not document["tasks"]:
     print("\nBoth arms run under experiment=token_controlled, with the seeds of experiment.seeds:")

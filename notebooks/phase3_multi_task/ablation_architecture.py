@@ -14,11 +14,12 @@
 # %% [markdown]
 # # Ablations: one factor at equal parameters
 #
-# **Question.** Is it the architecture that helps, or the parameters that come with it? Single (A1), shared
-# (A2), shared + private (A3) and hierarchical (A4) get ranks that make them equal within 5 %, fusion
-# and heads included. The other experiments named `ablation_…` change one key of a strategy and nothing
-# else: PCGrad, the fusion, what level 2 reads of level 1, whether its losses reach level 1. Each run of
-# this page trains one level of one factor; A1 takes one task, and is told of all in `experiment.tasks`.
+# **Question.** Is it the architecture that helps, or the parameters that come with it? One shared adapter
+# (A1), one private adapter per task (A2), both added up (A3) and both fused by attention (A4) train equally
+# many parameters for every task, within 5 %, fusion and heads included. The other experiments named
+# `ablation_…` change one key of S3a or S3b and nothing else: PCGrad, the fusion, what level 2 reads of level
+# 1, whether its losses reach level 1. Each run of this page trains one level of one factor. All levels
+# train the same tasks by the same step plan, so their tokens and their steps are equal.
 #
 # "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
 # minutes on two CPU cores. Its scores show that the machinery works and nothing else.
@@ -45,7 +46,7 @@ set_allocator()  # of CUDA memory; it counts only before torch is imported
 # %% tags=["parameters"]
 model = "tiny"
 task = "semeval2014t7,semeval2021t6,semeval2017t3"
-strategy = "a3"
+strategy = "a4"
 profile = "smoke"
 seed = 42
 overrides = ["experiment=ablation_architecture", "training.epochs=1"]
@@ -55,9 +56,10 @@ run_dir = ""
 # %% [markdown]
 # ## Configuration and run folder
 #
-# Names become one checked configuration; an unknown key, and a level that the experiment does not declare,
-# stop the page here. The run folder counts as a result only once its manifest is written, in the last cell.
-# The table tells what this machine offers and what will be done.
+# Names become one checked configuration; an unknown key, a level or strategy that the experiment does not
+# declare, and whatever would give a level other tokens stop the page here. The run folder counts as a result
+# only once its manifest is written, in the last cell. The table tells what this machine offers and what will
+# be done.
 
 # %%
 from kaggle_kit.core.config import compose, config_hash
@@ -94,7 +96,8 @@ for name, corpus in corpora.items():
 # ## Backbone and plan
 #
 # The plan lists every optimiser step before the first one is taken, so the tokens that this run will
-# see are known now, for each task.
+# see are known now, for each task. The digest of the steps is the same for every level of the factor and
+# stands in the manifest as `steps_sha256`.
 
 # %%
 import torch
@@ -105,12 +108,13 @@ encoded = wiring.encode_split(config, train, specs, loaded)
 plan = wiring.plan_training(config, encoded)
 for what, decision in loaded.decisions.items():
     print(f"{what}: {decision.value} — {decision.reason}")
-print(f"{len(plan)} steps, tokens per task {plan.tokens}")
+print(f"{len(plan)} steps {plan.steps_sha256[:12]}, tokens per task {plan.tokens}")
 
 # %% [markdown]
 # ## Model
 #
-# Ranks are solved for all levels and parity is asserted before anything trains.
+# Parity is asserted before anything trains, for each task by itself: the adapters, fusion and heads that
+# its tokens pass through. Ranks are as declared; `experiment.target=26000000` solves them for that many.
 
 # %%
 from kaggle_kit.models.build import build_model
@@ -122,8 +126,8 @@ network = build_model(loaded, specs.values(), matched)
 # %% [markdown]
 # ## Training
 #
-# Each task's shared gradient is set aside after its micro-batches; one projection and one combination
-# end the step. Now and then a task's batch is halved: how often its halves conflict is the null.
+# A1 to A4 take the plain sum of the tasks' gradients. With PCGrad each task's shared gradient is set aside
+# after its micro-batches, and one projection and one combination end the step.
 #
 # One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
 # smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
@@ -180,8 +184,26 @@ if session.finished:
 print(f"finished: {run.path.name}" if session.finished else session.end.message)
 
 # %% [markdown]
+# ## The levels against each other
+#
+# All finished runs of this experiment: each level minus the reference, which is A4 for the architectures
+# and the first level of any other factor. The difference is that of means over seeds, with its interval, a
+# Welch test adjusted by Holm over all declared differences, and the smallest difference that so many seeds
+# can find. One seed gives no inference. Runs that differ in anything else are refused, and so are seeds
+# that never finished in one arm.
+
+# %%
+from kaggle_kit.analysis.contrasts import contrast_table, in_words, shown
+from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.runtime import in_workspace
+
+documents = shown("ablation", find_runs(in_workspace(runs_dir)))
+print(*in_words(documents), sep="\n")
+contrast_table(documents)
+
+# %% [markdown]
 # ## How to read the result
 #
-# The arrow marks each task's primary metric, computed by the official scorer's rules on the development
-# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
-# one stands for one seed: levels are compared over seeds, at equal tokens and parameters.
+# The arrow marks each task's primary metric, computed by the official scorer's rules on the reported
+# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. "No difference
+# shown" is no proof of equality: the smallest difference that could be found says what may lie unseen.

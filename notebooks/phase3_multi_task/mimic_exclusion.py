@@ -15,9 +15,10 @@
 # # MIMIC exclusion: what the shared adapter owes to clinical notes
 #
 # **Question.** Does a shared adapter that never saw a MIMIC note serve the tasks on MIMIC notes as well as
-# one that saw them? Each run of this page trains one arm: `full` trains the shared adapter on all tasks,
-# `excluded` on the other tasks alone, to as many tokens. Both then give each MIMIC task an adapter of
-# its own, by the same steps.
+# one that saw them? Each run of this page trains one arm of S3a or S3b, in two phases. First the strategy
+# learns as it always does: in arm `full` on all five tasks, in `excluded` on the two public ones alone, in
+# `leave_target_out` on all but the task `experiment.target`, to as many tokens in each. Then what is private
+# starts afresh and learns the MIMIC tasks on the frozen shared adapter, by the same steps in each.
 #
 # "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
 # minutes on two CPU cores. Its scores show that the machinery works and nothing else.
@@ -43,8 +44,8 @@ set_allocator()  # of CUDA memory; it counts only before torch is imported
 
 # %% tags=["parameters"]
 model = "tiny"
-task = "semeval2014t7,semeval2015t14,semeval2021t6,semeval2017t3"
-strategy = "s4_sequential"
+task = "semeval2014t7,semeval2015t14,semeval2016t12,semeval2021t6,semeval2017t3"
+strategy = "s3a_flat"
 profile = "smoke"
 seed = 42
 overrides = ["experiment=mimic_exclusion", "training.epochs=1"]
@@ -54,9 +55,9 @@ run_dir = ""
 # %% [markdown]
 # ## Configuration and run folder
 #
-# Names become one checked configuration; an unknown key or arm stops the page here. The run folder counts
-# as a result only once its manifest is written, in the last cell. The table tells what
-# this machine offers and what will be done.
+# Names become one checked configuration; an unknown key, arm or strategy stops the page here. The run folder
+# counts as a result only once its manifest is written, in the last cell. The table tells what this machine
+# offers and what will be done.
 
 # %%
 from kaggle_kit.core.config import compose, config_hash
@@ -67,9 +68,10 @@ from kaggle_kit.ops.startup import check_startup
 tasks = task.split(",")
 config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
 exclusion.check(config)
-mimic = exclusion.only_mimic(config)
+evaluated = exclusion.evaluated(config)
 run = start_run(config, page="mimic_exclusion", runs_dir=runs_dir, run_dir=run_dir)
-print(f"arm {config.experiment['arm']}, MIMIC tasks {', '.join(mimic.tasks)}")
+print(f"arm {config.experiment['arm']}, first trained on {', '.join(exclusion.first_tasks(config))}")
+print(f"evaluated: {', '.join(evaluated.tasks)}")
 print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
 print(check_startup(config, run))
 
@@ -94,7 +96,7 @@ for name, corpus in corpora.items():
 # ## Backbone and plan
 #
 # The plans list every optimiser step before the first one is taken. The first phase has the same number
-# of tokens in both arms, to the token, and the second phase is the same in every step.
+# of tokens in every arm, to the token, and the second phase is the same in every step.
 
 # %%
 import torch
@@ -106,15 +108,14 @@ plans = exclusion.plan_phases(config, encoded)
 for what, decision in loaded.decisions.items():
     print(f"{what}: {decision.value} — {decision.reason}")
 for phase, plan in zip(("shared", "own"), plans, strict=True):
-    print(
-        f"{phase}: {len(plan)} steps, {sum(plan.tokens.values()):,} tokens {plan.tokens}, {plan.sha256[:12]}"
-    )
+    tokens = sum(plan.tokens.values())
+    print(f"{phase}: {len(plan)} steps {plan.steps_sha256[:12]}, {tokens:,} tokens {plan.tokens}")
 
 # %% [markdown]
 # ## Model
 #
-# A shared adapter for all tasks and a private one for each, of the same ranks in both arms. Only the
-# private ones of the MIMIC tasks will be trained.
+# The strategy's own adapters, of the same ranks in every arm: S3a's shared one and a private one per task,
+# or S3b's shared one and one per level.
 
 # %%
 from kaggle_kit.models.build import build_model
@@ -126,9 +127,9 @@ for group, members in network.parameter_groups().items():
 # %% [markdown]
 # ## Training
 #
-# First the shared adapter and the heads of its tasks learn, while the private adapters take no part. Then
-# each MIMIC task's own adapter, fusion and head do, as they were built, on a shared adapter that is
-# frozen (or goes on, by `strategy.adapt_shared=continued`).
+# First everything learns that the tasks of the arm reach. Then the MIMIC tasks' private adapters, fusions and
+# heads (of S3b: the level adapters that these tasks reach, and the heads) are set back to their initial
+# values and learn alone. An adapter that neither phase would train stops the page before the first step.
 #
 # One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
 # smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
@@ -137,9 +138,9 @@ for group, members in network.parameter_groups().items():
 # %%
 from kaggle_kit.ops import selection, sessions
 
-quick_dev = wiring.quick_samples(mimic, {name: dev[name] for name in mimic.tasks})
-encoded_quick = wiring.encode_split(mimic, quick_dev, specs, loaded)
-quick = selection.quick_evaluation(mimic, network, loaded, encoded_quick, quick_dev)
+quick_dev = wiring.quick_samples(evaluated, {name: dev[name] for name in evaluated.tasks})
+encoded_quick = wiring.encode_split(evaluated, quick_dev, specs, loaded)
+quick = selection.quick_evaluation(evaluated, network, loaded, encoded_quick, quick_dev)
 phases = exclusion.phases(config, network, plans, quick)
 session = sessions.run_session(config, run, network, loaded, encoded, corpora, phases)
 print(session)
@@ -147,14 +148,14 @@ print(session)
 # %% [markdown]
 # ## Evaluation
 #
-# Predictions for the MIMIC tasks are written in each task's own format and scored by the official rules.
-# A paused run skips this.
+# Predictions for the MIMIC tasks (or the one that was left out) are written in each task's own format and
+# scored by the official rules. A paused run skips this.
 
 # %%
 from kaggle_kit.ops import rounds
 
 if session.finished:
-    metrics = rounds.evaluate_reported(mimic, run, network, loaded, specs, corpora)
+    metrics = rounds.evaluate_reported(evaluated, run, network, loaded, specs, corpora)
     run.write_metrics(metrics)
     for metric in metrics:
         star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
@@ -185,20 +186,28 @@ if session.finished:
 print(f"finished: {run.path.name}" if session.finished else session.end.message)
 
 # %% [markdown]
-# ## Against the other arm
+# ## Against the other arms
 #
-# The newest finished run of this configuration with the other arm, if there is one. The comparison is
-# refused where anything differs that the arms hold fixed.
+# All finished runs of this experiment: `full` minus each other arm, and what lies between those, on the
+# MIMIC tasks. The difference is that of means over seeds, with its interval, a Welch test adjusted by Holm
+# over all declared differences, and the smallest difference that so many seeds can find. One seed gives no
+# inference. Runs that differ in anything else are refused, and so are seeds that never finished in one arm.
 
 # %%
-if session.finished:
-    print(exclusion.against_other_arm(run, runs_dir))
+from kaggle_kit.analysis.contrasts import contrast_table, in_words, shown
+from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.runtime import in_workspace
+
+documents = shown("mimic_exclusion", find_runs(in_workspace(runs_dir)))
+print(*in_words(documents), sep="\n")
+contrast_table(documents)
 
 # %% [markdown]
 # ## How to read the result
 #
-# The arrow marks each task's primary metric, computed by the official scorer's rules on the development
-# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
-# one stands for one seed. Where `full` is better, the shared adapter had learnt something from MIMIC notes
-# that the private adapters did not learn by themselves; the difference says nothing about how much a
-# task gains from the others, which is the token-controlled page's question.
+# The arrow marks each task's primary metric, computed by the official scorer's rules on the reported
+# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. Where `full` is
+# better than `excluded`, the shared adapter had learnt something that the private adapters did not learn by
+# themselves. The evaluated task's own data was part of what `full` read first: `full` minus
+# `leave_target_out` is what that alone gives. The differences say nothing about how much a task gains from
+# the others, which is the token-controlled page's question.

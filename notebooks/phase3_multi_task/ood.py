@@ -53,9 +53,10 @@ run_dir = ""
 # %% [markdown]
 # ## Configuration, runs and run folder
 #
-# `experiment.runs` names the finished runs. They must agree in model, profile, data, selection, tuning and,
-# within 5 %, in the active parameters of the task; the first field that differs stops the page here. The
-# run folder counts as a result only once its manifest is written, in the last cell.
+# `experiment.runs` names the finished runs, multi-task and single-task ones of the same seeds. They must
+# agree in all but the tasks that their tokens come from: in settings, data, device, tokens, steps and, within
+# 5 %, in the active parameters of the task. The first field that differs stops the page. The run folder
+# counts as a result only once its manifest is written.
 
 # %%
 from kaggle_kit.core.config import compose, config_hash
@@ -122,11 +123,29 @@ ood.record(run, arms, results, held_out)
 print(f"finished: {run.path.name}")
 
 # %% [markdown]
+# ## Over seeds
+#
+# All finished runs of this page: multi-task minus single-task, for the score on the held-out corpus and for
+# the drop to it from inside. The difference is that of means over seeds, with its interval, a Welch test
+# adjusted by Holm over all declared differences, and the smallest difference that so many seeds can find.
+# One seed gives no inference. Runs that differ in anything else are refused, and so are seeds that never
+# finished in one arm.
+
+# %%
+from kaggle_kit.analysis.contrasts import contrast_table, in_words, shown
+from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.runtime import in_workspace
+
+documents = shown("ood", find_runs(in_workspace(runs_dir)))
+print(*in_words(documents), sep="\n")
+contrast_table(documents)
+
+# %% [markdown]
 # ## How to read the result
 #
 # The drop is a run's primary metric on the split that it reports (test where it reports that, else
 # development) minus that on the held-out corpus; the held-out split chose nothing. A smaller drop is worth
 # little if the arm was worse inside already, so both figures stand beside each other. One pair of runs
-# stands for one seed, and a claim needs several. Where the arms saw different numbers of tokens, a
-# difference may be data exposure: the manifest lists them, and the control of the token-controlled page has
-# as many as its multi-task run. Runs marked `smoke` or `practice` are no results.
+# stands for one seed, and a claim needs several: this page once for each seed, or all runs in one go by
+# `experiment.runs`. Both arms saw as many tokens in as many steps. Runs marked `smoke` or `practice` are no
+# results.

@@ -178,9 +178,25 @@ if session.finished:
 print(f"finished: {run.path.name}" if session.finished else session.end.message)
 
 # %% [markdown]
+# ## Against the model that is not quantised
+#
+# All finished runs of S5, minus those of the strategy that they chose. The difference is that of means over
+# seeds, with its interval, a Welch test adjusted by Holm over all declared differences, and the smallest
+# difference that so many seeds can find. One seed gives no inference. Runs that differ in anything else are
+# refused, and so are seeds that never finished in one arm.
+
+# %%
+from kaggle_kit.analysis.contrasts import contrast_table, in_words, shown
+from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.runtime import in_workspace
+
+documents = shown("s5", find_runs(in_workspace(runs_dir)))
+print(*in_words(documents), sep="\n")
+contrast_table(documents)
+
+# %% [markdown]
 # ## How to read the result
 #
 # The arrow marks each task's primary metric, computed by the official scorer's rules on the development
-# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
-# one stands for one seed: a gain over S1 counts only against S1 trained to
-# the same total tokens, and conflicts count only as excess over their null.
+# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A gain over S1
+# counts only against S1 trained to the same total tokens, and conflicts count only as excess over their null.

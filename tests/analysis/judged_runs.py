@@ -91,13 +91,15 @@ class Factory:
     def control(self, multi: RunFolder, task: str, control: str = "total") -> RunFolder:
         target = TOKENS[task] if control == "share" else sum(TOKENS.values())
         of_config, placebo = multi.facts["config_hash"], control == "placebo"
-        own = {"twin": multi.run_id, "twin_config": of_config, "control": control}
+        own = {"twin": multi.run_id, "twin_config": of_config, "control": "total" if placebo else control}
+        own |= {"placebo": True, "scored": task} if placebo else {}
         tasks, strategy = (TASKS, self.strategy) if placebo else ([task], "s1_single")
-        config = self._config(tasks, strategy, multi.facts["seed"], self.experiment | own, target)
+        exact = None if placebo else target  # a placebo repeats the plan of its run
+        config = self._config(tasks, strategy, multi.facts["seed"], self.experiment | own, exact)
         run = _started(config, "token_controlled", self.folder)
         self._score(run, {task: self.levels[control]})
         twin = {"of": multi.run_id, "of_config": of_config, "control": control, "target_tokens": target}
-        more = {"twin": twin, "token_parity_error": 0}
+        more = {"twin": twin} | ({} if placebo else {"token_parity_error": 0})
         if control == "total" and self.levels["best"]:
             best = RunFolder(run.path / "best_development", run.facts)
             self._score(best, {task: self.levels["best"]})
@@ -105,21 +107,68 @@ class Factory:
         tokens = dict(TOKENS) if placebo else {task: target}
         return self._finish(run, tokens, trained=1_500 if placebo else 1_000, **more)
 
+    def arm(self, seed: int, experiment, effect=0.0, page="s3a_flat", **strategy) -> RunFolder:
+        """A run on both tasks of any other question: S3a with changes, `effect` on both tasks' scores."""
+        facts = strategy.pop("facts", {})
+        config = self._config(TASKS, "s3a_flat", seed, experiment, None)
+        config = replace(config, strategy=replace(config.strategy, **strategy))
+        run = _started(config, page, self.folder)
+        self._score(run, dict.fromkeys(TASKS, 0.7 + effect))
+        return self._finish(run, dict(TOKENS), trained=1_500, **facts)
+
+    def level(self, level: str, seed: int, effect=0.0, **strategy) -> RunFolder:
+        """One level of the ablation of PCGrad, with two levels."""
+        experiment = {"name": "ablation_pcgrad", "factor": "pcgrad", "levels": ["on", "off"], "level": level}
+        changed = {"name": f"s3a_flat_pcgrad_{level}", "pcgrad": level == "on"} | strategy
+        return self.arm(seed, EXPERIMENT | experiment, effect, "ablation_architecture", **changed)
+
+    def architecture(self, level: str, seed: int, effect=0.0, **strategy) -> RunFolder:
+        levels = ["a1", "a2", "a3", "a4"]
+        experiment = {"name": "ablation_architecture", "factor": "architecture"}
+        experiment |= {"levels": levels, "level": level}
+        changed = {"name": level, "title": level, "rank": 8 + levels.index(level)} | strategy
+        return self.arm(seed, EXPERIMENT | experiment, effect, "ablation_architecture", **changed)
+
+    def exclusion(self, arm: str, seed: int, effect=0.0, target=None) -> RunFolder:
+        arms = ["full", "excluded", "leave_target_out"]
+        experiment = {"name": "mimic_exclusion", "arms": arms, "arm": arm, "target": target}
+        experiment |= {"mimic": [TASKS[0]], "kept": [TASKS[1]]}
+        return self.arm(seed, EXPERIMENT | experiment, effect, "mimic_exclusion", name=f"s3a_flat_{arm}")
+
+    def quantised(self, seed: int, effect=0.0, experiment=EXPERIMENT) -> RunFolder:
+        choice = {"of": "s3a_flat", "split": "dev"}
+        changed = {"name": "s5_qlora", "quantization": "nf4", "facts": {"choice": choice}}
+        return self.arm(seed, experiment | {"choice": choice}, effect, "s5_qlora", **changed)
+
+    def outside(self, multi: RunFolder, control: RunFolder, effect=0.0) -> RunFolder:
+        """The page `ood` on both runs: 0.6 on the held-out corpus, `effect` more for the multi-task run."""
+        task, metric = TASKS[0], "task_a_strict_f1"
+        config = self._config([task], "s1_single", multi.facts["seed"], {"name": "ood"}, None)
+        run, arms = _started(config, "ood", self.folder), []
+        for of, level in ((multi, 0.6 + effect), (control, 0.6)):
+            folder = RunFolder(run.path / "arms" / of.run_id)
+            folder.path.mkdir(parents=True)
+            self._score(folder, {task: level}, "ood")
+            named = {key: of.facts[key] for key in ("run_id", "strategy", "tasks", "seed")}
+            arms.append(named | {"split": "test", "metrics": [metric, metric]})
+        held_out = {"corpus": "bc5cdr", "split": "test"}
+        return self._finish(run, {}, trained=0, arms=arms, held_out=held_out)
+
     def _config(self, tasks, strategy, seed, experiment, target):
         config = _composed(tuple(tasks), strategy, self.profile)
         training = replace(config.training, target_tokens=target)
         return replace(config, training=training, experiment=experiment, seed=seed)
 
-    def _score(self, run: RunFolder, level) -> None:
+    def _score(self, run: RunFolder, level, split="test") -> None:
         metrics = []
         for task, mean in level.items():
             rate = mean + self.rng.normal(0, self.seed_sd)
             records = self._ranking(rate) if task == "semeval2017t3" else self._mentions(rate)
-            run.write_documents(task, "test", records)
+            run.write_documents(task, split, records)
             _, sums = document_table(records)
             name = "map" if task == "semeval2017t3" else "task_a_strict_f1"
             value = float(figure(sums.sum(axis=0)))
-            metrics.append(Metric(name, value, "fraction", "test", self.documents, task, task))
+            metrics.append(Metric(name, value, "fraction", split, self.documents, task, task))
         run.write_metrics(metrics)
 
     def _mentions(self, rate):
@@ -145,7 +194,6 @@ class Factory:
             for s in SHARES
         ]
         run.finish(
-            optimiser_steps=STEPS if control != "share" else STEPS // 2,
             epochs_over_own_data=dict.fromkeys(tokens, 6.0 if control == "total" else 3.0),
             final_training_loss={task: 0.1 + 0.01 * self.rng.random() for task in tokens},
             development=curve,
@@ -157,9 +205,15 @@ class Factory:
             tuning=EXPERIMENT["tuning"],
             left_out={task: [] for task in run.facts["tasks"]},
             decisions={"dtype": ["float32", "asked for"]},
+            optimiser_steps=sum(tokens.values()) // 100,
+            steps_sha256=[f"rows of seed {run.facts['seed']}"],
             **more,
         )
         return RunFolder.open(run.path)
+
+    def broken_off(self, run: RunFolder) -> None:
+        """As if this run had begun and never finished."""
+        run.manifest_json.unlink()
 
 
 def altered(run: RunFolder, field: str, value) -> None:

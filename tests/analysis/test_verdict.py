@@ -206,7 +206,7 @@ def test_both_arms_training_stands_in_the_document_and_in_words(study):
     document = verdict(find_runs(study))
     arms = document["training"][NOTES]
     assert arms["multi_task"]["optimiser_steps"] == arms["total"]["optimiser_steps"] == [100, 100, 100]
-    assert arms["share"]["optimiser_steps"] == [50, 50, 50]
+    assert arms["share"]["optimiser_steps"] == [60, 60, 60]
     assert (arms["multi_task"]["epochs_over_own_data"], arms["total"]["epochs_over_own_data"]) == (
         [3.0] * 3,
         [6.0] * 3,
@@ -218,12 +218,14 @@ def test_both_arms_training_stands_in_the_document_and_in_words(study):
     assert not [w for w in words if w.startswith("WARNING")]
 
 
-def test_different_steps_are_warned_of(altered_study):
-    for run in find_runs(altered_study):
-        if run.manifest().get("twin", {}).get("control") == "total":
-            altered(run, "optimiser_steps", 172)
-    words = list(training_in_words(verdict(find_runs(altered_study))))
-    assert sum("100 steps and its total control 172; they should be equal" in w for w in words) == len(TASKS)
+def test_different_steps_are_refused_and_a_document_that_has_them_warns(altered_study):
+    document = verdict(find_runs(altered_study))
+    document["training"][NOTES]["total"]["optimiser_steps"] = [172] * 3
+    words = list(training_in_words(document))
+    assert sum("100 steps and its total control 172; they should be equal" in w for w in words) == 1
+    altered(run_of(altered_study, page="token_controlled"), "optimiser_steps", 172)
+    with pytest.raises(IncomparableRuns, match="optimiser_steps"):
+        verdict(find_runs(altered_study))
 
 
 def test_a_control_whose_development_fell_is_warned_of(altered_study):

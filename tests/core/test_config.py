@@ -14,7 +14,15 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from kaggle_kit.core.config import compose, config_hash, from_yaml, members, params_dir, to_yaml
+from kaggle_kit.core.config import (
+    compose,
+    config_hash,
+    from_yaml,
+    given_names,
+    members,
+    params_dir,
+    to_yaml,
+)
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import RunConfig, quantization_for
 
@@ -93,17 +101,50 @@ def test_only_held_out_splits_are_reported_each_once(asked):
         compose(task="semeval2017t3", overrides=[f"profile.report={asked}"])
 
 
-def test_an_experiment_beats_model_and_profile_and_an_override_beats_both():
-    config = compose(model="bert", task="ncbi_disease", profile="smoke", experiment="ncbi_minilm")
+def test_an_experiment_chooses_model_and_profile_where_nobody_names_others():
+    config = compose(task="ncbi_disease", experiment="ncbi_minilm")
     assert (config.model.name, config.profile.name) == ("minilm", "open")
     assert (config.training.learning_rate, config.training.epochs, config.training.max_length) == (
         2e-3,
         5.0,
         128,
     )
+
+
+def test_a_name_that_is_given_is_never_replaced_by_an_experiments_own():
+    """`--strategy s3b_hierarchical experiment=mimic_exclusion` was replaced by S4 without a word."""
+    config = compose(model="bert", task="ncbi_disease", profile="smoke", experiment="ncbi_minilm")
+    assert (config.model.name, config.profile.name, config.training.epochs) == ("bert", "smoke", 5.0)
     overrides = ["training.epochs=1", "model=biobert", "profile=smoke"]
     config = compose(task="ncbi_disease", experiment="ncbi_minilm", overrides=overrides)
     assert (config.model.name, config.profile.name, config.training.epochs) == ("biobert", "smoke", 1.0)
+    both = ["semeval2014t7", "semeval2017t3"]
+    for experiment in ("mimic_exclusion", "ablation_pcgrad", "transfer_matrix"):
+        config = compose(strategy="s3b_hierarchical", task=both, experiment=experiment)
+        assert config.strategy.kind == "hierarchical" and config.strategy.cross_level == "attention"
+
+
+@pytest.mark.parametrize("experiment", ["mimic_exclusion", "ablation_fusion", "ablation_cross_level"])
+def test_an_experiment_that_cannot_use_the_strategy_that_is_given_names_both(experiment):
+    with pytest.raises(ConfigError, match=f"'{experiment}' is for strategy s3.*the strategy is 's2_shared'"):
+        compose(strategy="s2_shared", task=["semeval2014t7", "semeval2017t3"], experiment=experiment)
+
+
+def test_names_are_the_users_then_the_experiments_then_the_pages():
+    own = {"model": "tiny", "strategy": "a4", "profile": "smoke", "task": "semeval2014t7"}
+    nobody = dict.fromkeys(own)
+    assert given_names(own, nobody, []) == own
+    named = given_names(own, nobody, ["experiment=ablation_pcgrad"])
+    assert named == own | {"strategy": "s3a_flat"}
+    named = given_names(own, nobody | {"profile": "smoke"}, ["experiment=ncbi_minilm"])
+    assert named == own | {"model": "minilm"}
+    named = given_names(own, nobody | {"strategy": "s3b_hierarchical"}, ["experiment=ablation_pcgrad"])
+    assert named["strategy"] == "s3b_hierarchical"
+    assert given_names(own, nobody, ["strategy=s2_shared"])["strategy"] == "s2_shared"
+    with pytest.raises(
+        ConfigError, match="--strategy s3a_flat and the override strategy=s2_shared contradict"
+    ):
+        given_names(own, nobody | {"strategy": "s3a_flat"}, ["strategy=s2_shared"])
 
 
 def test_a_profile_beats_the_schema_and_its_siblings_stay():
@@ -184,6 +225,7 @@ def test_all_bad_overrides_are_told_at_once():
         (["tasks.semeval2014t7.components.0.max_span_length=0"], "max_span_length=0 .*at least 1"),
         (["tasks.semeval2014t7.components.0.relation_type=TLINK"], "set both .* or neither"),
         (["training.learning_rate=nan"], "learning_rate=nan .*more than 0"),
+        (["training.head_learning_rate=0"], "training.head_learning_rate=0.* more than 0"),
         (["training.stride=128"], "training.stride=128 .*less than 128"),
         (["training.max_length=2048"], "1024 positions of model 'tiny'"),
         (["model.lora.targets=[]"], "model.lora.targets is empty"),

@@ -15,7 +15,7 @@ from kaggle_kit.data.formats import FORMATS
 from kaggle_kit.data.registry import task, task_names
 
 KIT = Path(__file__).resolve().parents[2] / "kaggle_kit"
-EXCLUSION = ["experiment=mimic_exclusion"]
+EXCLUSION = ["experiment=mimic_exclusion", "strategy=s3a_flat"]
 FOUR = ["semeval2014t7", "semeval2015t14", "semeval2021t6", "semeval2017t3"]
 
 

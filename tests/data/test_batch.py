@@ -112,6 +112,8 @@ def test_relation_targets_name_mentions_of_the_micro_batch_and_the_document_last
     assert pairs["sizes"].tolist() == [1, 2] and batch.counts["links"] == 3
     assert unary["source"].tolist() == [0, 1, 2] and unary["target"].tolist() == [3, 3, 3]
     assert unary["labels"].tolist() == [2, 1, 1]
+    assert pairs["starts"].tolist() == [0, batch.lengths[0]]
+    assert pairs["lengths"].tolist() == list(batch.lengths)
 
 
 def test_a_micro_batch_without_any_mention_has_empty_targets_of_the_right_types():
@@ -121,7 +123,9 @@ def test_a_micro_batch_without_any_mention_has_empty_targets_of_the_right_types(
     batch = make_batch(encoded, PlannedBatch("t", (0,), int(encoded.lengths[0])))
     for name in ("links", "when"):
         assert batch.counts[name] == 0
-        assert all(value.dtype == torch.int64 for value in batch.targets[name].values())
+        whole = {key: value for key, value in batch.targets[name].items() if key != "weights"}
+        assert all(value.dtype == torch.int64 for value in whole.values())
+        assert batch.targets[name]["weights"].tolist() == [1.0, 1.0]
     assert batch.targets["spans"]["links"].shape == (0, 2)
 
 

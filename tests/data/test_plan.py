@@ -146,6 +146,21 @@ def test_the_hash_changes_with_any_setting_and_any_length():
     assert len({base, *others}) == 5
 
 
+def test_the_hash_of_the_steps_changes_with_the_rows_of_a_step_and_not_with_its_micro_batches():
+    base = MultiTaskBatchSampler(tasks(), PlanSettings(), 4).plan().steps_sha256
+    alike = (PlanSettings(token_budget=300), PlanSettings(null_every=2))
+    assert {MultiTaskBatchSampler(tasks(), one, 4).plan().steps_sha256 for one in alike} == {base}
+    longer = tasks()
+    longer["a"].lengths[3] += 1
+    others = [
+        MultiTaskBatchSampler(tasks(), PlanSettings(), 5).plan().steps_sha256,
+        MultiTaskBatchSampler(tasks(), PlanSettings(sampling="uniform"), 4).plan().steps_sha256,
+        MultiTaskBatchSampler(tasks(), PlanSettings(effective_batch=8), 4).plan().steps_sha256,
+        MultiTaskBatchSampler(longer, PlanSettings(), 4).plan().steps_sha256,
+    ]
+    assert len({base, *others}) == 5
+
+
 def test_a_limit_of_steps_gives_the_first_steps_of_the_whole_run():
     whole = MultiTaskBatchSampler(tasks(), PlanSettings(effective_batch=8), 4).plan()
     short = MultiTaskBatchSampler(tasks(), PlanSettings(effective_batch=8, max_steps=5), 4).plan()

@@ -23,7 +23,7 @@ from kaggle_kit.core.types import (
 from kaggle_kit.data.encode import encode
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.data.targets.relations import mention_types
-from kaggle_kit.evaluation.predict import by_length, predict, row_outputs
+from kaggle_kit.evaluation.predict import by_length, fit_thresholds, predict, row_outputs
 from kaggle_kit.models.heads import build_head
 from kaggle_kit.models.heads.span import SpanScores, _pairs
 from kaggle_kit.models.tiny import train_tokenizer
@@ -194,6 +194,35 @@ def test_nothing_of_the_gold_standard_is_found_in_a_prediction_by_a_silent_model
     encoded = encode([gold], spec, TOKENIZER, PassageSettings(128, 8))
     (found,) = predict(Silent(spec), encoded, [gold], token_budget=64, device="cpu")
     assert found == replace(gold, mentions=(), relations=())
+
+
+class Hesitant(Oracle):
+    """A Drug's pair is related at P(none) = .6: no, where a half is asked for."""
+
+    def relations(self, part, targets):
+        none = torch.where(super().relations(part, targets)[:, :1] > 0, 0.95, 0.6)
+        return torch.cat([none, (1 - none) * 0.3, (1 - none) * 0.7], dim=1).log()
+
+
+def test_thresholds_fitted_on_dev_decide_it_crosswise_and_stay_with_the_heads():
+    spec = TaskSpec("t", (TAGS, LINKS, WHEN))
+    link, now = Relation("R1", "TREATS", "T1", "T2"), {"DocTimeRel": "AFTER"}
+    whole = note(mention(1, "Drug", (0, 1)), mention(2, "Disease", (3, 4)), relations=(link,))
+    whole = replace(whole, mentions=(replace(whole.mentions[0], attributes=now), whole.mentions[1]))
+    dev = [replace(whole, document_id=str(number)) for number in range(8)]
+    model, encoded = Hesitant(spec), encode(dev, spec, TOKENIZER, PassageSettings(128, 8))
+    how = {"token_budget": 64, "device": "cpu"}
+    assert not any(found.relations for found in predict(model, encoded, dev, **how))
+    chosen = fit_thresholds(model, encoded, dev, **how)
+    assert set(chosen) == {"links", "when"}
+    assert all(0.6 < threshold <= 0.95 for thresholds in chosen.values() for threshold in thresholds)
+    for found in predict(model, encoded, dev, **how):
+        assert [(r.type, r.source, r.target) for r in found.relations] == [("TREATS", "T1", "T2")]
+        assert [m.attributes.get("DocTimeRel") for m in found.mentions] == ["AFTER", None]
+    again = Hesitant(spec)
+    again.load_state_dict(model.state_dict())
+    assert predict(again, encoded, dev, **how) == predict(model, encoded, dev, **how)
+    assert fit_thresholds(model, replace(encoded, spec=TaskSpec("t", (TAGS,))), dev, **how) == {}
 
 
 @pytest.mark.parametrize("components", [(TAGS, LINKS), (LINKS,)])

@@ -14,8 +14,9 @@ from kaggle_kit.models.adapter_files import load_adapters, save_adapters
 
 STRATEGIES = {
     "s2": {"kind": "shared"},
+    "a2": {"kind": "private", "private_rank": 5},
     "s3a": {"kind": "shared_private", "fusion": "attention"},
-    "s3b": {"kind": "hierarchical", "cross_level_rank": 4},
+    "s3b": {"kind": "hierarchical", "cross_level_rank": 4, "level1_rank": 2, "level2_rank": 5},
 }
 
 

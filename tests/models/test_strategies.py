@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.schema import LoraSettings, StrategyConfig
 from kaggle_kit.core.types import WHOLE, Prefix
+from kaggle_kit.models.build import adapter_ranks, with_ranks
 from kaggle_kit.models.loading import assert_trainable_float32
 
 ARCHITECTURES = ("llama", "mistral", "phi3", "gemma2")
 STRATEGIES = {
     "s1": {"kind": "single"},
     "s2": {"kind": "shared"},
+    "a2": {"kind": "private"},
     "s3a-attention": {"kind": "shared_private", "fusion": "attention"},
     "s3a-gated": {"kind": "shared_private", "fusion": "gated"},
     "s3b-attention": {"kind": "hierarchical", "cross_level": "attention", "cross_level_rank": 4},
@@ -24,6 +27,7 @@ STRATEGIES = {
 MOVED = {  # task -> groups of which it must move every parameter, once B has left zero
     "s1": {"entities": {"single"}},
     "s2": {task: {"shared"} for task in ("entities", "reading", "questions")},
+    "a2": {task: {f"private:{task}"} for task in ("entities", "reading", "questions")},
     "s3a-attention": {
         task: {"shared", f"private:{task}", f"fusion:{task}"} for task in ("entities", "reading")
     },
@@ -120,12 +124,6 @@ def test_the_first_phase_of_s4_trains_without_private_adapters_and_the_second_ke
     assert moved("reading") == {"private:reading", "fusion:reading", "heads:reading"}
     model.adapt(shared="continued")
     assert moved("reading") == {"shared", "private:reading", "fusion:reading", "heads:reading"}
-    model.pretrain_shared(["entities"])
-    assert moved("entities") == {"shared", "heads:entities"}
-    assert moved("reading") == {"shared"}
-    model.adapt(tasks=["reading"])
-    assert moved("reading") == {"private:reading", "fusion:reading", "heads:reading"}
-    assert not any(p.requires_grad for p in model.parameter_groups()["private:entities"].parameters)
 
 
 def test_training_an_unknown_group_is_refused_with_the_names_there_are(toys):
@@ -196,3 +194,59 @@ def test_four_bit_layers_still_learn_after_an_evaluation(toys):
     with torch.inference_mode():
         model.eval()(toys.batch("entities"))
     torch.testing.assert_close(gradients(), before)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+def test_private_adapters_learn_what_independent_single_task_models_learn(toys, architecture):
+    """A2 is S1 in one run: each adapter's gradients, and its path over several steps, are those of S1."""
+    together = toys.model(architecture, kind="private", private_rank=6).eval()  # no dropout
+    optimizer = torch.optim.AdamW([p for p in together.parameters() if p.requires_grad], lr=0.02)
+    alone = {}
+    for spec in toys.specs:
+        model = toys.model(architecture, specs=[spec], kind="single", rank=6).eval()
+        copy_values(of_task(together, spec.name), of_task(model, spec.name))
+        alone[spec.name] = (
+            model,
+            torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02),
+        )
+    for step in range(4):
+        for task in list(alone)[: 3 if step % 2 else 2]:  # the last task has no data in every other step
+            toys.loss(together, task, seed=step).backward()
+            model, own = alone[task]
+            toys.loss(model, task, seed=step).backward()
+            for mine, theirs in zip(of_task(together, task), of_task(model, task), strict=True):
+                assert torch.equal(mine.grad, theirs.grad)
+            own.step()
+            own.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    for task, (model, _) in alone.items():
+        for mine, theirs in zip(of_task(together, task), of_task(model, task), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+        assert any(p.abs().sum() > 0 for p in of_task(together, task)[1::2])
+
+
+def of_task(model, task: str) -> list[torch.nn.Parameter]:
+    (adapter,) = model.adapters_of(task)
+    return [*model.lora.parameters_of(adapter), *model.heads[task].parameters()]
+
+
+def copy_values(source, target) -> None:
+    with torch.no_grad():
+        for one, other in zip(source, target, strict=True):
+            other.copy_(one)
+
+
+def test_levels_of_different_ranks_are_built_and_read_back(toys):
+    model = toys.model(kind="hierarchical", rank=6, level1_rank=2, level2_rank=5)
+    assert model.lora.ranks == {"shared": 6, "level1": 2, "level2": 5}
+    strategy = StrategyConfig(name="toy", title="toy", kind="hierarchical")
+    again = with_ranks(strategy, model.lora.ranks)
+    assert (again.rank, again.private_rank, again.level1_rank, again.level2_rank) == (6, None, 2, 5)
+    for kind in ("single", "shared", "private", "shared_private", "hierarchical"):
+        strategy = StrategyConfig(name="toy", title="toy", kind=kind)
+        ranks = adapter_ranks(strategy, toys.loaded("llama").config.lora, ["entities", "questions"])
+        assert (
+            adapter_ranks(with_ranks(strategy, ranks), LoraSettings(rank=99), ["entities", "questions"])
+            == ranks
+        )

@@ -5,24 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from kaggle_kit.core.config import (
-    compose,
-    config_hash,
-    from_yaml,
-    members,
-    strategy_entry,
-    task_entry,
-    to_yaml,
-)
+from kaggle_kit.core.config import compose, config_hash, from_yaml, members, strategy_entry, to_yaml
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec
+from kaggle_kit.data.plan import StepPlan, TaskRows
+from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.shapes import SHAPES
 from kaggle_kit.ops import ablation, wiring
 
 TASKS = ("semeval2014t7", "semeval2021t6", "semeval2017t3")
+ARCHITECTURES = ("a1", "a2", "a3", "a4")
 FACTORS = {  # experiment -> factor, its level as declared, the level as the strategy holds it
     "ablation_pcgrad": ("pcgrad", {"on": True, "off": False}),
     "ablation_fusion": ("fusion", {"attention": "attention", "gated": "gated", "none": "none"}),
@@ -44,9 +41,13 @@ each_factor = pytest.mark.parametrize("experiment", FACTORS)
 ON_GEMMA = SimpleNamespace(decoder=True, backbone=SimpleNamespace(config=SHAPES["gemma2b"]))
 
 
-def config_of(experiment: str, *overrides: str, strategy: str = "s2_shared") -> RunConfig:
+def config_of(experiment: str, *overrides: str, strategy: str | None = None) -> RunConfig:
     chosen = [f"experiment={experiment}", *overrides]
     return compose(model="gemma2b", task=TASKS, strategy=strategy, profile="t4", overrides=chosen)
+
+
+def every_reference(experiment: str) -> list[str]:
+    return config_of(experiment).experiment["strategies"]
 
 
 def test_every_one_factor_ablation_is_tried_here():
@@ -56,24 +57,32 @@ def test_every_one_factor_ablation_is_tried_here():
 
 @each_factor
 def test_a_level_sets_its_factor_and_nothing_else_of_the_strategy(experiment):
+    for strategy in every_reference(experiment):
+        assert_one_factor(experiment, strategy)
+
+
+def assert_one_factor(experiment: str, reference: str) -> None:
     factor, values = FACTORS[experiment]
-    configs = {level: config_of(experiment, f"experiment.level={level}") for level in values}
+    configs = {
+        level: config_of(experiment, f"experiment.level={level}", strategy=reference) for level in values
+    }
     assert {level: getattr(config.strategy, factor) for level, config in configs.items()} == values
     rest = [asdict(config.strategy) for config in configs.values()]
     for strategy in rest:
         del strategy["name"], strategy[factor]
     assert all(strategy == rest[0] for strategy in rest)
     for level, config in configs.items():
-        assert config.strategy.name.endswith(f"_{factor}_{level}")  # so the manifest names factor and level
+        assert config.strategy.name == f"{reference}_{factor}_{level}"  # the manifest names all three
+        assert config.training.selection == "last"
         assert ablation.levels(config) == {level: other.strategy for level, other in configs.items()}
 
 
 @each_factor
 def test_without_a_level_an_experiment_is_its_reference(experiment):
-    config = config_of(experiment)
-    reference = strategy_entry(config.strategy.name.partition("_")[0])
-    assert replace(config.strategy, name=reference.name) == reference
-    assert next(iter(ablation.levels(config))) == config.experiment["level"]
+    for name in every_reference(experiment):
+        config, reference = config_of(experiment, strategy=name), strategy_entry(name)
+        assert replace(config.strategy, name=reference.name) == reference
+        assert next(iter(ablation.levels(config))) == config.experiment["level"]
 
 
 @each_factor
@@ -110,13 +119,63 @@ def test_a_second_factor_is_refused():
         ablation.levels(config)
 
 
-def test_another_reference_is_named_twice_or_refused():
-    config = config_of("ablation_pcgrad", "strategy=s3b_hierarchical", "experiment.level=off")
-    with pytest.raises(ConfigError, match="the strategy is 'S3b .*, but experiment.reference is 'a3'"):
-        ablation.levels(config)
-    both = ("strategy=s3b_hierarchical", "experiment.reference=s3b_hierarchical", "experiment.level=off")
-    names = [strategy.name for strategy in ablation.levels(config_of("ablation_pcgrad", *both)).values()]
+def test_the_strategy_that_is_named_is_the_reference_and_one_that_is_not_offered_is_refused():
+    """A named strategy was replaced by the experiment's own, without a word."""
+    config = config_of("ablation_pcgrad", "experiment.level=off", strategy="s3b_hierarchical")
+    assert config.strategy.kind == "hierarchical" and config.experiment["reference"] == "s3b_hierarchical"
+    names = [strategy.name for strategy in ablation.levels(config).values()]
     assert names == ["s3b_hierarchical_pcgrad_on", "s3b_hierarchical_pcgrad_off"]
+    assert config == config_of("ablation_pcgrad", "experiment.level=off", "strategy=s3b_hierarchical")
+    told = "'ablation_fusion' is for strategy s3a_flat, and the strategy is 's3b_hierarchical'"
+    with pytest.raises(ConfigError, match=told):
+        config_of("ablation_fusion", strategy="s3b_hierarchical")
+    with pytest.raises(ConfigError, match="experiment.reference=s3b_hierarchical, but the strategy is 's3a"):
+        config_of("ablation_pcgrad", "experiment.reference=s3b_hierarchical")
+
+
+def test_whatever_would_give_the_levels_other_tokens_is_refused():
+    for experiment, strategy in (("ablation_architecture", "a4"), ("ablation_pcgrad", "s3b_hierarchical")):
+        with pytest.raises(ConfigError, match="training.selection=best would let each level choose its own"):
+            ablation.levels(config_of(experiment, "training.selection=best", strategy=strategy))
+    with pytest.raises(ConfigError, match="not what experiment 'ablation_architecture' declares for level"):
+        ablation.levels(config_of("ablation_architecture", "strategy.sampling=uniform", strategy="a2"))
+    sampled = (
+        "experiment.factor=sampling",
+        "experiment.levels=[uniform,proportional]",
+        "experiment.level=uniform",
+    )
+    more = (
+        "strategy.fusion=attention",
+        "strategy.sampling=uniform",
+        "strategy.name=s3a_flat_sampling_uniform",
+    )
+    with pytest.raises(ConfigError, match="levels uniform and proportional would follow two step plans"):
+        ablation.levels(config_of("ablation_fusion", *sampled, *more))
+
+
+def plan_of(config: RunConfig) -> StepPlan:
+    lengths = {name: np.arange(40 + 60 * n) % 17 + 5 for n, name in enumerate(TASKS)}
+    rows = {name: TaskRows(tokens, np.arange(len(tokens))) for name, tokens in lengths.items()}
+    return MultiTaskBatchSampler(rows, wiring.plan_settings(config), config.seed).plan()
+
+
+def test_all_architectures_follow_one_step_plan():
+    plans = [plan_of(config_of("ablation_architecture", strategy=name)) for name in ARCHITECTURES]
+    assert len({plan.sha256 for plan in plans}) == len({plan.steps_sha256 for plan in plans}) == 1
+    assert set(plans[0].tokens) == set(TASKS) and all(plans[0].tokens.values())
+    other = plan_of(config_of("ablation_architecture", "strategy.sampling=uniform", strategy="a2"))
+    assert other.steps_sha256 != plans[0].steps_sha256
+
+
+@pytest.mark.parametrize("experiment", FACTORS)
+def test_all_levels_take_the_same_steps_however_they_are_cut_into_micro_batches(experiment):
+    for strategy in every_reference(experiment):
+        levels = [f"experiment.level={level}" for level in FACTORS[experiment][1]]
+        plans = [plan_of(config_of(experiment, level, strategy=strategy)) for level in levels]
+        plans.append(plan_of(config_of(experiment, "training.token_budget=600", strategy=strategy)))
+        assert len({plan.steps_sha256 for plan in plans}) == 1
+        assert len({str(plan.tokens) for plan in plans}) == len({len(plan) for plan in plans}) == 1
+        assert len({plan.sha256 for plan in plans}) > 1  # PCGrad's null and a GPU's memory cut them otherwise
 
 
 def test_an_experiment_that_is_no_ablation_is_told_apart():
@@ -126,102 +185,95 @@ def test_an_experiment_that_is_no_ablation_is_told_apart():
         ablation.levels(config_of("ablation_fusion", "experiment.factor=fusoin"))
 
 
+def test_an_experiment_is_carried_out_by_its_own_page_alone(tmp_path):
+    """`run s3a_flat experiment=ablation_pcgrad` would have trained without asserting parity."""
+    for experiment in (*FACTORS, "mimic_exclusion"):
+        config = replace(config_of("ablation_pcgrad"), experiment={"name": experiment, "page": "own"})
+        with pytest.raises(ConfigError, match=f"experiment '{experiment}' is carried out by page own"):
+            start_run(config, page="s3a_flat", runs_dir=tmp_path)
+        assert not list(tmp_path.iterdir())
+
+
 @each_factor
-def test_the_levels_hold_parity_on_a_2b_backbone(experiment):
-    for level in FACTORS[experiment][1]:
-        config = config_of(experiment, f"experiment.level={level}")
-        matched, table = ablation.matched_strategy(config, ON_GEMMA, SPECS)
-        lines = table.splitlines()[1:]
-        assert [line.split()[0] for line in lines] == [
-            strategy.name for strategy in ablation.levels(config).values()
-        ]
-        assert matched.name == config.strategy.name
-        assert (matched.rank, matched.private_rank) == (16, 8)  # no level's factor weighs as much as a rank
-        ratios = [float(line.split("%")[0].split()[-1]) for line in lines]
-        assert all(abs(ratio) <= 5.0 for ratio in ratios)
+def test_the_levels_hold_parity_for_every_task_on_a_2b_backbone(experiment):
+    for strategy in every_reference(experiment):
+        for level in FACTORS[experiment][1]:
+            config = config_of(experiment, f"experiment.level={level}", strategy=strategy)
+            matched, table = ablation.matched_strategy(config, ON_GEMMA, SPECS)
+            count = len(FACTORS[experiment][1])
+            assert [line.split()[0] for line in table.splitlines()[1 : count + 1]] == [
+                strategy.name for strategy in ablation.levels(config).values()
+            ]
+            assert matched == config.strategy  # without a target the ranks are the declared ones
+            per_task = table.splitlines()[count + 2 :]
+            assert [line.split()[0] for line in per_task] == list(SPECS)
+            assert all(float(line.split()[-1].rstrip("%")) <= 5.0 for line in per_task)
 
 
-def test_ranks_are_solved_again_where_a_level_costs_many_parameters():
+def test_a_level_that_costs_many_parameters_is_refused_until_its_ranks_are_solved():
+    wide = ("experiment.level=attention", "strategy.fusion_rank=768")
+    with pytest.raises(ConfigError, match="active parameters differ by .*experiment.target solves them"):
+        ablation.matched_strategy(config_of("ablation_fusion", *wide), ON_GEMMA, SPECS)
     ranks, active = {}, {}
     for level in FACTORS["ablation_fusion"][1]:
-        config = config_of("ablation_fusion", f"experiment.level={level}", "strategy.fusion_rank=768")
+        more = (f"experiment.level={level}", wide[1], "experiment.target=60000000")
+        config = config_of("ablation_fusion", *more)
         matched, table = ablation.matched_strategy(config, ON_GEMMA, SPECS)
         ranks[level] = matched.rank
-        (line,) = [line for line in table.splitlines() if line.startswith(config.strategy.name)]
+        (line,) = [line for line in table.splitlines() if line.startswith(f"{config.strategy.name} ")]
         active[level] = int(line.split()[3].replace(",", ""))
     assert max(active.values()) / min(active.values()) <= 1.05
-    assert ranks["none"] > ranks["attention"] == 16
+    assert ranks["none"] > ranks["attention"]
 
 
 def test_a_target_holds_for_every_level():
     config = config_of("ablation_cross_level", "experiment.target=60000000")
     matched, table = ablation.matched_strategy(config, ON_GEMMA, SPECS)
-    counts = [int(line.split()[3].replace(",", "")) for line in table.splitlines()[1:]]
+    counts = [int(line.split()[3].replace(",", "")) for line in table.splitlines()[1:3]]
     assert all(abs(count / 60_000_000 - 1) <= 0.05 for count in counts)
-    assert matched.rank > 16
+    assert matched.rank > 16 and matched.level1_rank == matched.level2_rank > 8
 
 
-def run_of(strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> RunConfig:
-    chosen = ["experiment=ablation_architecture", f"experiment.tasks=[{','.join(TASKS)}]", *more]
-    return compose(model="gemma2b", task=tasks, strategy=strategy, overrides=chosen)
+@pytest.mark.parametrize("key", ["rank", "level1_rank", "level2_rank"])
+def test_a_rank_beside_a_target_which_solves_it_is_refused(key):
+    config = config_of("ablation_cross_level", "experiment.target=60000000", f"strategy.{key}=12")
+    with pytest.raises(ConfigError, match=f"strategy.{key}=12 beside experiment.target=60000000"):
+        ablation.matched_strategy(config, ON_GEMMA, SPECS)
 
 
-def solved(config: RunConfig) -> tuple[RunConfig, str]:
-    specs = wiring.task_specs(config, wiring.open_corpora(config))
-    return ablation.matched_strategy(config, ON_GEMMA, specs)
+def run_of(strategy: str, *more: str) -> RunConfig:
+    chosen = ["experiment=ablation_architecture", *more]
+    return compose(model="gemma2b", task=TASKS, strategy=strategy, overrides=chosen)
 
 
-@pytest.mark.parametrize(("parity", "target"), [("active", 26_000_000), ("total", 90_000_000)])
-def test_all_runs_of_an_architecture_ablation_print_one_table_and_train_its_ranks(parity, target):
-    more = (f"experiment.parity={parity}", f"experiment.target={target}")
-    alone = [run_of("a1", task, more=more) for task in TASKS]
-    together = [run_of(name, *TASKS, more=more) for name in ("a2", "a3", "a4")]
-    found = [solved(config) for config in (*alone, *together)]
-    (table,) = {table for _, table in found}
-    ranks = {line.split()[0]: line.split()[2] for line in table.splitlines()[1:]}
-    for strategy, _ in found:
-        own = f"{strategy.rank}+{strategy.private_rank}" if strategy.private_rank else f"{strategy.rank}"
-        assert own == ranks[strategy.name]
-    counts = [
-        int(line.split()[3 if parity == "active" else -2].replace(",", "")) for line in table.splitlines()[1:]
-    ]
-    assert max(counts) / min(counts) <= 1.05
-
-
-def test_a_single_task_run_that_is_not_told_the_other_tasks_is_refused():
-    config = config_of("ablation_architecture", "task=semeval2017t3", strategy="a1")
-    with pytest.raises(
-        ConfigError, match=r"give experiment\.tasks=\[semeval2017t3,…\] with all tasks that A2"
-    ):
-        ablation.levels(config)
+@pytest.fixture(scope="module")
+def specs() -> dict[str, TaskSpec]:
+    config = run_of("a1")
+    return wiring.task_specs(config, wiring.open_corpora(config))
 
 
 @pytest.mark.parametrize(
-    ("tasks", "told"),
-    [
-        ("[semeval2014t7,semeval2021t6]", "leaves out semeval2017t3, which this run trains"),
-        ("[semeval2017t3]", "told of semeval2017t3 alone"),
-        ("semeval2017t3", r"is no list; write experiment.tasks=\[semeval2017t3\]"),
-    ],
+    ("parity", "target"), [("active", None), ("active", 26_000_000), ("total", 90_000_000)]
 )
-def test_tasks_of_a_comparison_that_is_none_are_refused(tasks, told):
-    more = ("task=semeval2017t3", f"experiment.tasks={tasks}")
-    with pytest.raises(ConfigError, match=told):
-        ablation.levels(config_of("ablation_architecture", *more, strategy="a1"))
+def test_all_runs_of_an_architecture_ablation_print_one_table_and_train_its_ranks(specs, parity, target):
+    more = (f"experiment.parity={parity}", f"experiment.target={target or 'null'}")
+    found = [ablation.matched_strategy(run_of(name, *more), ON_GEMMA, specs) for name in ARCHITECTURES]
+    (table,) = {table for _, table in found}
+    lines = table.splitlines()
+    ranks = {line.split()[0]: line.split()[2] for line in lines[1:5]}
+    for strategy, _ in found:
+        own = "+".join(str(rank) for rank in (strategy.rank, strategy.private_rank) if rank)
+        assert own == ranks[strategy.name]
+    if target is None:
+        assert list(ranks.values()) == ["24", "24", "16+8", "16+8"]
+    if parity == "active":
+        assert [line.split()[0] for line in lines[6:]] == list(TASKS)
+        assert all(float(line.split()[-1].rstrip("%")) <= 5.0 for line in lines[6:])
+    counts = [int(line.split()[3 if parity == "active" else -2].replace(",", "")) for line in lines[1:5]]
+    assert max(counts) / min(counts) <= 1.05
 
 
-def test_a_task_that_there_is_not_is_refused_with_the_nearest():
-    config = run_of("a1", TASKS[0], more=(f"experiment.tasks=[{TASKS[0]},semeval2021t5]",))
-    with pytest.raises(ConfigError, match="unknown task 'semeval2021t5'; allowed: .*did you mean"):
-        solved(config)
-
-
-def test_another_tasks_corpus_is_read_only_where_its_entry_leaves_labels_open(monkeypatch):
-    read = []
-    roots = wiring.corpus_roots
-    monkeypatch.setattr(
-        wiring, "corpus_roots", lambda config, tasks: read.extend(tasks) or roots(config, tasks)
-    )
-    specs = [wiring.declared_spec(run_of("a1", TASKS[0]), task_entry(name)) for name in TASKS]
-    assert read == ["semeval2021t6"]
-    assert all(part.labels and not part.candidates for spec in specs for part in spec.components)
+def test_one_task_is_no_comparison_of_architectures():
+    for name in ARCHITECTURES:
+        with pytest.raises(ConfigError, match="trains several tasks, but tasks are: semeval2017t3"):
+            config_of("ablation_architecture", "task=semeval2017t3", strategy=name)

@@ -149,7 +149,7 @@ def test_run_hands_its_options_to_the_page_and_prints_the_folder(tmp_path, monke
     )
     assert result.stdout.strip() == str(tmp_path / "a_run")
     assert handed["page"] == "s1_single_task" and handed["task"] == "ncbi_disease" and handed["seed"] == 7
-    assert handed["profile"] == "smoke" and list(handed["overrides"]) == ["training.epochs=5"]
+    assert handed["profile"] is None and list(handed["overrides"]) == ["training.epochs=5"]
 
 
 def test_run_refuses_an_unknown_page_parameter_before_a_kernel_starts(tmp_path):

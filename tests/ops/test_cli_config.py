@@ -59,11 +59,19 @@ def test_several_tasks_are_the_studys_five_where_none_is_named():
         (("--strategy", "s3a_flat", "--model", "mistral7b"), (16, 8)),
         (("--strategy", "s3a_flat", "strategy.private_rank=null", "strategy.rank=null"), (16, 8)),
         (("--strategy", "s2_shared", "--model", "gemma2b"), (16, None)),
+        (("--strategy", "a2"), (None, 24)),
     ],
 )
 def test_ranks_left_empty_are_what_they_resolve_to(arguments, ranks):
     strategy = shown(*arguments)["strategy"]
     assert (strategy["rank"], strategy["private_rank"]) == ranks
+
+
+def test_the_ranks_of_the_levels_are_set_apart():
+    more = ("strategy.level2_rank=null", "strategy.rank=6")
+    strategy = shown("--strategy", "s3b_hierarchical", *more)["strategy"]
+    ranks = ("rank", "private_rank", "level1_rank", "level2_rank")
+    assert [strategy[key] for key in ranks] == [6, None, 8, 3]
 
 
 @pytest.mark.parametrize(("model", "base"), [("llama8b", "nf4"), ("gemma2b", "none")])
@@ -137,6 +145,8 @@ def test_an_unknown_name_or_key_is_one_clean_message_with_the_nearest_and_exit_c
         (("training.epoch=3",), "did you mean 'epochs'?"),
         (("--experiment", "hp_serch"), "did you mean 'hp_search'?"),
         (("strategy=s9",), "unknown strategy 's9'"),
+        (("--strategy", "s3a_flat", "strategy=s2_shared"), "contradict each other"),
+        (("--strategy", "s2_shared", "--experiment", "mimic_exclusion"), "is for strategy s3a_flat or"),
         (("--strategy", "s2_shared", "--task", "semeval2017t3"), "name two or more"),
     ):
         result = kit(*arguments)

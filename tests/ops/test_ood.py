@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kaggle_kit.analysis.verdict_inputs import Entry
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
-from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.errors import ConfigError, IncomparableRuns, RunFolderError
 from kaggle_kit.core.predictions import line
 from kaggle_kit.core.runs import run_flags, start_run
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, TaskSpec, UnifiedSample
@@ -22,8 +23,9 @@ from kaggle_kit.evaluation.documents import document_table, figure
 from kaggle_kit.models.adapter_files import save_adapters
 from kaggle_kit.ops import arms as arms_module
 from kaggle_kit.ops import ood, rounds, wiring
-from kaggle_kit.ops.arms import assert_comparable, comparable_arms
+from kaggle_kit.ops.arms import assert_arms, comparable_arms
 from kaggle_kit.ops.reload import reload_run
+from tests.analysis.judged_runs import altered
 from tests.ops.test_rounds import Page, small_models  # noqa: F401
 
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"
@@ -75,7 +77,11 @@ def trained(folder, strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> R
 def pair(tmp_path_factory, small_models) -> Pair:  # noqa: F811
     folder = tmp_path_factory.mktemp("runs")
     multi = trained(folder, "s3a_flat", NER, RELATIONS)
-    return Pair(folder, multi, trained(folder, "s1_single", NER, more=SINGLE))
+    manifest = multi.manifest()
+    tokens = sum(manifest["totals"]["tokens"].values())
+    single = trained(folder, "s1_single", NER, more=(*SINGLE, f"training.target_tokens={tokens}"))
+    altered(single, "optimiser_steps", manifest["optimiser_steps"])  # which its own page makes equal
+    return Pair(folder, multi, single)
 
 
 def asked(*more: str):
@@ -162,25 +168,31 @@ def test_the_default_shift_leaves_half_of_the_words_known_with_the_class_they_ha
     [
         ("model", "bert"),
         ("profile", "open"),
-        ("selection", {"rule": "best"}),
-        ("tuning", {"trials": 9}),
+        ("seed", 7),
+        ("device", "cuda"),
+        ("totals", {"tokens": {NER: 999_999}}),
+        ("optimiser_steps", 1),
+        ("selection", {"rule": "last", "split": None, "metric": "loss"}),
+        ("tuning", {"trials": 9, "split": None}),
         ("data_hashes", {NER: "other"}),
         ("left_out", {NER: ["note"]}),
         ("active_parameters", {NER: 1}),
-        ("tasks", [RELATIONS]),
     ],
 )
 def test_runs_that_differ_in_what_is_held_fixed_are_refused_by_the_fields_name(pair, field, value):
-    multi, single = (run.manifest() for run in pair.runs)
-    assert_comparable(asked(), [multi, single])
-    with pytest.raises(ConfigError, match=field):
-        assert_comparable(asked(), [multi, single | {field: value}])
+    multi, single = (Entry.of(run) for run in pair.runs)
+    assert_arms(asked(), [multi, single])
+    with pytest.raises(IncomparableRuns, match=f"^{field}"):
+        assert_arms(asked(), [multi, replace(single, manifest=single.manifest | {field: value})])
 
 
-def test_a_multi_task_and_a_single_task_run_are_both_needed(pair):
-    for runs in ([pair.multi], [pair.single], [pair.single, pair.single]):
-        with pytest.raises(ConfigError, match="takes a multi-task run and a single-task one"):
-            assert_comparable(asked(), [run.manifest() for run in runs])
+def test_a_multi_task_and_a_single_task_run_of_the_task_are_both_needed(pair):
+    multi, single = (Entry.of(run) for run in pair.runs)
+    for runs in ([multi], [single], [single, single]):
+        with pytest.raises(ConfigError, match="takes multi-task runs and as many single-task ones"):
+            assert_arms(asked(), runs)
+    with pytest.raises(ConfigError, match="tasks of .* is none of them"):
+        assert_arms(asked(), [multi, replace(single, manifest=single.manifest | {"tasks": [RELATIONS]})])
 
 
 def test_without_named_runs_the_newest_pair_is_taken_and_a_real_profile_is_told_how_to_make_one(

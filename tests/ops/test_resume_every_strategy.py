@@ -33,11 +33,7 @@ OFTEN = (
     "training.quick_samples=2",
     "profile.max_dev_samples=3",
 )
-ABLATION = (
-    "experiment=ablation_architecture",
-    "experiment.target=120000",
-    f"experiment.tasks=[{','.join(BOTH)}]",
-)
+ABLATION = ("experiment=ablation_architecture", "experiment.target=150000")
 
 
 class Death(Exception):
@@ -65,7 +61,8 @@ class Session:
 
     def __post_init__(self) -> None:
         config = self.config
-        self.run = start_run(config, page="toy", run_dir=self.folder)
+        page = config.experiment.get("page", "toy")
+        self.run = start_run(config, page=page, run_dir=self.folder)
         self.corpora = wiring.open_corpora(config)
         self.specs = specs = wiring.task_specs(config, self.corpora)
         self.train = wiring.split_samples(config, self.corpora, "train")
@@ -189,7 +186,7 @@ CASES = {
     "S3a": ("s3a_flat", BOTH, ("training.null_every=2",)),
     "S3b": ("s3b_hierarchical", BOTH, ()),
     "S5 on NF4": ("s5_qlora", BOTH, ()),
-    **{f"A{n}": (f"a{n}", BOTH[:1] if n == 1 else BOTH, ABLATION) for n in (1, 2, 3, 4)},
+    **{f"A{n}": (f"a{n}", BOTH, ABLATION) for n in (1, 2, 3, 4)},
 }
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops import rounds, sessions
+from kaggle_kit.ops import rounds, sessions, wiring
 from kaggle_kit.ops.kernels.outputs import last_step
 from kaggle_kit.training.session import LIMIT_VARIABLE
 from tests.ops.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
@@ -107,3 +108,45 @@ def test_a_paused_folder_says_so_in_one_readable_file(tmp_path):
     )
     run.go_on()
     assert run.paused() is None
+
+
+def unlearnt(study: Page, *phases: sessions.Phase) -> set[str]:
+    """The groups that the error names; none where there is no error."""
+    try:
+        sessions.assert_everything_learns(study.network, phases)
+    except ConfigError as error:
+        return {line.partition(", which")[0] for line in str(error).splitlines()}
+    return set()
+
+
+def plan_for(study: Page, *tasks: str):
+    return wiring.plan_training(study.config, {task: study.encoded[task] for task in tasks})
+
+
+@pytest.mark.parametrize("strategy", ["a2", "s3a_flat", "s3b_hierarchical"])
+def test_a_run_in_which_an_adapter_would_learn_nothing_stops_before_training(tmp_path, strategy):
+    study = opened(tmp_path, strategy, NER, RANKING)
+    network, whole = study.network, plan_for(study, NER, RANKING)
+    assert unlearnt(study, sessions.Phase(whole)) == set()
+    missing = {
+        "a2": {f"private:{RANKING}", f"heads:{RANKING}"},
+        "s3a_flat": {f"private:{RANKING}", f"fusion:{RANKING}", f"heads:{RANKING}"},
+        "s3b_hierarchical": {"level2", "cross_level", f"heads:{RANKING}"},
+    }[strategy]
+    only = sessions.Phase(plan_for(study, NER))
+    assert unlearnt(study, only) == missing
+    assert unlearnt(study, only, sessions.Phase(plan_for(study, RANKING))) == set()  # learns in phase two
+    heads = [f"heads:{task}" for task in (NER, RANKING)]
+    frozen = sessions.Phase(whole, prepare=lambda: network.train_only(heads))
+    assert unlearnt(study, frozen) == network.parameter_groups().keys() - set(heads)
+    with pytest.raises(ConfigError, match=rf"heads:{RANKING}, which {RANKING} would train, gets no gradient"):
+        session_of(study, [only])
+    assert study.run.events() == [] and not study.run.gate_json.is_file()
+
+
+def test_a_detached_level_1_learns_nothing_from_level_2_tasks(tmp_path):
+    config = config_of("s3b_hierarchical", NER, RANKING, more=(*LEARNS, "strategy.detach_l1_for_l2=true"))
+    study = Page(config, start_run(config, page="toy", run_dir=tmp_path / "run"))
+    assert unlearnt(study, sessions.Phase(plan_for(study, RANKING))) == {"level1", f"heads:{NER}"}
+    attached = opened(tmp_path, "s3b_hierarchical", NER, RANKING)
+    assert unlearnt(attached, sessions.Phase(plan_for(attached, RANKING))) == {f"heads:{NER}"}

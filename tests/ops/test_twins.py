@@ -49,7 +49,8 @@ def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> 
 def multi_task(runs_dir, strategy: str = "s2_shared", *more: str, settings=SETTINGS) -> RunFolder:
     overrides = [*settings, "training.max_steps=3", "training.quick_every=2", "training.patience=1", *more]
     config = compose(task=[NER, RELATIONS], strategy=strategy, overrides=overrides, seed=3)
-    return train(config, start_run(config, page=strategy, runs_dir=runs_dir))
+    page = config.experiment.get("page", strategy)
+    return train(config, start_run(config, page=page, runs_dir=runs_dir))
 
 
 def asked(multi: RunFolder, *more: str, task: str = NER, seed: int = 3) -> RunConfig:
@@ -115,7 +116,7 @@ def test_a_control_has_the_active_parameters_of_its_task_in_any_strategy(tmp_pat
 
 
 def test_a_control_of_an_ablation_has_the_parameters_of_the_ranks_that_were_solved(tmp_path):
-    ablated = ("experiment=ablation_architecture", "experiment.target=150000", "training.selection=last")
+    ablated = ("experiment=ablation_architecture", "experiment.target=150000")
     multi = multi_task(tmp_path, "a3", settings=(*ablated, *SETTINGS[1:]))
     assert saved_ranks(multi.adapters)["shared"] != from_yaml(multi.config_yaml.read_text()).strategy.rank
     config, table = twins.control_of(multi, asked(multi))
@@ -127,6 +128,12 @@ def test_a_control_of_an_ablation_has_the_parameters_of_the_ranks_that_were_solv
         twins.control_of(multi, asked(multi, "experiment.alpha=0.1"))
     with pytest.raises(RunFolderError, match="strategy.json is missing"):
         twins.control_of(altered(multi, tmp_path / "elsewhere"), asked(multi))
+
+
+def test_a_run_of_private_adapters_alone_has_no_control(tmp_path):
+    multi = multi_task(tmp_path, "a2")
+    with pytest.raises(RunFolderError, match="share no adapter: each is trained as a single-task model"):
+        twins.control_of(multi, asked(multi))
 
 
 def test_a_network_of_another_size_is_refused_before_training(shared):

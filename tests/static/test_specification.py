@@ -23,9 +23,9 @@ LONG = {short: f"{short}_proj" for short in ("q", "k", "v", "o", "gate", "up", "
 FUSED = {"phi3mini": {"q": "qkv_proj", "k": "qkv_proj", "v": "qkv_proj"}}  # one layer holds all three
 
 
-def would_run(strategy: str = "s1_single", model: str = "llama3b", profile: str = "t4", **more: Any) -> dict:
+def would_run(strategy: str | None = "s1_single", model: str = "llama3b", **more: Any) -> dict[str, Any]:
     tasks = FIVE[:1] if strategy == "s1_single" and "experiment" not in more else FIVE
-    return plain_values(compose(model, tasks, strategy, profile, **more))
+    return plain_values(compose(model, tasks, strategy, "t4", **more))
 
 
 @pytest.mark.parametrize("model", SPECIFICATION["models"])
@@ -51,6 +51,23 @@ def test_a_strategy_is_set_as_specified(strategy):
     assert {key: run[key] for key in said} == said
 
 
+@pytest.mark.parametrize("variant", SPECIFICATION["ablations"])
+def test_a_variant_of_the_architecture_ablation_is_as_specified_and_follows_the_same_plan(variant):
+    run = would_run(variant, experiment="ablation_architecture")
+    said = SPECIFICATION["ablations"][variant]
+    assert {key: run["strategy"][key] for key in said} == said
+    plan = {key: run["strategy"][key] for key in ("sampling", "temperature", "loss_weighting")}
+    assert plan == {key: SPECIFICATION["strategies"]["s3a_flat"][key] for key in plan}
+    assert (list(run["tasks"]), run["training"]["selection"]) == (list(FIVE), "last")
+
+
+def test_mimic_exclusion_goes_with_s3a_and_s3b_over_five_tasks():
+    for strategy in SPECIFICATION["exclusion"]["strategies"]:
+        run = would_run(strategy, experiment="mimic_exclusion")
+        assert run["experiment"]["kept"] == SPECIFICATION["exclusion"]["kept"]
+        assert list(run["tasks"]) == list(FIVE)
+
+
 @pytest.mark.parametrize("strategy", SPECIFICATION["strategies"])
 def test_every_paper_run_trains_within_the_specifications_constants_and_space(strategy):
     run = would_run(strategy)
@@ -61,9 +78,12 @@ def test_every_paper_run_trains_within_the_specifications_constants_and_space(st
     assert run["profile"]["report"] == ["test"]
 
 
-@pytest.mark.parametrize("experiment", ["token_controlled", "mimic_exclusion", "hp_search"])
+@pytest.mark.parametrize(
+    "experiment", ["token_controlled", "mimic_exclusion", "hp_search", *SPECIFICATION["factors"]]
+)
 def test_no_arm_of_a_comparison_stops_early_or_picks_a_step(experiment):
-    assert would_run("s3a_flat", experiment=experiment)["training"]["selection"] == "last"
+    strategy = None if experiment.startswith("ablation") else "s3a_flat"  # an ablation says which
+    assert would_run(strategy, experiment=experiment)["training"]["selection"] == "last"
 
 
 def test_the_search_space_is_the_specifications():
@@ -90,7 +110,7 @@ def test_a_task_has_its_published_best(task):
 @pytest.mark.parametrize("experiment", SPECIFICATION["factors"])
 def test_a_design_choice_is_ablated_over_its_levels(experiment):
     for level in (levels := SPECIFICATION["factors"][experiment]):
-        run = would_run(experiment=experiment, overrides=[f"experiment.level={level}"])
+        run = would_run(None, experiment=experiment, overrides=[f"experiment.level={level}"])
         assert run["experiment"]["levels"] == levels
         factor = run["experiment"]["factor"]
         assert run["strategy"][factor] == {"on": True, "off": False}.get(level, level)

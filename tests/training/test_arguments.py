@@ -19,3 +19,10 @@ def test_a_run_uses_one_gpu_of_two(tmp_path, monkeypatch):
     assert stock.n_gpu == 2  # DataParallel, once a trainer is made
     ours = training_arguments(TrainingConfig(), steps=10, output_dir=tmp_path, seed=1, device="cuda")
     assert ours.n_gpu == 1
+
+
+def test_the_rate_of_the_heads_is_none_unless_it_is_given(tmp_path):
+    options = {"steps": 10, "output_dir": tmp_path, "seed": 1, "device": "cpu"}
+    assert training_arguments(TrainingConfig(), **options).head_learning_rate is None
+    given = TrainingConfig(head_learning_rate=1e-3)
+    assert training_arguments(given, **options).head_learning_rate == 1e-3

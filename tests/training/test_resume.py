@@ -63,14 +63,11 @@ class SlowSteps(StudyCallback):
 class Run:
     """One run folder; every `open` builds model, plan and trainer afresh, as a new process does."""
 
-    def __init__(self, study, folder: Path, *, tasks=TASKS, pcgrad=False, uncertainty=False, every=3) -> None:
-        self.study, self.tasks, self.pcgrad, self.uncertainty, self.every = (
-            study,
-            tasks,
-            pcgrad,
-            uncertainty,
-            every,
-        )
+    def __init__(
+        self, study, folder: Path, *, tasks=TASKS, pcgrad=False, uncertainty=False, head_rate=None, every=3
+    ) -> None:
+        self.study, self.tasks, self.every = study, tasks, every
+        self.pcgrad, self.uncertainty, self.head_rate = pcgrad, uncertainty, head_rate
         self.folder = RunFolder.create(folder, "seed: 1\n", "00", {})
         self.plan = study.plan(*tasks, effective_batch=4)
         self.scores = iter(())
@@ -84,7 +81,7 @@ class Run:
             seed=5,
             device="cpu",
         )
-        made.disable_tqdm, made.learning_rate = True, learning_rate
+        made.disable_tqdm, made.learning_rate, made.head_learning_rate = True, learning_rate, self.head_rate
         self.keeper = CheckpointCallback(SessionClock(started=0.0, now=lambda: 1.0), every=self.every)
         self.quick = None
         if quick_scores:
@@ -149,8 +146,8 @@ def assert_same(run: Run, other: Run) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"tasks": TASKS[:1]}, {"pcgrad": True}, {"uncertainty": True}],
-    ids=["single task", "two tasks, PCGrad", "two tasks, uncertainty"],
+    [{"tasks": TASKS[:1]}, {"pcgrad": True}, {"uncertainty": True, "head_rate": 1e-3}],
+    ids=["single task", "two tasks, PCGrad", "two tasks, uncertainty, a rate for the heads"],
 )
 def test_a_run_that_dies_twice_equals_one_that_never_did(study, tmp_path, options):
     whole = Run(study, tmp_path / "whole", **options).open()

@@ -160,6 +160,31 @@ def test_loss_weights_move_to_their_optimum_within_a_run_whatever_the_rate_of_th
     assert weighting.log_variances[NER].item() == pytest.approx(math.log(loss), abs=0.3)
 
 
+def test_the_heads_may_have_a_learning_rate_of_their_own(study, tmp_path):
+    model = study.model(NER, RANKING)
+    trainer = study.trainer(model, study.plan(NER), tmp_path, head_learning_rate=5e-4, weight_decay=0.1)
+    groups = trainer.create_optimizer().param_groups
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(3e-3, 0.1), (5e-4, 0.1)]
+    heads = {id(parameter) for parameter in model.heads.parameters()}
+    assert {id(parameter) for parameter in groups[1]["params"]} == heads
+    moved = {id(parameter) for group in groups for parameter in group["params"]}
+    assert moved == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    schedule = trainer.create_scheduler(num_training_steps=4)
+    for _ in range(2):
+        trainer.optimizer.step()
+        schedule.step()
+    assert schedule.get_last_lr() == pytest.approx([1.5e-3, 2.5e-4])  # halfway, both
+
+
+def test_without_a_rate_of_their_own_the_heads_follow_the_learning_rate(study, tmp_path):
+    for rate, frozen in ((None, False), (5e-4, True)):
+        model = study.model(NER)
+        if frozen:
+            model.heads.requires_grad_(False)
+        trainer = study.trainer(model, study.plan(NER), tmp_path, head_learning_rate=rate)
+        assert [group["lr"] for group in trainer.create_optimizer().param_groups] == [3e-3]
+
+
 # --- a whole run -----------------------------------------------------------------------------------
 
 

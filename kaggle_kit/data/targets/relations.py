@@ -1,10 +1,11 @@
 """Targets of relation extraction: the mentions of a passage, and the candidates among them.
 
     tensors(component, rows, starts)
-    # first, last, types (mentions,) · source, target, distance, labels (candidates,) · sizes (rows,)
+    # first, last, types (mentions,) · source, target, distance, labels (candidates,)
+    # starts, lengths, sizes (rows,) · weights (2,) of a candidate without a relation and of one with
 
 A candidate is an ordered pair of mentions whose types training relates (in the order of the text alone,
-where training knows no other), or for a unary component
+where training knows no other, and no farther apart than training's are), or for a unary component
 (`attribute`) a mention and the document, whose place is one past the last mention. A pair that
 several windows hold belongs to the one that owns most of its two ends, the earliest of equals.
 """
@@ -17,11 +18,12 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import List, Value
 from torch import Tensor
 
 from kaggle_kit.core.types import ComponentSpec, UnifiedSample
-from kaggle_kit.data.candidates import labelled
+from kaggle_kit.data.candidates import class_weights, labelled
 from kaggle_kit.data.passages import Passage
 from kaggle_kit.data.targets.arrays import before, flat, long, table
 
@@ -101,7 +103,12 @@ def _candidates(component: ComponentSpec, mentions: Sequence[_Placed]) -> Iterat
     allowed = set(component.candidates)
     for source, target in permutations(range(len(mentions)), 2):
         backward = mentions[source].words > mentions[target].words
-        if (mentions[source].type, mentions[target].type) in allowed and not (component.forward and backward):
+        if (mentions[source].type, mentions[target].type) not in allowed or (component.forward and backward):
+            continue
+        if (
+            component.farthest is None
+            or abs(_distance(mentions[source], mentions[target])) <= component.farthest
+        ):
             yield source, target
 
 
@@ -150,7 +157,10 @@ def tensors(component: ComponentSpec, rows: Mapping[str, Any], starts: np.ndarra
         "target": long(flat(targets)),
         "distance": long(flat(row[:, 2] for row, _ in pairs)),
         "labels": long(flat(row[:, 3] for row, _ in pairs)),
+        "starts": long(starts),
+        "lengths": long(rows["length"]),
         "sizes": long([len(row) for row in candidates]),
+        "weights": torch.tensor(class_weights(component.positive)),
     }
 
 
@@ -163,3 +173,9 @@ def _inside(mentions: np.ndarray, candidates: np.ndarray, length: int) -> np.nda
 def count(targets: Mapping[str, Tensor]) -> int:
     """Candidates."""
     return len(targets["labels"])
+
+
+def counted(component: ComponentSpec, columns: Mapping[str, Any]) -> tuple[int, int]:
+    """(candidates with a label, candidates) of rows of a token file."""
+    labels = np.concatenate([table(row, CANDIDATE)[:, 3] for row in columns[f"candidates:{component.name}"]])
+    return int((labels > 0).sum()), len(labels)

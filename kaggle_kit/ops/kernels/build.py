@@ -20,10 +20,10 @@ import nbformat
 from nbformat import NotebookNode
 from papermill.parameterize import parameterize_notebook
 
-from kaggle_kit.core.config import compose, config_hash
+from kaggle_kit.core.config import compose, config_hash, given_names
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.records import write_atomically
-from kaggle_kit.core.runs import config_run_id, refuse_toy
+from kaggle_kit.core.runs import config_run_id, refuse_other_page, refuse_toy
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.ops.kernels import metadata as about
@@ -58,7 +58,7 @@ class Experiment:
 
     @classmethod
     def of(cls, page: str, pages_dir: Path = PAGES_DIR, **named: Any) -> Experiment:
-        """The experiment of a page; where a name is None or absent, the page's own default holds.
+        """The experiment of a page, names left out as `run_page` fills them in (`given_names`).
 
         ConfigError for a page that trains nothing.
         """
@@ -68,13 +68,16 @@ class Experiment:
             raise ConfigError(
                 f"{page} trains nothing: it declares no {', '.join(missing)}; name another page"
             )
-        chosen = {name: own[name] if named.get(name) is None else named[name] for name in names}
-        return cls(page, **chosen, overrides=tuple(named.get("overrides") or ()))
+        overrides = tuple(named.get("overrides") or ())
+        chosen = given_names(own, {name: named.get(name) for name in names[:-1]}, overrides)
+        seed = own["seed"] if named.get("seed") is None else named["seed"]
+        return cls(page, **chosen, seed=seed, overrides=overrides)
 
     def config(self) -> RunConfig:
         names = {"model": self.model, "strategy": self.strategy, "profile": self.profile}
         config = compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
         refuse_toy(config)
+        refuse_other_page(config, self.page)
         return config
 
 

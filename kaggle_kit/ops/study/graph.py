@@ -153,14 +153,12 @@ class Study:
         ablation: Ablation | None = None,
     ) -> StudyRun:
         chosen = self.selection
-        page = (ablation and ablation.page) or PAGE_OF[strategy]
         overrides = [*filter(None, [_experiment(chosen, ablation)]), *chosen.overrides]
         overrides += ablation.overrides if ablation else []
         candidates = tuple(run.id for run in of)
         link = {"candidates": list(candidates)} if of else {}
         base = self._config(model, tuple(tasks), strategy, tuple(overrides))
-        if ablation and base.experiment.get("tasks") == []:  # A1 trains one task of those that it counts
-            link["tasks"] = list(ablation.tasks or chosen.tasks)
+        page = (ablation and ablation.page) or base.experiment.get("page") or PAGE_OF[strategy]
         config = _linked(base, seed, link)
         return StudyRun(
             config_run_id(config, page),

@@ -1,0 +1,196 @@
+"""Which finished runs answer a question of two arms: ablations, MIMIC exclusion, S5, out of distribution.
+
+    for comparison in COMPARISONS["ablation"](find_runs(Path("runs"))):
+        comparison.title, comparison.arms["a3"][0].id, comparison.pairs[0].first
+
+Runs belong together by model, profile, tasks and what the question asks about; whether they may be compared
+is for `comparability` to say. Every declared pair is there, whether its runs are or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kaggle_kit.analysis.comparability import ARCHITECTURE
+from kaggle_kit.analysis.verdict_inputs import Entry
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.folders import find_runs
+
+LEAVE_TARGET_OUT = "leave_target_out"  # the arm of the exclusion without the evaluated task
+OUTSIDE = "ood"  # the split of figures out of distribution
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two arms by name, and the tasks on which they are compared: first minus second."""
+
+    first: str
+    second: str
+    tasks: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The arms of one question and its declared pairs. `outside`: run id -> figures out of distribution."""
+
+    question: str
+    title: str
+    arms: Mapping[str, Sequence[Entry]]
+    pairs: Sequence[Pair]
+    outside: Mapping[str, Entry] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [entry for runs in self.arms.values() for entry in runs]
+
+
+def ablations(runs: Iterable[RunFolder]) -> list[Comparison]:
+    """Each level against the reference: the last of A1–A4, or the first level of any other factor."""
+    found = []
+    for names, entries in _grouped(runs, lambda entry: _experiment(entry, "factor", "level")).items():
+        declared = entries[0].config["experiment"]
+        levels = [str(level) for level in declared["levels"]]
+        reference = levels[-1 if declared["factor"] == ARCHITECTURE else 0]
+        arms = _by_arm(entries, lambda entry: str(entry.config["experiment"]["level"]))
+        tasks = entries[0]["tasks"]
+        pairs = [Pair(level, reference, tasks) for level in levels if level != reference]
+        found.append(Comparison("ablation", names, arms, pairs))
+    return found
+
+
+def exclusions(runs: Iterable[RunFolder]) -> list[Comparison]:
+    """Full minus excluded, in two parts: full minus the arm without the task itself, and that minus excluded.
+
+    The first part is what a task's own data give, which `full` alone has read twice; the second is what the
+    other notes of its kind give.
+    """
+    found = []
+    for names, entries in _grouped(runs, lambda entry: _experiment(entry, "arm", "mimic")).items():
+        declared = entries[0].config["experiment"]
+        full, *others = declared["arms"]
+        pairs = []
+        for other in others:
+            if other != LEAVE_TARGET_OUT:
+                pairs.append(Pair(full, other, declared["mimic"]))
+                continue
+            for task in declared["mimic"]:
+                without = f"{other} {task}"
+                pairs += [Pair(full, without, [task]), Pair(without, others[0], [task])]
+        found.append(Comparison("mimic_exclusion", names, _by_arm(entries, _arm), pairs))
+    return found
+
+
+def quantisations(runs: Iterable[RunFolder]) -> list[Comparison]:
+    """S5's runs against those of the strategy that it chose, whose base is not quantised."""
+    runs = list(runs)
+    found = []
+    for names, entries in _grouped(
+        runs, lambda entry: (entry.manifest.get("choice") or {}).get("of")
+    ).items():
+        first, of = entries[0], entries[0]["choice"]["of"]
+        named = first.config["experiment"].get("candidates")
+        like = [Entry.of(run) for run in runs if run.facts["strategy"] == of and run.metrics()]
+        same = [entry for entry in like if _common(entry) == _common(first) and "twin" not in entry.manifest]
+        chosen = [entry for entry in same if not named or entry.id in named]
+        arms = {first["strategy"]: entries} | ({of: _in_order(chosen)} if chosen else {})
+        found.append(Comparison("s5", names, arms, [Pair(first["strategy"], of, first["tasks"])]))
+    return found
+
+
+def out_of_distribution(runs: Iterable[RunFolder]) -> list[Comparison]:
+    """A multi-task strategy against its single-task runs, as the pages `ood` scored both on one corpus."""
+    pages: dict[tuple[str, ...], dict[str, tuple[Entry, Entry]]] = {}
+    for page in sorted((run for run in runs if run.facts["page"] == "ood"), key=_finished):
+        (task,), held_out = page.facts["tasks"], page.manifest()["held_out"]
+        there = {run.run_id: run for run in find_runs(page.path.parent)}
+        scored = [facts for facts in page.manifest()["arms"] if facts["run_id"] in there]
+        inside = {facts["run_id"]: Entry.of(there[facts["run_id"]]) for facts in scored}
+        for strategy in sorted({facts["strategy"] for facts in scored if len(facts["tasks"]) > 1}):
+            multi = {facts["run_id"] for facts in scored if facts["strategy"] == strategy}
+            key = (task, strategy, held_out["corpus"], held_out["split"], *_common(page)[:2])
+            for facts in scored:
+                name = facts["run_id"]
+                of = inside[name].manifest.get("twin", {}).get("of")
+                if name in multi or (len(facts["tasks"]) == 1 and (of is None or of in multi)):
+                    pages.setdefault(key, {})[name] = (
+                        inside[name],
+                        _outside(page, inside[name], facts, task),
+                    )
+    found = []
+    for (task, strategy, *names), both in pages.items():
+        arms = _by_arm(
+            [inside for inside, _ in both.values()],
+            lambda entry: "multi-task" if len(entry["tasks"]) > 1 else "single-task",
+        )
+        title = ", ".join((f"{strategy} on {task}", *names))
+        pairs = [Pair("multi-task", "single-task", [task])]
+        outside = {name: entry for name, (_, entry) in both.items()}
+        found.append(Comparison("ood", title, arms, pairs, outside))
+    return found
+
+
+COMPARISONS: dict[str, Callable[[Iterable[RunFolder]], list[Comparison]]] = {
+    "ablation": ablations,
+    "mimic_exclusion": exclusions,
+    "s5": quantisations,
+    "ood": out_of_distribution,
+}
+
+
+def _grouped(runs: Iterable[RunFolder], asked: Callable[[Entry], str | None]) -> dict[str, list[Entry]]:
+    """Title -> the runs of one question, model, profile and set of tasks."""
+    groups: dict[str, list[Entry]] = {}
+    for run in runs:
+        entry = Entry.of(run)
+        if about := asked(entry):
+            groups.setdefault(", ".join((about, *_common(entry))), []).append(entry)
+    return groups
+
+
+def _experiment(entry: Entry, *keys: str) -> str | None:
+    """The experiment that declares `keys`, with the strategy that it varies; None for any other run."""
+    declared = entry.config["experiment"]
+    if not set(keys) <= declared.keys() or "twin" in entry.manifest or not entry.run.metrics():
+        return None
+    of = declared.get("reference")
+    return f"{declared['name']} of {of}" if of else declared["name"]
+
+
+def _chosen(entry: Entry) -> str | None:
+    """The strategy that a run of S5 took; None for any other run."""
+    choice = entry.manifest.get("choice")
+    return f"{entry['strategy']} of {choice['of']}" if choice and "twin" not in entry.manifest else None
+
+
+def _common(entry: Entry | RunFolder) -> tuple[str, str, str]:
+    facts = entry.facts if isinstance(entry, RunFolder) else entry
+    return facts["model"], facts["profile"], "+".join(sorted(facts["tasks"]))
+
+
+def _arm(entry: Entry) -> str:
+    declared = entry.config["experiment"]
+    return f"{declared['arm']} {declared['target']}" if declared.get("target") else declared["arm"]
+
+
+def _by_arm(entries: Iterable[Entry], name: Callable[[Entry], str]) -> dict[str, list[Entry]]:
+    arms: dict[str, list[Entry]] = {}
+    for entry in _in_order(entries):
+        arms.setdefault(name(entry), []).append(entry)
+    return arms
+
+
+def _in_order(entries: Iterable[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: entry.seed)
+
+
+def _finished(run: RunFolder) -> str:
+    return run.manifest()["finished"]
+
+
+def _outside(page: RunFolder, inside: Entry, facts: Mapping[str, Any], task: str) -> Entry:
+    """What the page scored of a run, read like a run whose primary metric is the held-out corpus's."""
+    entry = inside.config["tasks"][task] | {"primary_metric": facts["metrics"][1]}
+    folder = RunFolder(page.path / "arms" / inside.id)
+    return Entry(folder, inside.manifest, {**inside.config, "tasks": {task: entry}})

@@ -1,0 +1,89 @@
+"""Runs that began and never finished: counted, named, and never silently left out of a comparison.
+
+    unfinished, seeds = lost("ablation", {"a3": runs, "a4": others}, as_they_stand=False)
+
+A comparison of the seeds that survived is not one of the methods: a diverged run is what its method did. So
+a seed whose run did not finish in some arm refuses the comparison, unless its runs are scored as they stand.
+Then whatever is missing is taken for the run of its arm that speaks most against the first arm: for the
+worst run of the first, for the best run of the others. A gain of the first arm that is still found is none
+of the missing runs' making; a loss may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kaggle_kit.analysis.comparability import ArmRuns, configured
+from kaggle_kit.analysis.stats import scores
+from kaggle_kit.analysis.verdict_inputs import Entry
+from kaggle_kit.core.config import without_machine_keys
+from kaggle_kit.core.errors import IncomparableRuns
+from kaggle_kit.core.folders import ending, unfinished_beside
+
+FEWEST_FINISHED = 2  # copies of one run have no variance
+
+Unfinished = dict[str, list[dict[str, Any]]]  # arm -> run_id, seed and ending of each
+
+
+def lost(question: str, arms: ArmRuns, as_they_stand: bool) -> tuple[Unfinished, set[int]]:
+    """The unfinished runs of each arm, and the seeds that an arm lacks because of one.
+
+    An unfinished run belongs to an arm that has its page and its configuration but for the seed. Raises
+    IncomparableRuns where a seed is lost, unless runs are scored `as_they_stand`.
+    """
+    entries = [entry for runs in arms.values() for entry in runs]
+    folders = [(run, without_machine_keys(run.config())) for run in unfinished_beside(e.run for e in entries)]
+    ids = {entry.id for entry in entries}
+    found: Unfinished = {}
+    seeds: set[int] = set()
+    for arm, runs in arms.items():
+        wanted = configured(question, runs[0].config)
+        for run, config in folders:
+            of_these = config["experiment"].get("twin") in (None, *ids)
+            if of_these and run.facts["page"] == runs[0]["page"] and configured(question, config) == wanted:
+                facts = {"run_id": run.run_id, "seed": config["seed"], "ending": ending(run)}
+                found.setdefault(arm, []).append(facts)
+        has = {entry.seed for entry in runs}
+        missing = [facts for facts in found.get(arm, ()) if facts["seed"] not in has]
+        if missing and not as_they_stand:
+            named = ", ".join(f"{m['seed']} ({m['run_id']}, {m['ending']})" for m in missing)
+            raise IncomparableRuns(
+                "seed",
+                f"unfinished in {arm}: {named}; finish them with `run … --resume FOLDER`, or score them as "
+                "they stand by --as-they-stand",
+            )
+        seeds |= {facts["seed"] for facts in missing}
+    for arm, runs in arms.items():
+        if seeds and len(runs) < FEWEST_FINISHED:
+            raise IncomparableRuns(
+                "seed",
+                f"only {len(runs)} finished in {arm}; at least {FEWEST_FINISHED} per arm are needed before "
+                "others are scored as they stand: train more",
+            )
+    return found, seeds
+
+
+def filled(parts: np.ndarray, runs: Sequence[Entry], seeds: Iterable[int], first: bool) -> np.ndarray:
+    """(runs, documents, columns) -> (seeds, documents, columns), missing seeds filled as they stand.
+
+    `first`: whether this is the arm that the comparison is about, whose worst run stands in; else the best.
+    """
+    by_seed = {run.seed: part for run, part in zip(runs, parts, strict=True)}
+    figures = scores(parts)
+    stand_in = parts[figures.argmin() if first else figures.argmax()]
+    return np.stack([by_seed.get(seed, stand_in) for seed in sorted(seeds)])
+
+
+def unfinished_in_words(document: Mapping[str, Any]) -> Iterator[str]:
+    """One sentence on every unfinished run of a verdict or of contrasts, and on how it was counted."""
+    for arm, runs in document.get("unfinished", {}).items():
+        for run in runs:
+            yield f"unfinished in {arm}: seed {run['seed']}, {run['run_id']}, {run['ending']}."
+    if document.get("as_they_stand"):
+        yield (
+            "Missing runs are scored as they stand: as the worst run of the first arm, and as the best of "
+            "the others. Only a gain of the first arm can be read from it."
+        )

@@ -1,0 +1,84 @@
+"""When a candidate is a relation: P(no relation) below a threshold chosen on development data.
+
+    choose_threshold(part, links, gold, predicted)   # (all of dev, for its half 0, for its half 1)
+    threshold_of(head.thresholds.tolist(), sample)
+
+What is chosen on dev may be reported on dev only if no document decides on itself. So dev is cross-fitted:
+its documents fall into two halves by their id, and each half is decided by what is best on the other.
+Every other split, and everything that is predicted later, is decided by what is best on all of dev.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kaggle_kit.core.types import ComponentSpec, UnifiedSample
+from kaggle_kit.data.candidates import labelled
+
+CHOOSING = "dev"
+UNDECIDED = 0.5  # with nothing to choose by: what the class weights are made for (data/candidates.py)
+GRID = tuple(step / 20 for step in range(1, 20))  # coarse, so that few documents choose no odd place
+
+
+def half_of(document_id: str) -> int:
+    """0 or 1, by the id alone."""
+    return hashlib.sha256(f"half {document_id}".encode()).digest()[0] % 2
+
+
+def threshold_of(thresholds: Sequence[float], sample: UnifiedSample) -> float:
+    """The threshold that decides a sample's candidates, of the three that a head keeps."""
+    return thresholds[1 + half_of(sample.document_id) if sample.split == CHOOSING else 0]
+
+
+def choose_thresholds(
+    component: ComponentSpec,
+    links: Sequence[Sequence[Any]],
+    gold: Sequence[UnifiedSample],
+    predicted: Sequence[UnifiedSample],
+) -> tuple[float, float, float]:
+    """The best on all samples, the best for half 0 (chosen on half 1) and for half 1 (chosen on half 0).
+
+    `links` are all candidates between the predicted mentions of each sample.
+    """
+    scored = [
+        (half_of(sample.document_id), *_scored(component, *rest))
+        for sample, *rest in zip(gold, gold, links, predicted, strict=True)
+    ]
+    return tuple(
+        best_threshold(
+            [row for half, rows, _ in scored if half != left_out for row in rows],
+            sum(total for half, _, total in scored if half != left_out),
+        )
+        for left_out in (None, 0, 1)
+    )
+
+
+def best_threshold(candidates: Iterable[tuple[float, bool]], gold: int) -> float:
+    """The place of `GRID` with the highest F1 of (P(none), right if it is predicted); of equals, the nearest
+    to `UNDECIDED`, which is also the answer where nothing is right.
+
+    `gold` is how many there are to find.
+    """
+    candidates = list(candidates)
+
+    def f1(threshold: float) -> float:
+        chosen = [right for none, right in candidates if none < threshold]
+        return 2 * sum(chosen) / max(1, len(chosen) + gold)
+
+    return max(GRID, key=lambda threshold: (f1(threshold), -abs(threshold - UNDECIDED)))
+
+
+def _scored(
+    component: ComponentSpec, gold: UnifiedSample, links: Sequence[Any], predicted: UnifiedSample
+) -> tuple[list[tuple[float, bool]], int]:
+    """((P(none), right) of each candidate, gold relations) of a sample; mentions match by place and type."""
+    mentions = {mention.id: (mention.fragments, mention.type) for mention in gold.mentions}
+    wanted = {(*(mentions[name] for name in names), label) for names, label in labelled(component, gold)}
+    places = [(mention.fragments, mention.type) for mention in predicted.mentions]
+    rows = []
+    for link in links:
+        ends = [places[number] for number in (link.source, link.target) if number >= 0]
+        rows.append((link.none, (*ends, link.label) in wanted))
+    return rows, len(wanted)
