@@ -45,11 +45,16 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a run cost: real (unpadded) tokens seen per task, trained parameters, wall seconds."""
+    """What a run cost: real (unpadded) tokens seen per task, trained parameters, wall seconds.
+
+    `computed_tokens`: those of them whose states were computed, where a question is read once for all of
+    its candidates.
+    """
 
     tokens: dict[str, int] = field(default_factory=dict)
     trainable_parameters: int = 0
     seconds: float = 0.0
+    computed_tokens: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,11 @@ class RunFolder:
     @property
     def documents(self) -> Path:
         return self.path / "documents"
+
+    @property
+    def best_development(self) -> RunFolder:
+        """What a total control scores at its best development point: files as at the top level."""
+        return RunFolder(self.path / "best_development", self.facts)
 
     @property
     def metrics_json(self) -> Path:

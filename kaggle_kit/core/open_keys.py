@@ -15,7 +15,8 @@ from kaggle_kit.core.errors import nearest
 from kaggle_kit.core.schema import PracticeConfig, TaskConfig
 
 ANY_RUN: Mapping[str, Any] = {
-    "tuning": {"trials": 0, "split": None, "study": None},  # what best.yaml of a search adds
+    # what best.yaml of a search adds
+    "tuning": {"trials": 0, "split": None, "study": None, "target_tokens": None},
     "candidates": [],  # ids of the runs that S5 chooses among, as a study sets them
     "test": "welch",  # from here on: how the judge decides, beside alpha and margin
     "estimand": "mean",

@@ -22,15 +22,19 @@ FILLED = {  # keys that may be left empty -> what they follow then
     "strategy.level1_rank": "empty: half of strategy.rank",
     "strategy.level2_rank": "empty: half of strategy.rank",
     "strategy.quantization": "empty: by model.parameters",
+    "training.head_learning_rate": "empty: training.learning_rate",
     "experiment.reference": "empty: the strategy",
 }
 
 
 def plain_values(config: RunConfig) -> dict[str, Any]:
-    """Nested dicts, lists and scalars; a rank or quantisation left empty is what it resolves to."""
+    """Nested dicts, lists and scalars; what follows another value where it is left empty is filled in."""
     strategy = filled_ranks(config.strategy, config.model.lora)
     strategy.quantization = strategy.quantization or quantization_for(config.model.parameters) or "none"
-    return asdict(replace(config, strategy=strategy))
+    training = replace(config.training)
+    if training.head_learning_rate is None:
+        training.head_learning_rate = training.learning_rate
+    return asdict(replace(config, strategy=strategy, training=training))
 
 
 def value_sources(values: Mapping[str, Any], request: Request) -> dict[str, str]:

@@ -111,12 +111,14 @@ def start_run(
 
 def _refuse_stray_twin(config: RunConfig) -> None:
     """Only the page that settles a control on its multi-task run can say whose twin a run is."""
-    twin = config.experiment.get("twin")
-    if twin and "twin_config" not in config.experiment:
-        raise ConfigError(
-            f"experiment.twin={twin} makes a run the control of another, which page token_controlled alone "
-            "does: `run token_controlled`, or leave experiment.twin out"
-        )
+    if "twin_config" in config.experiment:
+        return
+    for key, none in (("twin", None), ("placebo", False), ("control", "total")):
+        if (value := config.experiment.get(key, none)) != none:
+            raise ConfigError(
+                f"experiment.{key}={value} makes a run the control of another, which page token_controlled "
+                f"alone does: `run token_controlled`, or leave experiment.{key} out"
+            )
 
 
 def _unfinished(path: Path, wanted: str) -> RunFolder:

@@ -115,7 +115,7 @@ def make_batch(encoded: EncodedTask, planned: PlannedBatch) -> MicroBatch:
         counts={name: kind.count(targets[name]) for name, (kind, _) in parts.items()},
         overlap_tokens=int(np.sum(rows["overlap"])),
         half=planned.half,
-        prefixes=shared_prefixes(rows["input_ids"]) if "second" in rows else (),
+        prefixes=_prefixes(encoded, planned, lengths),
     )
 
 
@@ -134,6 +134,13 @@ def _shortened(rows: dict[str, Any], cut: int) -> dict[str, Any]:
         for name in PASSAGE:
             rows[name][-1] = rows[name][-1][:words]
     return rows
+
+
+def _prefixes(encoded: EncodedTask, planned: PlannedBatch, lengths: Sequence[int]) -> tuple[Prefix, ...]:
+    if encoded.beginnings is None:
+        return ()
+    rows = list(planned.rows)
+    return shared_prefixes(planned.units or encoded.groups[rows].tolist(), encoded.beginnings[rows], lengths)
 
 
 def _type_ids(rows: Mapping[str, Any], lengths: Sequence[int]) -> Tensor:

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from kaggle_kit.core.errors import ConfigError, CorpusError
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec, UnifiedSample, relation_parts
 from kaggle_kit.data.pairs import PairSequence, pair_sequences
 from kaggle_kit.data.passages import Passage, PassageSettings, passages
+from kaggle_kit.data.plan import TaskRows
+from kaggle_kit.data.prefixes import beginnings
 from kaggle_kit.data.targets import TARGETS, relations
 
 VERSION = 6  # raise when the meaning of a column changes: cached files of older versions are not read
@@ -64,6 +67,18 @@ class EncodedTask:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @cached_property
+    def beginnings(self) -> np.ndarray | None:
+        """(rows,) tokens that all candidates of a row's group begin with; None where rows are passages."""
+        if "second" not in self.table.column_names:
+            return None
+        return beginnings(self.table["input_ids"], self.groups)
+
+    @property
+    def plan_rows(self) -> TaskRows:
+        """What a plan must know of the rows."""
+        return TaskRows(self.lengths, self.groups, self.beginnings)
 
     def rows(self, indices: Sequence[int]) -> dict[str, Any]:
         """The columns of some rows; ragged columns are one array per row."""

@@ -19,8 +19,11 @@ from functools import cached_property
 import numpy as np
 
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.data.pace import StepTargets
+from kaggle_kit.data.prefixes import shared_prefixes
 
 SAMPLING = ("proportional", "uniform", "temperature")
+COUNTS = ("presented", "computed")  # what a target counts: every token of a sequence, or those read anew
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class PlanSettings:
     sampling: str = "proportional"
     temperature: float = 1.0
     target_tokens: int | None = None  # of all tasks together, met to the token whatever the epochs
+    targets: StepTargets | None = None  # the same for every step, whatever epochs and effective batch
+    count: str = "presented"  # which tokens the targets count
+    reads_once: bool = False  # whether the model computes the common beginning of a group once (causal)
     null_every: int | None = None  # every n-th step, one task in turn is halved for the conflict null
     part: tuple[float, float] = (0.0, 1.0)  # from where to where of the run's steps a phase goes
 
@@ -52,8 +58,15 @@ class PlanSettings:
         for name in ("epochs", "effective_batch", "token_budget", "temperature"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.count not in COUNTS:
+            raise ConfigError(f"count is {self.count!r}; allowed: {', '.join(COUNTS)}")
         if self.target_tokens is not None and self.target_tokens <= 0:
             raise ConfigError(f"target_tokens is {self.target_tokens}; it must be above 0")
+        if self.targets and (self.max_steps or self.target_tokens):
+            raise ConfigError(
+                f"targets fix {len(self.targets)} steps and {self.targets.total:,} tokens, but max_steps is "
+                f"{self.max_steps} and target_tokens {self.target_tokens}; leave both out"
+            )
         start, stop = self.part
         if not 0 <= start < stop <= 1:
             raise ConfigError(f"part is {self.part}; it must rise within 0 to 1, as (0, 0.5) does")
@@ -61,10 +74,14 @@ class PlanSettings:
 
 @dataclass(frozen=True)
 class TaskRows:
-    """What the plan must know of a task: the length of every row and which rows stay together."""
+    """What the plan must know of a task: the length of every row and which rows stay together.
+
+    The rows of a group begin with the same `beginnings[row]` tokens: a question, before its candidates.
+    """
 
     lengths: np.ndarray  # (rows,) tokens
     groups: np.ndarray  # (rows,) non-decreasing group numbers
+    beginnings: np.ndarray | None = None  # (rows,) tokens, equal within a group; none: nothing in common
 
     @cached_property
     def longest_group(self) -> int:
@@ -82,8 +99,8 @@ class TaskRows:
 class PlannedBatch:
     """Rows of one task that pass through the model together, longest first.
 
-    `cut` is how many tokens are taken off the end of the last row: only the very last sequence of a
-    token-controlled run is ever cut, so that the run ends on its target to the token. `half` is 0 or 1
+    `cut` is how many tokens are taken off the end of the last row, so that a token-controlled run meets its
+    target to the token. `shared` of the tokens are computed once for several rows. `half` is 0 or 1
     where the step splits this task's rows at random, to see how often one task conflicts with itself.
     """
 
@@ -92,6 +109,26 @@ class PlannedBatch:
     tokens: int
     cut: int = 0
     half: int | None = None
+    shared: int = 0
+
+    units: tuple[int, ...] = ()  # a number per row, alike for rows drawn together; none: as the groups
+
+    @classmethod
+    def of(
+        cls, task: str, units: Sequence[Sequence[int]], cut: int, of: TaskRows, reads_once: bool
+    ) -> PlannedBatch:
+        """The rows of some units by falling length, but a row that is cut, the last of all, at the end."""
+        numbered = [(row, number) for number, unit in enumerate(units) for row in unit]
+        whole, shortened = (numbered[:-1], numbered[-1:]) if cut else (numbered, [])
+        ordered = [*sorted(whole, key=lambda one: (-of.lengths[one[0]], one[0])), *shortened]
+        rows, unit_of = zip(*ordered, strict=True)
+        lengths = of.lengths[list(rows)]
+        lengths[-1] -= cut
+        batch = cls(task, rows, int(lengths.sum()), cut)
+        if of.beginnings is None:
+            return batch
+        prefixes = shared_prefixes(unit_of, of.beginnings[list(rows)], lengths) if reads_once else ()
+        return replace(batch, shared=sum(prefix.tokens for prefix in prefixes), units=unit_of)
 
 
 @dataclass(frozen=True)
@@ -127,6 +164,15 @@ class StepPlan:
         totals = dict.fromkeys(self.tasks, 0)
         totals.update(_total(batch for step in self.steps for batch in step.micro_batches))
         return totals
+
+    def counted(self, count: str) -> dict[str, int]:
+        """Real tokens of the run, per task: all that are `presented`, or those that are `computed`."""
+        if count == "presented":
+            return self.tokens
+        computed = dict(self.tokens)
+        for batch in (batch for step in self.steps for batch in step.micro_batches):
+            computed[batch.task] -= batch.shared
+        return computed
 
     @cached_property
     def sha256(self) -> str:

@@ -1,6 +1,10 @@
-"""Which sequences of a batch begin alike: the candidates of a question all begin with the question.
+"""Which rows of a batch begin alike: the candidates of a question all begin with the question.
 
-shared_prefixes([[1, 5, 6, 7, 2], [1, 5, 6, 8]], least=2)     # (WHOLE, Prefix(of=0, tokens=3))
+    beginnings([[1, 5, 6, 7, 2], [1, 5, 6, 8]], groups=[0, 0], least=2)          # [3, 3]
+    shared_prefixes(units=[0, 0], beginnings=[9, 9], lengths=[20, 15])           # (WHOLE, Prefix(0, 9))
+
+What a group has in common does not depend on the batch its rows stand in, so a plan knows before training
+how many tokens are computed once for several rows.
 """
 
 from __future__ import annotations
@@ -14,20 +18,35 @@ from kaggle_kit.core.types import WHOLE, Prefix
 LEAST = 8  # tokens; a shorter beginning is not worth the sharing
 
 
-def shared_prefixes(sequences: Sequence[np.ndarray], least: int = LEAST) -> tuple[Prefix, ...]:
-    """For each sequence the longest beginning that an earlier one has too, its last token left out.
+def beginnings(sequences: Sequence[np.ndarray], groups: np.ndarray, least: int = LEAST) -> np.ndarray:
+    """How many tokens all rows of a row's group begin with, shape (rows,); 0 below `least`.
 
-    Only sequences that agree in their first `least` tokens are compared.
+    The last token of a row is its own, whatever stands there.
     """
-    alike: dict[bytes, list[int]] = {}
-    found = []
     rows = [np.asarray(ids) for ids in sequences]
-    for number, ids in enumerate(rows):
-        earlier = alike.setdefault(ids[:least].tobytes(), [])
-        tokens, of = max(((_agree(ids, rows[other]), -other) for other in earlier), default=(0, 0))
-        tokens = min(tokens, len(ids) - 1)
-        found.append(Prefix(-of, tokens) if tokens >= least else WHOLE)
-        earlier.append(number)
+    first: dict[int, int] = {}  # group -> its first row
+    common: dict[int, int] = {}
+    for number, group in enumerate(groups):
+        other = rows[first.setdefault(group, number)]
+        agree = min(_agree(rows[number], other), len(rows[number]) - 1)
+        common[group] = min(agree, common.get(group, agree))
+    return np.array([common[group] if common[group] >= least else 0 for group in groups], dtype=np.int64)
+
+
+def shared_prefixes(
+    units: Sequence[int], beginnings: Sequence[int], lengths: Sequence[int]
+) -> tuple[Prefix, ...]:
+    """For each row of a batch the beginning that it shares with the first row of its unit there.
+
+    `units` are numbers, one a row: rows of one number were drawn together from one group. A row that is
+    cut within the beginning shares less of it.
+    """
+    first: dict[int, int] = {}
+    found = []
+    for number, unit in enumerate(units):
+        of = first.setdefault(unit, number)
+        tokens = min(beginnings[number], lengths[number] - 1, lengths[of])
+        found.append(Prefix(of, int(tokens)) if of != number and tokens >= LEAST else WHOLE)
     return tuple(found)
 
 

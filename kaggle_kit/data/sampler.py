@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.data.pace import Draw, fill, follow
 from kaggle_kit.data.plan import PlannedBatch, PlannedStep, PlanSettings, StepPlan, TaskRows
 
 
@@ -57,28 +59,22 @@ class MultiTaskBatchSampler:
 
     def _steps(self) -> list[PlannedStep]:
         """Every step of the whole run."""
-        target = self.settings.target_tokens or math.inf
-        steps: list[PlannedStep] = []
-        drawn: dict[str, list[int]] = {}
-        sequences = tokens = 0
-        cuts: dict[str, int] = {}  # of the task whose sequence is the last of all
-        for task, group in self._draws():
-            rows, cut = self._fit(task, group, target - tokens)
-            cuts[task] = cut
-            drawn.setdefault(task, []).extend(rows)
-            sequences += len(rows)
-            tokens += int(self.tasks[task].lengths[rows].sum()) - cut
-            if sequences >= self.settings.effective_batch or tokens == target:
-                steps.append(self._step(drawn, cuts, number=len(steps)))
-                drawn, sequences = {}, 0
-            if tokens == target or len(steps) == self.settings.max_steps:
-                break
-        if drawn:
-            steps.append(self._step(drawn, cuts, number=len(steps)))
-        return steps
+        chosen = self.settings
+        if chosen.targets:
+            steps = follow(self._draws(), chosen.targets)
+        else:
+            steps = fill(self._draws(), chosen.effective_batch, chosen.target_tokens)
+        planned = []
+        for number, draws in enumerate(islice(steps, chosen.max_steps)):
+            drawn: dict[str, list[int]] = {}
+            for draw in draws:
+                drawn.setdefault(draw.task, []).extend(draw.rows)
+            cuts = {draw.task: draw.cut for draw in draws}  # only the last sequence of a step is ever cut
+            planned.append(self._step(drawn, cuts, number))
+        return planned
 
-    def _draws(self) -> Iterator[tuple[str, int]]:
-        """(task, group) in training order; without end where a token target will stop it."""
+    def _draws(self) -> Iterator[Draw]:
+        """One group after the other in training order; without end where token targets will stop it."""
         sizes = {task: len(rows.bounds) - 1 for task, rows in self.tasks.items()}
         names, children = list(self.tasks), np.random.SeedSequence(self.seed).spawn(len(self.tasks) + 1)
         streams = {
@@ -88,18 +84,16 @@ class MultiTaskBatchSampler:
         total, rng = math.ceil(self.settings.epochs * sum(sizes.values())), np.random.default_rng(children[0])
         while True:
             for number in self._task_order(total, rng):
-                yield names[number], next(streams[names[number]])
-            if self.settings.target_tokens is None:
+                yield self._draw(names[number], next(streams[names[number]]))
+            if self.settings.target_tokens is None and self.settings.targets is None:
                 return
 
-    def _fit(self, task: str, group: int, left: float) -> tuple[list[int], int]:
-        """The group's rows as far as `left` tokens reach, and the tokens to cut off the last of them."""
-        rows = list(range(*self.tasks[task].bounds[group : group + 2]))
-        ends = np.cumsum(self.tasks[task].lengths[rows])
-        if ends[-1] <= left:
-            return rows, 0
-        kept = int(np.searchsorted(ends, left)) + 1
-        return rows[:kept], int(ends[kept - 1] - left)
+    def _draw(self, task: str, group: int) -> Draw:
+        of = self.tasks[task]
+        start, stop = of.bounds[group : group + 2]
+        computed = self.settings.count == "computed" and self.settings.reads_once
+        beginning = int(of.beginnings[start]) if computed and of.beginnings is not None else 0
+        return Draw(task, tuple(range(start, stop)), tuple(of.lengths[start:stop].tolist()), beginning)
 
     def _task_order(self, total: int, rng: np.random.Generator) -> np.ndarray:
         """Task numbers of all draws: each task exactly its share, in random order."""
@@ -143,14 +137,14 @@ class MultiTaskBatchSampler:
         units = sorted(units, key=lambda unit: (-lengths[unit].max(), unit)) + last
         total = int(lengths[list(rows)].sum())
         share = total / math.ceil(total / self.settings.token_budget)
-        batch: list[int] = []
+        batch: list[list[int]] = []
         tokens = 0
         for unit in units:
             size = int(lengths[unit].sum())
             if batch and (tokens + size > self.settings.token_budget or tokens >= share):
                 yield self._batch(task, batch)
                 batch, tokens = [], 0
-            batch += unit
+            batch.append(unit)
             tokens += size
         yield self._batch(task, batch, cut)
 
@@ -165,11 +159,8 @@ class MultiTaskBatchSampler:
             unit.append(row)
         yield unit
 
-    def _batch(self, task: str, rows: Sequence[int], cut: int = 0) -> PlannedBatch:
-        lengths = self.tasks[task].lengths
-        whole, shortened = (rows[:-1], rows[-1:]) if cut else (rows, [])
-        ordered = [*sorted(whole, key=lambda row: (-lengths[row], row)), *shortened]
-        return PlannedBatch(task, tuple(ordered), int(lengths[ordered].sum()) - cut, cut)
+    def _batch(self, task: str, units: Sequence[Sequence[int]], cut: int = 0) -> PlannedBatch:
+        return PlannedBatch.of(task, units, cut, self.tasks[task], self.settings.reads_once)
 
 
 def _epochs(groups: int, rng: np.random.Generator) -> Iterator[int]:

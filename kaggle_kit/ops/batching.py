@@ -102,7 +102,7 @@ def repack(plan: StepPlan, encoded: Mapping[str, EncodedTask], token_budget: int
     """The same steps (of the same part), rows and tokens in micro-batches of another budget."""
     if plan.settings.token_budget == token_budget:
         return plan
-    rows = {name: TaskRows(encoded[name].lengths, encoded[name].groups) for name in plan.tasks}
+    rows = {name: encoded[name].plan_rows for name in plan.tasks}
     return MultiTaskBatchSampler(rows, replace(plan.settings, token_budget=token_budget), plan.seed).plan()
 
 

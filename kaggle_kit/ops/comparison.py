@@ -6,11 +6,13 @@ more = held_fixed(config, network, trainer, corpora)      # rounds.record writes
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.data.corpus import Corpus
+from kaggle_kit.data.plan import COUNTS
 from kaggle_kit.models.adapter_files import saved_ranks
 from kaggle_kit.models.build import with_ranks
 from kaggle_kit.models.multitask import MultiTaskModel
@@ -18,7 +20,8 @@ from kaggle_kit.ops.selection import SELECTION
 from kaggle_kit.training.callbacks import QuickEvaluationCallback
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
-UNTUNED = {"trials": 0, "split": None, "study": None}
+PLACEBO = "placebo"
+UNTUNED = {"trials": 0, "split": None, "study": None, "target_tokens": None}
 
 
 def held_fixed(
@@ -29,8 +32,8 @@ def held_fixed(
     `active_parameters`: those that a token of each task passes. `selection`: how the scored weights
     were chosen, and on which split. `tuning`: the trials behind the configuration. `left_out`: the training
     documents of each task that another one is scored on. `choice`, only in S5: which strategy it took, and
-    on which split it chose. `twin`, only in a token-controlled run: of which run and of which of its token
-    counts.
+    on which split it chose. `twin`, only in a token-controlled run: of which run, for which task, and
+    which of that run's tokens it has.
     """
     facts: dict[str, Any] = {
         "parameter_groups": group_sizes(network),
@@ -41,14 +44,32 @@ def held_fixed(
     }
     if choice := config.experiment.get("choice"):
         facts["choice"] = dict(choice)
-    if config.experiment.get("twin"):
+    if of := config.experiment.get("twin"):
         facts["twin"] = {
-            "of": config.experiment["twin"],
+            "of": of,
             "of_config": config.experiment["twin_config"],
-            "control": config.experiment["control"],
-            "target_tokens": config.training.target_tokens,
+            "control": control_kind(config),
+            "task": next(iter(scored(config).tasks)),
+            "target_tokens": config.training.target_tokens or _counted(config, trainer),
+            "match": config.experiment.get("match", COUNTS[0]),
         }
     return facts
+
+
+def control_kind(config: RunConfig) -> str:
+    """Of a control: `total`, `share`, or `placebo`."""
+    return PLACEBO if config.experiment.get("placebo") else config.experiment["control"]
+
+
+def scored(config: RunConfig) -> RunConfig:
+    """The configuration with the tasks that are scored: all, but in a placebo the one that is controlled."""
+    named = config.experiment.get("scored")
+    return replace(config, tasks={named: config.tasks[named]}) if named else config
+
+
+def scores_best_development(config: RunConfig) -> bool:
+    """Whether a run is scored at its best development point, too: a baseline of the total tokens is."""
+    return bool(config.experiment.get("twin")) and control_kind(config) == "total"
 
 
 def group_sizes(network: MultiTaskModel) -> dict[str, int]:
@@ -69,6 +90,12 @@ def active_parameters(network: MultiTaskModel) -> dict[str, int]:
 def as_saved(strategy: StrategyConfig, adapters: Path) -> StrategyConfig:
     """The strategy with the ranks of the saved adapters, which an ablation solves after composing."""
     return with_ranks(strategy, saved_ranks(adapters))
+
+
+def _counted(config: RunConfig, trainer: MultiTaskTrainer) -> int:
+    """Tokens of all tasks, as the comparison counts them."""
+    computed = config.experiment.get("match") == COUNTS[1]
+    return sum((trainer.tokens.computed if computed else trainer.tokens.total).values())
 
 
 def _selection(trainer: MultiTaskTrainer) -> dict[str, str | None]:

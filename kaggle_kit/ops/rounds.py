@@ -29,12 +29,19 @@ from kaggle_kit.evaluation.official import metrics_of, score_samples
 from kaggle_kit.evaluation.predict import fit_thresholds
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
-from kaggle_kit.ops.comparison import held_fixed
+from kaggle_kit.ops.comparison import held_fixed, scores_best_development
+from kaggle_kit.ops.optimisation import optimisation
 from kaggle_kit.ops.selection import CHOOSING, SELECTION, predictions_of, reading
 from kaggle_kit.ops.tracking import close_tracking, follow
 from kaggle_kit.ops.wiring import encode_split, plan_settings, split_samples
 from kaggle_kit.training.arguments import training_arguments
-from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback, study_callbacks, summary
+from kaggle_kit.training.callbacks import (
+    DevelopmentCallback,
+    QuickEvaluationCallback,
+    StudyCallback,
+    study_callbacks,
+    summary,
+)
 from kaggle_kit.training.checkpoint import CheckpointManager, identity
 from kaggle_kit.training.losses import EqualLoss, UncertaintyWeightedLoss
 from kaggle_kit.training.resume import CheckpointCallback, SessionEnd, train_session
@@ -54,24 +61,29 @@ def open_trainer(
     encoded: Mapping[str, EncodedTask],
     quick: Callable[[], Mapping[str, float]] | None = None,
     after: MultiTaskTrainer | None = None,
+    budget: int | None = None,
 ) -> MultiTaskTrainer:
     """The trainer of a plan, under the strategy's loss weights and gradient surgery.
 
     With `quick`, the model is evaluated every `training.quick_every` steps. Under `training.selection`
     `best` its best weights are put back at the end, and it stops early after `training.patience` epochs
-    without a better one; under `last` it does neither. A second phase is opened `after` the first: steps
-    and tokens are counted on.
+    without a better one; under `last` it does neither; there, with `budget`, the tokens of all phases, the
+    development curve is kept. A second phase is opened `after` the first: steps and tokens are counted on.
     """
-    watch = None
+    watch = curve = None
     if quick is not None:
         best = config.training.selection == "best"
         epoch = steps_per_epoch(plan, {name: task.groups for name, task in encoded.items()})
         patience = config.training.patience * epoch if best and config.training.patience else None
-        watch = QuickEvaluationCallback(
-            quick, SELECTION, every=config.training.quick_every, patience=patience, restore_best=best
-        )
+        every = config.training.quick_every
+        watch = QuickEvaluationCallback(quick, SELECTION, every=every, patience=patience, restore_best=best)
+        if budget and not best:
+            begun = sum(after.tokens.total.values()) if after else 0
+            keeps = scores_best_development(config)
+            curve = DevelopmentCallback(quick, SELECTION, budget=budget, begun=begun, keeps_best=keeps)
     arguments = _arguments(config, run, loaded, len(plan))
-    callbacks = [*study_callbacks(run, watch), CheckpointCallback(every=config.training.checkpoint_every)]
+    keeper = CheckpointCallback(every=config.training.checkpoint_every)
+    callbacks = [*study_callbacks(run, watch, curve), keeper]
     follow(config, run, callbacks)
     options = {"callbacks": callbacks, **_strategy_options(config)}
     steps = PlanDataset(plan, encoded)
@@ -236,21 +248,20 @@ def record(
     corpora: Mapping[str, Corpus],
 ) -> Path:
     """The manifest, written last. `trainers` are all that trained this model, phase by phase."""
-    tokens = trainers[-1].tokens.total
+    tokens = trainers[-1].tokens
     trained = {id(p): p.numel() for t in trainers for g in t.optimizer.param_groups for p in g["params"]}
     close_tracking(run)
-    more = held_fixed(config, network, trainers[-1], corpora)
+    more = held_fixed(config, network, trainers[-1], corpora) | optimisation(run, trainers)
     more["relation_thresholds"] = relation_thresholds(network)
     if isinstance(trainers[-1], TokenControlledTrainer):
         more["token_parity_error"] = trainers[-1].parity_error
     if any(corpus.practice for corpus in corpora.values()):  # found like a real corpus, and synthetic
         more["flags"] = run.facts["flags"] | {"practice": True}
     return run.finish(
-        totals=Totals(tokens, trainable_parameters=sum(trained.values()), seconds=training_seconds(run)),
+        totals=Totals(tokens.total, sum(trained.values()), training_seconds(run), tokens.computed),
         device=loaded.decisions["device"].value,
         data_hashes={name: corpus.sha256 for name, corpus in corpora.items()},
         plans=[trainer.train_dataset.plan.sha256 for trainer in trainers],
-        optimiser_steps=sum(len(trainer.train_dataset.plan) for trainer in trainers),
         steps_sha256=[trainer.train_dataset.plan.steps_sha256 for trainer in trainers],
         decisions={name: [made.value, made.reason] for name, made in loaded.decisions.items()},
         callbacks=[summary(_study_callbacks(trainer)) for trainer in trainers],

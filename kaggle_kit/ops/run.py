@@ -8,20 +8,25 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import papermill
+import psutil
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from kaggle_kit.core.allocator import NAMES, set_allocator
 from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.cache import cache_dir
 from kaggle_kit.core.config import compose, config_hash, given_names
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
 from kaggle_kit.core.folders import reserve
@@ -34,6 +39,9 @@ from kaggle_kit.ops.pages import PAGES_DIR, check_declared, notebook, page_path,
 
 # papermill cannot read a parameter whose value holds "="; `check_declared` has read them all by then
 MISTAKEN = ("Unable to parse line", "Passed unknown parameter")
+LAUNCHER = "ipykernel_launcher"
+# What stops a run: Ctrl-C, `timeout`, `docker stop`, `scancel`, a terminal that is closed.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOCK = ".lock"  # in a run folder, held by the process that runs its page
 
 
@@ -60,10 +68,12 @@ class ThisInterpreter(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         # The kernel's own log would only add notes on its transport; what a page raises comes by message.
-        quiet = "--IPKernelApp.log_level=CRITICAL"
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", quiet]
+        # A traceback with the values of variables would write notes of a restricted corpus into the page.
+        quiet = ["--IPKernelApp.log_level=CRITICAL", "--InteractiveShell.xmode=Minimal"]
+        command = [sys.executable, "-m", LAUNCHER, "-f", "{connection_file}", *quiet]
         paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
-        environ = {"PYTHONPATH": os.pathsep.join(paths)}
+        # A user's own IPython profile may run anything at the start, and change what is shown.
+        environ = {"PYTHONPATH": os.pathsep.join(paths), "IPYTHONDIR": str(cache_dir("ipython"))}
         environ |= {name: os.environ[name] for name in NAMES if name in os.environ}  # the user's choice
         set_allocator(environ, modules=())  # the kernel is new: torch is not imported in it yet
         return KernelSpec(argv=command, env=environ, display_name="Python 3", language="python")
@@ -183,7 +193,9 @@ def _is_finished(run_dir: Path, config: RunConfig, page: str) -> bool:
 def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progress: bool = True) -> Path:
     """Execute one page with `values` for its parameters and keep the executed copy, failed or not.
 
-    Raises ConfigError for a parameter that the page does not declare, PageFailed when a cell raises.
+    A signal that asks this process to stop is handed to the page, whose training then saves and pauses; a
+    second one ends it at once. Raises ConfigError for a parameter that the page does not declare, PageFailed
+    when a cell raises or the kernel dies.
     """
     check_declared(page, values)
     refuse_secrets(str(dict(values)), f"a parameter of {page.stem}")
@@ -192,13 +204,19 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
     for name in ("papermill", "papermill.translators"):
         logging.getLogger(name).addFilter(_is_no_mistake)
     try:
-        papermill.execute_notebook(
-            notebook(page),
-            output,
-            parameters=dict(values),
-            kernel_manager_class=ThisInterpreter,
-            progress_bar=progress,
-        )
+        with _signals_to_the_kernel() as stopped:
+            papermill.execute_notebook(
+                notebook(page),
+                output,
+                parameters=dict(values),
+                kernel_manager_class=ThisInterpreter,
+                progress_bar=progress,
+            )
+    except DeadKernelError as error:
+        why = "was stopped before it could pause" if stopped else "died, as it does when memory runs out"
+        raise PageFailed(
+            f"the kernel of page {page.stem} {why}; {_how_to_go_on(page, values)}\nexecuted page: {output}"
+        ) from error
     except PapermillExecutionError as error:
         code = [line.strip() for line in error.source.splitlines() if line.strip()[:1] not in ("", "#")]
         raise PageFailed(
@@ -211,3 +229,32 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
             if (safe := redact(text)) != text:
                 write_atomically(output, safe)
     return output
+
+
+@contextmanager
+def _signals_to_the_kernel() -> Iterator[list[int]]:
+    """Inside, `SIGNALS` go to the kernel, which lies in a session of its own; the numbers of those met."""
+    met: list[int] = []
+
+    def hand_on(number: int, frame: object) -> None:
+        met.append(number)
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):  # it may end at this very moment
+                if LAUNCHER in child.cmdline():
+                    child.send_signal(signal.SIGTERM if len(met) == 1 else signal.SIGKILL)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield met
+        return
+    before = {name: signal.signal(name, hand_on) for name in SIGNALS}
+    try:
+        yield met
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _how_to_go_on(page: Path, values: Mapping[str, Any]) -> str:
+    if not values.get("run_dir"):
+        return "run it again"
+    return f"go on with `python -m kaggle_kit run {page.stem} --resume {values['run_dir']}`"

@@ -32,7 +32,11 @@ SPLIT = "dev"  # what a hyper-parameter may be chosen on
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 # Of no consequence where one task is trained, so a single-task arm does not spend trials on them.
 SEVERAL_TASKS = ("strategy.sampling", "strategy.temperature", "strategy.loss_weighting")
+# Of no consequence where a run's tokens are given, and where its steps and its parameters are, too.
+WITH_TOKENS = ("training.epochs",)
+OF_A_BASELINE = ("training.effective_batch", "strategy.rank")
 TEMPERATURE, ITS_CONDITION = "strategy.temperature", ("strategy.sampling", "temperature")
+REMAINS = ("trainable_parameters", "device")  # of a trial that is not repeated
 REPORTED = "reported"  # user attribute: what an interrupted trial had reported
 
 
@@ -90,7 +94,11 @@ def search_settings(config: RunConfig) -> SearchSettings:
             f"experiment.split={said.get('split')}: hyper-parameters are chosen on {SPLIT} only, for a "
             f"score that chose is no longer a measurement; set experiment.split={SPLIT}"
         )
-    skipped = SEVERAL_TASKS if len(config.tasks) == 1 else ()
+    skipped = (
+        *(SEVERAL_TASKS if len(config.tasks) == 1 else ()),
+        *(WITH_TOKENS if config.training.target_tokens else ()),
+        *(OF_A_BASELINE if said.get("twin_config") else ()),
+    )
     space = {key: _distribution(key, told) for key, told in said["space"].items() if key not in skipped}
     reduced: tuple[dict[str, Any], ...] = ()
     if config.model.name not in said["full_models"]:
@@ -133,6 +141,12 @@ class Search:
         """
         for number in range(len(self.counted()), self.settings.trials):
             attempt = self._next(number)
+            if known := self._known(attempt.values):
+                attempt.note(repeats=known["trial"], tokens={}, seconds=0.0)
+                attempt.note(**{name: known[name] for name in REMAINS if name in known})
+                self.study.tell(attempt.trial, known["score"])
+                told(self)
+                continue
             try:
                 score = objective(attempt)
             except Pruned as pruned:
@@ -173,6 +187,11 @@ class Search:
             attempt.reports[int(point)] = score
             trial.report(score, int(point))
         return attempt
+
+    def _known(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The record of an earlier trial of the same values that ran to its end: it would score the same."""
+        same = (record for record in self.records() if record["values"] == values)
+        return next((record for record in same if record["score"] is not None), None)
 
     def _left_over(self) -> tuple[dict[str, Any] | None, dict[int, float]]:
         """Values and reports of the trial in which an earlier session ended; it is closed."""

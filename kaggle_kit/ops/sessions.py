@@ -89,6 +89,7 @@ def run_session(
     assert_everything_learns(network, phases)
     notes = [batch]
     trainers: list[MultiTaskTrainer] = []
+    budget = sum(sum(phase.plan.tokens.values()) for phase in phases)
     for number, phase in enumerate(phases):
         phase.prepare()
         if number == 0:
@@ -96,7 +97,8 @@ def run_session(
             notes.append(pass_gate(config, run, network, loaded, learning))
         before = trainers[-1] if trainers else None
         plan = repack(phase.plan, encoded, config.training.token_budget)
-        trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, phase.quick, after=before)
+        more = {"after": before, "budget": budget}
+        trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, phase.quick, **more)
         trainers.append(trainer)
         for watch in phase.watches:
             watch.bind(trainer)

@@ -1,6 +1,6 @@
 """One trial of a search: train a configuration as its page would, report on the way, score it on dev.
 
-    search.run(lambda attempt: trial_score(config, run, corpora, attempt), told=keep_table(run))
+    search.run(lambda attempt: trial_score(ready, run, corpora, attempt), told=keep_table)
     finish_search(run, corpora, search)
 
 A trial's folder lies inside the search's own, so it counts as no run of the study: configuration, events
@@ -30,6 +30,7 @@ from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.data.encode import EncodedTask
+from kaggle_kit.data.pace import StepTargets
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
@@ -61,16 +62,19 @@ class Prepared:
     encoded: Mapping[str, EncodedTask]
     encoded_dev: Mapping[str, EncodedTask]
     network: MultiTaskModel
+    targets: StepTargets | None = None  # of a baseline: the steps and tokens of every trial
 
     @classmethod
-    def of(cls, config: RunConfig, corpora: Mapping[str, Corpus]) -> Prepared:
+    def of(
+        cls, config: RunConfig, corpora: Mapping[str, Corpus], targets: StepTargets | None = None
+    ) -> Prepared:
         specs = wiring.task_specs(config, corpora)
         train, dev = (wiring.split_samples(config, corpora, split) for split in ("train", SPLIT))
         torch.manual_seed(config.seed)
         loaded = wiring.open_backbone(config)
         encoded, encoded_dev = (wiring.encode_split(config, split, specs, loaded) for split in (train, dev))
         network = build_model(loaded, specs.values(), config.strategy)
-        return cls(config, train, dev, loaded, encoded, encoded_dev, network)
+        return cls(config, train, dev, loaded, encoded, encoded_dev, network, targets)
 
     def score(self) -> float:
         """The figure that chooses, over the whole development split."""
@@ -86,34 +90,41 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     return from_yaml(OmegaConf.to_yaml(node))
 
 
-def run_search(config: RunConfig, run: RunFolder, corpora: Mapping[str, Corpus], search: Search) -> str:
+def run_search(
+    config: RunConfig,
+    run: RunFolder,
+    corpora: Mapping[str, Corpus],
+    search: Search,
+    targets: StepTargets | None = None,
+) -> str:
     """The batch and the smoke gate once, then trials until the budget is used up or the session is over.
 
+    `targets` are the steps and tokens of a baseline, which each of its trials has.
     Returns what happened. In the second case the run is marked `paused`, and its page goes on another
     time with the trial that it was in.
     """
     run.go_on()
-    ready = Prepared.of(config, corpora)
+    ready = Prepared.of(config, corpora, targets)
     settled, batch = settle_batch(config, run, ready.network, ready.loaded, ready.encoded)
     gate = pass_gate(settled, run, ready.network, ready.loaded, ready.encoded)
     try:
-        search.run(partial(trial_score, config, run, corpora), told=partial(keep_table, run))
+        search.run(partial(trial_score, ready, run, corpora), told=partial(keep_table, run))
     except TrialPaused as paused:
         run.pause(trial=len(search.counted()), trials=search.settings.trials, message=str(paused))
         return f"{batch}\n{gate}\n{paused}"
     return f"{batch}\n{gate}\n{len(search.counted())} trials done"
 
 
-def trial_score(config: RunConfig, run: RunFolder, corpora: Mapping[str, Corpus], attempt: Attempt) -> float:
+def trial_score(base: Prepared, run: RunFolder, corpora: Mapping[str, Corpus], attempt: Attempt) -> float:
     """Train with the attempt's values and score on dev. Raises Pruned where it is given up or diverges.
 
     An interrupted trial goes on from its checkpoint. Reports are made `experiment.reports_per_epoch`
     times an epoch, so that trials are compared where they have seen the same data.
     """
-    chosen = with_values(config, attempt.values)
+    chosen = with_values(base.config, attempt.values)
     trial = start_run(chosen, page=PAGE, run_dir=trial_folder(run, attempt.number))
     shutil.copy(run.batch_json, trial.batch_json)  # found once for the search
-    ready = Prepared.of(chosen, corpora)
+    ready = Prepared.of(chosen, corpora, base.targets)
     chosen, _ = settle_batch(chosen, trial, ready.network, ready.loaded, ready.encoded)
     ready = replace(ready, config=chosen)
     groups = ready.network.parameter_groups().values()
@@ -154,6 +165,8 @@ def finish_search(run: RunFolder, corpora: Mapping[str, Corpus], search: Search)
     """
     records, best = search.records(), search.best()
     tuning = {"trials": len(records), "split": SPLIT, "study": run.run_id}
+    if target := run.config()["training"]["target_tokens"]:
+        tuning["target_tokens"] = target  # the baseline that takes the result has as many
     words = overrides(best["values"], tuning)
     write_atomically(run.path / "best.yaml", OmegaConf.to_yaml(OmegaConf.create(words)))
     tokens: Counter[str] = Counter()
@@ -210,7 +223,7 @@ def _trainer(
 ) -> MultiTaskTrainer:
     """A trainer that reports at equal shares of an epoch, and stops by the search alone."""
     config = ready.config
-    plan = wiring.plan_training(config, ready.encoded, part)
+    plan = wiring.plan_training(config, ready.encoded, part, ready.targets)
     if part == (0.0, 1.0):
         assert_everything_learns(ready.network, [Phase(plan)])
     points = math.ceil(config.training.epochs * (part[1] - part[0])) * config.experiment["reports_per_epoch"]

@@ -1,13 +1,14 @@
-"""Token-controlled twins: the single-task control of a finished multi-task run.
+"""Token-controlled baselines and placebos: the controls of a finished multi-task run.
 
     multi = twins.multi_task_run(asked, runs_dir)       # experiment.twin; for practice, one is made
     config, table = twins.control_of(multi, asked)      # refuses whatever would be no control
     corpora = twins.open_corpora(multi, config)
     twins.assert_active_parameters(multi, network)
 
-A control is its multi-task run with one thing changed: the tokens come from one task. Everything else,
-seed included, is read from that run's folder and cannot be chosen anew; but a search of its own, with as
-many trials as that run's, may have set what `TUNED` names.
+A token-controlled baseline is its multi-task run with one thing changed: the tokens come from one task. A
+placebo has that run's tasks and model, but the labels of its partner tasks are permuted. Everything else,
+seed and steps included, is read from that run's folder and cannot be chosen anew; but a search of its
+own, at the baseline's tokens and with as many trials as that run's, may have set what `TUNED` names.
 """
 
 from __future__ import annotations
@@ -35,13 +36,16 @@ from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.models.parity import Variant, assert_parameter_parity
 from kaggle_kit.ops import wiring
 from kaggle_kit.ops.comparison import active_parameters, as_saved
+from kaggle_kit.ops.control_plan import TOTALS, matched
 from kaggle_kit.ops.run import run_page
 
 CONTROLS = ("total", "share")
 SINGLE, MULTI = "s1_single", "s2_shared"
 PARTNER = {"semeval2021t6": "semeval2014t7"}  # in the pair that is made where no run was named; else 2021t6
+RECORDED = ("active_parameters", "parameter_groups", "selection", "optimiser_steps")
 TOLERANCE = 0.05  # of the active parameters
-TUNED = ("learning_rate", "epochs", "warmup", "effective_batch")  # its rank follows from parity
+# Steps and tokens follow from the run, whatever epochs and effective batch say; its rank from parity.
+TUNED = ("learning_rate", "warmup")
 SETTINGS = ("training.", "practice.")  # what else the pair that is made takes over from the page
 REPLACED = ("experiment.twin", "training.max_steps")  # by the run's id, and by the token target
 NAMED = ("model.name", "profile.name", "seed")  # these the page always says
@@ -84,31 +88,31 @@ def control_of(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
     """The configuration of the control that `asked` names by its task, and the parity table.
 
     `experiment.control` is `total`, for as many tokens as the run saw of all tasks, or `share`, for as
-    many as it saw of this one. Raises RunFolderError for a run that stopped early, and ConfigError,
+    many as it saw of this one; with `experiment.placebo` it is the run itself, on other labels of all tasks
+    but this one. Raises RunFolderError for a run that stopped early, and ConfigError,
     naming the field, for whatever was asked for otherwise than the run did it, and where no rank gives
     the run's active parameters within 5 %.
     """
-    (task,) = asked.tasks
-    manifest, theirs = multi.manifest(), read_config(multi.config_yaml)
-    _assert_controllable(multi, manifest, task)
-    tokens, control = manifest["totals"]["tokens"], asked.experiment.get("control")
-    if control not in CONTROLS:
-        raise ConfigError(f"experiment.control is {control!r}; allowed: {', '.join(CONTROLS)}")
-    strategy, table = _matched(multi, theirs, task)
-    own = {"twin": multi.run_id, "twin_config": manifest["config_hash"], "control": control}
-    training, tuning = _tuned(theirs, asked, multi)
-    target = sum(tokens.values()) if control == "total" else tokens[task]
-    config = replace(
-        theirs,
-        model=replace(theirs.model, path=asked.model.path or theirs.model.path),
-        tasks={task: replace(theirs.tasks[task], path=asked.tasks[task].path or theirs.tasks[task].path)},
-        strategy=strategy,
-        training=replace(training, target_tokens=target, max_steps=None),
-        experiment=theirs.experiment | tuning | own,
-    )
-    _assert_as_asked(config, asked, multi)
+    config, table = _placebo(multi, asked) if asked.experiment.get("placebo") else _baseline(multi, asked)
+    _assert_as_asked(config, asked, multi, besides_experiment="levels" in config.experiment)
     validate(config)
     return config, table
+
+
+def searched(asked: RunConfig, runs_dir: Path | str) -> tuple[RunConfig, RunFolder | None]:
+    """What a search trains: a baseline of the run that `experiment.twin` names, or what was asked for.
+
+    A search for a baseline runs at the baseline's own tokens and steps. Raises as `control_of` does.
+    """
+    if not (named := asked.experiment.get("twin")):
+        return asked, None
+    multi = find_run(in_workspace(runs_dir), str(named))
+    config, _ = _baseline(multi, replace(asked, experiment=asked.experiment | {"tuning": {}}))
+    own = {key: config.experiment[key] for key in ("twin", "twin_config", "control")}
+    config = replace(config, experiment=asked.experiment | own | {"match": matched(config)})
+    _assert_as_asked(config, asked, multi, besides_experiment=True)
+    validate(config)
+    return config, multi
 
 
 def open_corpora(multi: RunFolder, config: RunConfig) -> dict[str, Corpus]:
@@ -140,6 +144,58 @@ def assert_active_parameters(multi: RunFolder, network: MultiTaskModel) -> None:
             )
 
 
+def _baseline(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
+    """One task at the run's tokens, or at its own share of them."""
+    (task,) = asked.tasks
+    manifest, theirs = multi.manifest(), read_config(multi.config_yaml)
+    _assert_controllable(multi, manifest, task)
+    tokens = manifest["totals"][TOTALS[matched(theirs)]]
+    target = sum(tokens.values()) if _control(asked) == "total" else tokens[task]
+    strategy, table = _matched(multi, theirs, task)
+    training, tuning = _tuned(theirs, asked, multi, target)
+    config = replace(
+        theirs,
+        model=replace(theirs.model, path=asked.model.path or theirs.model.path),
+        tasks={task: replace(theirs.tasks[task], path=asked.tasks[task].path or theirs.tasks[task].path)},
+        strategy=strategy,
+        training=replace(training, target_tokens=target, max_steps=None),
+        experiment=theirs.experiment | tuning | _link(multi, asked),
+    )
+    return config, table
+
+
+def _placebo(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
+    """The run itself; only which of its tasks keeps its labels, and is scored, is new."""
+    (task,) = asked.tasks
+    manifest, theirs = multi.manifest(), read_config(multi.config_yaml)
+    _assert_controllable(multi, manifest, task)
+    if len(manifest["plans"]) > 1:
+        raise ConfigError(
+            f"{multi.run_id} was trained in {len(manifest['plans'])} phases: experiment.placebo is for runs "
+            "of one phase; leave it out"
+        )
+    strategy = as_saved(theirs.strategy, multi.adapters) if "levels" in theirs.experiment else theirs.strategy
+    own = {"placebo": True, "scored": task}
+    config = replace(
+        theirs,
+        model=replace(theirs.model, path=asked.model.path or theirs.model.path),
+        strategy=strategy,
+        experiment=theirs.experiment | _link(multi, asked) | own,
+    )
+    return config, f"placebo: the model, the tasks and the steps of {multi.run_id}; {task} keeps its labels"
+
+
+def _link(multi: RunFolder, asked: RunConfig) -> dict[str, Any]:
+    """The keys of `experiment` that make a run the control of another."""
+    return {"twin": multi.run_id, "twin_config": multi.manifest()["config_hash"], "control": _control(asked)}
+
+
+def _control(asked: RunConfig) -> str:
+    if (control := asked.experiment.get("control")) not in CONTROLS:
+        raise ConfigError(f"experiment.control is {control!r}; allowed: {', '.join(CONTROLS)}")
+    return control
+
+
 def side_by_side(multi: RunFolder, metrics: Sequence[Metric]) -> str:
     """One line per primary metric of the control: the multi-task run's score, its own, the difference."""
     tasks = multi.config()["tasks"]
@@ -162,7 +218,7 @@ def _assert_controllable(multi: RunFolder, manifest: Mapping[str, Any], task: st
         )
     if task not in tasks:
         raise ConfigError(f"tasks of {multi.run_id} has no {task!r}; name one of {', '.join(tasks)}")
-    if absent := [k for k in ("active_parameters", "parameter_groups", "selection") if k not in manifest]:
+    if absent := [key for key in RECORDED if key not in manifest]:
         raise RunFolderError(f"{multi.run_id} records no {', '.join(absent)}; run its page again")
     if "shared" not in manifest["parameter_groups"]:
         raise RunFolderError(
@@ -182,7 +238,9 @@ def _assert_controllable(multi: RunFolder, manifest: Mapping[str, Any], task: st
         )
 
 
-def _tuned(theirs: RunConfig, asked: RunConfig, multi: RunFolder) -> tuple[TrainingConfig, dict[str, Any]]:
+def _tuned(
+    theirs: RunConfig, asked: RunConfig, multi: RunFolder, target: int
+) -> tuple[TrainingConfig, dict[str, Any]]:
     """The training settings of the control, and its `tuning` where a search of its own found them."""
     own, other = (config.experiment.get("tuning") or {} for config in (asked, theirs))
     if not own.get("trials") or own == other:
@@ -193,6 +251,12 @@ def _tuned(theirs: RunConfig, asked: RunConfig, multi: RunFolder) -> tuple[Train
                 f"experiment.tuning.{key} is {own.get(key)} here and {other.get(key)} in {multi.run_id}; "
                 "both arms have one budget: search for the control as for that run, or leave it out"
             )
+    if own.get("target_tokens") != target:
+        raise ConfigError(
+            f"experiment.tuning.target_tokens is {own.get('target_tokens')} and the baseline has {target}: "
+            f"search at its own tokens, by the page hp_search with experiment.twin={multi.run_id} "
+            f"experiment.control={asked.experiment['control']}"
+        )
     found = {name: getattr(asked.training, name) for name in TUNED}
     return replace(theirs.training, **found), {"tuning": dict(own)}
 
@@ -220,13 +284,16 @@ def _matched(multi: RunFolder, theirs: RunConfig, task: str) -> tuple[StrategyCo
     return matched, assert_parameter_parity(pair, TOLERANCE)
 
 
-def _assert_as_asked(config: RunConfig, asked: RunConfig, multi: RunFolder) -> None:
-    """Whatever was chosen for the control must be what follows from the run: nothing is silently ignored."""
-    derived, ablated = _flat(config), "levels" in config.experiment  # which has an experiment of its own
+def _assert_as_asked(config: RunConfig, asked: RunConfig, multi: RunFolder, besides_experiment: bool) -> None:
+    """Whatever was chosen for the control must be what follows from the run: nothing is silently ignored.
+
+    `besides_experiment`: the run has an experiment of its own, so what that one sets was not chosen.
+    """
+    derived = _flat(config)
     problems = [
         f"{key} is {value} here and {derived.get(key)} in the control of {multi.run_id}; leave it out, "
         "or name another run by experiment.twin"
-        for key, value in _chosen(asked, besides_experiment=ablated).items()
+        for key, value in _chosen(asked, besides_experiment).items()
         if key not in REPLACED and value != derived.get(key)
     ]
     if problems:

@@ -21,8 +21,9 @@ from kaggle_kit.data import practice
 from kaggle_kit.data.corpus import Corpus, limit, load_corpus, task_spec, unlearnable
 from kaggle_kit.data.encode import EncodedTask, encode
 from kaggle_kit.data.locate import locate
+from kaggle_kit.data.pace import StepTargets
 from kaggle_kit.data.passages import PassageSettings
-from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows
+from kaggle_kit.data.plan import COUNTS, PlanSettings, StepPlan
 from kaggle_kit.data.reach import out_of_reach
 from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.dropout import set_backbone_dropout
@@ -137,11 +138,20 @@ def encode_split(
 
 
 def plan_training(
-    config: RunConfig, encoded: Mapping[str, EncodedTask], part: tuple[float, float] = (0.0, 1.0)
+    config: RunConfig,
+    encoded: Mapping[str, EncodedTask],
+    part: tuple[float, float] = (0.0, 1.0),
+    targets: StepTargets | None = None,
 ) -> StepPlan:
-    """Every optimiser step of the run (or of a phase that takes a part of them), before the first one."""
-    rows = {name: TaskRows(task.lengths, task.groups) for name, task in encoded.items()}
+    """Every optimiser step of the run (or of a phase that takes a part of them), before the first one.
+
+    With `targets` the steps and their tokens are those, whatever epochs, effective batch and
+    `training.target_tokens` say.
+    """
+    rows = {name: task.plan_rows for name, task in encoded.items()}
     settings = replace(plan_settings(config), part=part)
+    if targets:
+        settings = replace(settings, targets=targets, target_tokens=None, max_steps=None)
     return MultiTaskBatchSampler(rows, settings, config.seed).plan()
 
 
@@ -156,6 +166,8 @@ def plan_settings(config: RunConfig) -> PlanSettings:
         sampling=strategy.sampling,
         temperature=strategy.temperature,
         target_tokens=training.target_tokens,
+        count=config.experiment.get("match", COUNTS[0]),
+        reads_once=config.model.family == "decoder",
         null_every=training.null_every if strategy.pcgrad else None,
     )
 

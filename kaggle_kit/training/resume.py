@@ -1,7 +1,7 @@
 """Training in sessions: each goes on exactly where the last one ended, however it ended.
 
     keeper = CheckpointCallback(SessionClock(limit_hours=11.5))
-    trainer = MultiTaskTrainer(..., callbacks=[*study_callbacks(run, quick), keeper])
+    trainer = MultiTaskTrainer(..., callbacks=[*study_callbacks(run, quick, curve), keeper])
     end = train_session(trainer, checkpoints, keeper)
     end.paused, end.message
 
@@ -64,7 +64,7 @@ class CheckpointCallback(StudyCallback):
     def on_step_end(self, args, state, control, **kwargs) -> None:
         if self.trainer.checkpoints is None:  # trained without a session, by a smoke test for one
             return
-        if "quick_evaluation" in self.trainer.record:
+        if {"quick_evaluation", "development"} & self.trainer.record.keys():
             self.clock.durations[EVALUATION].add(self.clock.now() - self._stepped)
         self.ended = control.should_training_stop or state.global_step >= state.max_steps
         self.pause = None if self.ended else self._reason()

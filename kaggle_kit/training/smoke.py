@@ -134,7 +134,7 @@ def smoke_plan(
         rows[name] = TaskRows(task.lengths[:stop], task.groups[:stop])
     groups = sum(len(task.bounds) - 1 for task in rows.values())
     enough = math.ceil(steps * settings.effective_batch / groups)  # a group has at least one sequence
-    cut = replace(settings, epochs=enough, max_steps=steps, target_tokens=None)
+    cut = replace(settings, epochs=enough, max_steps=steps, target_tokens=None, targets=None)
     return MultiTaskBatchSampler(rows, cut, seed).plan()
 
 

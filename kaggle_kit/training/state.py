@@ -161,7 +161,7 @@ def restore_progress(trainer: Any, state: TrainingState) -> None:
         if match is not None:
             stored.remove(match)
             callback.load_state(match[1])
-        if getattr(callback, "restore_best", False) and callback.best_step is not None:
+        if getattr(callback, "keeps_best", False) and callback.best_step is not None:
             best = state.tensors.get("best", state.tensors["parameters"])
             kept = {name for name, _ in trained(trainer.model, trainer.optimizer)}
             callback.best_weights = {name: best[name].clone() for name in kept}

@@ -1,9 +1,9 @@
-"""The twin of a multi-task run: one task, trained to exactly the same number of tokens.
+"""The token-controlled baseline: one task, trained to exactly the tokens of a multi-task run.
 
-    target = sum(multi_task_run.tokens.values())
-    plan = MultiTaskBatchSampler(rows, replace(settings, target_tokens=target), seed).plan()
+    targets = StepTargets.of(sum(step.values()) for step in multi_task_run.steps)
+    plan = MultiTaskBatchSampler(rows, replace(settings, targets=targets), seed).plan()
     steps = PlanDataset(plan, encoded)
-    trainer = TokenControlledTrainer(model, steps, args, target_tokens=target, task="ner")
+    trainer = TokenControlledTrainer(model, steps, args, target_tokens=targets.total, task="ner")
 
 If a multi-task model still wins against it, the gain is transfer between tasks and not more data.
 """
@@ -23,8 +23,9 @@ from kaggle_kit.training.trainer import MultiTaskTrainer
 class TokenControlledTrainer(MultiTaskTrainer):
     """Refuses to start unless the plan ends on the target to the token, and says afterwards that it did.
 
-    The plan repeats the task's data under the same schedule shape and effective batch as its twin, and
-    cuts the last sequence. Raises ConfigError naming the plan's tokens and the target.
+    The plan repeats the task's data under the same schedule, in the steps of the multi-task run where it
+    follows that run's targets, and cuts the last sequence. Raises ConfigError naming the plan's tokens and
+    the target.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class TokenControlledTrainer(MultiTaskTrainer):
         task: str,
         **options: Any,
     ) -> None:
-        if steps.plan.tokens != {task: target_tokens}:
+        self.count = steps.plan.settings.count
+        if (planned := steps.plan.counted(self.count)) != {task: target_tokens}:
             raise ConfigError(
-                f"the plan trains {steps.plan.tokens}, not {{{task!r}: {target_tokens}}}; "
+                f"the plan trains {planned}, not {{{task!r}: {target_tokens}}}; "
                 "plan it with PlanSettings(target_tokens=…) and one task"
             )
         super().__init__(model, steps, args, **options)
@@ -49,4 +51,5 @@ class TokenControlledTrainer(MultiTaskTrainer):
     @property
     def parity_error(self) -> int:
         """Tokens trained so far minus the target: 0 once the run is done, and goes into its record."""
-        return self.tokens.total[self.task] - self.target_tokens
+        counted = self.tokens.total if self.count == "presented" else self.tokens.computed
+        return counted[self.task] - self.target_tokens

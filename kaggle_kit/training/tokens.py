@@ -8,9 +8,9 @@ A token counts when a sequence holds it in training: `(attention_mask != 0).sum(
 which for an unpadded row is its length. Evaluation and smoke steps are never counted. Reported apart are,
 of the tokens counted, those that a neighbouring window reads as well (`overlap`), those that lie in a row
 with another sequence (`packed`) and those whose states were taken from a sequence that begins alike
-(`shared`: a question is read once for all its candidates, yet counts for each); and beside them the
-queries without a token that attention pads its groups with (`padding`; linear layers see none, nor does
-FlashAttention).
+(`shared`: a question is read once for all its candidates, yet counts for each; the others are `computed`);
+and beside them the queries without a token that attention pads its groups with (`padding`; linear layers
+see none, nor does FlashAttention).
 """
 
 from __future__ import annotations
@@ -44,18 +44,26 @@ class TokenTracker:
         self.total = dict.fromkeys(tasks, 0)
         self.apart = {kind: dict.fromkeys(self.total, 0) for kind in APART}
         self._last: dict[str, int] = {}
+        self._computed: dict[str, int] = {}
+
+    @property
+    def computed(self) -> dict[str, int]:
+        """Tokens so far whose states were computed anew, per task: all but the shared ones."""
+        return {task: count - self.apart["shared"][task] for task, count in self.total.items()}
 
     def count(self, micro_batches: Iterable[CountedBatch]) -> None:
         """Counts one optimiser step."""
         self.step += 1
-        self._last = {}
+        self._last, self._computed = {}, {}
         for batch in micro_batches:
             self._last[batch.task] = self._last.get(batch.task, 0) + batch.tokens
             self.total[batch.task] += batch.tokens
             self.apart["overlap"][batch.task] += batch.overlap_tokens
             self.apart["packed"][batch.task] += batch.tokens if len(batch.lengths) > 1 else 0
             prefixes = batch.prefixes if batch.task in self.sharing else ()
-            self.apart["shared"][batch.task] += sum(prefix.tokens for prefix in prefixes)
+            shared = sum(prefix.tokens for prefix in prefixes)
+            self._computed[batch.task] = self._computed.get(batch.task, 0) + batch.tokens - shared
+            self.apart["shared"][batch.task] += shared
             self.apart["padding"][batch.task] += attention_padding(batch.lengths, prefixes)
 
     def record(self) -> dict[str, Any]:
@@ -63,6 +71,7 @@ class TokenTracker:
         return {
             "step": self.step,
             "tokens": dict(self._last),
+            "computed": dict(self._computed),
             "total": dict(self.total),
             **{kind: dict(counted) for kind, counted in self.apart.items()},
         }
@@ -76,4 +85,4 @@ class TokenTracker:
         self.step = int(state["step"])
         self.total = dict.fromkeys(self.total, 0) | state["total"]
         self.apart = {kind: dict.fromkeys(self.total, 0) | state[kind] for kind in APART}
-        self._last = {}
+        self._last, self._computed = {}, {}

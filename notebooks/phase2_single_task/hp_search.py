@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -15,10 +17,11 @@
 # # Hyper-parameters: the same budget for every arm
 #
 # **Question.** Which learning rate, rank, batch, epochs, warm-up, sampling and loss weighting does a strategy
-# want on a model? A multi-task model that was tuned longer than its single-task twin would win for that
+# want on a model? A multi-task model that was tuned longer than its single-task baseline would win for that
 # alone, so the space and the number of trials are declared once (`params/experiment/hp_search.yaml`),
 # for both arms, and every run that takes the result records the budget behind it. Development data
-# only: the test split is refused.
+# only: the test split is refused. With `experiment.twin=RUN_ID` (and `experiment.control`) the search is for
+# the token-controlled baseline of that multi-task run, and every trial has its tokens and steps.
 #
 # "Run all" is safe anywhere: the defaults are three short trials on synthetic practice notes, under a
 # minute on two CPU cores. Their scores show that the machinery works and nothing else.
@@ -69,13 +72,15 @@ run_dir = ""
 # %%
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
+from kaggle_kit.ops import control_plan, twins
 from kaggle_kit.ops.search import Search, search_settings
 from kaggle_kit.ops.startup import check_startup
 
 tasks = task.split(",")
-config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
+asked = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
+config, multi = twins.searched(asked, runs_dir)
 settings = search_settings(config)
-run = start_run(config, page="hp_search", runs_dir=runs_dir, run_dir=run_dir)
+run = start_run(config, page="hp_search", runs_dir=runs_dir, run_dir=run_dir, asked=asked)
 print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
 print(check_startup(config, run))
 
@@ -96,7 +101,7 @@ for key, allowed in settings.space.items():
 # %%
 from kaggle_kit.ops import wiring
 
-corpora = wiring.open_corpora(config)
+corpora = twins.open_corpora(multi, config) if multi else wiring.open_corpora(config)
 for name, corpus in corpora.items():
     kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
     print(f"{name}: {len(corpus.splits['train'])} train and {len(corpus.splits['dev'])} dev samples ({kind})")
@@ -114,7 +119,8 @@ for name, corpus in corpora.items():
 from kaggle_kit.ops import trials
 
 search = Search(settings, run.path, config.seed)
-print(trials.run_search(config, run, corpora, search))
+targets = control_plan.step_targets(multi, config) if multi else None
+print(trials.run_search(config, run, corpora, search, targets))
 
 # %% [markdown]
 # ## Figures
@@ -146,7 +152,7 @@ if search.finished:
 # ## How to read the result
 #
 # The list above is what a run of this arm takes as its overrides, on the command line by
-# `$(sed 's/^- //' runs/<this folder>/best.yaml)`. Its last four words tell the run's manifest how many
+# `$(sed 's/^- //' runs/<this folder>/best.yaml)`. Its last words tell the run's manifest how many
 # trials stood behind its configuration, on which split and in which search, and have the run scored on
 # the test split, which chose nothing; a comparison between arms with different budgets is refused. A
 # search on practice data chooses nothing for the study.

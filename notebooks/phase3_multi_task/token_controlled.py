@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -12,12 +14,19 @@
 # ---
 
 # %% [markdown]
-# # Token-controlled: one task, as many tokens as the multi-task run saw
+# # Token-controlled: one task, as many tokens and steps as the multi-task run had
 #
 # **Question.** Would one task alone have done as well, given the tokens that its multi-task run saw?
-# `experiment.twin` names that finished run. The control takes seed, model, schedule, batch and rule of
-# selection from its folder, has as many active parameters, and repeats its one task's data to exactly
-# the run's total (`experiment.control=total`) or to that task's own share of it (`share`).
+# `experiment.twin` names that finished run. The control takes seed, model, schedule and rule of selection
+# from its folder and has as many active parameters.
+#
+# | control | trains on | tokens | optimiser steps |
+# |---|---|---|---|
+# | `experiment.control=total` | the one task, again and again | all that the run saw | the run's |
+# | `experiment.control=share` | the one task | what the run saw of this task | scaled alike |
+# | `experiment.placebo=true` | all tasks, the others' labels permuted | the run's, step by step | the run's |
+#
+# A gain that the placebo also gives is regularisation: the partners taught nothing about any text.
 #
 # "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
 # minutes on two CPU cores. With no `experiment.twin` named, its multi-task run is made first. The scores
@@ -55,14 +64,14 @@ run_dir = ""
 # %% [markdown]
 # ## Configuration and run folder
 #
-# What was asked for is checked against the multi-task run, and a difference stops the page here: a twin of
+# What was asked for is checked against the multi-task run, and a difference stops the page here: a control of
 # another seed, model or setting is none. Parity of the active parameters is asserted before anything
 # trains. The run folder counts as a result only once its manifest is written, in the last cell.
 
 # %%
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops import twins
+from kaggle_kit.ops import comparison, twins
 from kaggle_kit.ops.startup import check_startup
 
 tasks = task.split(",")
@@ -70,7 +79,8 @@ asked = compose(model=model, task=tasks, strategy=strategy, profile=profile, ove
 multi = twins.multi_task_run(asked, runs_dir)
 config, parity = twins.control_of(multi, asked)
 run = start_run(config, page="token_controlled", runs_dir=runs_dir, run_dir=run_dir, asked=asked)
-print(f"control of {multi.run_id}, {config.experiment['control']} tokens\n{parity}")
+scored = comparison.scored(config)
+print(f"{comparison.control_kind(config)} control of {multi.run_id}\n{parity}")
 print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
 print(check_startup(config, run))
 
@@ -95,16 +105,18 @@ for name, corpus in corpora.items():
 # %% [markdown]
 # ## Backbone and plan
 #
-# The plan lists every optimiser step before the first one is taken. It ends on the target to the token:
-# the last sequence is cut.
+# The plan lists every optimiser step before the first one is taken. Tokens and steps are the multi-task
+# run's, asserted here: each step follows that run's step, and the last sequence is cut to the token.
 
 # %%
 import torch
 
+from kaggle_kit.ops import control_plan
+
 torch.manual_seed(config.seed)
 loaded = wiring.open_backbone(config)
-encoded = wiring.encode_split(config, train, specs, loaded)
-plan = wiring.plan_training(config, encoded)
+encoded = control_plan.labelled(config, wiring.encode_split(config, train, specs, loaded))
+plan = control_plan.plan_control(multi, config, encoded)
 for what, decision in loaded.decisions.items():
     print(f"{what}: {decision.value} — {decision.reason}")
 print(f"{len(plan)} steps, tokens per task {plan.tokens}")
@@ -112,7 +124,7 @@ print(f"{len(plan)} steps, tokens per task {plan.tokens}")
 # %% [markdown]
 # ## Model
 #
-# The base stays frozen; one adapter and one head per component learn. The built model is counted too.
+# The base stays frozen; adapters and one head per component learn. The built model is counted too.
 
 # %%
 from kaggle_kit.models.build import build_model
@@ -125,7 +137,8 @@ for group, members in network.parameter_groups().items():
 # %% [markdown]
 # ## Training
 #
-# The last step is scored in both arms: quick evaluations are shown, and neither stop nor choose.
+# The last step is scored in both arms. Quick evaluations and the development curve, at every tenth of the
+# tokens, are shown; they neither stop nor choose.
 #
 # One call resumes the run or starts it, lets it pass the smoke gate, and trains. Where the session ends
 # first, a checkpoint is left, the run is marked as paused and the page ends normally.
@@ -133,9 +146,9 @@ for group, members in network.parameter_groups().items():
 # %%
 from kaggle_kit.ops import selection, sessions
 
-quick_dev = wiring.quick_samples(config, dev)
-encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
-quick = selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
+quick_dev = wiring.quick_samples(scored, dev)
+encoded_quick = wiring.encode_split(scored, quick_dev, specs, loaded)
+quick = selection.quick_evaluation(scored, network, loaded, encoded_quick, quick_dev)
 phases = [sessions.Phase(plan, quick)]
 session = sessions.run_session(config, run, network, loaded, encoded, corpora, phases)
 print(session)
@@ -143,19 +156,26 @@ print(session)
 # %% [markdown]
 # ## Evaluation
 #
-# Predictions are written in each task's own format and scored by the official rules. A paused run
-# skips this.
+# Predictions are written in each task's own format and scored by the official rules: with the weights of
+# the last step, and for the total control also with those of its best development point, below
+# `best_development/`, in case it was trained too long. A paused run skips this.
 
 # %%
-from kaggle_kit.ops import rounds
+from kaggle_kit.ops import optimisation, rounds
 
 if session.finished:
-    metrics = rounds.evaluate_reported(config, run, network, loaded, specs, corpora)
+    metrics = rounds.evaluate_reported(scored, run, network, loaded, specs, corpora)
     run.write_metrics(metrics)
     for metric in metrics:
         star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
         print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
     print(twins.side_by_side(multi, metrics))
+    for curve in optimisation.curves(session.trainers):
+        if curve.keeps_best:
+            with curve.at_best():
+                best = rounds.evaluate_reported(scored, run.best_development, network, loaded, specs, corpora)
+            run.best_development.write_metrics(best)
+            print(f"at its best development point:\n{twins.side_by_side(multi, best)}")
 
 # %% [markdown]
 # ## Figures
@@ -171,7 +191,7 @@ display(Image(png(loss_curves([multi, run])), width=700))
 # ## Record
 #
 # The manifest is written last; without it the folder counts as unfinished. A paused run goes on when
-# this page is run again on its folder.
+# this page is run again on its folder. The table tells how far both arms were optimised.
 
 # %%
 from kaggle_kit.models.adapter_files import save_adapters
@@ -179,12 +199,16 @@ from kaggle_kit.models.adapter_files import save_adapters
 if session.finished:
     save_adapters(network, run.adapters)
     rounds.record(config, run, network, loaded, session.trainers, corpora)
+    print(optimisation.side_by_side([multi, run]))
 print(f"finished: {run.path.name}" if session.finished else session.end.message)
 
 # %% [markdown]
 # ## How to read the result
 #
 # A positive difference says that this seed's multi-task run did better than the same number of tokens of
-# one task. One pair is no verdict: a claim needs several seeds, and the judge reads them all. Equal to the
+# one task, in as many steps. Look at the table above before believing it: a control that went over its data
+# fifty times, or whose curve falls at the end, lost by overtraining, and then the difference at its best
+# development point is the one to read. One pair is no verdict: a claim needs several seeds, the share control
+# and the placebo, and the judge reads them all. Equal to the
 # control is not shown by a small difference either, only by an equivalence test at the margin that
 # `experiment.margin` fixed before the runs. A run marked `smoke` or `practice` is no result.

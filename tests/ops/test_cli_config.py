@@ -79,6 +79,13 @@ def test_quantisation_left_empty_is_what_the_size_says(model, base):
     assert shown("--model", model)["strategy"]["quantization"] == base
 
 
+@pytest.mark.parametrize("more", [(), ("training.head_learning_rate=0.5",)])
+def test_heads_learn_at_the_rate_of_the_adapters_where_none_is_their_own(more):
+    training = shown(*more)["training"]
+    expected = 0.5 if more else training["learning_rate"]
+    assert training["head_learning_rate"] == expected
+
+
 @pytest.mark.parametrize("more", [(), ("--sources",)])
 def test_yaml_says_the_same_with_and_without_sources(more):
     arguments = ("--strategy", "s2_shared", "--profile", "t4", "--model", "bert")
@@ -101,6 +108,7 @@ def test_every_value_names_the_file_or_the_argument_that_set_it():
         "practice.documents": "argument practice={'documents': 9}",
         "tasks.semeval2014t7.title": "params/task/semeval2014t7.yaml",
         "strategy.rank": "empty: model.lora.rank",
+        "training.head_learning_rate": "empty: training.learning_rate",
         "seed": "argument seed=3",
     }
     assert {key: sources[key] for key in expected} == expected

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -12,6 +15,7 @@ from kaggle_kit.core.allocator import NAMES, SETTING
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.core.secrets import SecretLeak
 from kaggle_kit.ops import run as run_module
 from kaggle_kit.ops.kernels.outputs import inspect
@@ -138,6 +142,63 @@ def test_a_page_that_is_paused_is_no_failure_and_says_how_to_go_on(tmp_path):
     assert (caught.value.exit_code, caught.value.label) == (75, "paused")
     (folder,) = (tmp_path / "runs").iterdir()
     assert str(folder) in str(caught.value)
+
+
+WAIT = """
+# %%
+import time
+from pathlib import Path
+from kaggle_kit.training.session import StopSignals
+
+with StopSignals() as signals:
+    Path(run_dir, "training").touch()
+    while not signals.received:
+        time.sleep(0.01)
+run.pause(step=3, message=f"paused at step 3 by {signals.received}")
+"""
+DIE = """
+# %%
+import os, signal
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_to_the_command_reaches_the_training_which_saves_and_pauses(tmp_path, name):
+    pages_dir, own = write_page(tmp_path, START, WAIT), tmp_path / "own"
+    code = (
+        "import sys; from pathlib import Path; from kaggle_kit.ops.run import RunPaused, run_page\n"
+        "try: run_page('toy', task='semeval2017t3', into=Path(sys.argv[1]), pages_dir=Path(sys.argv[2]))\n"
+        "except RunPaused as paused: sys.exit(paused.exit_code)"
+    )
+    command = [sys.executable, "-c", code, str(own), str(pages_dir)]
+    process = subprocess.Popen(command, cwd=SOURCE_ROOT)
+    deadline = time.monotonic() + 120
+    while not (own / "training").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, name))
+    assert process.wait(60) == 75
+    assert RunFolder.open(own, finished=False).paused()["message"] == "paused at step 3 by SIGTERM"
+
+
+def test_a_kernel_that_dies_is_one_line_and_the_command_that_goes_on(tmp_path):
+    with pytest.raises(PageFailed) as caught:
+        run_toy(tmp_path, write_page(tmp_path, START, DIE), into=tmp_path / "own")
+    assert f"run toy --resume {tmp_path / 'own'}" in str(caught.value)
+
+
+def test_no_traceback_shows_the_values_of_variables_whatever_the_users_own_profile_says(
+    tmp_path, monkeypatch
+):
+    profile = tmp_path / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_config.py").write_text("get_config().InteractiveShell.xmode = 'Verbose'")
+    monkeypatch.setenv("IPYTHONDIR", str(profile.parent))
+    fail = '\n# %%\ndef read(note):\n    raise ValueError("odd")\nread("zqca" + "nary")\n'
+    with pytest.raises(PageFailed):
+        run_toy(tmp_path, write_page(tmp_path, START, fail))
+    (copy,) = (tmp_path / "runs").glob("*/notebook.ipynb")
+    assert "zqcanary" not in copy.read_text()
 
 
 def test_a_run_goes_into_its_own_folder_goes_on_there_and_is_not_repeated(tmp_path):

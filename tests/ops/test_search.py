@@ -128,6 +128,23 @@ def test_reduced_configurations_are_each_tried_once_and_in_order_even_when_inter
     assert [record["values"] for record in search.records()] == list(reduced)
 
 
+def test_values_that_have_a_score_already_count_and_are_not_trained_again(tmp_path):
+    reduced = ({RATE: 2e-5, RANK: 16}, {RATE: 4e-5, RANK: 16}, {RATE: 2e-5, RANK: 16})
+    tried: list[int] = []
+
+    def objective(attempt: Attempt) -> float:
+        tried.append(attempt.number)
+        attempt.note(trainable_parameters=7, device="cpu", tokens={"a": 5}, seconds=2.0)
+        return toy(attempt)
+
+    search = Search(SearchSettings(SPACE, trials=3, reduced=reduced), tmp_path, seed=1)
+    search.run(objective)
+    first, _, again = search.records()
+    assert tried == [0, 1] and search.finished
+    assert again["score"] == first["score"] and again["repeats"] == 0
+    assert (again["tokens"], again["seconds"], again["trainable_parameters"]) == ({}, 0.0, 7)
+
+
 # --- what is declared ------------------------------------------------------------------------------
 
 
@@ -154,6 +171,20 @@ def test_both_arms_get_the_declared_space_and_the_same_number_of_trials():
     assert choices["training.epochs"] == (3, 5)
     assert choices["training.warmup"] == (0.05, 0.1)
     assert choices["strategy.temperature"] == (1, 2, 5)
+
+
+def test_what_a_baselines_tokens_and_parity_settle_is_not_searched_for_it():
+    plain = declared("semeval2014t7")
+    with_tokens = declared("semeval2014t7", more=("training.target_tokens=900",))
+    assert plain.training.target_tokens is None
+    gone = search_settings(plain).space.keys() - search_settings(with_tokens).space.keys()
+    assert gone == {"training.epochs"}
+    with_tokens.experiment |= {"twin": "RUN", "twin_config": "0f"}
+    assert search_settings(with_tokens).space.keys() == {RATE, "training.warmup"}
+    reduced = declared("semeval2014t7", model="gemma2b", more=("training.target_tokens=900",))
+    reduced.experiment |= {"twin": "RUN", "twin_config": "0f"}
+    rates = [one[RATE] for one in search_settings(reduced).reduced]
+    assert rates == [2e-5, 5e-5, 1e-4, 5e-5]  # as many trials as its multi-task run has
 
 
 def test_three_models_get_the_full_space_and_the_others_four_configurations():

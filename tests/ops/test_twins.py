@@ -1,9 +1,10 @@
-"""Token-controlled twins: what follows from a finished multi-task run, and which runs have none."""
+"""Token-controlled baselines: what follows from a finished multi-task run, and which runs have none."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,7 @@ from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.models.adapter_files import save_adapters, saved_ranks
 from kaggle_kit.models.build import build_model
-from kaggle_kit.ops import ablation, rounds, selection, twins, wiring
+from kaggle_kit.ops import ablation, comparison, control_plan, rounds, selection, twins, wiring
 from tests.ops.test_rounds import small_models  # noqa: F401
 
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"
@@ -32,14 +33,17 @@ def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> 
     loaded = wiring.open_backbone(config)
     samples = wiring.split_samples(config, corpora, "train")
     encoded = wiring.encode_split(config, samples, specs, loaded)
+    encoded = control_plan.labelled(config, encoded) if multi else encoded
     solves = "levels" in config.experiment and not multi
     strategy = ablation.matched_strategy(config, loaded, specs)[0] if solves else config.strategy
     network = build_model(loaded, specs.values(), strategy)
     if multi:
         twins.assert_active_parameters(multi, network)
-    plan = wiring.plan_training(config, encoded)
-    quick = selection.quick_evaluation(config, network, loaded, encoded, samples)
-    trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, quick)
+    make = partial(control_plan.plan_control, multi) if multi else wiring.plan_training
+    plan = make(config, encoded)
+    quick = selection.quick_evaluation(comparison.scored(config), network, loaded, encoded, samples)
+    budget = sum(plan.tokens.values())
+    trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, quick, budget=budget)
     rounds.train(config, run, trainer, corpora)
     save_adapters(network, run.adapters)
     rounds.record(config, run, network, loaded, [trainer], corpora)
@@ -84,8 +88,16 @@ def test_a_control_repeats_its_run_but_for_whose_tokens_it_sees(tmp_path, shared
         "of": shared.run_id,
         "of_config": theirs["config_hash"],
         "control": control,
+        "task": NER,
         "target_tokens": target,
+        "match": "presented",
     }
+    steps = 3 if control == "total" else round(3 * target / sum(tokens.values()))
+    assert (theirs["optimiser_steps"], own["optimiser_steps"]) == (3, steps)
+    assert len(run.events()) == len(run.tokens()) == steps
+    assert own["epochs_over_own_data"][NER] == pytest.approx(
+        theirs["epochs_over_own_data"][NER] * target / tokens[NER]
+    )
     assert own["active_parameters"] == {NER: theirs["active_parameters"][NER]}
     same = ("seed", "selection", "tuning", "model", "profile")
     assert {key: own[key] for key in same} == {key: theirs[key] for key in same}
@@ -167,15 +179,22 @@ def tuning(study: str, trials: int = 4) -> list[str]:
 
 
 def test_a_control_takes_what_a_search_of_its_own_found_with_as_many_trials(tmp_path, shared):
-    found = ["training.learning_rate=1e-4", "training.effective_batch=32", "profile.report=[test]"]
+    found = ["training.learning_rate=1e-4", "profile.report=[test]"]
     more = [*SETTINGS, "training.max_steps=3", "profile.report=[test]", *tuning("theirs")]
     theirs = compose(task=[NER, RELATIONS], strategy="s2_shared", overrides=more, seed=3)
     multi = start_run(theirs, page="s2_shared", runs_dir=tmp_path)
     multi.manifest_json.write_text(json.dumps(shared.manifest() | multi.facts))
-    config, _ = twins.control_of(multi, asked(multi, *found, *tuning("own")))
-    assert (config.training.learning_rate, config.training.effective_batch) == (1e-4, 32)
-    assert config.training.warmup == theirs.training.warmup and config.training.target_tokens
-    assert config.experiment["tuning"] == {"trials": 4, "split": "dev", "study": "own"}
+    tokens = sum(shared.manifest()["totals"]["tokens"].values())
+    at_its_own = f"experiment.tuning.target_tokens={tokens}"
+    config, _ = twins.control_of(multi, asked(multi, *found, *tuning("own"), at_its_own))
+    assert config.training.learning_rate == 1e-4 and config.training.target_tokens == tokens
+    assert config.training.warmup == theirs.training.warmup
+    own = {"trials": 4, "split": "dev", "study": "own", "target_tokens": tokens}
+    assert config.experiment["tuning"] == own
+    with pytest.raises(ConfigError, match=f"target_tokens is 7 and the baseline has {tokens}: search at its"):
+        twins.control_of(multi, asked(multi, *found, *tuning("own"), "experiment.tuning.target_tokens=7"))
+    with pytest.raises(ConfigError, match=r"^training\.epochs is 9\.0 here and"):  # of no effect there
+        twins.control_of(multi, asked(multi, *found, *tuning("own"), at_its_own, "training.epochs=9"))
     assert twins.control_of(multi, asked(multi))[0].experiment["tuning"]["study"] == "theirs"
     with pytest.raises(
         ConfigError, match="experiment.tuning.trials is 9 here and 4 in s2_shared-.* one budget"

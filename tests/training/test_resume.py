@@ -72,7 +72,7 @@ class Run:
         self.plan = study.plan(*tasks, effective_batch=4)
         self.scores = iter(())
 
-    def open(self, *extra, quick_scores=None, stop_at=None, learning_rate=3e-3):
+    def open(self, *extra, quick_scores=None, curve=None, stop_at=None, learning_rate=3e-3):
         torch.manual_seed(99)  # whatever a fresh process happens to start from
         made = training_arguments(
             self.study.config.training,
@@ -88,7 +88,7 @@ class Run:
             self.quick = QuickEvaluationCallback(self._score, "score", every=2, patience=3)
             self.quick_scores = quick_scores
         late = [StopAt(self.keeper, stop_at)] if stop_at else []
-        callbacks = [*study_callbacks(self.folder, self.quick), *extra, *late, self.keeper]
+        callbacks = [*study_callbacks(self.folder, self.quick, curve), *extra, *late, self.keeper]
         weighting = UncertaintyWeightedLoss(self.tasks) if self.uncertainty else None
         self.trainer = Trainer(
             self.study.model(*self.tasks, dropout=0.1),

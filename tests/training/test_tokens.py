@@ -47,6 +47,9 @@ def test_a_question_counts_for_each_candidate_and_what_was_read_once_apart():
         lines[causal] = tracker.record()
     assert lines[True]["total"] == lines[False]["total"] == {"qa": 57}
     assert lines[True]["shared"] == {"qa": 20} and lines[False]["shared"] == {"qa": 0}
+    assert lines[True]["tokens"] == lines[False]["tokens"] == {"qa": 57}
+    assert lines[True]["computed"] == both[True].computed == {"qa": 37}
+    assert lines[False]["computed"] == both[False].computed == {"qa": 57}
     # causal: the row holds 20, 10 and 7 tokens, in groups (20,) and (10, 7)
     assert lines[True]["padding"] == lines[False]["padding"] == {"qa": 3}
 

@@ -14,6 +14,7 @@ from typing import Any
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.training.callbacks.base import StudyCallback, TrainingAlarm
 from kaggle_kit.training.callbacks.conflicts import GradientConflictCallback
+from kaggle_kit.training.callbacks.development import DevelopmentCallback
 from kaggle_kit.training.callbacks.log import RunLogCallback, TokenCallback
 from kaggle_kit.training.callbacks.loss import LossCallback
 from kaggle_kit.training.callbacks.progress import ProgressCallback
@@ -23,6 +24,7 @@ from kaggle_kit.training.callbacks.speed import SpeedCallback
 from kaggle_kit.training.callbacks.vram import VRAMCallback
 
 __all__ = [
+    "DevelopmentCallback",
     "GradientConflictCallback",
     "LossCallback",
     "ProgressCallback",
@@ -39,11 +41,15 @@ __all__ = [
 ]
 
 
-def study_callbacks(run: RunFolder, quick: QuickEvaluationCallback | None = None) -> list[StudyCallback]:
+def study_callbacks(
+    run: RunFolder,
+    quick: QuickEvaluationCallback | None = None,
+    curve: DevelopmentCallback | None = None,
+) -> list[StudyCallback]:
     """All of them in the order that keeps the log whole: first the figures, then the log, then the alarms."""
     figures = [TokenCallback(run), SpeedCallback(), VRAMCallback(), GradientConflictCallback()]
     log = [RunLogCallback(run), ProgressCallback()]
-    return [*figures, *([quick] if quick else []), *log, LossCallback(), SkippedStepCallback()]
+    return [*figures, *filter(None, (quick, curve)), *log, LossCallback(), SkippedStepCallback()]
 
 
 def summary(callbacks: Iterable[StudyCallback]) -> dict[str, dict[str, Any]]:

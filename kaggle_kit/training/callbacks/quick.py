@@ -78,6 +78,10 @@ class QuickEvaluationCallback(StudyCallback):
             for name, parameter in trained(model, optimizer):
                 parameter.copy_(self.best_weights[name])
 
+    @property
+    def keeps_best(self) -> bool:
+        return self.restore_best
+
     def summary(self) -> dict[str, Any]:
         if self.best_step is None:
             return {}
@@ -85,17 +89,21 @@ class QuickEvaluationCallback(StudyCallback):
         return {name: getattr(self, name) for name in names}
 
     def _evaluate(self, model: nn.Module) -> dict[str, float]:
-        """The figures of the moment; neither the model's mode nor torch's random state is touched by it."""
-        training = model.training
-        devices = range(torch.cuda.device_count())
-        with torch.random.fork_rng(devices=devices):
-            figures = dict(self.evaluate())
-        model.train(training)
+        figures = undisturbed(self.evaluate, model)
         if self.metric not in figures:
             raise ConfigError(
                 f"no metric {self.metric!r} to stop early by; evaluate gives {', '.join(figures)}"
             )
         return figures
+
+
+def undisturbed(evaluate: Callable[[], Mapping[str, float]], model: nn.Module) -> dict[str, float]:
+    """The figures of the moment; neither the model's mode nor torch's random state is touched by it."""
+    training = model.training
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        figures = dict(evaluate())
+    model.train(training)
+    return figures
 
 
 def trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
