@@ -1,41 +1,49 @@
 """Is the judge right where the truth is known? Planted transfer: trained, controlled, judged, many times.
 
     python -m benchmarks.planted_transfer train --runs FOLDER --seeds 1 12     # skips what is there
+    python -m benchmarks.planted_transfer train --runs OTHER --overrides experiment.margin.f1=0.02
     python -m benchmarks.planted_transfer judge --runs FOLDER
 
-`train` makes a pool of seeds for each condition, through the functions that the pages call: S2 on two
-tasks, and for each task the control of as many tokens. `judge` gives disjoint studies of the pool to the
-verdict as they lie, run folders and all, and then asks how often it is right: the pool, its seeds and its
-documents, is taken for the population, of which every difference is known exactly, and studies of n seeds
-are drawn from it with replacement. `same arm` draws both arms from the controls: there the truth is zero.
+`train` makes a pool of seeds for each condition, by the pages themselves: S2 on two tasks, and for each task
+the control of as many tokens, that of its own share of them, and the placebo. `--overrides` trains with
+other settings than those of experiment=planted, such as a study's own. `judge` gives disjoint studies of the
+pool to the verdict as they lie, run folders and all, and then asks how often it is right: the pool, its seeds
+and its documents, is taken for the population, of which every difference is known exactly, and studies of n
+seeds are drawn from it with replacement. `same arm` draws both arms from the controls: the truth is zero.
+
+Where one run of a pool lies far behind, its mean is that of a mixture: most studies of a few seeds miss the
+run, and no interval made from them can reach that mean. So coverage is given for both estimands.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
+from scipy.stats import trim_mean
 
 from benchmarks.measuring import publish
-from kaggle_kit.analysis.comparability import documents_of
+from kaggle_kit.analysis.stats import TRIM, scores
 from kaggle_kit.analysis.token_parity import assert_controlled
-from kaggle_kit.analysis.verdict import declared, verdict
+from kaggle_kit.analysis.verdict import declared, tables_of, verdict
+from kaggle_kit.analysis.verdict_estimates import Table, judge
 from kaggle_kit.analysis.verdict_inputs import Arms, find_arms
-from kaggle_kit.analysis.verdict_rule import EXPOSURE, GENUINE, NEGATIVE, UNDECIDED, Rule, Table, judge
+from kaggle_kit.analysis.verdict_rule import (
+    ESTIMANDS,
+    EXPOSURE,
+    GENUINE,
+    NEGATIVE,
+    REGULARISATION,
+    UNDECIDED,
+    Rule,
+)
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.config import compose
 from kaggle_kit.core.folders import find_runs
-from kaggle_kit.core.runs import start_run
-from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.evaluation.documents import figure
-from kaggle_kit.models.build import build_model
-from kaggle_kit.ops import rounds, twins, wiring
+from kaggle_kit.ops.run import run_page
 
 TASKS = ("semeval2014t7", "semeval2015t14")
 CONDITIONS = {
@@ -43,55 +51,46 @@ CONDITIONS = {
     "none": ("practice.transfer=none", "practice.lexicon_overlap=0"),  # not a term in common
     "conflicting": ("practice.transfer=conflicting",),
 }
+CONTROLS = {
+    "total": ("experiment.control=total",),
+    "share": ("experiment.control=share",),
+    "placebo": ("experiment.control=total", "experiment.placebo=true"),
+}
+RUNS_OF_A_SEED = 1 + len(TASKS) * len(CONTROLS)
 SAME = "same arm"  # both arms drawn from the controls of `shared`
 STUDIES = 400
 SEED_COUNTS = (3, 5, 8)
-WORDS = (GENUINE, EXPOSURE, UNDECIDED, NEGATIVE)
+WORDS = (GENUINE, REGULARISATION, EXPOSURE, UNDECIDED, NEGATIVE)
 
 
-def train_pool(folder: Path, condition: str, seeds: Sequence[int]) -> None:
-    """The runs of one condition that are not there yet."""
-    for seed in seeds:
-        overrides = ["experiment=planted", *CONDITIONS[condition]]
-        config = compose(task=list(TASKS), strategy="s2_shared", overrides=overrides, seed=seed)
-        multi = page(config, "s2_shared", folder / condition / f"seed{seed:02d}")
-        for task in TASKS:
-            own = [*overrides, f"experiment.twin={multi.run_id}", "experiment.control=total"]
-            asked = compose(task=[task], overrides=own, seed=seed)
-            control, _ = twins.control_of(multi, asked)
-            page(control, "token_controlled", folder / condition / f"seed{seed:02d}-{task}", multi)
-
-
-def page(config: RunConfig, name: str, path: Path, multi: RunFolder | None = None) -> RunFolder:
-    """A training page without its figures: from configuration to manifest, once per folder."""
-    if (path / "manifest.json").is_file():
-        return RunFolder.open(path)
-    run = start_run(config, page=name, run_dir=path)
-    corpora = wiring.open_corpora(config)
-    specs = wiring.task_specs(config, corpora)
-    train = wiring.split_samples(config, corpora, "train")
-    torch.manual_seed(config.seed)
-    loaded = wiring.open_backbone(config)
-    encoded = wiring.encode_split(config, train, specs, loaded)
-    network = build_model(loaded, specs.values(), config.strategy)
-    if multi is not None:
-        twins.assert_same_data(multi, corpora)
-        twins.assert_active_parameters(multi, network)
-    plan = wiring.plan_training(config, encoded)
-    trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded)
-    if (end := rounds.train(config, run, trainer, corpora)).paused:
-        raise SystemExit(end.message)
-    metrics = rounds.evaluate_reported(config, run, network, loaded, specs, corpora)
-    run.write_metrics(metrics)
-    rounds.record(config, run, network, loaded, [trainer], corpora)
-    sys.stdout.write(f"{path.parent.name} {path.name}: {twins.side_by_side(multi or run, metrics)}\n")
-    sys.stdout.flush()
-    return run
+def train_pool(folder: Path, condition: str, seed: int, overrides: Sequence[str] = ()) -> None:
+    """The runs of one condition and seed that are not there yet, each by its page."""
+    place = folder / condition
+    settings = ["experiment=planted", *CONDITIONS[condition], *overrides]
+    multi = run_page(
+        "s2_shared",
+        task=",".join(TASKS),
+        strategy="s2_shared",
+        seed=seed,
+        overrides=settings,
+        into=place / f"seed{seed:02d}",
+        progress=False,
+    )
+    for task in TASKS:
+        for name, words in CONTROLS.items():
+            run_page(
+                "token_controlled",
+                task=task,
+                seed=seed,
+                overrides=[*settings, f"experiment.twin={multi.name}", *words],
+                into=place / f"seed{seed:02d}-{task}-{name}",
+                progress=False,
+            )
 
 
 @dataclass(frozen=True)
 class Pool:
-    """One condition's runs as a population: task -> (seeds, documents, columns) of either arm."""
+    """One condition's runs as a population: task -> (seeds, documents, columns) of every arm."""
 
     tables: Mapping[str, Table]
     rule: Rule
@@ -99,66 +98,74 @@ class Pool:
     @classmethod
     def of(cls, arms: Arms) -> Pool:
         rule, margins = declared(arms)
-        tables = {}
-        for task in arms.tasks:
-            controls = arms.controls["total"][task]
-            _, parts = documents_of([*arms.multi_task, *controls], task, arms.split)
-            tables[task] = Table(parts[: len(arms.multi_task)], parts[len(arms.multi_task) :], margins[task])
-        return cls(tables, replace(rule, resamples=500))
+        whole = {task: {"unit": 1.0} for task in arms.tasks}
+        rule = replace(rule, resamples=500, seeds=(), looks=())
+        return cls(tables_of(arms, margins, whole, [entry.seed for entry in arms.multi_task]), rule)
 
     def same_arm(self) -> Pool:
         """Controls against controls."""
         tables = {task: replace(table, multi_task=table.control) for task, table in self.tables.items()}
         return replace(self, tables=tables)
 
-    def truth(self, task: str) -> float:
+    def truth(self, task: str, estimand: str = "mean") -> float:
         table = self.tables[task]
-        return float(_population(table.multi_task) - _population(table.control))
+        return _population(table.multi_task, estimand) - _population(table.control, estimand)
 
     def study(self, seeds: int, rng: np.random.Generator) -> dict[str, Table]:
-        """Seeds of either arm and documents, all drawn with replacement."""
+        """Seeds of every arm and documents, all drawn with replacement."""
         drawn = {}
         for task, table in self.tables.items():
             pool, documents, _ = table.control.shape
             order = rng.integers(documents, size=documents)
-            one, other = (rng.integers(pool, size=seeds) for _ in range(2))
-            drawn[task] = Table(table.multi_task[one][:, order], table.control[other][:, order], table.margin)
+            one, total, *others = (rng.integers(pool, size=seeds) for _ in range(4))
+            own = dict(zip(("share", "placebo"), others, strict=True)) | {"best_development": total}
+            drawn[task] = replace(
+                table,
+                multi_task=table.multi_task[one][:, order],
+                control=table.control[total][:, order],
+                others={name: arm[own[name]][:, order] for name, arm in table.others.items()},
+                clusters=table.clusters and [table.clusters[place] for place in order],
+            )
         return drawn
 
 
-def _population(arm: np.ndarray) -> float:
-    return figure(arm.sum(axis=1)).mean()
+def _population(arm: np.ndarray, estimand: str) -> float:
+    return float(trim_mean(scores(arm), TRIM if estimand == "trimmed" else 0.0))
 
 
 @dataclass
 class Rates:
-    """What the judge said of one task in many studies."""
+    """What the judge said of one task in many studies, by one estimand."""
 
-    words: Counter[str]
+    words: Counter[str] = field(default_factory=Counter)
+    specification: int = 0  # genuine transfer by the specification's rule alone
     covered: int = 0
     studies: int = 0
 
     def row(self) -> str:
-        shares = " | ".join(f"{self.words[word] / self.studies:.3f}" for word in WORDS)
-        return f"{shares} | {self.covered / self.studies:.3f}"
+        counts = [*(self.words[word] for word in WORDS), self.specification, self.covered]
+        return " | ".join(f"{count / self.studies:.3f}" for count in counts)
 
 
-def rates(pool: Pool, seeds: int, rng: np.random.Generator) -> dict[str, Rates]:
-    found = {task: Rates(Counter()) for task in pool.tables}
+def rates(pool: Pool, seeds: int, rng: np.random.Generator) -> dict[tuple[str, str], Rates]:
+    """(task, estimand) -> the rates over studies of so many seeds."""
+    found = {(task, kind): Rates() for task in pool.tables for kind in ESTIMANDS}
     for _ in range(STUDIES):
-        judged = judge(pool.study(seeds, rng), pool.rule, rng)["tasks"]
-        for task, rate in found.items():
-            low, high = judged[task]["interval"]
-            rate.words[judged[task]["verdict"]] += 1
-            rate.covered += low <= pool.truth(task) <= high
+        judged = judge(pool.study(seeds, rng), pool.rule, rng, plan=False)["tasks"]
+        for (task, kind), rate in found.items():
+            said = judged[task]["estimands"][kind]
+            low, high = said["interval"]
+            rate.words[said["verdict"]] += 1
+            rate.specification += said["specification"] == GENUINE
+            rate.covered += low <= pool.truth(task, kind) <= high
             rate.studies += 1
     return found
 
 
 def whole_seeds(runs: Sequence[RunFolder]) -> list[RunFolder]:
-    """The runs of those seeds whose control of every task is trained."""
+    """The runs of those seeds whose controls of every task are trained."""
     trained = Counter(run.facts["seed"] for run in runs)
-    return [run for run in runs if trained[run.facts["seed"]] == 1 + len(TASKS)]
+    return [run for run in runs if trained[run.facts["seed"]] == RUNS_OF_A_SEED]
 
 
 def as_they_lie(runs: Sequence[RunFolder], seeds: int) -> Iterator[str]:
@@ -166,9 +173,9 @@ def as_they_lie(runs: Sequence[RunFolder], seeds: int) -> Iterator[str]:
     known = sorted({run.facts["seed"] for run in runs})
     for start in range(0, len(known) - seeds + 1, seeds):
         chosen = known[start : start + seeds]
-        total = verdict([run for run in runs if run.facts["seed"] in chosen])["controls"]["total"]
-        yield from (f"{task}: {judged['verdict']}" for task, judged in total["tasks"].items())
-        yield f"overall: {total['overall']['verdict']}"
+        document = verdict([run for run in runs if run.facts["seed"] in chosen])
+        yield from (f"{task}: {judged['verdict']}" for task, judged in document["tasks"].items())
+        yield f"overall: {document['verdict']}"
 
 
 def report(folder: Path) -> None:
@@ -183,22 +190,26 @@ def report(folder: Path) -> None:
             words = Counter(as_they_lie(runs, seeds))
             disjoint += [f"| {condition} | {seeds} | {word} | {n} |" for word, n in sorted(words.items())]
     pools[SAME] = pools["shared"].same_arm()
+    arms = ("total", "best_development", "share", "placebo")
     lines = [
-        "| condition | task | multi-task | control | difference | SD over seeds |",
-        "|---|---|---:|---:|---:|---:|",
+        f"| condition | task | multi-task | {' | '.join(arms)} | trimmed difference | SD over seeds |",
+        "|---|---|" + "---:|" * (len(arms) + 3),
     ]
     for condition, pool in pools.items():
         for task, table in pool.tables.items():
-            one, other = (figure(arm.sum(axis=1)) for arm in (table.multi_task, table.control))
-            deviations = f"{one.std(ddof=1):.3f}, {other.std(ddof=1):.3f}"
-            means = f"{one.mean():.3f} | {other.mean():.3f} | {one.mean() - other.mean():+.3f}"
-            lines.append(f"| {condition} | {task} | {means} | {deviations} |")
-    lines += ["", f"| condition | task | seeds | {' | '.join(WORDS)} | interval covers |"]
-    lines.append("|---|---|---:|" + "---:|" * (len(WORDS) + 1))
+            each = {"multi_task": table.multi_task, "total": table.control, **table.others}
+            found = {name: scores(arm) for name, arm in each.items()}
+            deviations = ", ".join(f"{found[name].std(ddof=1):.3f}" for name in ("multi_task", "total"))
+            means = " | ".join(f"{found[name].mean():.3f}" for name in ("multi_task", *arms))
+            trimmed = f"{pool.truth(task, 'trimmed'):+.3f}"
+            lines.append(f"| {condition} | {task} | {means} | {trimmed} | {deviations} |")
+    columns = " | ".join([*WORDS, "genuine by the specification", "interval covers"])
+    lines += ["", f"| condition | task | seeds | estimand | {columns} |"]
+    lines.append("|---|---|---:|---|" + "---:|" * (len(WORDS) + 2))
     for condition, pool in pools.items():
         for seeds in SEED_COUNTS:
-            for task, rate in rates(pool, seeds, rng).items():
-                lines.append(f"| {condition} | {task} | {seeds} | {rate.row()} |")
+            for (task, kind), rate in rates(pool, seeds, rng).items():
+                lines.append(f"| {condition} | {task} | {seeds} | {kind} | {rate.row()} |")
     lines += [
         "",
         "| condition | seeds | verdict on run folders, disjoint studies | times |",
@@ -217,6 +228,7 @@ def main() -> None:
     parser.add_argument("what", choices=("train", "judge"))
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
+    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), default=(1, 12))
     options = parser.parse_args()
     if options.what == "judge":
@@ -225,7 +237,7 @@ def main() -> None:
     first, last = options.seeds
     for seed in range(first, last + 1):
         for condition in options.conditions:
-            train_pool(options.runs, condition, [seed])
+            train_pool(options.runs, condition, seed, options.overrides)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -42,6 +44,7 @@ set_allocator()  # of CUDA memory; it counts only before torch is imported
 # %% tags=["parameters"]
 runs_dir = "runs"
 report = "reports/overview.html"
+study_verdict = ""  # a document of `python -m kaggle_kit verdict --study NAME --out FILE.json`
 
 # %% [markdown]
 # ## The runs
@@ -89,6 +92,24 @@ from kaggle_kit.analysis.contrasts import COMPARISONS, contrast_table, in_words,
 documents = [document for question in COMPARISONS for document in shown(question, runs)]
 print(*in_words(documents), sep="\n")
 contrast_table(documents)
+
+# %% [markdown]
+# ## The study's verdict
+#
+# All models and strategies of a study together, at one error rate: the primary comparison that its file
+# declares, and all others corrected over each other.
+
+# %%
+import json
+
+from kaggle_kit.analysis.verdict_study import study_in_words, study_table
+
+if study_verdict:
+    judged = json.loads(in_workspace(study_verdict).read_text(encoding="utf-8"))
+    print(*study_in_words(judged), sep="\n")
+    display(study_table(judged))
+else:
+    print("no study was judged; name the document of `kaggle_kit verdict --study` in study_verdict")
 
 # %% [markdown]
 # ## Record

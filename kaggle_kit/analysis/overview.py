@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from kaggle_kit.analysis.anchors import published_best
 from kaggle_kit.core.artifacts import Metric, RunFolder
 
 COLUMNS = {
@@ -40,23 +41,6 @@ def overview_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
 def flag_names(flags: Mapping[str, bool]) -> list[str]:
     """The flags that are set: smoke, practice, restricted."""
     return [name for name, is_set in flags.items() if is_set]
-
-
-def published_best(task: Mapping[str, Any]) -> float | None:
-    """The best published figure of a task's primary metric, as its configuration quotes it.
-
-    A task with subtasks (2017 Task 3) quotes one system per subtask and names the subtask with it. What was
-    measured with gold entities given counts for such a task alone.
-    """
-    subtask = task.get("options", {}).get("subtask")
-    values = [
-        result["value"]
-        for result in task.get("published_best", ())
-        if result["metric"] == task["primary_metric"]
-        and (task.get("gold_entities") or not result.get("gold_entities"))
-        and (subtask is None or f"subtask {subtask}" in result["system"])
-    ]
-    return max(values, default=None)
 
 
 def _rows(run: RunFolder, task: str) -> list[dict[str, Any]]:

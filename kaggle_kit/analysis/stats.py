@@ -3,6 +3,7 @@
     draws = resampled_differences(multi_task, control, 10_000, np.random.default_rng(0))
     difference = difference_of(scores(multi_task), scores(control), document_variance(draws), documents=500)
     difference.interval(0.05), difference.p_value, difference.equivalence_p(0.01)
+    outliers([0.70, 0.71, 0.31, 0.70, 0.72])      # [2]: the seeds that lie far from their arm
 
 An arm is an array (seeds, documents, columns): what each document adds to the metric under each seed, as
 `evaluation.documents` has it. Two things vary: the training, by seed, and the test set, by document (both
@@ -17,7 +18,8 @@ resampled apart and their variances added:
   resampled differences is what the documents contribute; the noise of the cells is not in it.
 
 Degrees of freedom are Satterthwaite's. Where documents do not matter to the difference, the test is
-exactly Welch's (or the paired) t test over seed means.
+exactly Welch's (or the paired) t test over seed means. With `trim` the means over seeds are trimmed ones and
+the test is Yuen's (1974): a run that failed to learn then moves neither the estimate nor its error much.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ from scipy.special import stdtr, stdtrit  # Student's t: distribution function a
 from kaggle_kit.evaluation.documents import figure
 
 TESTS = ("welch", "paired")
+TRIM = 0.2  # of an arm's seeds, cut off at either end by the trimmed mean (Yuen 1974, Wilcox 2012)
+OUTLIER_MADS = 4  # median absolute deviations, in units of a normal standard deviation
+FEWEST_WITH_OUTLIERS = 5  # seeds: with fewer, the deviation is too uncertain to tell an outlier from luck
 MOST_SEEDS = 1000  # where the search for enough seeds gives up
 CHUNK = 1000  # resamples held at once
 
@@ -43,6 +48,17 @@ def scores(arm: np.ndarray) -> np.ndarray:
     return figure(arm.sum(axis=1))
 
 
+def by_cluster(arm: np.ndarray, clusters: Sequence[str]) -> np.ndarray:
+    """(seeds, documents, columns) -> (seeds, clusters, columns): sums over the documents of each cluster.
+
+    Documents of one patient or one question thread are no independent draws, so clusters are resampled.
+    """
+    names, place = np.unique(np.asarray(clusters), return_inverse=True)
+    summed = np.zeros((arm.shape[0], len(names), arm.shape[2]))
+    np.add.at(summed, (slice(None), place), arm)
+    return summed
+
+
 def resampled_differences(
     one: np.ndarray, other: np.ndarray, resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
@@ -50,14 +66,18 @@ def resampled_differences(
 
     All seeds of both arms see the same draw; `one` and `other` are (seeds, documents, columns).
     """
-    both = np.concatenate([one, other])
-    runs, documents, columns = both.shape
-    parts = both.transpose(1, 0, 2).reshape(documents, runs * columns)
-    draws = np.empty((resamples, len(one)))
+    resampled = resampled_scores(np.concatenate([one, other]), resamples, rng)
+    return resampled[:, : len(one)] - resampled[:, len(one) :]
+
+
+def resampled_scores(arms: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """(runs, documents, columns) -> (resamples, runs): every run's score on the same drawn documents."""
+    runs, documents, columns = arms.shape
+    parts = arms.transpose(1, 0, 2).reshape(documents, runs * columns)
+    draws = np.empty((resamples, runs))
     for start in range(0, resamples, CHUNK):
         times = _times_drawn(min(CHUNK, resamples - start), documents, rng)
-        resampled = figure((times @ parts).reshape(-1, runs, columns))  # (chunk, runs)
-        draws[start : start + CHUNK] = resampled[:, : len(one)] - resampled[:, len(one) :]
+        draws[start : start + CHUNK] = figure((times @ parts).reshape(-1, runs, columns))  # (chunk, runs)
     return draws
 
 
@@ -78,19 +98,51 @@ def document_variance(draws: np.ndarray) -> float:
     return max(0.0, float((seeds * of_mean - of_one) / (seeds - 1)))
 
 
+def kept_seeds(values: np.ndarray, trim: float) -> np.ndarray:
+    """The places that a trimmed mean keeps: all but the lowest and the highest `trim` of them, in order."""
+    cut = int(trim * len(values))
+    return np.sort(np.argsort(values, kind="stable")[cut : len(values) - cut])
+
+
+def outliers(values: Sequence[float]) -> list[int]:
+    """The places of values more than OUTLIER_MADS median absolute deviations from their median.
+
+    None among fewer than FEWEST_WITH_OUTLIERS values.
+    """
+    if len(values) < FEWEST_WITH_OUTLIERS:
+        return []
+    found = np.asarray(values, dtype=float)
+    distance = np.abs(found - np.median(found))
+    deviation = float(distributions.median_abs_deviation(found, scale="normal"))
+    return np.flatnonzero(distance > OUTLIER_MADS * deviation + 1e-12).tolist()
+
+
 def difference_of(
-    one: np.ndarray, other: np.ndarray, document_variance: float, documents: int, test: str = "welch"
+    one: np.ndarray,
+    other: np.ndarray,
+    document_variance: float,
+    documents: int,
+    test: str = "welch",
+    trim: float = 0.0,
 ) -> Difference:
     """The difference of two arms from their seeds' scores, (seeds,) each and in the same order of seeds."""
     seeds = len(one)
-    if test == "paired":
-        variances = np.array([(one - other).var(ddof=1)])
-    else:
-        variances = np.array([one.var(ddof=1), other.var(ddof=1)])
-    total, squares = float(variances.sum()), float((variances**2).sum())
+    samples = [_mean(one - other, trim)] if test == "paired" else [_mean(one, trim), _mean(other, trim)]
+    value = samples[0][0] - sum(mean for mean, _ in samples[1:])
+    variances = [variance for _, variance in samples]
+    total, squares = sum(variances), sum(variance**2 for variance in variances)
     per_seed = total**2 / squares if squares else float(len(variances))
-    value = float(one.mean() - other.mean())
-    return Difference(value, seeds, total, per_seed, document_variance, documents)
+    kept = len(kept_seeds(one, trim)) / seeds
+    return Difference(value, seeds, seeds * total, per_seed, document_variance, documents, kept)
+
+
+def _mean(values: np.ndarray, trim: float) -> tuple[float, float]:
+    """The (trimmed) mean of values and its squared standard error, from their winsorised variance."""
+    ordered, count, cut = np.sort(values), len(values), int(trim * len(values))
+    kept = count - 2 * cut
+    winsorised = np.clip(ordered, ordered[cut], ordered[count - cut - 1])
+    squared_error = winsorised.var(ddof=1) * (count - 1) / (kept * (kept - 1))
+    return float(ordered[cut : count - cut].mean()), float(squared_error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +152,10 @@ class Difference:
     value: float
     seeds: int
     seed_variance: float  # of one seed: both arms' variances, or that of the paired differences
-    df_per_seed: float  # degrees of freedom of seed_variance, over seeds - 1: from 1 to 2
-    document_variance: float  # of the mean over this many documents
+    df_per_seed: float  # degrees of freedom of seed_variance, over the kept seeds - 1: from 1 to 2
+    document_variance: float  # of the mean over this many documents, or clusters of them
     documents: int
+    kept: float = 1.0  # share of an arm's seeds that a trimmed mean keeps
 
     @property
     def standard_error(self) -> float:
@@ -157,7 +210,7 @@ class Difference:
         return math.sqrt(self.seed_variance / seeds + self.document_variance)
 
     def _df(self, seeds: int) -> float:
-        of_seeds, df_seeds = self.seed_variance / seeds, self.df_per_seed * (seeds - 1)
+        of_seeds, df_seeds = self.seed_variance / seeds, self.df_per_seed * (self.kept * seeds - 1)
         spread = of_seeds**2 / df_seeds + self.document_variance**2 / max(1, self.documents - 1)
         return (of_seeds + self.document_variance) ** 2 / spread if spread else df_seeds
 

@@ -1,36 +1,41 @@
-"""Is it transfer? The verdict on multi-task runs against their token-controlled twins, from run folders.
+"""Is it transfer? The verdict on multi-task runs against their token-controlled baselines, from run folders.
 
     document = verdict(find_runs(Path("runs")), strategy="s3b_hierarchical")
     write_verdict(document, Path("verdict.json"))
 
-The document holds every estimate, the rule (`verdict_rule`), and the hashes of all that was read, so that
-anyone can check it; the same runs and settings give the same bytes. Which runs belong together is
-`verdict_inputs`, which may be compared `token_parity` and `comparability`.
+The document holds every estimate, the rule (`verdict_rule`), how both arms trained, and the hashes of all
+that was read, so that anyone can check it; the same runs and settings give the same bytes. Which runs belong
+together is `verdict_inputs`, which may be compared `token_parity` and `comparability`, by how much
+they differ `verdict_estimates`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kaggle_kit.analysis.anchors import scale
 from kaggle_kit.analysis.comparability import MAX_PARAMETER_GAP, documents_of
+from kaggle_kit.analysis.stats import outliers
 from kaggle_kit.analysis.survivorship import filled
 from kaggle_kit.analysis.token_parity import assert_controlled
-from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry, find_arms, flat
-from kaggle_kit.analysis.verdict_rule import UNDECIDED, Rule, Table, judge
+from kaggle_kit.analysis.verdict_estimates import MULTI_TASK, Table, judge
+from kaggle_kit.analysis.verdict_inputs import Arms, Entry, find_arms, flat
+from kaggle_kit.analysis.verdict_rule import TOTAL, UNDECIDED, Rule
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.core.runtime import library_versions
 
 MARKS = ("smoke", "practice", "restricted")
-SETTINGS = ("alpha", "test", "power", "resamples")  # of `experiment`, by which a rule is declared
+INTERIM = "interim"  # a mark, too: judged on other seeds than were declared
+SETTINGS = ("alpha", "test", "estimand", "power", "resamples", "seeds", "looks")  # of `experiment`
 EXPERIMENT = "token_controlled"  # of both arms
 LIBRARIES = ("numpy", "scipy")
 
@@ -45,36 +50,43 @@ def verdict(
 ) -> dict[str, Any]:
     """The verdict document, as plain values.
 
-    `strategy`, `model` and `split` choose where the runs have several. Without any token-controlled twin
+    `strategy`, `model` and `split` choose where the runs have several. Without any token-controlled baseline
     the verdict is `undecided`, and `reason` says what to run. `as_they_stand` scores unfinished runs
-    (`survivorship`), which are refused otherwise. Raises ConfigError and IncomparableRuns.
+    (`survivorship`), which are refused otherwise. Raises ConfigError, IncomparableRuns, and RunFolderError
+    where there is no run at all.
     """
+    if not runs:
+        raise RunFolderError("no finished run to judge; name the folder that holds run folders (--runs)")
     arms = find_arms(runs, strategy, model, split)
     if arms is None:
         return no_verdict(_nothing_to_judge(runs))
     unfinished, seeds = assert_controlled(arms, as_they_stand)
     rule, margins = declared(arms)
-    controls = {
-        name: judge(_tables(arms, name, margins, seeds), rule, np.random.default_rng(rule.seed))
-        for name in CONTROLS
-        if name in arms.controls
-    }
+    units = _units(arms)
+    shared = sharing_notes(arms)
+    tables = tables_of(arms, margins, units, seeds)
+    found = judge(tables, rule, np.random.default_rng(rule.seed), left_out=shared)
+    interim = rule.interim(seeds)
+    marks = [mark for mark in MARKS if any(entry["flags"].get(mark) for entry in arms.entries())]
     return {
-        "verdict": controls["total"]["overall"]["verdict"],
-        "marks": [mark for mark in MARKS if any(entry["flags"].get(mark) for entry in arms.entries())],
-        "comparison": _comparison(arms) | {"seeds": seeds},
+        "verdict": found["overall"]["verdict"],
+        "specification": found["overall"]["specification"],
+        "marks": marks + ([INTERIM] if interim else []),
+        "interim": interim,
+        "comparison": _comparison(arms) | {"seeds": seeds, "sharing_notes": shared, "units": units},
         "unfinished": unfinished,
         "as_they_stand": as_they_stand,
-        "rule": asdict(rule)
-        | {"margins": margins, "family": arms.tasks, "parameter_parity": MAX_PARAMETER_GAP},
-        "controls": controls,
+        "rule": _rule(rule, margins, arms),
+        **found,
+        "training": {task: _training(arms, task) for task in arms.tasks},
+        "outliers": list(_outliers(arms)),
         "inputs": [_input(entry, arms) for entry in arms.entries()],
         "differences_not_held_fixed": _reported_differences(arms),
         "versions": library_versions(LIBRARIES),
     }
 
 
-def judged(runs: Sequence[RunFolder], **chosen: str) -> dict[str, Any]:
+def judged(runs: Sequence[RunFolder], **chosen: Any) -> dict[str, Any]:
     """`verdict` for a page, which shows a refusal instead of stopping at it."""
     try:
         return verdict(runs, **chosen)
@@ -83,14 +95,14 @@ def judged(runs: Sequence[RunFolder], **chosen: str) -> dict[str, Any]:
 
 
 def no_verdict(reason: str) -> dict[str, Any]:
-    return {"verdict": UNDECIDED, "reason": reason, "marks": [], "controls": {}, "inputs": []}
+    return {"verdict": UNDECIDED, "reason": reason, "marks": [], "tasks": {}, "inputs": []}
 
 
 def read_verdict(path: Path) -> dict[str, Any]:
     """A document that `write_verdict` wrote; RunFolderError where there is none."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return {name: document[name] for name in ("verdict", "marks", "controls")} | document
+        return {name: document[name] for name in ("verdict", "marks", "tasks")} | document
     except (OSError, ValueError, KeyError, TypeError) as error:
         how = "write one with `python -m kaggle_kit verdict --out FILE.json`"
         raise RunFolderError(f"{path} holds no verdict ({type(error).__name__}: {error}); {how}") from error
@@ -117,14 +129,88 @@ def declared(arms: Arms) -> tuple[Rule, dict[str, float]]:
     return Rule(**{key: experiment[key] for key in SETTINGS if key in experiment}), margins
 
 
-def _tables(arms: Arms, control: str, margins: Mapping[str, float], seeds: Sequence[int]) -> dict[str, Table]:
+def sharing_notes(arms: Arms) -> list[str]:
+    """The tasks that are told to share notes with another one here: the same supervision counted twice."""
+    tasks = arms.multi_task[0].config["tasks"]
+    return [task for task in arms.tasks if set(tasks[task]["shares_notes_with"]) & set(arms.tasks)]
+
+
+def tables_of(
+    arms: Arms, margins: Mapping[str, float], units: Mapping[str, Any], seeds: Sequence[int]
+) -> dict[str, Table]:
+    """Every task's documents under each seed, of the multi-task runs and of all controls that there are."""
     tables = {}
-    for task, entries in arms.controls[control].items():
-        multi = arms.multi_task
-        _, parts = documents_of([*multi, *entries], task, arms.split)
-        pair = filled(parts[: len(multi)], multi, seeds, first=True), parts[len(multi) :]
-        tables[task] = Table(pair[0], filled(pair[1], entries, seeds, first=False), margins[task])
-    return {task: tables[task] for task in arms.tasks}
+    for task in arms.tasks:
+        sides = {MULTI_TASK: arms.multi_task, **arms.against(task)}
+        entries = [entry for side in sides.values() for entry in side]
+        _, parts = documents_of(entries, task, arms.split)
+        ends = np.cumsum([len(side) for side in sides.values()])[:-1]
+        others = {
+            name: filled(part, side, seeds, first=name == MULTI_TASK)
+            for (name, side), part in zip(sides.items(), np.split(parts, ends), strict=True)
+        }
+        multi, total = others.pop(MULTI_TASK), others.pop(TOTAL)
+        clusters = _clusters(entries[0], task, arms.split)
+        tables[task] = Table(multi, total, margins[task], others, units[task]["unit"], clusters)
+    return tables
+
+
+def _clusters(entry: Entry, task: str, split: str) -> list[str] | None:
+    """The patient or question thread of each document, where its file says so."""
+    found = [record.get("cluster") for record in entry.run.read_documents(task, split)]
+    return found if all(cluster is not None for cluster in found) else None
+
+
+def _units(arms: Arms) -> dict[str, Any]:
+    practice = any(entry["flags"].get("practice") for entry in arms.entries())
+    return {task: scale(arms.multi_task[0].config["tasks"][task], practice) for task in arms.tasks}
+
+
+def _rule(rule: Rule, margins: Mapping[str, float], arms: Arms) -> dict[str, Any]:
+    """What was declared, and its hash: two verdicts with the same one were decided alike."""
+    fixed = asdict(rule) | {"margins": margins, "family": arms.tasks, "parameter_parity": MAX_PARAMETER_GAP}
+    digest = hashlib.sha256(to_json(fixed).encode()).hexdigest()[:16]
+    return fixed | {"level": rule.level, "hash": digest}
+
+
+def _training(arms: Arms, task: str) -> dict[str, Any]:
+    """How every arm trained, seed by seed: steps, epochs over the task's data, last loss, development."""
+    sides = {MULTI_TASK: arms.multi_task} | {
+        name: of[task] for name, of in arms.controls.items() if task in of
+    }
+    return {
+        name: {
+            "optimiser_steps": [entry["optimiser_steps"] for entry in entries],
+            "epochs_over_own_data": [entry["epochs_over_own_data"][task] for entry in entries],
+            "final_training_loss": [entry["final_training_loss"][task] for entry in entries],
+            "development": [
+                [[point["share"], point["scores"].get(task)] for point in entry["development"]]
+                for entry in entries
+            ],
+            "best_development": [entry.manifest.get("best_development") for entry in entries],
+        }
+        for name, entries in sides.items()
+    }
+
+
+def _outliers(arms: Arms) -> Iterator[dict[str, Any]]:
+    """Runs that lie far from their arm in score or final training loss: did they learn at all?"""
+    for task in arms.tasks:
+        for name, entries in {MULTI_TASK: arms.multi_task, **arms.against(task)}.items():
+            figures = {"score": [entry.primary(task, arms.split).value for entry in entries]}
+            if name != "best_development":  # its loss is that of the last step
+                figures["final training loss"] = [entry["final_training_loss"][task] for entry in entries]
+            for what, values in figures.items():
+                for place in outliers(values):
+                    yield {
+                        "run_id": entries[place].id,
+                        "seed": entries[place].seed,
+                        "task": task,
+                        "arm": name,
+                        "figure": what,
+                        "value": values[place],
+                        "median": float(np.median(values)),
+                    }
 
 
 def _comparison(arms: Arms) -> dict[str, Any]:
@@ -133,6 +219,7 @@ def _comparison(arms: Arms) -> dict[str, Any]:
     return {
         **{name: first[name] for name in ("strategy", "model", "profile")},
         "control_strategy": next(entry["strategy"] for _, _, entry in arms.twins()),
+        "multi_task_runs": [entry.id for entry in arms.multi_task],
         "split": arms.split,
         "tokens": {str(entry.seed): entry["totals"]["tokens"] for entry in arms.multi_task},
         "active_parameters": first["active_parameters"],
@@ -143,8 +230,8 @@ def _comparison(arms: Arms) -> dict[str, Any]:
 def _input(entry: Entry, arms: Arms) -> dict[str, Any]:
     """What was read of one run, by its hash."""
     files = {"manifest.json": entry.run.manifest_json, "metrics.json": entry.run.metrics_json}
-    for task in entry["tasks"]:
-        name = f"documents/{task}.{arms.split}.jsonl"
+    points = ("", "best_development/") if entry.at_best_development() else ("",)
+    for name in (f"{at}documents/{task}.{arms.split}.jsonl" for at in points for task in entry.scored):
         files[name] = entry.run.path / name
     return {
         "run_id": entry.id,
@@ -170,7 +257,7 @@ def _nothing_to_judge(runs: Sequence[RunFolder]) -> str:
     multi = sorted({run.facts["run_id"] for run in runs if len(run.facts["tasks"]) > 1})
     if multi:
         return (
-            f"no token-controlled twin of {multi[0]} or any other of the {len(runs)} finished runs; for "
+            f"no token-controlled baseline of {multi[0]} or any other of the {len(runs)} finished runs; for "
             f"each task and seed `run token_controlled --task TASK experiment={EXPERIMENT} "
             f"experiment.twin={multi[0]}`"
         )

@@ -10,7 +10,7 @@ left out would be a choice by result. `token_parity` says whether the arms may b
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kaggle_kit.core.artifacts import Metric, RunFolder
@@ -18,7 +18,7 @@ from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns, nearest
 
 FLAGS = {"strategy": "--multi-task", "model": "--model", "split": "--split"}  # of `kaggle_kit verdict`
-CONTROLS = ("total", "share")  # the first decides; the second says what the additional tokens gave
+CONTROLS = ("total", "share", "placebo")  # `verdict_rule` says what each of them rules out
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,18 @@ class Entry:
         if field not in self.manifest:
             raise IncomparableRuns(field, f"{self.run.path.name} does not record it; run its page again")
         return self.manifest[field]
+
+    @property
+    def scored(self) -> list[str]:
+        """The tasks that the run is a score of: a placebo trains on all of them and is scored on one."""
+        if self.manifest.get("twin", {}).get("control") != "placebo":
+            return self["tasks"]
+        return sorted({metric.task for metric in self.run.metrics()})
+
+    def at_best_development(self) -> Entry | None:
+        """The run as its weights at its best development point scored; None where it kept no such point."""
+        folder = RunFolder(self.run.path / "best_development", self.run.facts)
+        return replace(self, run=folder) if folder.metrics_json.is_file() else None
 
     def primary(self, task: str, split: str) -> Metric:
         """The task's primary metric on a split."""
@@ -85,6 +97,12 @@ class Arms:
     def entries(self) -> list[Entry]:
         return [*self.multi_task, *(entry for _, _, entry in self.twins())]
 
+    def against(self, task: str) -> dict[str, Sequence[Entry]]:
+        """Control -> its runs of a task, and those of the total control at their best development point."""
+        found = {name: tasks[task] for name, tasks in self.controls.items() if task in tasks}
+        best = [point for entry in found["total"] if (point := entry.at_best_development())]
+        return found | ({"best_development": best} if len(best) == len(found["total"]) else {})
+
 
 def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", split: str = "") -> Arms | None:
     """The arms among finished runs; None where there is no token-controlled twin at all.
@@ -107,7 +125,7 @@ def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", sp
     controls: dict[str, dict[str, list[Entry]]] = {}
     for twin in twins:
         if twin["twin"]["of"] in {entry.id for entry in multi_task}:
-            for task in twin["tasks"]:
+            for task in twin.scored:
                 controls.setdefault(twin["twin"]["control"], {}).setdefault(task, []).append(twin)
     in_order = sorted(multi_task, key=lambda entry: entry.seed)
     return Arms(in_order, controls, reported_split(multi_task, split))

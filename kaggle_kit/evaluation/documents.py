@@ -4,14 +4,16 @@
     ids, sums = document_table(run.read_documents(name, split))
     figure(sums.sum(axis=0))                 # the official primary metric
 
-A document (a note, an abstract, a question with its thread) is what a bootstrap resamples. Matching is
-the scorer ports' own. Two official figures are no F1 of hits and misses: MeasEval's is a mean over rows,
-so a document's own mean is weighted by its rows; the closure F1 of Clinical TempEval counts other hits
-for recall (`found`) than for precision (`tp`). Records hold ids and numbers, never a word of a text.
+A document (a note, an abstract, a question with its thread) is what a bootstrap resamples; where several
+come from one patient or one original question, the records name it as their `cluster`, and clusters are
+resampled. Matching is the scorer ports' own. Two official figures are no F1 of hits and misses: MeasEval's is
+a mean over rows, so a document's own mean is weighted by its rows; the closure F1 of Clinical TempEval counts
+other hits for recall (`found`) than for precision (`tp`). Records hold ids and numbers, never text.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,12 @@ from kaggle_kit.core.schema import TaskConfig
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.formats.share import default_field
 from kaggle_kit.evaluation.metrics import documents
+
+CLUSTERS = {  # format -> the part of a document's id that other documents share
+    "share_pipe": r"(\d+)-\d+-.+",
+    "share_slots": r"(\d+)-\d+-.+",
+    "cqa": r"(.+?)(?:_R\d+)?",
+}
 
 
 def document_statistics(
@@ -36,7 +44,24 @@ def document_statistics(
         return []
     first = next(iter(found.values()))
     zeros = {"value": 0.0, "weight": 0} if "value" in first else dict.fromkeys(first, 0)
-    return [{"document": sample.document_id, **found.get(_name(task, sample), zeros)} for sample in gold]
+    return [
+        {
+            "document": sample.document_id,
+            **cluster_of(task, sample.document_id),
+            **found.get(_name(task, sample), zeros),
+        }
+        for sample in gold
+    ]
+
+
+def cluster_of(task: TaskConfig, document_id: str) -> dict[str, str]:
+    """`cluster`: the patient of a ShARe note, the original question of a cQA thread; empty elsewhere.
+
+    Notes are named `00098-016139-DISCHARGE_SUMMARY`, after patient and stay; threads `Q268_R4`.
+    """
+    pattern = CLUSTERS.get(task.format)
+    match = re.fullmatch(pattern, document_id) if pattern else None
+    return {"cluster": match[1]} if match else {}
 
 
 def document_table(records: Iterable[Mapping[str, Any]]) -> tuple[list[str], np.ndarray]:

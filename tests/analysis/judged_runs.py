@@ -1,6 +1,6 @@
 """Run folders made by hand for the judge: a multi-task arm and its controls with planted differences.
 
-    factory = Factory(tmp_path); factory.study(seeds=(1, 2, 3), effect={"semeval2014t7": 0.05})
+    factory = Factory(tmp_path, levels={"share": 0.6}); factory.study(seeds=(1, 2, 3), effect={NOTES: 0.05})
 
 Scores are invented; everything else is what the pages write.
 """
@@ -24,6 +24,8 @@ from kaggle_kit.evaluation.documents import document_table, figure
 
 TASKS = ("semeval2014t7", "semeval2017t3")
 TOKENS = {"semeval2014t7": 6_000, "semeval2017t3": 4_000}
+STEPS, SHARES = 100, (0.5, 1.0)  # of the token budget, where development was scored
+LEVELS = {"total": 0.70, "best": 0.70, "share": 0.66, "placebo": 0.70}  # mean scores; none: not trained
 EXPERIMENT = {
     "name": "token_controlled",
     "margin": {"f1": 0.02, "map": 0.02},
@@ -59,13 +61,20 @@ class Factory:
         strategy: str = "s2_shared",
         profile: str = "t4",
         rng: int = 0,
+        levels=None,
+        clusters: int = 0,
+        **experiment,
     ) -> None:
         self.folder, self.documents, self.seed_sd = folder, documents, seed_sd
-        self.strategy, self.profile = strategy, profile
+        self.strategy, self.profile, self.clusters = strategy, profile, clusters
+        self.levels = LEVELS | (levels or {})
+        self.experiment = EXPERIMENT | experiment
         self.rng = np.random.default_rng(rng)
         self.items = self.rng.integers(10, 30, size=documents)  # gold items of each note
 
-    def study(self, seeds=(1, 2, 3), effect=None, controls=("total",)) -> Path:
+    def study(self, seeds=(1, 2, 3), effect=None, controls=("total", "share")) -> Path:
+        """Runs of seeds that were declared, unless the factory was told of others."""
+        self.experiment = {"seeds": list(seeds)} | self.experiment
         for seed in seeds:
             multi = self.multi_task(seed, effect or {})
             for control in controls:
@@ -74,20 +83,29 @@ class Factory:
         return self.folder
 
     def multi_task(self, seed: int, effect=None) -> RunFolder:
-        config = self._config(TASKS, self.strategy, seed, EXPERIMENT, None)
+        config = self._config(TASKS, self.strategy, seed, self.experiment, None)
         run = _started(config, self.strategy, self.folder)
         self._score(run, {task: 0.7 + (effect or {}).get(task, 0.0) for task in TASKS})
         return self._finish(run, dict(TOKENS), trained=1_500)
 
     def control(self, multi: RunFolder, task: str, control: str = "total") -> RunFolder:
-        target = sum(TOKENS.values()) if control == "total" else TOKENS[task]
-        of_config = multi.facts["config_hash"]
-        own = {"twin": multi.run_id, "twin_config": of_config, "control": control}
-        config = self._config([task], "s1_single", multi.facts["seed"], EXPERIMENT | own, target)
+        target = TOKENS[task] if control == "share" else sum(TOKENS.values())
+        of_config, placebo = multi.facts["config_hash"], control == "placebo"
+        own = {"twin": multi.run_id, "twin_config": of_config, "control": "total" if placebo else control}
+        own |= {"placebo": True, "scored": task} if placebo else {}
+        tasks, strategy = (TASKS, self.strategy) if placebo else ([task], "s1_single")
+        exact = None if placebo else target  # a placebo repeats the plan of its run
+        config = self._config(tasks, strategy, multi.facts["seed"], self.experiment | own, exact)
         run = _started(config, "token_controlled", self.folder)
-        self._score(run, {task: 0.7 if control == "total" else 0.66})
+        self._score(run, {task: self.levels[control]})
         twin = {"of": multi.run_id, "of_config": of_config, "control": control, "target_tokens": target}
-        return self._finish(run, {task: target}, trained=1_000, twin=twin, token_parity_error=0)
+        more = {"twin": twin} | ({} if placebo else {"token_parity_error": 0})
+        if control == "total" and self.levels["best"]:
+            best = RunFolder(run.path / "best_development", run.facts)
+            self._score(best, {task: self.levels["best"]})
+            more["best_development"] = {"share": 0.5, "step": 50, "tokens": target // 2, "score": 0.7}
+        tokens = dict(TOKENS) if placebo else {task: target}
+        return self._finish(run, tokens, trained=1_500 if placebo else 1_000, **more)
 
     def arm(self, seed: int, experiment, effect=0.0, page="s3a_flat", **strategy) -> RunFolder:
         """A run on both tasks of any other question: S3a with changes, `effect` on both tasks' scores."""
@@ -158,15 +176,27 @@ class Factory:
         missed = (self.items - right).tolist()
         counts = zip(right.tolist(), missed, missed, strict=True)
         return [
-            {"document": f"note{n}", "tp": tp, "fp": fp, "fn": fn} for n, (tp, fp, fn) in enumerate(counts)
+            {"document": f"note{n}", **self._cluster(n), "tp": tp, "fp": fp, "fn": fn}
+            for n, (tp, fp, fn) in enumerate(counts)
         ]
+
+    def _cluster(self, n):
+        return {"cluster": f"patient{n % self.clusters}"} if self.clusters else {}
 
     def _ranking(self, rate):
         values = np.clip(self.rng.normal(rate, 0.05, self.documents), 0, 1).tolist()
         return [{"document": f"Q{n}", "value": value} for n, value in enumerate(values)]
 
     def _finish(self, run: RunFolder, tokens, trained, **more) -> RunFolder:
+        control = more.get("twin", {}).get("control", "")
+        curve = [
+            {"share": s, "step": int(s * STEPS), "tokens": 0, "scores": dict.fromkeys(tokens, 0.7)}
+            for s in SHARES
+        ]
         run.finish(
+            epochs_over_own_data=dict.fromkeys(tokens, 6.0 if control == "total" else 3.0),
+            final_training_loss={task: 0.1 + 0.01 * self.rng.random() for task in tokens},
+            development=curve,
             totals=Totals(tokens, trained, 1.0),
             device="cpu",
             data_hashes={task: f"{task}-data" for task in run.facts["tasks"]},

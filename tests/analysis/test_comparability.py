@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -159,7 +160,7 @@ def test_equal_tuning_may_find_another_learning_rate_in_either_arm(altered_study
     for run in find_runs(altered_study):
         if run.facts["page"] == CONTROL:
             configure(run, "training.learning_rate", 1e-5)
-    assert verdict(find_runs(altered_study))["controls"]
+    assert verdict(find_runs(altered_study))["tasks"]
 
 
 def test_equal_tuning_frees_nothing_within_an_arm(altered_study):
@@ -214,11 +215,7 @@ def test_the_second_control_alone_decides_nothing(altered_study):
 def test_a_run_that_was_repeated_is_no_further_seed(altered_study):
     run = run_of(altered_study, page=CONTROL)
     again = altered_study / "again"
-    again.mkdir()
-    for name in ("documents", "predictions"):
-        (again / name).mkdir()
-    for path in (p for p in run.path.rglob("*") if p.is_file()):
-        (again / path.relative_to(run.path)).write_bytes(path.read_bytes())
+    shutil.copytree(run.path, again)
     try:
         assert "more than once" in str(refusal(altered_study))
     finally:

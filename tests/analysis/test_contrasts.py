@@ -188,9 +188,9 @@ def test_a_seed_that_never_finished_in_one_arm_refuses_the_survivors(altered_stu
     assert document["unfinished"] == {
         "multi-task runs": [{"run_id": run.run_id, "seed": 3, "ending": "broken off after 0 steps"}]
     }
-    scores = document["controls"]["total"]["tasks"][NOTES]["scores"]
+    scores = document["tasks"][NOTES]["scores"]
     assert scores["multi_task"][2] == min(scores["multi_task"][:2])  # the worst of its arm
-    assert scores["control"][2] == max(scores["control"][:2])  # the best of the other
+    assert scores["total"][2] == max(scores["total"][:2])  # the best of the other
 
 
 def test_a_control_that_never_finished_refuses_the_survivors(altered_study):
@@ -198,10 +198,8 @@ def test_a_control_that_never_finished_refuses_the_survivors(altered_study):
     run.manifest_json.unlink()
     with pytest.raises(IncomparableRuns, match=f"unfinished in total control of {NOTES}: 3"):
         verdict(find_runs(altered_study))
-    scores = verdict(find_runs(altered_study), as_they_stand=True)["controls"]["total"]["tasks"][NOTES][
-        "scores"
-    ]
-    assert scores["control"][2] == max(scores["control"][:2]) and len(set(scores["multi_task"])) == 3
+    scores = verdict(find_runs(altered_study), as_they_stand=True)["tasks"][NOTES]["scores"]
+    assert scores["total"][2] == max(scores["total"][:2]) and len(set(scores["multi_task"])) == 3
 
 
 def test_the_command_scores_unfinished_runs_as_they_stand_only_where_it_is_told_to(altered_study, tmp_path):

@@ -12,10 +12,13 @@ from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
 from kaggle_kit.analysis.stats import (
+    by_cluster,
     difference_of,
     document_variance,
     equivalence_power,
     holm,
+    kept_seeds,
+    outliers,
     resampled_differences,
     scores,
 )
@@ -52,6 +55,40 @@ def test_without_documents_the_test_is_welchs():
     assert difference.p_value == pytest.approx(oracle.pvalue, rel=1e-12)
     assert difference.df == pytest.approx(oracle.df, rel=1e-12)
     assert difference.interval(0.05) == pytest.approx((interval.low, interval.high), rel=1e-12)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 8, 10, 15])
+def test_without_documents_the_trimmed_test_is_yuens(seeds):
+    rng = np.random.default_rng(seeds)
+    one, other = rng.normal(0.7, 0.02, seeds), rng.normal(0.68, 0.01, seeds)
+    one[0] -= 0.3  # a seed that collapsed
+    difference = difference_of(one, other, 0.0, 100, trim=0.2)
+    oracle = scipy_stats.ttest_ind(one, other, equal_var=False, trim=0.2)
+    assert difference.p_value == pytest.approx(oracle.pvalue, rel=1e-9)
+    assert difference.df == pytest.approx(oracle.df, rel=1e-9)
+    trimmed = scipy_stats.trim_mean(one, 0.2) - scipy_stats.trim_mean(other, 0.2)
+    assert difference.value == pytest.approx(trimmed, rel=1e-9)
+
+
+def test_a_trimmed_mean_keeps_the_seeds_between():
+    assert kept_seeds(np.array([0.7, 0.1, 0.71, 0.9, 0.72]), 0.2).tolist() == [0, 2, 4]
+    assert kept_seeds(np.array([0.7, 0.1, 0.71, 0.9]), 0.2).tolist() == [0, 1, 2, 3]  # a fifth of 4 is none
+
+
+def test_an_outlier_is_more_than_four_deviations_from_its_arm():
+    # median .70, absolute deviations 0, .01, .01, .02, .5: their median .01, over .6745 it is .0148
+    assert outliers([0.70, 0.71, 0.69, 0.72, 0.20]) == [4]
+    assert outliers([0.70, 0.71, 0.69, 0.72, 0.70 - 0.0592]) == []
+    assert outliers([0.70, 0.71, 0.69, 0.72, 0.70 - 0.0594]) == [4]
+    assert outliers([0.7] * 5) == [] and outliers([0.7] * 4 + [0.8]) == [4]
+    assert outliers([0.7, 0.7, 0.2]) == []  # too few to tell
+
+
+def test_documents_of_a_cluster_are_summed():
+    arm = np.arange(12.0).reshape(1, 6, 2)
+    summed = by_cluster(arm, ["b", "a", "b", "a", "c", "a"])
+    assert summed.tolist() == [[[2 + 6 + 10, 3 + 7 + 11], [0 + 4, 1 + 5], [8, 9]]]
+    assert scores(summed) == pytest.approx(scores(arm))
 
 
 def test_without_documents_the_paired_test_is_the_t_test_of_differences():

@@ -19,7 +19,7 @@ def document(study):
 
 
 def test_points_intervals_and_bands_stand_where_the_document_says(document):
-    tasks = document["controls"]["total"]["tasks"]
+    tasks = document["tasks"]
     upper, lower = verdict_figure(document).axes
     bands = [(bar.get_x(), bar.get_width()) for bar in upper.patches]
     assert bands == [(-100 * t["margin"], 200 * t["margin"]) for t in tasks.values()]
@@ -49,8 +49,8 @@ def test_a_picture_of_toys_says_so_and_one_of_nothing_says_why(document):
 
 def test_the_table_has_a_row_per_task_and_one_for_all(document):
     table = verdict_table(document).set_index("task")
-    assert list(table.index) == [*TASKS, "all tasks (relative)"]
-    found = document["controls"]["total"]["tasks"][TASKS[0]]
+    assert list(table.index) == [*TASKS, "all tasks"]
+    found = document["tasks"][TASKS[0]]
     row = table.loc[TASKS[0]]
     assert (row["difference"], row["low"], row["high"]) == (found["difference"], *found["interval"])
     assert row["p, no difference"] == found["p_holm"]
@@ -58,18 +58,16 @@ def test_the_table_has_a_row_per_task_and_one_for_all(document):
 
 
 def test_the_two_parts_of_a_gain_add_up(document):
-    total, share = (document["controls"][name]["tasks"][TASKS[0]] for name in ("total", "share"))
-    words = decomposition(total, share)
-    parts = f"{share['difference']:+.4f}", f"{total['difference']:+.4f}"
+    contrasts = document["tasks"][TASKS[0]]["contrasts"]
+    words = decomposition(contrasts)
+    parts = [f"{contrasts[name]['difference']:+.4f}" for name in ("total", "share")]
     assert all(part in words for part in parts)
 
 
 def test_no_word_says_equal_of_what_is_only_not_significant(document):
-    tasks = document["controls"]["total"]["tasks"]
-    undecided = {**tasks[TASKS[1]], "verdict": "undecided", "more_seeds": None}
-    changed = {**document["controls"], "total": {"tasks": {"x": undecided}, "overall": undecided}}
-    del changed["share"]
-    (first, _) = in_words(document | {"controls": changed})
+    tasks = document["tasks"]
+    undecided = tasks[TASKS[1]] | {"verdict": "undecided", "specification": "undecided", "more_seeds": None}
+    (first, _) = in_words(document | {"tasks": {"x": undecided}, "overall": undecided})
     assert "neither is shown" in first and "as good as" not in first
     assert "no number of seeds is enough" in first
 
@@ -88,3 +86,21 @@ def test_a_written_verdict_is_read_again_and_anything_else_refused(document, tmp
         path.write_text(text)
         with pytest.raises(RunFolderError, match="kaggle_kit verdict --out"):
             read_verdict(path)
+
+
+def test_an_interim_verdict_is_marked_in_picture_table_and_words(document):
+    interim = document | {"interim": "experiment.seeds declares 1, 2"}
+    figure = verdict_figure(interim)
+    assert "INTERIM" in "".join(axes.get_title(loc="left") for axes in figure.axes)
+    assert all(text.get_text().endswith("(interim)") for axes in figure.axes for text in axes.texts)
+    assert all(word.endswith("(interim)") for word in verdict_table(interim)["verdict"])
+    words = list(in_words(interim))
+    assert words[0].startswith("INTERIM") and all("(interim)" in sentence for sentence in words[1:])
+    assert "INTERIM" not in " ".join(in_words(document))
+
+
+def test_every_other_control_is_drawn_with_a_mark_of_its_own(document):
+    upper, lower = verdict_figure(document).axes
+    for axes, rows in ((upper, len(TASKS)), (lower, 1)):
+        for marker in ("D", "^"):
+            assert sum(line.get_marker() == marker for line in axes.lines) == rows

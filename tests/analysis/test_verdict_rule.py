@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from kaggle_kit.analysis.verdict_rule import EXPOSURE, GENUINE, NEGATIVE, UNDECIDED, Rule, Table, judge
+from kaggle_kit.analysis.looks import error_of_looks, look_level
+from kaggle_kit.analysis.verdict_estimates import Table, judge
+from kaggle_kit.analysis.verdict_rule import (
+    EXPOSURE,
+    GENUINE,
+    NEGATIVE,
+    REGULARISATION,
+    UNDECIDED,
+    Contrast,
+    Rule,
+    decide,
+)
 from kaggle_kit.core.errors import ConfigError
 
 QUICK = Rule(resamples=60)
@@ -17,15 +30,42 @@ def means(values):
     return np.stack([values, np.ones_like(values)], axis=-1)
 
 
-def table(rng, *, truth, base=0.7, seeds=10, documents=80, seed_sd=0.008, cell_sd=0.1, margin=0.03):
-    """A mean metric of two arms that share the difficulty of their documents."""
+def table(
+    rng,
+    *,
+    truth,
+    base=0.7,
+    seeds=10,
+    documents=80,
+    seed_sd=0.008,
+    cell_sd=0.1,
+    margin=0.03,
+    unit=1.0,
+    **levels,
+):
+    """A mean metric of arms that share the difficulty of their documents.
+
+    The total control's best point is its last one and the share control is worse, unless `levels` says how
+    good `best_development`, `share` or a `placebo` are; None leaves one out.
+    """
     ease = rng.normal(0, 0.15, documents)
 
     def arm(mean):
         noise = rng.normal(0, seed_sd, (seeds, 1)) + rng.normal(0, cell_sd, (seeds, documents))
         return means(mean + ease + noise)
 
-    return Table(arm(base + truth), arm(base), margin)
+    multi_task, total = arm(base + truth), arm(base)
+    others = {"best_development": total, "share": arm(base - 0.04)}
+    others |= {name: None if level is None else arm(level) for name, level in levels.items()}
+    there = {name: own for name, own in others.items() if own is not None}
+    return Table(multi_task, total, margin, there, unit)
+
+
+def harder(arm, rng, sd=0.03):
+    """The arm with some documents harder than they are for others, and some easier."""
+    shifted = arm.copy()
+    shifted[..., 0] += rng.normal(0, sd, arm.shape[1])
+    return shifted
 
 
 def words(rng, truth, studies, tasks=5, **settings):
@@ -79,30 +119,30 @@ def test_an_undecided_task_says_how_many_more_seeds_and_they_do_decide():
     assert decided >= 0.6 * 60  # asked for 80 %, from a variance estimated on three seeds
 
 
-def test_over_all_tasks_each_score_is_taken_relative_to_its_own_control():
+def test_over_all_tasks_a_difference_counts_in_units_of_its_task():
     rng = np.random.default_rng(5)
-    tables = {
-        "low": table(rng, truth=0.02, base=0.2, cell_sd=0, seed_sd=0.001, margin=0.01),
-        "high": table(rng, truth=0.0, base=0.8, cell_sd=0, seed_sd=0.001, margin=0.02),
+    planted = {
+        "f1": table(rng, truth=0.02, cell_sd=0, seed_sd=0.001, margin=0.01, unit=0.8),
+        "map": table(rng, truth=0.0, cell_sd=0, seed_sd=0.001, margin=0.02, unit=0.16),
     }
-    found = judge(tables, QUICK, rng)
-    ratios = [
-        np.mean(task["scores"]["multi_task"]) / np.mean(task["scores"]["control"]) - 1
-        for task in found["tasks"].values()
-    ]
-    bases = [np.mean(task["scores"]["control"]) for task in found["tasks"].values()]
-    assert found["overall"]["difference"] == pytest.approx(np.mean(ratios), rel=1e-9)
-    assert found["overall"]["margin"] == pytest.approx((0.01 / bases[0] + 0.02 / bases[1]) / 2, rel=1e-9)
+    tables = {name: replace(t, multi_task=harder(t.multi_task, rng)) for name, t in planted.items()}
+    found = judge(tables, Rule(resamples=2000), rng)
+    f1, map_ = (found["tasks"][name]["difference"] for name in ("f1", "map"))
+    assert found["overall"]["difference"] == pytest.approx((f1 / 0.8 + map_ / 0.16) / 2, rel=1e-9)
+    assert found["overall"]["margin"] == pytest.approx((0.01 / 0.8 + 0.02 / 0.16) / 2, rel=1e-9)
+    documents = [found["tasks"][name]["document_variance"] for name in ("f1", "map")]
+    together = (documents[0] / 0.8**2 + documents[1] / 0.16**2) / 4
+    assert found["overall"]["document_variance"] == pytest.approx(together, rel=0.3)
 
 
-def test_a_control_that_scores_nothing_is_no_baseline():
+def test_the_overall_verdict_is_also_given_without_tasks_that_share_notes():
     rng = np.random.default_rng(6)
-    nothing = Table(means(np.full((2, 5), 0.5)), means(np.zeros((2, 5))), 0.01)
-    found = judge({"empty": nothing, "task": table(rng, truth=0.0)}, QUICK, rng)
-    assert found["overall"] == {
-        "verdict": UNDECIDED,
-        "reason": "the control of empty scores 0, so nothing can be related to it",
-    }
+    tables = {name: table(rng, truth=truth) for name, truth in (("a", 0.0), ("b", 0.0), ("c", 0.09))}
+    found = judge(tables, QUICK, rng, left_out=["c"])
+    alone = judge({name: tables[name] for name in ("a", "b")}, QUICK, rng)["overall"]
+    assert found["overall"]["difference"] == pytest.approx(0.03, abs=0.015)
+    assert found["overall_without"]["difference"] == pytest.approx(alone["difference"], rel=1e-9)
+    assert "overall_without" not in judge(tables, QUICK, rng)
 
 
 def test_a_real_but_tiny_difference_is_called_transfer_within_the_margin():
@@ -125,7 +165,7 @@ def test_a_paired_rule_uses_what_the_seeds_share():
     rng = np.random.default_rng(10)
     luck = rng.normal(0, 0.05, (6, 1))
     arms = [means(mean + luck + rng.normal(0, 0.01, (6, 60))) for mean in (0.72, 0.70)]
-    tables = {"task": Table(*arms, 0.01)}
+    tables = {"task": Table(*arms, 0.01, {"best_development": arms[1], "share": arms[1]})}
     welch, paired = (
         judge(tables, Rule(test=test, resamples=100), rng)["tasks"]["task"] for test in ("welch", "paired")
     )
@@ -145,3 +185,220 @@ def test_a_paired_rule_uses_what_the_seeds_share():
 def test_a_rule_that_makes_no_sense_is_refused(setting, message):
     with pytest.raises(ConfigError, match=message):
         Rule(**setting)
+
+
+def contrasts(**p_values):
+    """Contrasts with these two-sided p values; a negative one stands for a difference below zero."""
+    return {name: Contrast(1.0 if p > 0 else -1.0, abs(p), 1.0) for name, p in p_values.items()}
+
+
+def decided(level=0.05, **p_values):
+    return decide({"task": contrasts(**p_values)}, level)["task"]
+
+
+ALL = {"total": 0.01, "best_development": 0.02, "share": 0.03}
+
+
+def test_genuine_transfer_takes_every_control_and_its_p_is_the_largest():
+    found = decided(**ALL)
+    assert (found.verdict, found.specification, found.transfer_p) == (GENUINE, GENUINE, 0.03)
+    assert found.failed == found.missing == []
+
+
+@pytest.mark.parametrize("control", ["best_development", "share"])
+@pytest.mark.parametrize("p", [0.2, -0.001])
+def test_a_gain_that_one_control_withstands_is_undecided_and_that_one_is_named(control, p):
+    found = decided(**ALL | {control: p})
+    assert (found.verdict, found.specification, found.failed) == (UNDECIDED, GENUINE, [control])
+    assert found.transfer_p == (p if p > 0 else 1.0)
+
+
+@pytest.mark.parametrize("control", ["best_development", "share"])
+def test_without_a_control_no_gain_is_genuine(control):
+    found = decided(**{name: p for name, p in ALL.items() if name != control})
+    assert (found.verdict, found.specification) == (UNDECIDED, GENUINE)
+    assert (found.failed, found.missing) == ([], [control])
+
+
+def test_negative_transfer_and_data_exposure_stand_on_the_total_control_alone():
+    assert decided(total=-0.01).verdict == NEGATIVE
+    assert decide({"task": {"total": Contrast(0.0, 0.9, 0.01)}}, 0.05)["task"].verdict == EXPOSURE
+    assert decided(total=0.2).verdict == UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("placebo", "gain", "verdict"),
+    [
+        (0.01, 0.5, GENUINE),  # better than the placebo
+        (0.01, 0.01, GENUINE),  # of which a part is regularisation
+        (0.6, 0.01, REGULARISATION),
+        (-0.6, 0.01, REGULARISATION),
+        (0.6, 0.5, UNDECIDED),  # the placebo's gain is not shown either
+        (0.6, -0.01, UNDECIDED),
+    ],
+)
+def test_a_gain_that_permuted_labels_also_give_is_regularisation(placebo, gain, verdict):
+    found = decided(**ALL, placebo=placebo, placebo_gain=gain)
+    assert (found.verdict, found.specification) == (verdict, GENUINE)
+    assert found.failed == ([] if verdict == GENUINE else ["placebo"])
+
+
+def test_tasks_are_one_family_of_their_largest_p_values():
+    # Within each control Holm would pass both tasks (.01 and .03 against .025 and .05); the largest
+    # p values are .03 and .03, of which the smaller one misses .025.
+    family = {
+        "one": contrasts(total=0.01, best_development=0.03, share=0.01),
+        "two": contrasts(total=0.01, best_development=0.01, share=0.03),
+    }
+    found = decide(family, 0.05)
+    assert [found[name].transfer_p_holm for name in family] == [0.06, 0.06]
+    assert [found[name].verdict for name in family] == [UNDECIDED, UNDECIDED]
+    assert [found[name].failed for name in family] == [["best_development"], ["share"]]  # the weakest ones
+
+
+def test_whatever_control_explains_the_gains_a_study_seldom_says_genuine():
+    """The worst case: every task beats two controls by far and the third not at all, not always the same."""
+    rng = np.random.default_rng(11)
+    studies, said = 4000, 0
+    for _ in range(studies):
+        family = {}
+        for task in range(6):
+            p = dict.fromkeys(ALL, 1e-9)
+            z = rng.normal()
+            p[list(ALL)[task % 3]] = np.copysign(2 * norm.sf(abs(z)), z)
+            family[str(task)] = contrasts(**p)
+        said += any(found.verdict == GENUINE for found in decide(family, 0.05).values())
+    assert said / studies <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / studies)  # half the level, as above zero
+
+
+def test_both_estimands_are_given_and_the_declared_one_decides():
+    rng = np.random.default_rng(12)
+    collapsed = rng.normal(0.73, 0.004, (10, 60))
+    collapsed[4] -= 0.4  # one seed did not learn
+    total = means(rng.normal(0.70, 0.004, (10, 60)))
+    tables = {"task": Table(means(collapsed), total, 0.01, {"best_development": total, "share": total})}
+    mean, trimmed = (
+        judge(tables, Rule(resamples=60, estimand=kind), rng)["tasks"]["task"] for kind in ("mean", "trimmed")
+    )
+    assert (mean["verdict"], trimmed["verdict"]) == (UNDECIDED, GENUINE)
+    assert trimmed["difference"] == pytest.approx(0.03, abs=0.003)
+    for found in (mean, trimmed):
+        words = {kind: beside["verdict"] for kind, beside in found["estimands"].items()}
+        assert words == {"mean": UNDECIDED, "trimmed": GENUINE}
+
+
+def test_a_collapsed_seed_leaves_the_document_variance_of_the_trimmed_mean_alone():
+    rng = np.random.default_rng(13)
+    shift = rng.normal(0, 0.05, 100)
+    whole = 0.7 + rng.normal(0, 0.01, (10, 100)) + shift
+    collapsed = whole.copy()
+    collapsed[0] = np.where(rng.random(100) < 0.5, 0.0, 1.0)  # one seed answers at random
+    total = means(0.7 + rng.normal(0, 0.01, (10, 100)))
+    variances = [
+        judge({"t": Table(means(arm), total, 0.01)}, Rule(resamples=400, estimand="trimmed"), rng)["tasks"][
+            "t"
+        ]
+        for arm in (whole, collapsed)
+    ]
+    one, other = (found["document_variance"] for found in variances)
+    assert one == pytest.approx(np.var(shift) / 100, rel=0.35) and other == pytest.approx(one, rel=0.35)
+
+
+def test_documents_of_one_patient_are_resampled_together():
+    rng = np.random.default_rng(14)
+    of_patient = np.repeat(rng.normal(0, 0.05, 20), 5)
+    arms = [means(0.7 + shift + rng.normal(0, 0.01, (4, 100))) for shift in (of_patient, 0.0)]
+    patients = [str(n // 5) for n in range(100)]
+    apart, together = (
+        judge({"t": Table(*arms, 0.01, clusters=clusters)}, Rule(resamples=2000), rng)["tasks"]["t"]
+        for clusters in (None, patients)
+    )
+    assert (apart["documents"], together["documents"]) == (100, 20)
+    assert together["document_variance"] == pytest.approx(np.var(of_patient) / 20, rel=0.3)
+    assert together["document_variance"] / apart["document_variance"] == pytest.approx(5, rel=0.4)
+
+
+def test_the_other_controls_say_how_many_seeds_they_would_take():
+    rng = np.random.default_rng(15)
+    tables = {"t": table(rng, truth=0.05, seeds=4, share=0.745)}
+    found = judge(tables, QUICK, rng)["tasks"]["t"]
+    assert (found["verdict"], found["failed"]) == (UNDECIDED, ["share"])
+    against = found["contrasts"]["share"]
+    assert found["more_seeds"] is None or against["difference"] > 0
+
+
+def test_a_second_look_has_its_price_in_the_plan():
+    rng = np.random.default_rng(16)
+    found = judge({"t": table(rng, truth=0.01, seeds=3, seed_sd=0.02)}, QUICK, rng)["tasks"]["t"]
+    seeds = (3, 3 + found["more_seeds"])
+    assert found["second_look_error"] == pytest.approx(error_of_looks(0.05, seeds), rel=1e-9) and (
+        0.05 < found["second_look_error"] < 0.10
+    )
+
+
+def test_declared_looks_are_judged_at_their_own_level():
+    declared = {"seeds": range(1, 9), "looks": (3, 5, 8)}
+    rule = Rule(resamples=60, **declared)
+    assert rule.level == look_level(0.05, (3, 5, 8)) and Rule().level == 0.05
+    found = judge(
+        {"t": table(np.random.default_rng(17), truth=0.01, seeds=3)}, rule, np.random.default_rng(0)
+    )
+    low, high = found["tasks"]["t"]["interval"]
+    wide = judge(
+        {"t": table(np.random.default_rng(17), truth=0.01, seeds=3)}, QUICK, np.random.default_rng(0)
+    )
+    assert high - low > np.ptp(wide["tasks"]["t"]["interval"])
+
+
+@pytest.mark.parametrize(
+    ("declared", "found", "interim"),
+    [
+        ({"seeds": (1, 2, 3)}, (1, 2, 3), False),
+        ({"seeds": (1, 2, 3)}, (3, 2, 1), False),
+        ({"seeds": (1, 2, 3)}, (1, 2), True),
+        ({"seeds": (1, 2, 3)}, (1, 2, 3, 4), True),
+        ({"seeds": (1, 2, 3)}, (1, 2, 7), True),
+        ({}, (1, 2, 3), True),
+        ({"seeds": (1, 2, 3, 4, 5), "looks": (3, 5)}, (1, 2, 3), False),
+        ({"seeds": (1, 2, 3, 4, 5), "looks": (3, 5)}, (2, 3, 4), True),
+        ({"seeds": (1, 2, 3, 4, 5), "looks": (3, 5)}, (1, 2, 3, 4), True),
+    ],
+)
+def test_a_verdict_on_other_seeds_than_declared_is_interim(declared, found, interim):
+    assert bool(Rule(**declared).interim(found)) is interim
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"estimand": "trimed"}, "did you mean 'trimmed'"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"seeds": [1]}, "at least 2"),
+        ({"seeds": ["1", "2"]}, "whole numbers"),
+        ({"looks": [3, 5]}, "with 0 declared seeds"),
+        ({"seeds": [1, 2, 3], "looks": [2]}, "the last one all"),
+        ({"seeds": [1, 2, 3], "looks": [3, 2]}, "rising"),
+        ({"seeds": [1, 2, 3], "looks": [1, 3]}, "from 2 up"),
+    ],
+)
+def test_seeds_looks_and_estimand_are_right_or_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        Rule(**setting)
+
+
+def test_gains_that_other_controls_explain_in_other_tasks_are_no_transfer_over_all():
+    """Every control is beaten by far on average over the tasks, and each task is explained by one of them."""
+    rng = np.random.default_rng(18)
+    tables = {
+        "overtrained": table(rng, truth=0.1, best_development=0.8),
+        "share is as good": table(rng, truth=0.1, share=0.8),
+    }
+    found = judge(tables, QUICK, rng)
+    overall = found["overall"]
+    means = {name: overall["contrasts"][name]["difference"] for name in overall["contrasts"]}
+    assert min(means["total"], means["best_development"], means["share"]) > 0.03
+    assert means["strongest"] == pytest.approx(0.0, abs=0.02)
+    assert (overall["specification"], overall["verdict"]) == (GENUINE, UNDECIDED)
+    assert (
+        overall["failed"] == ["strongest"] and "strongest" not in found["tasks"]["overtrained"]["contrasts"]
+    )

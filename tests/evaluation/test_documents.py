@@ -14,7 +14,7 @@ from kaggle_kit.core.config import compose, members, params_dir
 from kaggle_kit.core.schema import PracticeConfig
 from kaggle_kit.data import practice
 from kaggle_kit.data.corpus import load_corpus
-from kaggle_kit.evaluation.documents import document_statistics, document_table, figure
+from kaggle_kit.evaluation.documents import cluster_of, document_statistics, document_table, figure
 from kaggle_kit.evaluation.metrics import documents, score
 from kaggle_kit.evaluation.official import score_samples
 
@@ -132,3 +132,18 @@ def test_a_run_keeps_its_documents_as_ids_and_numbers(tasks, gold, tmp_path):
     assert run.read_documents(name, "test") == []
     assert {key for record in records for key in record} == {"document", "tp", "fp", "fn"}
     assert not any(word in path.read_text() for s in gold[name] for word in s.text.split() if len(word) > 11)
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "cluster"),
+    [
+        ("semeval2014t7", "00098-016139-DISCHARGE_SUMMARY", {"cluster": "00098"}),
+        ("semeval2015t14", "00098-016139-DISCHARGE_SUMMARY", {"cluster": "00098"}),
+        ("semeval2014t7", "practice0001-DISCHARGE_SUMMARY", {}),
+        ("semeval2017t3", "Q268_R4", {"cluster": "Q268"}),
+        ("semeval2017t3", "Q268", {"cluster": "Q268"}),
+        ("semeval2016t12", "ID012_clinic_034", {}),
+    ],
+)
+def test_notes_of_a_patient_and_threads_of_a_question_are_one_cluster(tasks, name, document, cluster):
+    assert cluster_of(tasks[name], document) == cluster

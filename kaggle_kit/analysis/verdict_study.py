@@ -1,0 +1,163 @@
+"""The verdict on a whole study: many models and strategies, one primary comparison, one error rate.
+
+    document = study_verdict({"s3b_hierarchical-llama3b": verdict(...), ...}, declared)
+    for sentence in study_in_words(document): print(sentence)
+
+Every verdict keeps its own error at alpha, so among many of them a false one is likely. Here the rule of
+`verdict_rule` is applied again to the study's declared families:
+
+- the primary comparison, declared before the runs: its verdict over all tasks is one test, at the full level;
+- everything else, all other verdicts over all tasks and those on every task of every comparison, is one
+  family under Holm, at the same level.
+
+A false *genuine transfer* has a chance of at most half the level in either, and of at most the level in the
+study. A declared comparison that is not there yet counts in its family with p = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from kaggle_kit.analysis.verdict_rule import TOTAL, Contrast, decide
+from kaggle_kit.analysis.verdict_words import CONTROLS
+from kaggle_kit.core.errors import ConfigError, IncomparableRuns
+
+ALL_TASKS = "all tasks"
+ABSENT = {TOTAL: Contrast(0.0, 1.0, 1.0)}
+SAME_RULE = ("alpha", "test", "estimand", "seeds", "looks", "margins")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What a study declared: its comparisons by name, which one is primary, and the tasks of all of them."""
+
+    study: str
+    comparisons: Sequence[str]
+    primary: str
+    tasks: Sequence[str]
+
+
+def study_verdict(documents: Mapping[str, Mapping[str, Any]], declared: Family) -> dict[str, Any]:
+    """The study's document, from the verdict documents of its comparisons by name.
+
+    Raises ConfigError for a primary comparison or a document that was not declared, and IncomparableRuns
+    where the documents were decided by different rules.
+    """
+    for name in (declared.primary, *documents):
+        if name not in declared.comparisons:
+            known = ", ".join(declared.comparisons)
+            raise ConfigError(f"comparison {name!r} is not one of {declared.study}; declared: {known}")
+    judged = {name: document for name, document in documents.items() if document["tasks"]}
+    if not judged:
+        why = "; ".join(f"{name}: {document['reason']}" for name, document in documents.items())
+        raise ConfigError(f"nothing of study {declared.study} can be judged yet. {why or 'No run is there'}")
+    rule = _one_rule(judged)
+    members = {
+        (name, part): _contrasts(judged.get(name), part)
+        for name in declared.comparisons
+        for part in (ALL_TASKS, *declared.tasks)
+    }
+    primary = (declared.primary, ALL_TASKS)
+    others = {key: found for key, found in members.items() if key != primary}
+    decided = decide({primary: members[primary]}, rule["level"])
+    decided |= decide(others, rule["level"]) if others else {}
+    waiting = [name for name in declared.comparisons if name not in judged]
+    interim = {name: document["interim"] for name, document in judged.items() if document["interim"]}
+    return {
+        "study": declared.study,
+        "primary": declared.primary,
+        "verdict": decided[primary].verdict,
+        "rule": {key: rule[key] for key in (*SAME_RULE, "level")} | {"secondary_family": len(others)},
+        "interim": interim | {name: documents.get(name, {}).get("reason", "no run yet") for name in waiting},
+        "comparisons": {
+            name: {
+                part: asdict(decided[name, part]) | _alone(judged.get(name), part)
+                for part in (ALL_TASKS, *declared.tasks)
+            }
+            for name in declared.comparisons
+        },
+    }
+
+
+def study_in_words(document: Mapping[str, Any]) -> Iterator[str]:
+    """The primary comparison, then every other claim that stands, then what does not stand any more."""
+    for name, why in document["interim"].items():
+        yield f"INTERIM: {name}: {why}."
+    mark = " (interim)" if document["interim"] else ""
+    primary, size = document["primary"], document["rule"]["secondary_family"]
+    found = document["comparisons"][primary][ALL_TASKS]
+    yield f"primary comparison, {primary}, all tasks: {found['verdict']}{mark}{_failed(found)}."
+    lost = 0
+    for name, parts in document["comparisons"].items():
+        for part, member in parts.items():
+            if (name, part) == (primary, ALL_TASKS):
+                continue
+            lost += member["alone"] not in (member["verdict"], None)
+            if member["verdict"] != "undecided":
+                yield f"{name}, {part}: {member['verdict']}{mark}, corrected over {size} secondary tests."
+    yield (
+        f"{lost} verdict(s) that stand alone do not stand in the study: they were one of "
+        f"{size} secondary tests."
+    )
+
+
+def study_table(document: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per comparison and task, and one over all tasks: the study's verdict beside its own."""
+    rows = []
+    for name, parts in document["comparisons"].items():
+        for part, member in parts.items():
+            primary = (name, part) == (document["primary"], ALL_TASKS)
+            row = {"comparison": name, "task": part, "family": "primary" if primary else "secondary"}
+            row |= {
+                "verdict in the study": member["verdict"],
+                "by itself": member["alone"] or "not there yet",
+            }
+            row |= {"difference": member["difference"], "p, all controls": member["transfer_p_holm"]}
+            rows.append(row | {"interim": bool(document["interim"])})
+    return pd.DataFrame(rows)
+
+
+def _one_rule(judged: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    (first, rule), *rest = ((name, document["rule"]) for name, document in judged.items())
+    for name, other in rest:
+        for key in SAME_RULE:
+            if other[key] != rule[key]:
+                raise IncomparableRuns(
+                    f"rule.{key}",
+                    f"{rule[key]} in {first} but {other[key]} in {name}; a study is decided by one rule: "
+                    "train again the runs that declare another",
+                )
+    return rule
+
+
+def _member(document: Mapping[str, Any] | None, part: str) -> Mapping[str, Any] | None:
+    if document is None:
+        return None
+    return document["overall"] if part == ALL_TASKS else document["tasks"].get(part)
+
+
+def _contrasts(document: Mapping[str, Any] | None, part: str) -> dict[str, Contrast]:
+    """What one member brings: its own document's p values before any correction."""
+    found = _member(document, part)
+    if found is None:
+        return dict(ABSENT)
+    return {
+        name: Contrast(contrast["difference"], contrast["p_value"], contrast["equivalence_p"])
+        for name, contrast in found["contrasts"].items()
+    }
+
+
+def _alone(document: Mapping[str, Any] | None, part: str) -> dict[str, Any]:
+    found = _member(document, part)
+    return {"alone": found and found["verdict"], "difference": found and found["difference"]}
+
+
+def _failed(found: Mapping[str, Any]) -> str:
+    if found["specification"] == found["verdict"]:
+        return ""
+    against = [CONTROLS[control] for control in (*found["failed"], *found["missing"])]
+    return f" (by the specification's rule {found['specification']}; not shown to beat {', '.join(against)})"
