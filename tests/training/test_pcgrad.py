@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn import Parameter
 from torchjd.aggregation import PCGradWeighting
 
-from kaggle_kit.core.conflicts import ConflictCounts
 from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.training.conflicts import GroupConflicts
 from kaggle_kit.training.pcgrad import BLOCK, PCGradOptimizer, gram_matrix, project_coefficients
@@ -308,79 +307,6 @@ def test_a_step_after_a_non_finite_one_is_as_good_as_new():
         report = toy.pcgrad.combine()
     assert report.nonfinite == ()
     assert toy.shared["shared"][0].grad.tolist() == [0.5, 1.5]
-
-
-def halved(toy: Toy, task: str, first: torch.Tensor, second: torch.Tensor) -> None:
-    """A task's two halves in `toy`'s only parameter, the second accumulated in place."""
-    (parameter,) = toy.shared["shared"]
-    parameter.grad = first.clone()
-    toy.pcgrad.halve(task)
-    parameter.grad += second
-    toy.pcgrad.collect(task)
-
-
-def test_halves_are_compared_within_each_task_and_between_two():
-    toy = Toy({"shared": [Parameter(torch.zeros(2))]})
-    halved(toy, "b", torch.tensor([1.0, 0.0]), torch.tensor([-3.0, 4.0]))
-    halved(toy, "a", torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]))
-    report = toy.pcgrad.combine()
-    halves = report.groups["shared"].halves
-    assert halves["b × b"] == [pytest.approx(-0.6)] and halves["a × a"] == [pytest.approx(1.0)]
-    assert halves["a × b"] == pytest.approx([0.0, 0.0, 0.8, 0.8])
-    assert report.groups["shared"].gram.tolist() == [[20.0, 8.0], [8.0, 4.0]]  # the halves do not enter
-    assert report.record()["shared"]["halves"].keys() == {"a × a", "a × b", "b × b"}
-    toy.task("a", {"shared": vectors([1.0, 0.0])})
-    assert toy.pcgrad.combine().record() == {"shared": {"cosines": {}}}
-
-
-def test_a_half_without_a_gradient_says_nothing_of_conflicts():
-    toy = Toy({"shared": [Parameter(torch.zeros(2))]})
-    halved(toy, "a", torch.zeros(2), torch.tensor([1.0, 0.0]))
-    halved(toy, "b", torch.tensor([-1.0, 0.0]), torch.tensor([-1.0, 0.0]))
-    halves = toy.pcgrad.combine().record()["shared"]["halves"]
-    assert halves == {"a × a": [], "a × b": pytest.approx([-1.0, -1.0]), "b × b": pytest.approx([1.0])}
-
-
-@pytest.mark.parametrize(("noise", "other_noise"), [(2.0, 2.0), (3.0, 3.0), (2.0, 3.0)])
-def test_without_systematic_conflict_the_excess_is_centred_on_zero(noise, other_noise):
-    """Two tasks that want the same thing, with noise; whole batches against halves would lie far below 0."""
-    generator, toy, counts = seeded(11), Toy({"shared": [Parameter(torch.zeros(8))]}), ConflictCounts()
-    wanted = torch.full((8,), 1.0)
-    for _ in range(1500):
-        for task, sd in (("a", noise), ("b", other_noise)):
-            halved(toy, task, *(wanted + sd * torch.randn(8, generator=generator) for _ in range(2)))
-        counts.add(toy.pcgrad.combine().record())
-    told = counts.summary()["shared"]
-    within = (told["halves"]["a × a"]["conflict_rate"] + told["halves"]["b × b"]["conflict_rate"]) / 2
-    assert abs(told["excess"]) < 0.03  # standard error about 0.013
-    assert told["conflict_rate"] - within < -0.05  # whole batches beside halves
-
-
-def test_tasks_that_oppose_each_other_show_an_excess():
-    generator, toy, counts = seeded(3), Toy({"shared": [Parameter(torch.zeros(8))]}), ConflictCounts()
-    for _ in range(300):
-        for task, sign in (("a", 1.0), ("b", -1.0)):
-            halved(toy, task, *(sign + torch.randn(8, generator=generator) for _ in range(2)))
-        counts.add(toy.pcgrad.combine().record())
-    assert counts.summary()["shared"]["excess"] > 0.5
-
-
-def test_components_of_one_task_are_compared_and_leave_its_gradient_alone():
-    toy = Toy({"shared": [Parameter(torch.zeros(2)), Parameter(torch.zeros(1))]})
-    first, second = toy.shared["shared"]
-    losses = {
-        "ner": (torch.tensor([1.0, 0.0]) * first).sum(),
-        "relations": (torch.tensor([-3.0, 4.0]) * first).sum(),
-        "nothing here": (0.0 * second).sum(),
-    }
-    toy.pcgrad.compare("a", losses)
-    assert first.grad is None and second.grad is None
-    sum(losses.values()).backward()
-    toy.pcgrad.collect("a")
-    assert toy.pcgrad.combine().record()["shared"]["components"] == {
-        "a": {"ner × relations": pytest.approx(-0.6)}
-    }
-    assert first.grad.tolist() == [-2.0, 4.0]
 
 
 def test_a_resumed_run_draws_the_same_orders():
