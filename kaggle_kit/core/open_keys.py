@@ -18,9 +18,12 @@ ANY_RUN: Mapping[str, Any] = {
     # what best.yaml of a search adds
     "tuning": {"trials": 0, "split": None, "study": None, "target_tokens": None},
     "candidates": [],  # ids of the runs that S5 chooses among, as a study sets them
-    "test": "welch",  # these three: how the judge decides, beside alpha and margin
+    "test": "welch",  # from here on: how the judge decides, beside alpha and margin
+    "estimand": "mean",
     "power": 0.8,
     "resamples": 10_000,
+    "seeds": [],
+    "looks": [],
 }
 FREE = ("types", "space")  # maps whose keys are the user's own words
 PRACTICE = {field.name: None for field in fields(PracticeConfig)}

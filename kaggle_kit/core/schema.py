@@ -102,6 +102,7 @@ class TaskConfig:
     primary_metric: str = MISSING
     secondary_metrics: list[str] = field(default_factory=list)
     published_best: list[PublishedResult] = field(default_factory=list)
+    trivial_baselines: list[PublishedResult] = field(default_factory=list)  # without a model; an F1's is 0
     shares_notes_with: list[str] = field(default_factory=list)  # tasks scored on its training notes
     obtain: str = ""  # the steps to get the corpus, shown when it is missing
     slugs: list[str] = field(default_factory=list)  # Kaggle dataset slugs probed under /kaggle/input

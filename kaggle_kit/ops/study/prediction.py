@@ -12,7 +12,7 @@ from kaggle_kit.core.folders import find_runs
 from kaggle_kit.ops.study.cost import Bill, Limits, RunCost, savings, total
 from kaggle_kit.ops.study.graph import KINDS, Study, StudyRun
 from kaggle_kit.ops.study.known import Known, read_table, sources
-from kaggle_kit.ops.study.selection import load_selection
+from kaggle_kit.ops.study.selection import PLACEBO, SHARE, load_selection
 from kaggle_kit.ops.study.status import DONE, states
 
 COLUMNS = f"{'':34}{'runs':>7}{'Mtokens':>10}{'%s-hours':>12}{'sessions':>10}{'weeks':>8}"
@@ -37,7 +37,10 @@ def predict(name: str, changes: Sequence[str], runs_dir: Path) -> str:
 
 
 def run_costs(study: Study, known: Known) -> list[RunCost]:
-    """The cost of each run. A twin trains to the tokens of its run: all of them, or its task's share."""
+    """The cost of each run. A control trains to the tokens of its run: all of them, or its task's share.
+
+    A placebo run trains what its run trains, with the same strategy.
+    """
     per_task: dict[str, dict[str, float]] = {}
     costs = []
     for run in study.runs.values():  # a run stands behind those that it needs
@@ -47,12 +50,13 @@ def run_costs(study: Study, known: Known) -> list[RunCost]:
             tokens = sum(per_task[run.id].values())
         else:
             theirs = per_task[run.twin_of]
-            tokens = sum(theirs.values()) if run.control == "total" else theirs[run.tasks[0]]
+            tokens = theirs[run.tasks[0]] if run.control == SHARE else sum(theirs.values())
+        same = study.runs[run.twin_of].strategy if run.control == PLACEBO else run.strategy
         costs.append(
             RunCost(
                 run.id,
                 tokens,
-                known.rate(run.config, run.strategy),
+                known.rate(run.config, same),
                 known.overhead_hours(run.config),
                 _needs(study, run),
                 tuple(_labels(study, run)),
