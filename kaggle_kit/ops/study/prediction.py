@@ -1,4 +1,4 @@
-"""`study plan`: hours and Kaggle weeks of a selection before anything runs, and what can be saved.
+"""`study plan`: hours and Kaggle weeks of a selection, what it can show, and what can be saved.
 
 print(predict("full", [], Path("runs")))
 """
@@ -12,6 +12,7 @@ from kaggle_kit.core.folders import find_runs
 from kaggle_kit.ops.study.cost import Bill, Limits, RunCost, savings, total
 from kaggle_kit.ops.study.graph import KINDS, Study, StudyRun
 from kaggle_kit.ops.study.known import Known, read_table, sources
+from kaggle_kit.ops.study.reach import reach
 from kaggle_kit.ops.study.selection import PLACEBO, SHARE, load_selection
 from kaggle_kit.ops.study.status import DONE, states
 
@@ -30,6 +31,7 @@ def predict(name: str, changes: Sequence[str], runs_dir: Path) -> str:
         [
             study.selection.title,
             *_sums(study, costs, done, limits),
+            *reach(study),
             *_saved(costs, limits),
             *_assumed(known, limits),
         ]
@@ -57,7 +59,7 @@ def run_costs(study: Study, known: Known) -> list[RunCost]:
                 run.id,
                 tokens,
                 known.rate(run.config, same),
-                known.overhead_hours(run.config),
+                known.overhead_hours(run.config) + known.evaluation_hours(run.config, same),
                 _needs(study, run),
                 tuple(_labels(study, run)),
                 run.on_gpu,
@@ -112,6 +114,9 @@ def _assumed(known: Known, limits: Limits) -> Iterator[str]:
     yield from sources(known.used["rates"].items(), "")
     yield "Hours of a session beside training:"
     yield from sources(known.used["overheads"].items(), "")
+    if known.used["evaluations"]:
+        yield "Passes over the training splits that scoring a run is worth:"
+        yield from sources(known.used["evaluations"].items(), "")
     yield "Limits, by which hours become weeks:"
     yield from sources(known.table.limits.items(), "")
 
