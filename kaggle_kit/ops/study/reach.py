@@ -36,12 +36,13 @@ class Spread:
     document_sd: dict[str, Figure] = field(default_factory=dict)
     documents: dict[str, Figure] = field(default_factory=dict)
 
-    def of(self, task: TaskConfig) -> dict[str, Figure]:
+    def of(self, task: TaskConfig, *, practice: bool = False) -> dict[str, Figure]:
         """ConfigError where a figure is declared neither for the task nor for its metric."""
         found = {}
         for key in (entry.name for entry in fields(self)):
             declared: Mapping[str, Figure] = getattr(self, key)
-            known = [name for name in (task.name, metric_kind(task), "any") if name in declared]
+            names = (*["practice"] * practice, task.name, metric_kind(task), "any")
+            known = [name for name in names if name in declared]
             if not known:
                 raise ConfigError(
                     f"{SPREAD} declares no {key} of {task.name} nor of {metric_kind(task)}; add it"
@@ -100,23 +101,28 @@ def reach(study: Study) -> Iterator[str]:
         yield f"{name}{mark}: {len(config.experiment['seeds'])} seeds, controls {', '.join(sorted(controls))}"
         yield from _comparison(members(config, spread, others, primary=name == first), controls)
     yield "Assumed spreads (params/" + SPREAD + "):"
-    tasks = next(iter(study.runs[verdict["runs"][0]].config.tasks for verdict in verdicts.values()))
+    assumed = {
+        task.name: spread.of(task, practice=run.config.profile.corpora == "practice")
+        for verdict in verdicts.values()
+        for run in [study.runs[verdict["runs"][0]]]
+        for task in run.config.tasks.values()
+    }
     for key in (entry.name for entry in fields(Spread)):
-        yield from sources([(f"{key} of {name}", spread.of(task)[key]) for name, task in tasks.items()], "")
+        yield from sources([(f"{key} of {task}", found[key]) for task, found in assumed.items()], "")
 
 
 def members(config: RunConfig, spread: Spread, secondary: int, *, primary: bool) -> list[Member]:
     """The tests of one comparison: of each task, then over all tasks in units of published scores."""
     alpha, margins = config.experiment["alpha"], config.experiment["margin"]
     seeds, tasks = len(config.experiment["seeds"]), config.tasks
-    made, units = [], []
+    made, units, practice = [], [], config.profile.corpora == "practice"
     for name, task in tasks.items():
-        found = {key: figure.value for key, figure in spread.of(task).items()}
+        found = {key: figure.value for key, figure in spread.of(task, practice=practice).items()}
         variances = 2 * found["seed_sd"] ** 2, found["document_sd"] ** 2 / found["documents"]
         difference = Difference(0.0, seeds, variances[0], 2.0, variances[1], int(found["documents"]))
         margin = margins[metric_kind(task)]
         made.append(Member(name, difference, margin, alpha / len(tasks), alpha / max(1, secondary)))
-        units.append(scale(asdict(task), config.profile.corpora == "practice")["unit"])
+        units.append(scale(asdict(task), practice)["unit"])
     return [*made, _over_all(made, units, alpha, alpha if primary else alpha / secondary)]
 
 

@@ -128,3 +128,9 @@ def test_a_spread_that_is_not_declared_is_an_error_that_names_it():
     )
     with pytest.raises(ConfigError, match="no seed_sd of semeval2017t3 nor of map"):
         members(config, Spread({"f1": Figure(0.01)}), 1, primary=True)
+
+
+def test_practice_corpora_have_spreads_of_their_own():
+    text = "\n".join(lines("rq5_practice"))
+    assert "0.026 seed_sd of semeval2014t7, seed_sd of semeval2015t14" in text
+    assert "40 documents of semeval2014t7" in text and "133" not in text
