@@ -66,11 +66,12 @@ def lines(name: str, *changes: str) -> list[str]:
 
 
 def test_the_verdicts_out_of_reach_are_named_before_anything_runs():
-    text = "\n".join(lines("public", "seeds=[1,2,3,4,5]"))
+    point = "overrides=[experiment.margin.f1=0.01,experiment.margin.map=0.01]"
+    text = "\n".join(lines("public", "seeds=[1,2,3,4,5]", point))
     assert "data exposure only, per task: not reachable with 5 seeds" in text
     assert "data exposure only, over all tasks: not reachable with 5 seeds" in text
     (more,) = re.findall(r"over all tasks: .*; reachable from (\d+) seeds on", text)
-    enough = "\n".join(lines("public", f"seeds={list(range(int(more)))}".replace(" ", "")))
+    enough = "\n".join(lines("public", f"seeds={list(range(int(more)))}", point))
     assert "data exposure only, over all tasks: reachable" in enough
     assert "genuine transfer: reachable" in text
     wider = "\n".join(lines("public", "overrides=['experiment.margin.f1=0.05','experiment.margin.map=0.05']"))
