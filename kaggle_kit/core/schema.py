@@ -184,7 +184,7 @@ class TrainingConfig:
     warmup: float = 0.05  # share of the steps
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    backbone_dropout: float | None = None  # of the frozen layers; empty: what the model itself declares
+    backbone_dropout: float | None = 0.0  # of the frozen layers; empty: what the model itself declares
     target_tokens: int | None = None  # token-controlled: train to exactly so many, whatever the epochs
     null_every: int = 20  # with PCGrad: every n-th step all tasks are halved for the conflict null
     checkpoint_every: int = 200  # steps
