@@ -102,6 +102,20 @@ def test_no_word_is_tagged_more_often_than_another_and_every_tag_comes_as_often(
     assert [word for word, _ in words_and_tags(real)] == [word for word, _ in words_and_tags(fake)]
 
 
+@pytest.mark.parametrize("part", [NER, SPANS], ids=["tags", "spans"])
+def test_in_overlapping_windows_the_labels_that_count_come_as_often_too(part):
+    rng = np.random.default_rng(6)
+    samples = [note(number, rng) for number in range(20)]
+    narrow = PassageSettings(48, 16, segments="windows")
+    real = encode(samples, TaskSpec("t", (part,)), TOKENIZER, narrow)
+    fake = placebo(real, np.random.default_rng(7))
+    assert real.overlap.any()
+    every = PlannedBatch("t", tuple(range(len(real))), int(real.lengths.sum()))
+    labels = [make_batch(encoded, every).targets["ner"]["labels"].flatten() for encoded in (real, fake)]
+    before, after = (Counter(of[of > 0].tolist()) for of in labels)
+    assert before == after and sum(before.values()) > 100
+
+
 def test_mentions_in_pieces_keep_their_shape_and_lose_their_place():
     samples = []
     for number in range(40):
