@@ -19,6 +19,7 @@ from kaggle_kit.data.practice import generate
 from kaggle_kit.evaluation.documents import document_table, figure
 from kaggle_kit.models import tiny
 from kaggle_kit.models.build import build_model
+from kaggle_kit.models.parity import head_parameters
 from kaggle_kit.ops import ablation, rounds, selection, wiring
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, VRAMCallback
 from kaggle_kit.training.pcgrad import PCGradOptimizer
@@ -44,6 +45,14 @@ def small_models(tmp_path_factory):
 def config_of(strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> RunConfig:
     overrides = ["practice.documents=6", "practice.terms=20", "training.epochs=0.5", *more]
     return compose(task=list(tasks), strategy=strategy, overrides=overrides, seed=3)
+
+
+def reachable_target(*tasks: str) -> int:
+    """A count of active parameters that ranks can meet at toy size: the largest heads and 19 ranks or so."""
+    config = config_of("a1", *tasks)
+    specs = wiring.task_specs(config, wiring.open_corpora(config))
+    heads = head_parameters(specs.values(), SMALL["hidden_size"], decoder=True)
+    return max(heads.values()) + 40_000
 
 
 @dataclass

@@ -18,7 +18,7 @@ from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.models.adapter_files import save_adapters, saved_ranks
 from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import ablation, comparison, control_plan, rounds, selection, twins, wiring
-from tests.ops.test_rounds import small_models  # noqa: F401
+from tests.ops.test_rounds import reachable_target, small_models  # noqa: F401
 
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"
 TUNING = ("trials", "split", "study")
@@ -128,7 +128,8 @@ def test_a_control_has_the_active_parameters_of_its_task_in_any_strategy(tmp_pat
 
 
 def test_a_control_of_an_ablation_has_the_parameters_of_the_ranks_that_were_solved(tmp_path):
-    ablated = ("experiment=ablation_architecture", "experiment.target=150000")
+    target = f"experiment.target={reachable_target(NER, RELATIONS)}"
+    ablated = ("experiment=ablation_architecture", target)
     multi = multi_task(tmp_path, "a3", settings=(*ablated, *SETTINGS[1:]))
     assert saved_ranks(multi.adapters)["shared"] != from_yaml(multi.config_yaml.read_text()).strategy.rank
     config, table = twins.control_of(multi, asked(multi))
