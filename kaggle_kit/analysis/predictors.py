@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.conflicts import ConflictCounts
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 
 SIMILARITY, AFFINITY = "similarity.json", "affinity.json"
 CONFOUNDER = "log_size_ratio"
-PAIR = " × "  # between two tasks' names in the log of conflicts
 
 
 def predictors(run: RunFolder, tasks: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -45,27 +44,14 @@ def predictors(run: RunFolder, tasks: Sequence[str], names: Sequence[str]) -> di
 def conflict_excess(
     events: Iterable[Mapping[str, Any]], tasks: Sequence[str], group: str = "shared"
 ) -> np.ndarray:
-    """(K, K) share of steps in which two tasks' gradients conflict, beyond what chance alone gives.
+    """(K, K) share of halved steps in which two tasks' gradients conflict, beyond that within either task.
 
-    Chance is the share in which the two halves of one task's batch conflict, averaged over the two tasks;
-    noisy gradients do so about half of the time. NaN for a pair that never met or a task never halved.
+    NaN for a pair that never met on a halved step, or a task never halved.
     """
-    pairs: dict[frozenset[str], list[bool]] = {}
-    halves: dict[str, list[bool]] = {}
+    counts = ConflictCounts()
     for event in events:
-        found = event.get("conflicts", {}).get(group, {"cosines": {}, "null": {}})
-        for pair, cosine in found["cosines"].items():
-            pairs.setdefault(frozenset(pair.split(PAIR)), []).append(cosine < 0)
-        for task, cosine in found["null"].items():
-            halves.setdefault(task, []).append(cosine < 0)
-
-    def excess(i: str, j: str) -> float | None:
-        met = pairs.get(frozenset((i, j)))
-        if not met or i not in halves or j not in halves:
-            return None
-        return fmean(met) - fmean((fmean(halves[i]), fmean(halves[j])))
-
-    return _matrix(tasks, excess)
+        counts.add(event.get("conflicts", {}))
+    return _matrix(tasks, lambda i, j: counts.excess(group, i, j))
 
 
 def _matrix(tasks: Sequence[str], entry: Any) -> np.ndarray:

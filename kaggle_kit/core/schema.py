@@ -117,7 +117,7 @@ class StrategyConfig:
     name: str = MISSING
     title: str = MISSING
     kind: str = MISSING  # single | shared | private | shared_private | hierarchical | sequential
-    attention: str = "causal"  # causal | bidirectional, for tagging heads on decoders; ranking stays causal
+    attention: str = "bidirectional"  # bidirectional | causal: tagging heads on decoders; ranking is causal
     rank: int | None = None  # of the only or the shared adapter; empty: model.lora.rank
     # Of a task's own adapter; empty: half of the shared rank, and under `private`, which has none, its rank.
     private_rank: int | None = None
@@ -186,7 +186,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     backbone_dropout: float | None = None  # of the frozen layers; empty: what the model itself declares
     target_tokens: int | None = None  # token-controlled: train to exactly so many, whatever the epochs
-    null_every: int = 20  # with PCGrad: every n-th step one task is halved for the conflict null
+    null_every: int = 20  # with PCGrad: every n-th step all tasks are halved for the conflict null
     checkpoint_every: int = 200  # steps
     quick_every: int = 200  # steps between quick evaluations
     quick_samples: int = 500  # development samples of a quick evaluation

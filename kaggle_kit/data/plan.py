@@ -43,7 +43,7 @@ class PlanSettings:
     targets: StepTargets | None = None  # the same for every step, whatever epochs and effective batch
     count: str = "presented"  # which tokens the targets count
     reads_once: bool = False  # whether the model computes the common beginning of a group once (causal)
-    null_every: int | None = None  # every n-th step, one task in turn is halved for the conflict null
+    null_every: int | None = None  # every n-th step, every task is halved for the conflict null
     part: tuple[float, float] = (0.0, 1.0)  # from where to where of the run's steps a phase goes
 
     @property
@@ -101,7 +101,7 @@ class PlannedBatch:
 
     `cut` is how many tokens are taken off the end of the last row, so that a token-controlled run meets its
     target to the token. `shared` of the tokens are computed once for several rows. `half` is 0 or 1
-    where the step splits this task's rows at random, to see how often one task conflicts with itself.
+    where the step splits its tasks' rows at random, to see how often one task conflicts with itself.
     """
 
     task: str

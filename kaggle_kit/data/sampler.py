@@ -104,26 +104,18 @@ class MultiTaskBatchSampler:
         return rng.permutation(np.repeat(np.arange(len(counts)), counts))
 
     def _step(self, drawn: Mapping[str, Sequence[int]], cuts: Mapping[str, int], number: int) -> PlannedStep:
-        """The step's tasks in their order, but the halved one first: its extra gradient is gone by then."""
-        present = [task for task in self.tasks if task in drawn]
-        units = {task: list(self._units(task, drawn[task])) for task in present}
-        halved = self._halved(number, [task for task in present if len(units[task]) > 1])
-        batches: list[PlannedBatch] = []
-        for task in sorted(present, key=lambda task: task != halved):
-            rows, cut = drawn[task], cuts[task]
-            if task == halved:  # groups come in random order, so any two halves are a random split
-                middle = _middle(units[task])
-                batches += [replace(batch, half=0) for batch in self._pack(task, rows[:middle], cut=0)]
-                batches += [replace(batch, half=1) for batch in self._pack(task, rows[middle:], cut)]
-            else:
-                batches += self._pack(task, rows, cut)
-        return PlannedStep(tuple(batches))
-
-    def _halved(self, number: int, candidates: Sequence[str]) -> str | None:
+        """The step's tasks in their order; every n-th step halves each of them that can be halved."""
         every = self.settings.null_every
-        if every is None or number % every or not candidates:
-            return None
-        return candidates[number // every % len(candidates)]
+        batches: list[PlannedBatch] = []
+        for task, rows in ((task, drawn[task]) for task in self.tasks if task in drawn):
+            units = list(self._units(task, rows))
+            if every and number % every == 0 and len(units) > 1:
+                middle = _middle(units)  # groups come in random order, so any two halves are a random split
+                batches += [replace(batch, half=0) for batch in self._pack(task, rows[:middle], cut=0)]
+                batches += [replace(batch, half=1) for batch in self._pack(task, rows[middle:], cuts[task])]
+            else:
+                batches += self._pack(task, rows, cuts[task])
+        return PlannedStep(tuple(batches))
 
     def _pack(self, task: str, rows: Sequence[int], cut: int) -> Iterator[PlannedBatch]:
         """Micro-batches of like size, as few as the budget allows, their rows by falling length.

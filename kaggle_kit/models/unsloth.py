@@ -81,13 +81,17 @@ def check_consistent(found: Tensor, expected: Tensor) -> None:
 
 @torch.no_grad()
 def probe(model: PreTrainedModel, lengths: Sequence[int]) -> Tensor:
-    """(tokens, hidden) float32: the model's states on one unpadded row of random tokens.
+    """(2 * tokens, hidden) float32: the states on one unpadded row of random tokens, causal, then both ways.
 
-    The last sequence begins as the first does, and shares that half.
+    The last sequence begins as the first does, and shares that half where attention is causal.
     """
+    return torch.cat([_states(model, lengths, causal) for causal in (True, False)])
+
+
+def _states(model: PreTrainedModel, lengths: Sequence[int], causal: bool) -> Tensor:
     shared = min(lengths[0], lengths[-1]) // 2
     prefixes = [WHOLE] * (len(lengths) - 1) + [Prefix(0, shared)]
-    layout = PackedLayout.of(lengths, causal=True, prefixes=prefixes, device=model.device)
+    layout = PackedLayout.of(lengths, causal=causal, prefixes=prefixes, device=model.device)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(model.config.vocab_size, (sum(lengths),), generator=generator)
     ids[sum(lengths[:-1]) :][:shared] = ids[:shared]

@@ -13,7 +13,7 @@ only if what was measured before says that it fits, even if memory grew with the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -161,16 +161,15 @@ def worst_plan(
 
     The batches of a step's tasks are its longest rows (most attention, no padding), its shortest ones
     (most rows for the heads) or both ends mixed (most padding inside attention groups), in turn. With
-    `halved` the first task is split for the conflict null, which keeps one more gradient.
+    `halved` the last step measures conflicts: a second half of one row follows each batch.
     """
     made = []
     for number in range(steps):
         batches: list[PlannedBatch] = []
         for task, of in rows.items():
             batch = _worst_batch(task, of, token_budget, shape=number % 3)
-            first = halved and not batches
-            batches += [_part(batch, 0, of), _part(batch, 1, of)] if first else [batch]
-        made.append(PlannedStep(tuple(batch for batch in batches if batch.rows)))
+            batches += _halves(batch, of) if halved and number == steps - 1 else [batch]
+        made.append(PlannedStep(tuple(batches)))
     settings = PlanSettings(token_budget=token_budget, max_steps=steps)
     return StepPlan(tuple(made), settings, seed, tuple(rows))
 
@@ -217,10 +216,10 @@ def _worst_batch(task: str, rows: TaskRows, budget: int, shape: int) -> PlannedB
     return _batch(task, order[: max(1, fits)], rows)
 
 
-def _part(batch: PlannedBatch, half: int, rows: TaskRows) -> PlannedBatch:
-    chosen = batch.rows[half::2] if len(batch.rows) > 1 else (() if half else batch.rows)
-    part = _batch(batch.task, np.array(chosen, dtype=int), rows)
-    return PlannedBatch(part.task, part.rows, part.tokens, half=half)
+def _halves(batch: PlannedBatch, rows: TaskRows) -> list[PlannedBatch]:
+    """The whole batch as the first half, for a real one may fill the budget too, and a row for the second."""
+    one = _batch(batch.task, np.array(batch.rows[-1:]), rows)
+    return [replace(batch, half=0), replace(one, half=1)]
 
 
 def _batch(task: str, chosen: Sequence[int], rows: TaskRows) -> PlannedBatch:

@@ -7,30 +7,46 @@ report.record()                     # the same, ready for the run's log
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kaggle_kit.core.conflicts import PAIR, pair_of
 
-def cosines(gram: Tensor) -> Tensor:
-    """(K, K) cosines of the gradients behind a Gram matrix; 0 against a zero gradient."""
+
+def cosines(gram: Tensor, of_zero: float = 0.0) -> Tensor:
+    """(K, K) cosines of the gradients behind a Gram matrix; `of_zero` against a zero gradient."""
     norms = gram.diagonal().clamp(min=0).sqrt()  # rounding may leave a difference just below 0
     products = norms.outer(norms)
-    return torch.where(products == 0, 0.0, gram / products)
+    return torch.where(products == 0, of_zero, gram / products)
 
 
-def cosine_of_halves(gram: Tensor) -> float:
-    """The cosine between the gradients of a batch's two halves.
+def cosines_of_halves(tasks: Sequence[str], gram: Tensor) -> dict[str, list[float]]:
+    """The cosines between half batches, by pair of tasks: one within a task, four between two.
 
-    `gram` is the (2, 2) Gram matrix of (first half, whole batch); the second half is the difference.
+    `gram` is the (2K, 2K) Gram matrix of the K first halves, then the K whole batches; a second half is
+    the difference. NaN where one of them is zero.
     """
-    difference = torch.tensor([[1.0, 0.0], [-1.0, 1.0]], dtype=gram.dtype)
-    return cosines(difference @ gram @ difference.T)[0, 1].item()
+    count = len(tasks)
+    eye = torch.eye(count, dtype=gram.dtype)
+    halves = torch.cat([torch.cat([eye, 0 * eye], 1), torch.cat([-eye, eye], 1)])
+    matrix = cosines(halves @ gram @ halves.T, of_zero=nan)
+    found = {pair_of(task, task): [matrix[i, i + count].item()] for i, task in enumerate(tasks)}
+    for i, j in combinations(range(count), 2):
+        four = matrix[[i, i, i + count, i + count], [j, j + count, j, j + count]]
+        found[pair_of(tasks[i], tasks[j])] = four.tolist()
+    return found
+
+
+def cosines_of(names: Sequence[str], gram: Tensor, of_zero: float = 0.0) -> dict[tuple[str, str], float]:
+    """The cosine of every unordered pair of the gradients behind a (K, K) Gram matrix."""
+    matrix = cosines(gram, of_zero).tolist()
+    return {(names[i], names[j]): matrix[i][j] for i, j in combinations(range(len(names)), 2)}
 
 
 @dataclass(frozen=True)
@@ -39,15 +55,16 @@ class GroupConflicts:
 
     `gram` is the (K, K) matrix before projection, under whatever scale the losses carried;
     `weights` are the K factors by which the original gradients entered the update: all 1 where
-    nothing conflicts, NaN where a row is not finite. `null` holds, for a task whose batch was halved,
-    the cosine between the halves: random gradients conflict about half the time, so the cosines
-    between tasks say something only beside it.
+    nothing conflicts, NaN where a row is not finite. `halves` holds the cosines between half batches, within
+    a task and between tasks (`core/conflicts.py` says what they are for); `components` those between the
+    losses of one task's components. Both are empty on a step whose batches were not halved.
     """
 
     tasks: tuple[str, ...]
     gram: Tensor
     weights: Tensor
-    null: Mapping[str, float] = field(default_factory=dict)
+    halves: Mapping[str, list[float]] = field(default_factory=dict)
+    components: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def nonfinite(self) -> tuple[str, ...]:
@@ -58,9 +75,21 @@ class GroupConflicts:
     @property
     def cosines(self) -> dict[tuple[str, str], float]:
         """The cosine of every unordered pair of tasks; below 0 they conflict."""
-        matrix = cosines(self.gram).tolist()
-        pairs = combinations(range(len(self.tasks)), 2)
-        return {(self.tasks[i], self.tasks[j]): matrix[i][j] for i, j in pairs}
+        return cosines_of(self.tasks, self.gram)
+
+    def record(self) -> dict[str, Any]:
+        """What is finite of all cosines, as plain values: one NaN would spoil a run's means."""
+        found: dict[str, Any] = {
+            "cosines": {PAIR.join(pair): c for pair, c in self.cosines.items() if isfinite(c)}
+        }
+        if self.halves:
+            found["halves"] = {pair: [*filter(isfinite, several)] for pair, several in self.halves.items()}
+        if self.components:
+            found["components"] = {
+                task: {pair: c for pair, c in pairs.items() if isfinite(c)}
+                for task, pairs in self.components.items()
+            }
+        return found
 
 
 @dataclass(frozen=True)
@@ -78,14 +107,5 @@ class ConflictReport:
         return tuple(dict.fromkeys(task for group in self.groups.values() for task in group.nonfinite))
 
     def record(self) -> dict[str, Any]:
-        """Cosines and null by group, for the run's log: `{"shared": {"cosines": {"a × b": …}, …}}`.
-
-        Without the pairs of a task whose gradient is not finite: one NaN would spoil a run's means.
-        """
-        return {
-            name: {
-                "cosines": {f"{a} × {b}": c for (a, b), c in group.cosines.items() if isfinite(c)},
-                "null": {task: c for task, c in group.null.items() if isfinite(c)},
-            }
-            for name, group in self.groups.items()
-        }
+        """By group, for the run's log: `{"shared": {"cosines": {"a × b": …}, "halves": …}, …}`."""
+        return {name: group.record() for name, group in self.groups.items()}

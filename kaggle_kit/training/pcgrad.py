@@ -29,8 +29,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from kaggle_kit.core.conflicts import PAIR
 from kaggle_kit.core.errors import ConfigError, KitError
-from kaggle_kit.training.conflicts import ConflictReport, GroupConflicts, cosine_of_halves
+from kaggle_kit.training.conflicts import ConflictReport, GroupConflicts, cosines_of, cosines_of_halves
 
 Row = list[Tensor | None]  # one task's gradient of one group, None where the task does not reach
 
@@ -40,10 +41,14 @@ BLOCK = 1 << 17
 
 
 def gram_matrix(rows: Sequence[Row]) -> Tensor:
-    """Inner products of K gradients, each a list of tensors: a (K, K) float64 matrix on the CPU."""
+    """Inner products of K gradients, each a list of tensors: a (K, K) float64 matrix on the CPU.
+
+    Where some are kept on the CPU, one parameter's at a time joins the last gradient's device.
+    """
     products: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
     for column in zip(*rows, strict=True):  # one parameter, all tasks
-        blocks = [(k, g.reshape(-1).split(BLOCK)) for k, g in enumerate(column) if g is not None]
+        held = [(k, gradient) for k, gradient in enumerate(column) if gradient is not None]
+        blocks = [(k, gradient.to(held[-1][1].device).reshape(-1).split(BLOCK)) for k, gradient in held]
         for (i, left), (j, right) in combinations_with_replacement(blocks, 2):
             products[i, j].extend(map(torch.dot, left, right))
     gram = torch.zeros(len(rows), len(rows), dtype=torch.float64)
@@ -88,24 +93,33 @@ class PCGradOptimizer:
         self.shared = {name: list(parameters) for name, parameters in shared.items()}
         self.generator = generator
         self._rows: dict[str, dict[str, Row]] = {name: {} for name in self.shared}  # by group, task
-        self._halves: dict[str, dict[str, Row]] = {}  # by task, group
-        self._null: dict[str, dict[str, float]] = {name: {} for name in self.shared}
+        self._halves: dict[str, dict[str, Row]] = {name: {} for name in self.shared}
+        self._components: dict[str, dict[str, dict[str, float]]] = {name: {} for name in self.shared}
         check_groups(optimizer, self.shared)
 
     def halve(self, task: str) -> None:
-        """Mark the middle of `task`'s micro-batches, so that the report carries its null cosine.
+        """Mark the middle of `task`'s micro-batches, so that the report compares its halves with others'.
 
-        Copies the gradient so far and frees it in `collect`; asked of the first task of a step, it
-        does not raise the peak of the K gradients.
+        The gradient so far is copied to the CPU: K more of them would cost the GPU a smaller batch.
         """
-        self._halves[task] = {
-            name: [None if p.grad is None else p.grad.clone() for p in parameters]
-            for name, parameters in self.shared.items()
-        }
+        for name, parameters in self.shared.items():
+            self._halves[name][task] = [
+                None if p.grad is None else p.grad.to("cpu", copy=True) for p in parameters
+            ]
+
+    def compare(self, task: str, losses: Mapping[str, Tensor]) -> None:
+        """Note the cosines between the gradients of one task's losses, by component, before its backward.
+
+        Costs one backward pass for each loss and leaves graph and `.grad` as they are. Nothing is projected
+        within a task.
+        """
+        for name, parameters in self.shared.items():
+            rows = [_gradient(loss, parameters) for loss in losses.values()]
+            found = cosines_of(list(losses), gram_matrix(rows), of_zero=torch.nan)
+            self._components[name][task] = {PAIR.join(pair): cosine for pair, cosine in found.items()}
 
     def collect(self, task: str) -> None:
         """Move the shared gradients out of `.grad` into `task`'s rows, after its last backward."""
-        halves = self._halves.pop(task, {})
         for name, parameters in self.shared.items():
             row = [parameter.grad for parameter in parameters]
             if all(gradient is None for gradient in row):
@@ -118,8 +132,6 @@ class PCGradOptimizer:
             self._rows[name][task] = row
             for parameter in parameters:
                 parameter.grad = None
-            if name in halves:
-                self._null[name][task] = cosine_of_halves(gram_matrix([halves[name], row]))
 
     def combine(self) -> ConflictReport:
         """Project every group and leave the combined gradients in `.grad`.
@@ -132,11 +144,20 @@ class PCGradOptimizer:
             if rows:
                 gram = gram_matrix(list(rows.values()))
                 weights = self._weights(gram)
+                halves = self._compared_halves(name)  # before the rows' memory takes the combination
                 write_combination(self.shared[name], list(rows.values()), weights.tolist())
-                groups[name] = GroupConflicts(tuple(rows), gram, weights, dict(self._null[name]))
-            rows.clear()
-            self._null[name].clear()
+                noted = (halves, dict(self._components[name]))
+                groups[name] = GroupConflicts(tuple(rows), gram, weights, *noted)
+            for kept in (rows, self._halves[name], self._components[name]):
+                kept.clear()
         return ConflictReport(groups)
+
+    def _compared_halves(self, name: str) -> dict[str, list[float]]:
+        """By pair of halved tasks that reached the group."""
+        firsts, rows = self._halves[name], self._rows[name]
+        tasks = [task for task in firsts if task in rows]
+        both = [firsts[task] for task in tasks] + [rows[task] for task in tasks]
+        return cosines_of_halves(tasks, gram_matrix(both)) if tasks else {}
 
     def _weights(self, gram: Tensor) -> Tensor:
         """(K,) factors of the original gradients in the update."""
@@ -150,6 +171,14 @@ class PCGradOptimizer:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self.generator.set_state(state["generator"])
+
+
+def _gradient(loss: Tensor, parameters: Sequence[Parameter]) -> Row:
+    """One loss's gradient on the CPU, None where it does not reach."""
+    if not loss.requires_grad:
+        return [None] * len(parameters)
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return [None if gradient is None else gradient.to("cpu") for gradient in found]
 
 
 def write_combination(parameters: list[Parameter], rows: Sequence[Row], weights: list[float]) -> None:

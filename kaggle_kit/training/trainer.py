@@ -97,11 +97,19 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
                 self.pcgrad.halve(task)
             with self.compute_loss_context_manager():
                 sums = model.losses(batch, model(batch))
-                loss = sum(parts[name] * value / counted[name] for name, value in sums.items())
+                losses = {name: parts[name] * value / counted[name] for name, value in sums.items()}
+                loss = sum(losses.values())
                 weighted = self.weighting.combine(task, loss, share=batch.tokens / tokens)
+            if self.pcgrad and batch.half is not None and not previous and len(losses) > 1:
+                self.pcgrad.compare(task, {name: self._scaled(value) for name, value in losses.items()})
             self.accelerator.backward(weighted)
             total += loss.detach()
         return total
+
+    def _scaled(self, loss: Tensor) -> Tensor:
+        """The loss as float16 needs it, so that small gradients do not vanish."""
+        scaler = self.accelerator.scaler
+        return loss if scaler is None else scaler.scale(loss)
 
     # --- seams of the library ----------------------------------------------------------------------
 

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -127,7 +129,8 @@ network = build_model(loaded, specs.values(), matched)
 # ## Training
 #
 # A1 to A4 take the plain sum of the tasks' gradients. With PCGrad each task's shared gradient is set aside
-# after its micro-batches, and one projection and one combination end the step.
+# after its micro-batches, and one projection and one combination end the step. Now and then every task's
+# batch is halved, to see how often noise alone makes gradients conflict.
 #
 # One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
 # smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -118,7 +120,8 @@ for group, members in network.parameter_groups().items():
 # ## Training
 #
 # Each task's shared gradient is set aside after its micro-batches; one projection and one combination
-# end the step. Now and then a task's batch is halved: how often its halves conflict is the null.
+# end the step. Now and then every task's batch is halved, to see how often noise alone makes gradients
+# conflict.
 #
 # One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
 # smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
@@ -175,9 +178,22 @@ if session.finished:
 print(f"finished: {run.path.name}" if session.finished else session.end.message)
 
 # %% [markdown]
+# ## Conflicts
+#
+# How often two gradients point against each other. Halves of two tasks' batches are compared with halves of
+# one task's batch, which are as noisy: only the excess over those says that tasks conflict. Components of one
+# task (mentions and relations) are measured too; nothing is projected between them.
+
+# %%
+from kaggle_kit.analysis.conflict_table import conflict_table
+
+if session.finished:
+    print(conflict_table(run).to_string(index=False))
+
+# %% [markdown]
 # ## How to read the result
 #
 # The arrow marks each task's primary metric, computed by the official scorer's rules on the development
 # split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
 # one stands for one seed: a gain over S1 counts only against S1 trained to
-# the same total tokens, and conflicts count only as excess over their null.
+# the same total tokens, and conflicts count only as excess over those within one task.

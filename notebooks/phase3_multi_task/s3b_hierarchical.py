@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -173,6 +175,19 @@ if session.finished:
     save_adapters(network, run.adapters)
     rounds.record(config, run, network, loaded, session.trainers, corpora)
 print(f"finished: {run.path.name}" if session.finished else session.end.message)
+
+# %% [markdown]
+# ## Conflicts
+#
+# How often two gradients point against each other. Halves of two tasks' batches are compared with halves of
+# one task's batch, which are as noisy: only the excess over those says that tasks conflict. Components of one
+# task (mentions and relations) are measured too; nothing is projected between them.
+
+# %%
+from kaggle_kit.analysis.conflict_table import conflict_table
+
+if session.finished:
+    print(conflict_table(run).to_string(index=False))
 
 # %% [markdown]
 # ## How to read the result

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -108,8 +110,8 @@ print(f"{len(plan)} steps, tokens per task {plan.tokens}")
 # ## Training that looks ahead
 #
 # Every few steps each task takes one step on the shared adapter alone, all losses are measured again, and
-# the step is taken back. Conflicts between the tasks' gradients are counted at every step, beside those
-# between the halves of one task's batch: random gradients conflict half of the time.
+# the step is taken back. On every second step each task's batch is halved, and conflicts between halves of
+# two tasks are counted beside those between halves of one: noisy gradients conflict half of the time.
 
 # %%
 from kaggle_kit.ops import sessions

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -121,7 +123,8 @@ for group, members in network.parameter_groups().items():
 # ## Training
 #
 # Each task's shared gradient is set aside after its micro-batches; one projection and one combination
-# end the step. Now and then a task's batch is halved: how often its halves conflict is the null.
+# end the step. Now and then every task's batch is halved, to see how often noise alone makes gradients
+# conflict.
 #
 # One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
 # smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
@@ -178,6 +181,19 @@ if session.finished:
 print(f"finished: {run.path.name}" if session.finished else session.end.message)
 
 # %% [markdown]
+# ## Conflicts
+#
+# How often two gradients point against each other. Halves of two tasks' batches are compared with halves of
+# one task's batch, which are as noisy: only the excess over those says that tasks conflict. Components of one
+# task (mentions and relations) are measured too; nothing is projected between them.
+
+# %%
+from kaggle_kit.analysis.conflict_table import conflict_table
+
+if session.finished:
+    print(conflict_table(run).to_string(index=False))
+
+# %% [markdown]
 # ## Against the model that is not quantised
 #
 # All finished runs of S5, minus those of the strategy that they chose. The difference is that of means over
@@ -199,4 +215,5 @@ contrast_table(documents)
 #
 # The arrow marks each task's primary metric, computed by the official scorer's rules on the development
 # split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A gain over S1
-# counts only against S1 trained to the same total tokens, and conflicts count only as excess over their null.
+# counts only against S1 trained to the same total tokens, and conflicts count only as excess over those
+# within one task.

@@ -152,8 +152,9 @@ def test_a_twin_that_differs_in_what_is_held_fixed_is_refused_by_name(tmp_path, 
 
 def test_the_configuration_says_what_the_matrix_is_of(study):
     more = ["experiment=transfer_matrix", "experiment.split=test", "experiment.seeds=[1,2]"]
-    config = compose(model="tiny", task=TASKS, strategy="s3a_flat", overrides=more)
-    asked = declared(config)
+    asked = declared(compose(model="tiny", task=TASKS, overrides=more))
+    named = declared(compose(model="tiny", task=TASKS, strategy="s3a_flat", overrides=more))
+    assert named == asked | {"strategy": "s3a_flat"}  # what is named wins over the experiment's own
     assert asked["split"] == "test" and asked["seeds"] == [1, 2] and asked["tasks"] == list(TASKS)
     assert (asked["strategy"], asked["model"], asked["profile"]) == ("s2_shared", "tiny", "smoke")
     with pytest.raises(IncomparableRuns, match="on .test. 0 times"):
@@ -229,12 +230,15 @@ def test_a_run_that_measured_nothing_says_which_page_does(tmp_path):
         predictors(run, [A, B], ["log_size_ratio"])
 
 
-def test_conflicts_are_told_beyond_those_between_halves_of_one_task():
-    steps = [(-0.1, {A: 0.2}), (-0.3, {B: -0.1}), (0.2, {A: -0.2}), (-0.4, {A: 0.5, B: 0.1})]
-    events = [
-        {"conflicts": {"shared": {"cosines": {f"{A} × {B}": cosine}, "null": null}}} for cosine, null in steps
+def test_conflicts_between_halves_of_two_tasks_count_beyond_those_within_either():
+    both, within_a, within_b = (f"{A} × {B}", f"{A} × {A}", f"{B} × {B}")
+    steps = [
+        {both: [-0.1, -0.2, 0.3, -0.4], within_a: [0.2], within_b: [-0.1]},
+        {within_a: [-0.2]},
+        {both: [-0.3], within_a: [0.5], within_b: [0.1]},
     ]
-    found = conflict_excess([*events, {"step": 5}], TASKS)
-    # 3 of 4 conflict; halves of A in 1 of 3, halves of B in 1 of 2
-    assert found[0, 1] == found[1, 0] == pytest.approx(3 / 4 - (1 / 3 + 1 / 2) / 2)
+    events = [{"conflicts": {"shared": {"cosines": {both: 0.5}, "halves": halves}}} for halves in steps]
+    found = conflict_excess([*events, {"step": 4}], TASKS)
+    # 4 of 5 conflict; halves of A in 1 of 3, halves of B in 1 of 2; whole batches do not enter
+    assert found[0, 1] == found[1, 0] == pytest.approx(4 / 5 - (1 / 3 + 1 / 2) / 2)
     assert np.isnan(found[0, 2])

@@ -61,7 +61,8 @@ def test_the_manifest_holds_what_a_comparison_needs(tmp_path):
     assert manifest["complete"] is True
     assert manifest["config_hash"] == "0123456789abcdef"
     assert manifest["flags"] == {"smoke": True}
-    assert manifest["totals"] == {"tokens": {"toy": 120}, "trainable_parameters": 8, "seconds": 1.5}
+    totals = {"tokens": {"toy": 120}, "trainable_parameters": 8, "seconds": 1.5, "computed_tokens": {}}
+    assert manifest["totals"] == totals
     assert manifest["data_hashes"] == {"toy": "ff00"}
     assert manifest["device"] == "cpu"
     assert manifest["seed"] == 3

@@ -21,7 +21,7 @@ from kaggle_kit.evaluation.official import score_samples
 CASES = Path(__file__).resolve().parents[3] / "shared" / "scorer_cases"
 PARTS = {  # scorer -> figures that have parts per document
     "semeval2014t7": ("task_a_strict_f1",),
-    "semeval2015t14": ("task1_strict_f1", "task1_relaxed_f1"),
+    "semeval2015t14": ("task1_strict_f1", "task1_spans_f1", "task1_relaxed_f1"),
     "semeval2016t12": ("contains_closure_f1", "contains_f1", "event_span_f1", "event_doctimerel_stated_f1"),
     "semeval2017t3": ("map", "map_all_relevant"),
     "brat": ("entity_f1", "entity_strict_f1", "relation_f1", "relation_strict_f1"),

@@ -19,7 +19,6 @@ SETTINGS = (
     "training.epochs=80",
     "training.selection=last",
     "training.quick_every=1000000",
-    "strategy.attention=bidirectional",
     "model.lora.dropout=0",
 )
 

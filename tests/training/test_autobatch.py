@@ -135,10 +135,16 @@ def test_the_worst_plan_holds_the_longest_the_shortest_and_both_within_the_budge
         assert all(batch.tokens <= 400 for batch in step.micro_batches)
 
 
-def test_a_row_longer_than_the_budget_still_makes_a_batch_and_halves_add_up():
+def test_a_row_longer_than_the_budget_still_makes_a_batch():
     rows = {"ner": TaskRows(np.array([500, 20, 30]), np.arange(3))}
     assert worst_plan(rows, 400, seed=1, halved=False).steps[0].micro_batches[0].rows == (0,)
-    rows = {"ner": TaskRows(np.array([100, 90, 80, 70]), np.arange(4))}
-    first, second = worst_plan(rows, 400, seed=1, halved=True).steps[0].micro_batches
-    assert (first.half, second.half) == (0, 1)
-    assert sorted(first.rows + second.rows) == [0, 1, 2, 3]
+
+
+def test_the_last_worst_step_measures_conflicts_of_every_task_on_whole_batches():
+    rows = {name: TaskRows(np.array([100, 90, 80, 70]), np.arange(4)) for name in ("ner", "qa")}
+    whole = worst_plan(rows, 400, seed=1, halved=False).steps
+    steps = worst_plan(rows, 400, seed=1, halved=True).steps
+    assert steps[:-1] == whole[:-1]
+    halves = [(batch.task, batch.half) for batch in steps[-1].micro_batches]
+    assert halves == [("ner", 0), ("ner", 1), ("qa", 0), ("qa", 1)]
+    assert [b.rows for b in steps[-1].micro_batches[::2]] == [b.rows for b in whole[-1].micro_batches]

@@ -142,21 +142,31 @@ def test_a_loss_scale_below_one_stops_the_run_at_once():
 # --- conflicts -------------------------------------------------------------------------------------
 
 
-def test_conflicts_are_summed_up_against_the_null():
+def test_conflicts_are_summed_up_with_their_excess_over_those_within_a_task():
     callback = bound(GradientConflictCallback(every=2))
-    cosines = [(-0.5, 0.1), (0.3, None), (-0.1, -0.3), (math.nan, math.nan)]
+    within = {"a × a": [0.1], "b × b": [-0.3]}
+    steps = [
+        {"cosines": {"a × b": -0.5}, "halves": {**within, "a × b": [-0.1, -0.2, 0.3, -0.4]}},
+        {"cosines": {"b × a": 0.3}},
+        {"cosines": {"a × b": -0.1}, "components": {"a": {"ner × relations": -0.2}}},
+        {"cosines": {"a × b": math.nan}, "halves": {"a × a": [math.nan]}},
+    ]
     kept = []
-    for step, (pair, null) in enumerate(cosines, start=1):
-        report = {"cosines": {"a × b": pair}, "null": {} if null is None else {"a": null}}
+    for step, report in enumerate(steps, start=1):
         step_end(callback, step, conflicts={"shared": report})
         kept.append("conflicts" in callback.trainer.record)
-    assert kept == [False, True, False, True]
-    told = callback.summary()["shared"]
-    assert told["pairs"]["a × b"]["steps"] == 3  # the overflow is not counted
-    assert told["conflict_rate"] == pytest.approx(2 / 3)
-    assert told["mean_cosine"] == pytest.approx(-0.1)
-    assert told["null"]["conflict_rate"] == 0.5
-    assert told["excess"] == pytest.approx(2 / 3 - 1 / 2)
+    assert kept == [True, True, False, True]  # a halved step is logged whatever `every` is
+    again = GradientConflictCallback()
+    again.load_state(callback.state())
+    summed = again.summary()["shared"]
+    assert summed["pairs"]["a × b"]["steps"] == 3  # the overflow is not counted
+    assert summed["conflict_rate"] == pytest.approx(2 / 3)
+    assert summed["mean_cosine"] == pytest.approx(-0.1)
+    assert summed["halves"]["a × b"]["conflict_rate"] == 3 / 4
+    assert summed["excess"] == summed["excess_by_pair"]["a × b"] == pytest.approx(3 / 4 - (0 + 1) / 2)
+    assert summed["components"] == {
+        "a: ner × relations": {"steps": 1, "conflicts": 1, "conflict_rate": 1.0, "mean_cosine": -0.2}
+    }
 
 
 def test_a_run_without_conflicts_has_nothing_to_say_of_them():

@@ -309,24 +309,6 @@ def test_a_step_after_a_non_finite_one_is_as_good_as_new():
     assert toy.shared["shared"][0].grad.tolist() == [0.5, 1.5]
 
 
-def test_the_null_is_the_cosine_between_the_two_halves_of_one_tasks_batch():
-    parameter = Parameter(torch.zeros(2))
-    toy = Toy({"shared": [parameter]})
-    parameter.grad = torch.tensor([1.0, 0.0])
-    toy.pcgrad.halve("a")
-    parameter.grad += torch.tensor([-3.0, 4.0])  # the second half, accumulated in place
-    toy.pcgrad.collect("a")
-    toy.task("b", {"shared": vectors([0.0, 1.0])})
-    report = toy.pcgrad.combine()
-    assert report.groups["shared"].null == {"a": pytest.approx(-0.6)}
-    assert report.groups["shared"].gram.tolist() == [[20.0, 4.0], [4.0, 1.0]]  # the halves do not enter
-    assert report.record() == {
-        "shared": {"cosines": {"a × b": pytest.approx(4 / 20**0.5)}, "null": {"a": pytest.approx(-0.6)}}
-    }
-    toy.task("a", {"shared": vectors([1.0, 0.0])})
-    assert toy.pcgrad.combine().groups["shared"].null == {}
-
-
 def test_a_resumed_run_draws_the_same_orders():
     gradients = torch.randn(5, 3, generator=seeded(8))
     toy, resumed = (Toy({"shared": [Parameter(torch.zeros(3))]}, seed=seed) for seed in (1, 2))

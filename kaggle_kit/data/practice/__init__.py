@@ -8,10 +8,13 @@ What is planted. Texts are carrier sentences filled with invented terms of five 
 does not give the class away and a term has to be known. The class decides every label: disorders are
 the mentions of 2014 and 2015 (there anatomy terms are body locations), disorders, procedures and
 findings the EVENTs of 2016, an answer of 2017 is Good if it names a term of the class asked for, and
-2021t6 types every term by its class and relates pairs of classes. A task's training split shows only
-`coverage` of its terms, its dev and test splits all of them; each common term is shown by the same
-number of tasks (`coverage` × 5), and every task shows every other one the same share of what that one
-does not see itself. `lexicon_overlap` of a task's terms are common to all tasks, the rest are its own.
+2021t6 types every term by its class and relates pairs of classes. Relations hold of what a sentence
+speaks of, its first term, and not of the terms that it only lists: few candidate pairs have one.
+
+A task's training split shows only `coverage` of its terms, its dev and test splits all of them; each
+common term is shown by the same number of tasks (`coverage` × 5), and every task shows every other one
+the same share of what that one does not see itself. `lexicon_overlap` of a task's terms are common to all
+tasks, the rest are its own.
 
     transfer=shared       a common term has one class in all tasks: what is learnt in one helps the others
     transfer=none         each task draws the class of a common term by itself: the others teach nothing
@@ -44,7 +47,7 @@ from kaggle_kit.data.practice.lexicon import CLASSES, FIVE, Lexicon, draw
 
 __all__ = ["CLASSES", "FIVE", "Lexicon", "cached", "corpus_text", "generate", "planted"]
 
-VERSION = 2  # goes up whenever the same settings give other files; part of the cache's key
+VERSION = 5  # goes up whenever the same settings give other files; part of the cache's key
 SPLITS = ("train", "dev", "test")
 TRANSFERS = ("shared", "none", "conflicting")
 
@@ -59,6 +62,8 @@ NOTE_TASKS = {
     "semeval2016t12": (("Train", "Dev", "Test"), "practice{0:04d}_clinic_{0:04d}", anafora.write),
     "semeval2021t6": (("train", "dev", "test"), "practice{0:04d}", brat.write),
 }
+# The tasks with relations: their sentences list terms that are related to nothing.
+LISTING = ("semeval2016t12", "semeval2021t6")
 
 
 def planted(settings: PracticeConfig) -> Lexicon:
@@ -109,16 +114,17 @@ def corpus_text(settings: PracticeConfig) -> list[str]:
 
 
 def _write_task(task: str, settings: PracticeConfig, lexicon: Lexicon, root: Path) -> None:
-    classes = lexicon.classes[task]
+    truth = lexicon.truth(task)
     for place, split in enumerate(SPLITS):
         rng = _rng(settings, task, split, purpose=2)
         if task == "semeval2017t3":
             path = root / f"SemEval2017-practice-{split}-subtaskA.xml"
-            questions.write(_threads(split, settings, lexicon), classes, path, noise=settings.noise, rng=rng)
+            threads = _threads(split, settings, lexicon)
+            questions.write(threads, truth.classes, path, noise=settings.noise, rng=rng)
             continue
         folders, name, write = NOTE_TASKS[task]
         for number, note in _notes(task, split, settings, lexicon):
-            write(label(name.format(number), note, classes, settings.noise, rng), root / folders[place])
+            write(label(name.format(number), note, truth, settings.noise, rng), root / folders[place])
 
 
 def _notes(
@@ -126,8 +132,9 @@ def _notes(
 ) -> Iterator[tuple[int, notes.Note]]:
     rng = _rng(settings, task, split, purpose=1)
     deck = notes.Deck(lexicon.terms(task, split), rng)
+    compose = notes.compose_listing if task in LISTING else notes.compose
     for number in _numbers(settings, split):
-        yield number, notes.compose(deck, rng)
+        yield number, compose(deck, rng)
 
 
 def _threads(split: str, settings: PracticeConfig, lexicon: Lexicon) -> list[questions.Thread]:

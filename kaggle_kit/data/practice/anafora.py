@@ -50,7 +50,7 @@ CONTAINS = """\t<relation>
 def write(labelled: LabelledNote, folder: Path) -> None:
     """EVENTs are the mentions of `EVENTS` classes; their DocTimeRel is the cue of their sentence.
 
-    Each time expression of a sentence CONTAINS each of its events.
+    Each time expression of a sentence CONTAINS the events that the sentence is about.
     """
     document = labelled.document_id
     folder = folder / document
@@ -79,7 +79,9 @@ def _annotations(labelled: LabelledNote) -> Iterator[str]:
         events = [span for span in sentence.spans if labelled.class_of(span) in EVENTS]
         for span in events:
             yield entity(span.fragments, "EVENT", **_properties(sentence, span, labelled.class_of(span)))
-        links += [((timex.fragment,), span.fragments) for timex in sentence.timexes for span in events]
+        times = [timex for timex in sentence.timexes if not timex.listed]
+        contained = [span for span in sentence.about if span in events]
+        links += [((timex.fragment,), span.fragments) for timex in times for span in contained]
     for number, (source, target) in enumerate(links, start=1):
         yield CONTAINS.format(
             id=f"{number}@r@{labelled.document_id}@gold", source=ids[source], target=ids[target]

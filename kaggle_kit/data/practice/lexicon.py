@@ -77,10 +77,13 @@ class Term:
         place = self.family.modifiers.index(self.modifier) + 1 if self.modifier else 0
         return f"C99{3 * self.family.id + place:05d}"
 
-    @property
-    def concept(self) -> str:
-        """The concept id an annotator finds for it; one family in ten has none."""
-        return "CUI-less" if self.family.id // 5 % 10 == 9 else self.cui
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """One task's part of a lexicon."""
+
+    classes: Mapping[int, str]  # family id -> class
+    shown: frozenset[int]  # ids of the families in its training split
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,9 @@ class Lexicon:
     families: Mapping[str, tuple[Family, ...]]
     classes: Mapping[str, Mapping[int, str]]  # task -> family id -> class
     seen: Mapping[str, frozenset[int]]  # task -> ids of the families in its training split
+
+    def truth(self, task: str) -> Truth:
+        return Truth(self.classes[task], self.seen[task])
 
     def terms(self, task: str, split: str) -> tuple[Term, ...]:
         """The terms a split of a task draws from: the seen ones in train, all in dev and test."""

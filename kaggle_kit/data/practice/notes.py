@@ -19,10 +19,11 @@ from kaggle_kit.data.practice.lexicon import Term, pick
 
 HEADER = "SYNTHETIC PRACTICE NOTE — invented words, no patient"
 SECTIONS = ("History", "Course")
-SENTENCES_PER_SECTION = 5
+SENTENCES, LISTING_SENTENCES = 5, 3  # per section
 
 # {0} is a slot; {1@} a slot that may locate what stands in slot 0; {name=value|word} a cue on slot 0
-# (`when` holds for the whole sentence); {DATE} … a time expression of that TIMEX3 class.
+# (`when` holds for the whole sentence); {DATE} … a time expression of that TIMEX3 class, {DATE+} one
+# of a list.
 CARRIERS = (
     "{0} was noted together with {1} on admission on {DATE}.",
     "The patient {negation=yes|denies} {0}, while {1} was talked over at length.",
@@ -46,7 +47,7 @@ CARRIERS = (
     "Staff asked about {0} {QUANTIFIER} before they came to {1}.",
 )
 PIECE = re.compile(
-    r"\{(?:(?P<slot>\d)(?P<locates>@?)|(?P<name>[a-z]+)=(?P<value>[^|]+)\|(?P<word>[^}]+)|(?P<time>[A-Z0-9]+))\}"
+    r"\{(?:(?P<slot>\d+)(?P<locates>@?)|(?P<name>[a-z]+)=(?P<value>[^|]+)\|(?P<word>[^}]+)|(?P<time>[A-Z]+)(?P<listed>\+?))\}"
 )
 
 MONTHS = ("January", "March", "April", "June", "July", "October", "November")
@@ -59,6 +60,9 @@ TIMES = {
     "FUTURE": ("next week", "tomorrow", "in two days", "next month"),
 }
 GAPS = ("with mild", "and possible", "plus some")
+# How a list of terms begins. Neither they nor the time of the list are related to anything.
+LISTS = ("besides", "the list of {DATE+} adds", "on file since {DATE+}")
+LISTED = 10  # the slot of all terms of a list
 
 Fragment = tuple[int, int]
 
@@ -78,6 +82,7 @@ class Span:
 class Timex:
     fragment: Fragment
     kind: str
+    listed: bool = False
 
 
 @dataclass
@@ -89,6 +94,16 @@ class Sentence:
     @property
     def outer(self) -> list[Span]:
         return [span for span in self.spans if not span.inner]
+
+    @property
+    def about(self) -> list[Span]:
+        """The outermost mentions in slot 0, of which the sentence speaks."""
+        return [span for span in self.outer if span.slot == 0]
+
+    @property
+    def told(self) -> list[Span]:
+        """The outermost mentions in the other slots, without the listed ones."""
+        return [span for span in self.outer if 0 < span.slot < LISTED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +147,15 @@ class Page:
 
 def compose(deck: Deck, rng: np.random.Generator) -> Note:
     """One note: header, its date, and two dated sections of five sentences."""
+    return _note(deck, rng, SENTENCES, listed=0)
+
+
+def compose_listing(deck: Deck, rng: np.random.Generator) -> Note:
+    """A note of two sections of three sentences, each of which ends in a list of terms."""
+    return _note(deck, rng, LISTING_SENTENCES, listed=5)
+
+
+def _note(deck: Deck, rng: np.random.Generator, count: int, listed: int) -> Note:
     page = Page()
     page.add(f"{HEADER}\nDate of note: ")
     doctime = page.add(_date(rng))
@@ -140,11 +164,20 @@ def compose(deck: Deck, rng: np.random.Generator) -> Note:
         page.add(f"\n\n{section} (")
         sectiontimes.append(page.add(_date(rng)))
         page.add(")")
-        for place in range(SENTENCES_PER_SECTION):
+        for place in range(count):
             page.add("\n" if place == 0 or rng.random() < 0.3 else " ")
-            sentences.append(_sentence(page, pick(rng, CARRIERS), deck, rng))
+            carrier = pick(rng, CARRIERS)
+            if listed:
+                carrier = carrier.removesuffix(".") + f"; {pick(rng, LISTS)} " + _list(listed)
+            sentences.append(_sentence(page, carrier, deck, rng))
     page.add("\n")
     return Note(page.text, tuple(sentences), doctime, tuple(sectiontimes))
+
+
+def _list(terms: int) -> str:
+    """The end of a carrier: "{10}, {10} and {10}."."""
+    slot = f"{{{LISTED}}}"
+    return f"{', '.join([slot] * (terms - 1))} and {slot}."
 
 
 def _sentence(page: Page, carrier: str, deck: Deck, rng: np.random.Generator) -> Sentence:
@@ -163,7 +196,7 @@ def _sentence(page: Page, carrier: str, deck: Deck, rng: np.random.Generator) ->
         else:
             kind = match["time"]
             place = page.add(_date(rng) if kind == "DATE" else pick(rng, TIMES[kind]))
-            sentence.timexes.append(Timex(place, "DATE" if kind == "FUTURE" else kind))
+            sentence.timexes.append(Timex(place, "DATE" if kind == "FUTURE" else kind, bool(match["listed"])))
     page.add(carrier[done:])
     return sentence
 

@@ -28,7 +28,14 @@ def write_pipe(labelled: LabelledNote, folder: Path) -> None:
     """2014 Task 7: disorders are Disease_Disorder, the other classes are not annotated."""
     name = f"{labelled.document_id}.txt"
     lines = [
-        "||".join((name, "Disease_Disorder", span.term.concept, *(str(o) for f in span.fragments for o in f)))
+        "||".join(
+            (
+                name,
+                "Disease_Disorder",
+                labelled.concept_of(span),
+                *(str(o) for f in span.fragments for o in f),
+            )
+        )
         for _, span in labelled.of_class("disorder")
     ]
     _write(labelled, folder, lines)
@@ -39,7 +46,7 @@ def write_slots(labelled: LabelledNote, folder: Path) -> None:
     an anatomy term in a locating slot is its body location; two of them make two lines."""
     lines = []
     for sentence, span in labelled.of_class("disorder"):
-        fields = [f"{labelled.document_id}.txt", _span(span.fragments), span.term.concept]
+        fields = [f"{labelled.document_id}.txt", _span(span.fragments), labelled.concept_of(span)]
         for slot, default in SLOTS.items():
             cue = sentence.cues.get(slot) if span.slot == 0 else None
             fields += [cue[0], _span((cue[1],))] if cue else [default, "null"]

@@ -8,8 +8,9 @@ changes its partner when a further prediction meets it, and the first one vanish
 taken greedily, in an arbitrary order (here: that of the files), with all that another gold disorder
 could have had; the weights know `doner_other` only, so `donor_other` weighs nothing. The figures
 with the suffix `_corrected` pair one to one, exact pairs first and then as many as possible with
-the largest overlap, and read both spellings as one. Source: Elhadad et al. 2015 (S15-2051) and
-github.com/cemantix/semeval-2015-task-14-scoring.
+the largest overlap, and read both spellings as one. `task1_spans_*`, not official, is the strict figure
+of the spans alone: what was found, whatever concept a look-up gave it. Source: Elhadad et al. 2015
+(S15-2051) and github.com/cemantix/semeval-2015-task-14-scoring.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     task2 = _slot_figures(_outcome(*official, _greedy))
     task2_corrected = _slot_figures(_outcome(*one_donor, _one_to_one))
     figures = _named("task1_strict_{}", _prf(_outcome(*official, _strict)))
+    figures |= _named("task1_spans_{}", _prf(_outcome(*official, partial(_strict, with_cui=False))))
     figures |= _named("task1_relaxed_{}", _prf(_outcome(*official, partial(_greedy, with_cui=True))))
     figures |= _named(
         "task1_relaxed_{}_corrected", _prf(_outcome(*one_donor, partial(_one_to_one, with_cui=True)))
@@ -103,8 +105,12 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
-    """What each gold document adds to `task1_strict_f1` or `task1_relaxed_f1`, by its lower-cased name."""
-    pairing = {"task1_strict_f1": _strict, "task1_relaxed_f1": partial(_greedy, with_cui=True)}.get(metric)
+    """What each gold document adds to an F1 of task 1, by its lower-cased name."""
+    pairing = {
+        "task1_strict_f1": _strict,
+        "task1_spans_f1": partial(_strict, with_cui=False),
+        "task1_relaxed_f1": partial(_greedy, with_cui=True),
+    }.get(metric)
     if pairing is None:
         return None
     wanted, found = _read(gold), _read(pred)
@@ -179,8 +185,8 @@ def _exact(gold: Spans, pred: Spans, with_cui: bool) -> Partners:
     return {span: span for span in shared if not with_cui or gold[span].agrees(pred[span], CUI)}
 
 
-def _strict(gold: Spans, pred: Spans) -> tuple[Partners, int]:
-    partners = _exact(gold, pred, with_cui=True)
+def _strict(gold: Spans, pred: Spans, with_cui: bool = True) -> tuple[Partners, int]:
+    partners = _exact(gold, pred, with_cui)
     return partners, len(pred) - len(partners)
 
 

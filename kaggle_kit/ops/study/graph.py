@@ -15,12 +15,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kaggle_kit.core.config import compose, strategy_entry, validate
 from kaggle_kit.core.runs import config_run_id
 from kaggle_kit.core.schema import ModelConfig, RunConfig
-from kaggle_kit.ops.study.selection import PAGE_OF, Ablation, Selection, controlled, kind_of, multi_task
+from kaggle_kit.ops.study.selection import (
+    PAGE_OF,
+    PLACEBO,
+    Ablation,
+    Selection,
+    controlled,
+    kind_of,
+    multi_task,
+    parts_of,
+)
 
 # Kinds of runs, one rule of the Snakefile each.
 BASELINE, MULTI_TASK, QUANTISED, ABLATION, TWIN = (
@@ -67,6 +76,15 @@ class StudyRun:
         return [sys.executable, "-m", "kaggle_kit", "run", self.page, *options, *self.overrides]
 
 
+class _Named(NamedTuple):
+    """What a run's configuration is composed of, beside its part's profile and overrides."""
+
+    model: str
+    strategy: str
+    tasks: tuple[str, ...]
+    seed: int
+
+
 class Study:
     """All runs of a selection, in the order in which they are declared."""
 
@@ -79,9 +97,10 @@ class Study:
     def runs(self) -> dict[str, StudyRun]:
         """By id. Runs of the same configuration are one: the first of them."""
         runs: dict[str, StudyRun] = {}
-        for model in self.selection.models:
-            for run in self._of_model(model):
-                runs.setdefault(run.id, run)
+        for part in parts_of(self.selection):
+            for model in part.models:
+                for run in self._of_model(part, model, runs):
+                    runs.setdefault(run.id, run)
         return runs
 
     def nodes(self, runs_dir: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -93,126 +112,133 @@ class Study:
         return nodes
 
     def verdicts(self) -> dict[str, dict[str, Any]]:
-        """One comparison for each model and controlled strategy: its runs of all seeds, and their twins."""
+        """One comparison for each model and controlled strategy: its runs of all seeds and their controls."""
         verdicts = {}
-        for model in self.selection.models if self.selection.verdict else ():
-            for strategy in controlled(self.selection):
-                of = {"strategy": strategy, "model": model}
-                multi = [r.id for r in self.runs.values() if r.twin_of is None and _is_of(r, of)]
-                twins = [r.id for r in self.runs.values() if r.twin_of in multi]
-                verdicts[f"{strategy}-{model}"] = {**of, "runs": multi + twins}
+        for part in parts_of(self.selection) if self.selection.verdict else ():
+            for model in part.models:
+                for strategy in controlled(part):
+                    twins = [r for r in self.of_kind(TWIN) if self._matches(r, strategy, model)]
+                    multi = list(dict.fromkeys(run.twin_of for run in twins))
+                    split = "test" if "test" in self.runs[multi[0]].config.profile.report else ""
+                    runs = [*multi, *(run.id for run in twins)]
+                    comparison = {"strategy": strategy, "model": model, "split": split, "runs": runs}
+                    verdicts[f"{strategy}-{model}"] = comparison
         return verdicts
 
     def of_kind(self, kind: str) -> list[StudyRun]:
         return [run for run in self.runs.values() if run.kind == kind]
 
-    def _of_model(self, model: str) -> Iterator[StudyRun]:
-        chosen = self.selection
-        trained: dict[tuple[str, int], StudyRun] = {}
-        names = [name for name in chosen.strategies if kind_of(name) == "single"]
-        for seed in chosen.seeds:
-            for name in names:
-                yield from (self._run(BASELINE, model, name, [task], seed) for task in chosen.tasks)
-        first, then = _split(multi_task(chosen))
-        for name in (*first, *then):  # those that choose among others come after them
-            for seed in chosen.seeds:
-                of = [run for (other, _), run in trained.items() if other in strategy_entry(name).candidates]
+    def _matches(self, twin: StudyRun, strategy: str, model: str) -> bool:
+        return (self.runs[twin.twin_of].strategy, twin.config.model.name) == (strategy, model)
+
+    def _of_model(self, part: Selection, model: str, made: Mapping[str, StudyRun]) -> Iterator[StudyRun]:
+        """The runs of one model in one part, behind whatever they need of those that are `made`."""
+        for seed in part.seeds:
+            for name in (name for name in part.strategies if kind_of(name) == "single"):
+                yield from (
+                    self._run(BASELINE, part, _Named(model, name, (task,), seed)) for task in part.tasks
+                )
+        entries = {name: strategy_entry(name) for name in multi_task(part)}
+        for name in sorted(entries, key=lambda name: bool(entries[name].candidates)):
+            for seed in part.seeds:  # those that choose among others come after them
+                of = self._candidates(entries[name].candidates, model, made)
                 kind = QUANTISED if of else MULTI_TASK
-                trained[name, seed] = self._run(kind, model, name, chosen.tasks, seed, of=of)
-                yield trained[name, seed]
-        for ablation in chosen.ablations:
-            for seed in chosen.seeds:
-                yield from self._ablated(ablation, model, seed)
-        for name in controlled(chosen):
-            yield from (twin for seed in chosen.seeds for twin in self._twins(trained[name, seed]))
+                multi = self._run(kind, part, _Named(model, name, tuple(part.tasks), seed), of=of)
+                yield multi
+                if name in controlled(part):
+                    yield from self._twins(part, multi)
+        for ablation in part.ablations:
+            for seed in part.seeds:
+                yield from self._ablated(part, ablation, model, seed)
 
-    def _ablated(self, ablation: Ablation, model: str, seed: int) -> Iterator[StudyRun]:
-        tasks = ablation.tasks or self.selection.tasks
-        for group in [[task] for task in tasks] if kind_of(ablation.strategy) == "single" else [tasks]:
-            yield self._run(ABLATION, model, ablation.strategy, group, seed, ablation=ablation)
+    def _candidates(
+        self, strategies: Sequence[str], model: str, made: Mapping[str, StudyRun]
+    ) -> tuple[str, ...]:
+        """The runs, of all seeds, among which S5 chooses."""
+        whole = [run for run in made.values() if run.ablation is None and run.strategy in strategies]
+        return tuple(run.id for run in whole if run.config.model.name == model)
 
-    def _twins(self, multi: StudyRun) -> Iterator[StudyRun]:
-        for control in self.selection.controls:
+    def _ablated(self, part: Selection, ablation: Ablation, model: str, seed: int) -> Iterator[StudyRun]:
+        tasks = tuple(ablation.tasks or part.tasks)
+        for group in [(task,) for task in tasks] if kind_of(ablation.strategy) == "single" else [tasks]:
+            yield self._run(ABLATION, part, _Named(model, ablation.strategy, group, seed), ablation=ablation)
+
+    def _twins(self, part: Selection, multi: StudyRun) -> Iterator[StudyRun]:
+        for control in part.controls:
             for task in multi.tasks:
-                link = {"twin": multi.id, "control": control}
-                overrides = [_experiment(self.selection), *_settings(link)]
-                base = self._config(multi.config.model.name, (task,), "s1_single", (overrides[0],))
+                link = {"twin": multi.id, "seeds": list(part.seeds)}
+                link |= {"placebo": True} if control == PLACEBO else {"control": control}
+                experiment = _experiment(part)
+                base = self._config(
+                    part, _Named(multi.config.model.name, "s1_single", (task,), 0), experiment
+                )
                 config = _linked(base, multi.config.seed, link)
-                id = config_run_id(config, TWIN)
+                overrides = (*experiment, *_settings(link))
                 more = {"control": control, "twin_of": multi.id}
-                yield StudyRun(id, TWIN, TWIN, "s1_single", (task,), tuple(overrides), config, **more)
+                id = config_run_id(config, TWIN)
+                yield StudyRun(id, TWIN, TWIN, "s1_single", (task,), overrides, config, **more)
 
     def _run(
         self,
         kind: str,
-        model: str,
-        strategy: str,
-        tasks: Sequence[str],
-        seed: int,
-        of: Sequence[StudyRun] = (),
+        part: Selection,
+        named: _Named,
+        *,
+        of: tuple[str, ...] = (),
         ablation: Ablation | None = None,
     ) -> StudyRun:
-        chosen = self.selection
-        overrides = [*filter(None, [_experiment(chosen, ablation)]), *chosen.overrides]
-        overrides += ablation.overrides if ablation else []
-        candidates = tuple(run.id for run in of)
-        link = {"candidates": list(candidates)} if of else {}
-        base = self._config(model, tuple(tasks), strategy, tuple(overrides))
-        page = (ablation and ablation.page) or base.experiment.get("page") or PAGE_OF[strategy]
-        config = _linked(base, seed, link)
+        overrides = (*_experiment(part, ablation), *part.overrides, *(ablation.overrides if ablation else ()))
+        base = self._config(part, named, overrides)
+        link: dict[str, Any] = {"candidates": list(of)} if of else {}
+        if base.experiment:  # what is compared is declared beforehand
+            link["seeds"] = list(part.seeds)
+        page = (ablation and ablation.page) or base.experiment.get("page") or PAGE_OF[named.strategy]
+        config = _linked(base, named.seed, link)
         return StudyRun(
             config_run_id(config, page),
             kind,
             page,
-            strategy,
-            tuple(tasks),
+            named.strategy,
+            named.tasks,
             (*overrides, *_settings(link)),
             config,
             ablation=ablation.name if ablation else None,
-            candidates=candidates,
+            candidates=of,
         )
 
-    def _config(
-        self, model: str, tasks: tuple[str, ...], strategy: str, overrides: tuple[str, ...]
-    ) -> RunConfig:
-        """`compose`, of which a study asks much: the model's part does not depend on tasks and strategy."""
-        first, profile = self.selection.models[0], self.selection.profile
-        if (tasks, strategy, overrides) not in self._composed:
-            self._composed[tasks, strategy, overrides] = compose(
-                first, tasks, strategy, profile, overrides=overrides
+    def _config(self, part: Selection, named: _Named, overrides: tuple[str, ...]) -> RunConfig:
+        """`compose` but for the seed. The model's part of it does not depend on tasks and strategy."""
+        first, key = self.selection.models[0], (part.profile, named.tasks, named.strategy, overrides)
+        if key not in self._composed:
+            self._composed[key] = compose(
+                first, named.tasks, named.strategy, part.profile, overrides=overrides
             )
-        base = self._composed[tasks, strategy, overrides]
-        if model == first:
-            return base
-        if (model, overrides) not in self._models:
-            self._models[model, overrides] = compose(
-                model, tasks, strategy, profile, overrides=overrides
+        if named.model == first:
+            return self._composed[key]
+        model = (named.model, part.profile, overrides)
+        if model not in self._models:
+            self._models[model] = compose(
+                named.model, named.tasks, named.strategy, part.profile, overrides=overrides
             ).model
-        config = replace(base, model=self._models[model, overrides])
+        config = replace(self._composed[key], model=self._models[model])
         validate(config)
         return config
 
 
-def _is_of(run: StudyRun, wanted: Mapping[str, str]) -> bool:
-    found = {"strategy": run.strategy, "model": run.config.model.name}
-    return run.ablation is None and found == wanted
-
-
-def _split(strategies: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Those that stand by themselves, and those that choose among finished candidates."""
-    choosing = [name for name in strategies if strategy_entry(name).candidates]
-    return [name for name in strategies if name not in choosing], choosing
-
-
-def _experiment(selection: Selection, ablation: Ablation | None = None) -> str:
+def _experiment(selection: Selection, ablation: Ablation | None = None) -> tuple[str, ...]:
     name = (ablation and ablation.experiment) or selection.experiment
-    return f"experiment={name}" if name else ""
+    return (f"experiment={name}",) if name else ()
 
 
 def _settings(link: Mapping[str, Any]) -> list[str]:
     """The `experiment` keys that tie a run to others, as overrides."""
-    values = {k: f"[{','.join(v)}]" if isinstance(v, list) else v for k, v in link.items()}
-    return [f"experiment.{key}={value}" for key, value in values.items()]
+    return [f"experiment.{key}={_word(value)}" for key, value in link.items()]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _linked(config: RunConfig, seed: int, link: Mapping[str, Any]) -> RunConfig:

@@ -42,6 +42,7 @@ class CostTable:
 
     limits: dict[str, Figure] = field(default_factory=dict)
     overhead_hours: dict[str, Figure] = field(default_factory=dict)
+    evaluation_passes: dict[str, Figure] = field(default_factory=dict)
     tokens: dict[str, Figure] = field(default_factory=dict)
     tokens_per_second: dict[str, Figure] = field(default_factory=dict)
     relative_cost: dict[str, Figure] = field(default_factory=dict)
@@ -51,11 +52,15 @@ class CostTable:
 
 
 def read_table() -> CostTable:
-    """The declared figures. ConfigError for an unknown key or a figure that is no number."""
-    path = params_dir() / TABLE
+    """The declared costs. ConfigError for an unknown key or a figure that is no number."""
+    return read_figures(TABLE, CostTable)
+
+
+def read_figures(file: str, schema: type) -> Any:
+    """A file of figures and their sources below `params/`, as the schema has it. ConfigError as above."""
+    path = params_dir() / file
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(CostTable), OmegaConf.load(path))
-        return OmegaConf.to_object(merged)
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path)))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {explain(error)}") from error
 
@@ -67,7 +72,9 @@ class Known:
         self.table = table
         measured = (_Measured.of(run) for run in runs)
         self.measured = [run for run in measured if run.strategy in members("strategy")]
-        self.used: dict[str, dict[str, Figure]] = {"tokens": {}, "rates": {}, "overheads": {}}
+        self.used: dict[str, dict[str, Figure]] = {
+            name: {} for name in ("tokens", "rates", "overheads", "evaluations")
+        }
         self._counted: dict[tuple[str, str, str], int | None] = {}
 
     def tokens_of_epoch(self, config: RunConfig, task: str) -> float:
@@ -109,6 +116,16 @@ class Known:
             )
             self.used["overheads"][name] = measured or declared
         return self.used["overheads"][name].value
+
+    def evaluation_hours(self, config: RunConfig, strategy: str) -> float:
+        """What scoring the run takes; 0 where finished runs have it in what they took beside training."""
+        device = "cpu" if config.profile.device == "cpu" else "gpu"
+        passes = self.table.evaluation_passes.get(device)
+        if passes is None or any(m.overhead_hours is not None for m in self._alike(config)):
+            return 0.0
+        self.used["evaluations"][device] = passes
+        tokens = sum(self.tokens_of_epoch(config, task) for task in config.tasks)
+        return passes.value * tokens / self.rate(config, strategy) / 3600
 
     def _rate(self, config: RunConfig, strategy: str) -> Figure:
         """Measured on the same strategy, else on another one of the model, else declared."""

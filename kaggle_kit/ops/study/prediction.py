@@ -1,4 +1,4 @@
-"""`study plan`: hours and Kaggle weeks of a selection before anything runs, and what can be saved.
+"""`study plan`: hours and Kaggle weeks of a selection, what it can show, and what can be saved.
 
 print(predict("full", [], Path("runs")))
 """
@@ -12,7 +12,8 @@ from kaggle_kit.core.folders import find_runs
 from kaggle_kit.ops.study.cost import Bill, Limits, RunCost, savings, total
 from kaggle_kit.ops.study.graph import KINDS, Study, StudyRun
 from kaggle_kit.ops.study.known import Known, read_table, sources
-from kaggle_kit.ops.study.selection import load_selection
+from kaggle_kit.ops.study.reach import reach
+from kaggle_kit.ops.study.selection import PLACEBO, SHARE, load_selection
 from kaggle_kit.ops.study.status import DONE, states
 
 COLUMNS = f"{'':34}{'runs':>7}{'Mtokens':>10}{'%s-hours':>12}{'sessions':>10}{'weeks':>8}"
@@ -30,6 +31,7 @@ def predict(name: str, changes: Sequence[str], runs_dir: Path) -> str:
         [
             study.selection.title,
             *_sums(study, costs, done, limits),
+            *reach(study),
             *_saved(costs, limits),
             *_assumed(known, limits),
         ]
@@ -37,7 +39,10 @@ def predict(name: str, changes: Sequence[str], runs_dir: Path) -> str:
 
 
 def run_costs(study: Study, known: Known) -> list[RunCost]:
-    """The cost of each run. A twin trains to the tokens of its run: all of them, or its task's share."""
+    """The cost of each run. A control trains to the tokens of its run: all of them, or its task's share.
+
+    A placebo run trains what its run trains, with the same strategy.
+    """
     per_task: dict[str, dict[str, float]] = {}
     costs = []
     for run in study.runs.values():  # a run stands behind those that it needs
@@ -47,13 +52,14 @@ def run_costs(study: Study, known: Known) -> list[RunCost]:
             tokens = sum(per_task[run.id].values())
         else:
             theirs = per_task[run.twin_of]
-            tokens = sum(theirs.values()) if run.control == "total" else theirs[run.tasks[0]]
+            tokens = theirs[run.tasks[0]] if run.control == SHARE else sum(theirs.values())
+        same = study.runs[run.twin_of].strategy if run.control == PLACEBO else run.strategy
         costs.append(
             RunCost(
                 run.id,
                 tokens,
-                known.rate(run.config, run.strategy),
-                known.overhead_hours(run.config),
+                known.rate(run.config, same),
+                known.overhead_hours(run.config) + known.evaluation_hours(run.config, same),
                 _needs(study, run),
                 tuple(_labels(study, run)),
                 run.on_gpu,
@@ -108,6 +114,9 @@ def _assumed(known: Known, limits: Limits) -> Iterator[str]:
     yield from sources(known.used["rates"].items(), "")
     yield "Hours of a session beside training:"
     yield from sources(known.used["overheads"].items(), "")
+    if known.used["evaluations"]:
+        yield "Passes over the training splits that scoring a run is worth:"
+        yield from sources(known.used["evaluations"].items(), "")
     yield "Limits, by which hours become weeks:"
     yield from sources(known.table.limits.items(), "")
 

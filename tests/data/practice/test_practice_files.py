@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import PracticeConfig
 from kaggle_kit.data.formats import Reading, read
+from kaggle_kit.data.normalise import ConceptNormaliser
 from kaggle_kit.data.practice import FIVE, cached, corpus_text, generate, planted
 from kaggle_kit.data.practice.notes import HEADER
 
@@ -109,6 +112,8 @@ def test_times_of_2016_contain_the_events_of_their_sentence(roots):
             assert (source.type, link.attributes["Type"], target.type) == ("TIMEX3", "CONTAINS", "EVENT")
             between = sample.text[min(source.start, target.start) : max(source.end, target.end)]
             assert not any(mark in between for mark in (". ", ".\n", "!"))
+        sources = {link.source for link in sample.relations}
+        assert any(m.type == "TIMEX3" and m.id not in sources for m in mentions.values())
     relations = {m.attributes["DocTimeRel"] for s in samples for m in s.mentions if m.type == "EVENT"}
     assert relations == {"BEFORE", "OVERLAP", "AFTER", "BEFORE/OVERLAP"}
 
@@ -127,6 +132,47 @@ def test_relations_of_2021_follow_from_the_classes_of_their_ends(roots):
         types = {mention.id: mention.type for mention in sample.mentions}
         found |= {(types[r.source], r.type, types[r.target]) for r in sample.relations}
     assert found == expected
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("task", "kind", "folder"), [("semeval2016t12", "anafora", "Train"), ("semeval2021t6", "brat", "train")]
+)
+def test_few_pairs_that_could_be_related_are_so_as_in_real_corpora(tmp_path, task, kind, folder, seed):
+    """Pairs of related types, within 14 words and for 2021 in one sentence."""
+    roots = generate(tmp_path, PracticeConfig(seed=seed, documents=30, terms=40), [task])
+    related = candidates = 0
+    samples = read(kind, roots[task] / folder, Reading())
+    types = {
+        tuple(m.type for name in (r.source, r.target) for m in s.mentions if m.id == name)
+        for s in samples
+        for r in s.relations
+    }
+    for sample in samples:
+        related += len(sample.relations)
+        for one, other in permutations(sample.mentions, 2):
+            left, right = sorted((one, other), key=lambda mention: mention.start)
+            between = sample.text[left.end : right.start]
+            same = task != "semeval2021t6" or not re.search(r"[.\n]", between)
+            candidates += (one.type, other.type) in types and same and len(between.split()) < 14
+    assert 0.03 < related / candidates < 0.12
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"), [("semeval2014t7", "share_pipe"), ("semeval2015t14", "share_slots")]
+)
+def test_a_concept_that_training_does_not_show_costs_no_mention_that_is_found(roots, task, kind):
+    """The normaliser learns from the own training mentions, and gives every mention its gold concept."""
+    train = read(kind, roots[task] / "train", Reading())
+    known = [(m.text(s.text), m.concepts[0]) for s in train for m in s.mentions]
+    seen = planted(SETTINGS).seen_in_training(task)
+    dev = read(kind, roots[task] / "devel", Reading())
+    gold = [(m.text(s.text), m.concepts[0]) for s in dev for m in s.mentions]
+    assert {concept for text, concept in gold if text.casefold() not in seen} == {"CUI-less"}
+    assert sum(concept != "CUI-less" for text, concept in gold) > len(gold) / 3
+    found = ConceptNormaliser.fit(known).predict([text for text, _ in gold])
+    right = [guess == concept for guess, (_, concept) in zip(found, gold, strict=True)]
+    assert sum(right) > 0.95 * len(right)
 
 
 def test_questions_of_2017_have_ten_judged_answers(roots):

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import pytest
 
+from kaggle_kit.core.config import compose
 from kaggle_kit.core.schema import PracticeConfig
 from kaggle_kit.core.types import Mention, UnifiedSample
+from kaggle_kit.data.corpus import load_corpus
 from kaggle_kit.data.formats import Reading, read
 from kaggle_kit.data.practice import CLASSES, FIVE, corpus_text, generate, planted
+from kaggle_kit.evaluation.official import score_samples
+from kaggle_kit.ops.rounds import with_concepts
 
 TRAIN = {
     "semeval2014t7": ("share_pipe", "train"),
@@ -22,6 +27,7 @@ TRAIN = {
     "semeval2016t12": ("anafora", "Train"),
     "semeval2021t6": ("brat", "train"),
 }
+TASKS_OF_MENTIONS = ("semeval2014t7", "semeval2015t14")
 ALL = frozenset(CLASSES)
 TEMPORAL = ("TIMEX3", "SECTIONTIME", "DOCTIME")
 
@@ -171,3 +177,26 @@ def test_training_splits_show_only_their_share_of_the_lexicon():
         terms = truth.class_of(task)
         assert len(terms) == 5 * settings.terms
         assert len(truth.seen_in_training(task)) / len(terms) == pytest.approx(settings.coverage, abs=0.05)
+
+
+@pytest.mark.parametrize(("target", "partner"), [TASKS_OF_MENTIONS, TASKS_OF_MENTIONS[::-1]])
+def test_finding_what_the_partner_alone_shows_raises_the_official_figure(tmp_path, target, partner):
+    """Concepts come from the own training mentions; without them 2015's figure counts no such mention."""
+    settings = settings_for("shared")
+    task = compose(model="tiny", task=[target], strategy="s1_single", profile="smoke").tasks[target]
+    root = generate(tmp_path / "corpus", settings, [target])[target]
+    splits = load_corpus(task, root, practice=True).splits
+    truth = planted(settings)
+    figures = []
+    for shown in (
+        truth.seen_in_training(target),
+        truth.seen_in_training(target) | truth.seen_in_training(partner),
+    ):
+        found = [
+            replace(s, mentions=tuple(m for m in s.mentions if m.text(s.text).casefold() in shown))
+            for s in splits["dev"]
+        ]
+        predicted = with_concepts(splits["train"], found)
+        folder = tmp_path / str(len(figures))
+        figures.append(score_samples(task, splits["dev"], predicted, folder)[task.primary_metric])
+    assert figures[1] > figures[0] + 0.1

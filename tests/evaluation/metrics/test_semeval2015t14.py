@@ -42,6 +42,7 @@ def test_strict_wants_span_and_cui_and_relaxed_cui_and_a_touch(tmp_path: Path):
     result = figures(tmp_path, gold, pred)
     assert prf(result, "task1_strict") == pytest.approx((1 / 3, 1 / 3))
     assert prf(result, "task1_relaxed") == pytest.approx((2 / 3, 2 / 3))
+    assert prf(result, "task1_spans") == pytest.approx((2 / 3, 2 / 3))  # a wrong span, and no matter the CUI
     assert prf(result, "task2a") == (1.0, 1.0)
 
 

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kaggle_kit.core.types import ComponentSpec, Kind
 from kaggle_kit.models.heads import SpanClassificationHead, build_head
-from kaggle_kit.models.heads.span import RARE, SpanScores, _pairs
+from kaggle_kit.models.heads.span import PARTNERS, RARE, SpanScores, _pairs
 
 HIDDEN = 16
 
@@ -113,6 +113,60 @@ def test_pairs_are_all_kept_spans_of_one_passage_with_themselves_and_those_behin
         [4, 4],
     ]
     assert _pairs(passage[:0]).shape == (0, 2)
+
+
+def test_a_kept_span_is_linked_to_so_many_behind_it_and_none_beyond():
+    pairs = _pairs(torch.zeros(PARTNERS + 3, dtype=torch.long)).tolist()
+    assert [second for first, second in pairs if first == 0] == list(range(PARTNERS + 1))
+    assert [second for first, second in pairs if first == 2] == list(range(2, PARTNERS + 3))
+
+
+def loss_per_word(head, hidden, targets):
+    """In training, as the trainer averages it: (spans alone, all)"""
+    scores = head.train()(hidden, targets)
+    spans = F.cross_entropy(
+        scores.logits.flatten(0, 1), targets["labels"].flatten(), ignore_index=-1, reduction="sum"
+    )
+    words = int(targets["owned"].sum())
+    return float(spans.detach()) / words, float(head.loss(scores, targets).detach()) / words
+
+
+def with_mentions(targets, every: int = 8):
+    """One mention of one word in so many words, and every second of them in two pieces."""
+    labels, links = targets["labels"].clone(), []
+    longest, words = labels.shape[1], len(labels)
+    for number, word in enumerate(range(0, words - 3, every)):
+        pieces = [word, word + 2] if number % 2 else [word]
+        labels[pieces, 0] = 1
+        links.append([pieces[0] * longest, pieces[-1] * longest])
+    return targets | {"labels": labels, "links": torch.tensor(links)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("words", [20, 100, 400])
+def test_before_training_a_word_costs_as_much_as_a_taggers_however_long_the_passage(words, seed):
+    torch.manual_seed(seed)
+    component = ComponentSpec("ner", Kind.SPANS, 1, ("A",))
+    hidden = torch.randn(words, 64)
+    targets = with_mentions(targets_of((words,), component.max_span_length))
+    _, span = loss_per_word(build_head(component, 64, decoder=False), hidden, targets)
+    tagger = build_head(ComponentSpec("ner", Kind.TOKENS, 1, ("A",)), 64, decoder=False)
+    tags = {"index": targets["index"], "labels": (targets["labels"][:, 0] > 0).long()}
+    ratio = span / (float(tagger.loss(tagger(hidden, tags), tags).detach()) / words)
+    assert 1 / 3 < ratio < 2
+
+
+def test_the_links_of_a_long_passage_cost_a_word_no_more_than_those_of_short_ones():
+    hidden = torch.randn(400, 64, generator=torch.Generator().manual_seed(0))
+    component = ComponentSpec("ner", Kind.SPANS, 1, ("A",))
+    torch.manual_seed(0)
+    head = build_head(component, 64, decoder=False)
+    links = []
+    for sizes in ((40,) * 10, (400,)):
+        targets = with_mentions(targets_of(sizes, component.max_span_length))
+        spans, total = loss_per_word(head, hidden, targets)
+        links.append(total - spans)
+    assert links[1] < 1.5 * links[0]  # all pairs of the passage made it 3 times as much
 
 
 def test_the_loss_is_spans_plus_links_of_owned_words_worked_by_hand():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.ops.study import graph, prediction
 from kaggle_kit.ops.study.cost import Limits, RunCost, hours_of, savings, sessions_of, total, without
 from kaggle_kit.ops.study.graph import Study
-from kaggle_kit.ops.study.known import CostTable, Figure, Known
+from kaggle_kit.ops.study.known import CostTable, Figure, Known, read_table
 from kaggle_kit.ops.study.selection import load_selection
 
 LIMITS = Limits(weekly_gpu_hours=30, sessions_at_once=2, session_hours=11.5)
@@ -156,11 +157,12 @@ def test_a_session_too_short_for_its_own_start_is_refused_with_both_figures():
         sessions_of(cost("a", 5, overhead=12.0), LIMITS)
 
 
-def test_the_plan_of_the_full_study_shows_its_cost_and_what_can_be_saved(declared_only, tmp_path):
+def test_the_plan_of_a_study_shows_its_cost_and_what_can_be_saved(declared_only, tmp_path):
     changes = ["models=[gemma2b,llama8b]", "seeds=[1,2]", "tasks=[semeval2021t6,semeval2017t3]"]
     changes += ["strategies=[s1_single,s2_shared,s3a_flat,s3b_hierarchical,s5_qlora]"]
     changes += ["ablations=[{name: plain, strategy: s3a_flat, overrides: [strategy.pcgrad=false]}]"]
-    lines = prediction.predict("full", changes, tmp_path).splitlines()
+    changes += ["profile=t4", "experiment=token_controlled"]
+    lines = prediction.predict("rq5_practice", changes, tmp_path).splitlines()
     rows = {line[:34].strip(): line[34:].split() for line in lines if line[34:44].strip().isdigit()}
     figures = {name: [float(value.replace(",", "")) for value in row] for name, row in rows.items() if name}
     runs, hours, weeks = ({name: row[n] for name, row in figures.items()} for n in (0, 2, 4))
@@ -170,3 +172,29 @@ def test_the_plan_of_the_full_study_shows_its_cost_and_what_can_be_saved(declare
     assert hours["model llama8b"] > hours["model gemma2b"] > hours["ablation plain"] > 0
     assert hours["strategy s3a_flat"] > hours["strategy s2_shared"]  # S5 goes with it, and S5's twins
     assert any("estimate" in line for line in lines)
+
+
+@pytest.mark.parametrize(("name", "most_hours"), [("full", 16 * 30), ("public", 2 * 30), ("pilot", 4.5)])
+def test_a_study_fits_into_the_hours_that_it_promises(name, most_hours, declared_only):
+    table = read_table()
+    study, known = Study(load_selection(name)), Known(table)
+    bill = total(prediction.run_costs(study, known), table.limit())
+    assert 0.6 * most_hours < bill.hours <= most_hours
+    assert all(run.on_gpu for run in study.runs.values())
+
+
+def test_a_placebo_costs_what_its_multi_task_run_costs(declared_only):
+    changes = ["seeds=[1,2]", "tasks=[semeval2014t7,semeval2021t6]", "controls=[total,share,placebo]"]
+    study = Study(load_selection("rq5_practice", changes))
+    costs = {run.id: run for run in prediction.run_costs(study, Known(TABLE))}
+    for run in study.of_kind(graph.TWIN):
+        if run.control == "placebo":
+            theirs, own = costs[run.twin_of], costs[run.id]
+            assert (own.tokens, own.tokens_per_second) == (theirs.tokens, theirs.tokens_per_second)
+
+
+def test_scoring_is_paid_for_where_no_finished_run_holds_it(declared_only):
+    table = replace(TABLE, evaluation_passes={"gpu": Figure(0.5)})
+    config = compose(task="semeval2014t7", profile="t4")
+    assert Known(table).evaluation_hours(config, "s2_shared") == pytest.approx(0.5 * 1000 / 80 / 3600)
+    assert Known(TABLE).evaluation_hours(config, "s2_shared") == 0.0

@@ -10,7 +10,7 @@ from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import config_run_id
 from kaggle_kit.ops.study import graph
 from kaggle_kit.ops.study.graph import Study
-from kaggle_kit.ops.study.selection import load_selection
+from kaggle_kit.ops.study.selection import load_selection, parts_of
 
 SMALL = [
     "models=[tiny]",
@@ -18,6 +18,7 @@ SMALL = [
     "seeds=[1,2]",
     "profile=smoke",
     "strategies=[s1_single,s3a_flat,s3b_hierarchical,s5_qlora]",
+    "controls=[total,share,placebo]",
     "ablations=[{name: A1, strategy: a1, experiment: ablation_architecture},"
     "{name: without PCGrad, strategy: s3a_flat, experiment: ablation_pcgrad,"
     " overrides: [\"experiment.level='off'\"]}]",
@@ -26,14 +27,14 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def study():
-    return Study(load_selection("full", SMALL))
+    return Study(load_selection("rq5_practice", SMALL))
 
 
 def test_each_kind_has_its_runs(study):
     counts = {kind: len(study.of_kind(kind)) for kind in graph.KINDS}
     # 2 seeds: S1 on 2 tasks; S3a, S3b; S5; A1 and S3a without PCGrad; 3 multi-task strategies with 2 tasks
-    # and 2 controls.
-    assert counts == {"baseline": 4, "multi_task": 4, "quantised": 2, "ablation": 4, "token_controlled": 24}
+    # and 3 controls.
+    assert counts == {"baseline": 4, "multi_task": 4, "quantised": 2, "ablation": 4, "token_controlled": 36}
 
 
 def test_each_folder_is_the_one_that_the_command_line_would_name(study):
@@ -96,7 +97,7 @@ def test_each_verdict_is_on_one_strategy_with_all_its_seeds_and_twins(study):
         multi = [run.id for run in runs if run.twin_of is None]
         assert {study.runs[id].strategy for id in multi} == {verdict["strategy"]} and len(multi) == 2
         twins = [run for run in runs if run.twin_of]
-        assert {run.twin_of for run in twins} == set(multi) and len(twins) == 8
+        assert {run.twin_of for run in twins} == set(multi) and len(twins) == 12
         assert not any(run.ablation for run in runs)
 
 
@@ -116,12 +117,39 @@ def test_another_model_changes_the_models_part_alone():
 
 
 def test_what_two_studies_share_is_one_run():
-    first = Study(load_selection("rq5_practice", ["seeds=[1,2]"]))
-    second = Study(load_selection("rq5_practice", ["seeds=[2,3]", "controls=[total]"]))
-    shared = [first.runs[id] for id in first.runs if id in second.runs]
-    assert {run.config.seed for run in shared} == {2} and len(shared) == 3
+    first = Study(load_selection("rq5_practice", ["controls=[total]"]))
+    second = Study(load_selection("rq5_practice", ["controls=[total,share]"]))
+    assert set(first.runs) == {id for id, run in second.runs.items() if run.control != "share"}
     twice = ["ablations=[{name: same, strategy: s2_shared}]"]
     assert set(Study(load_selection("rq5_practice", twice)).runs) == set(Study(load_selection()).runs)
+
+
+def test_every_compared_run_declares_the_seeds_of_its_part():
+    study = Study(load_selection("full"))
+    for verdict in study.verdicts().values():
+        runs = [study.runs[id] for id in verdict["runs"]]
+        (declared,) = {tuple(run.config.experiment["seeds"]) for run in runs}
+        assert {run.config.seed for run in runs} == set(declared)
+        assert all(f"experiment.seeds=[{','.join(map(str, declared))}]" in run.overrides for run in runs)
+    seeds = {part.models[0]: len(part.seeds) for part in parts_of(study.selection) if part.controls}
+    assert len(set(seeds.values())) > 1  # parts differ in them
+
+
+def test_a_placebo_is_a_control_of_its_own_and_belongs_to_the_comparison(study):
+    placebos = [run for run in study.of_kind(graph.TWIN) if run.control == "placebo"]
+    assert len(placebos) == 12 and len({run.id for run in placebos}) == 12
+    for run in placebos:
+        assert run.config.experiment["placebo"] is True and "experiment.placebo=true" in run.overrides
+        assert run.needs == (run.twin_of,)
+    assert {run.id for run in placebos} < {id for found in study.verdicts().values() for id in found["runs"]}
+
+
+def test_verdicts_and_reports_of_the_full_study_are_on_test():
+    study = Study(load_selection("full"))
+    assert {found["split"] for found in study.verdicts().values()} == {"test"}
+    assert all("test" in run.config.profile.report for run in study.runs.values() if run.twin_of is None)
+    s5 = study.of_kind(graph.QUANTISED)
+    assert s5 and all("dev" in study.runs[id].config.profile.report for run in s5 for id in run.needs)
 
 
 def test_the_embedded_study_runs_what_the_page_runs_by_itself():

@@ -9,8 +9,9 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import quantization_for
 from kaggle_kit.ops.pages import find_pages
 from kaggle_kit.ops.study import DEFAULT
-from kaggle_kit.ops.study.known import CostTable, read_table
-from kaggle_kit.ops.study.selection import PAGE_OF, controlled, load_selection
+from kaggle_kit.ops.study.known import CostTable, read_figures, read_table
+from kaggle_kit.ops.study.reach import SPREAD, Spread
+from kaggle_kit.ops.study.selection import PAGE_OF, controlled, load_selection, parts_of
 
 
 @pytest.mark.parametrize("name", members("study"))
@@ -25,23 +26,59 @@ def test_the_default_study_is_there_and_asks_rq5():
 
 
 def test_s5_is_planned_only_for_models_that_are_not_in_nf4_already():
-    asked = [name for name in members("study") if "s5_qlora" in load_selection(name).strategies]
-    assert asked == ["full_s5"]
-    models = [compose(model=name).model for name in load_selection("full_s5").models]
+    parts = [(name, part) for name in members("study") for part in parts_of(load_selection(name))]
+    asked = {name: part.models for name, part in parts if "s5_qlora" in part.strategies}
+    assert asked.keys() == {"full", "exhaustive"}
+    models = [compose(model=name).model for named in asked.values() for name in named]
     assert {quantization_for(model.parameters) for model in models} == {None}
-    judged = ['overrides=["profile.report=[dev,test]"]', "controls=[total]", "verdict=true"]
-    assert controlled(load_selection("full_s5", judged)) == ["s5_qlora"]
+
+
+def test_a_part_changes_some_keys_and_a_change_holds_for_every_part():
+    full = load_selection("full")
+    assert full.models[0] == "gemma2b" and "s3b_hierarchical" in full.strategies
+    assert {len(part.seeds) for part in full.parts} == {8, 5, 3, 1}
+    assert {tuple(part.tasks) for part in full.parts} == {tuple(full.tasks)}
+    changed = load_selection("full", ["seeds=[4,5]", "profile=smoke"])
+    assert {tuple(part.seeds) for part in changed.parts} == {(4, 5)}
+    assert {part.profile for part in changed.parts} == {"smoke"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("parts=[{sedes: [1]}]", "unknown key 'sedes'.* did you mean 'seeds'"),
+        ("parts=[{models: [tinny]}]", "models has unknown 'tinny'"),
+        ("parts=[{seeds: [1,2]},{seeds: [3,4]}]", "a comparison names s2_shared-tiny twice"),
+        (
+            "primary={model: tiny,strategy: s3a_flat}",
+            "primary is s3a_flat-tiny; the study compares: s2_shared-tiny",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_part_is_said(change, words):
+    with pytest.raises(ConfigError, match=words):
+        load_selection(DEFAULT, [change])
+
+
+def test_the_primary_comparison_of_the_full_study_has_all_controls_and_eight_seeds():
+    full = load_selection("full")
+    (part,) = [part for part in full.parts if "placebo" in part.controls]
+    assert part.strategies == [full.primary.strategy] and part.models == [full.primary.model]
+    assert (len(part.seeds), part.controls) == (8, ["total", "share", "placebo"])
+    experiments = {(ablation.experiment, ablation.strategy) for p in full.parts for ablation in p.ablations}
+    assert {("ablation_architecture", f"a{n}") for n in (1, 2, 3, 4)} < experiments
+    assert "mimic_exclusion" in {experiment for experiment, _ in experiments}
 
 
 def test_every_strategy_has_a_page():
     assert set(PAGE_OF) == set(members("strategy")) and set(PAGE_OF.values()) <= set(find_pages())
 
 
-def test_twins_are_made_of_every_multi_task_strategy_unless_some_are_named():
-    full = load_selection("full")
-    assert controlled(full) == full.strategies[1:]
-    assert controlled(load_selection("full", ["controlled=[s3b_hierarchical]"])) == ["s3b_hierarchical"]
-    assert controlled(load_selection("full", ["controls=[]", "verdict=false"])) == []
+def test_controls_are_made_of_every_multi_task_strategy_unless_some_are_named():
+    both = "strategies=[s1_single,s2_shared,s3a_flat]"
+    assert controlled(load_selection(DEFAULT, [both])) == ["s2_shared", "s3a_flat"]
+    assert controlled(load_selection(DEFAULT, [both, "controlled=[s3a_flat]"])) == ["s3a_flat"]
+    assert controlled(load_selection(DEFAULT, [both, "controls=[]", "verdict=false"])) == []
 
 
 @pytest.mark.parametrize(
@@ -50,7 +87,7 @@ def test_twins_are_made_of_every_multi_task_strategy_unless_some_are_named():
         ("modles=[tiny]", "unknown key 'modles'.* did you mean 'models'"),
         ("seeds=[one]", "seeds"),
         ("models=[tinny]", "models has unknown 'tinny'.* did you mean 'tiny'"),
-        ("controls=[totals]", "controls has unknown 'totals'; allowed: total, share"),
+        ("controls=[totals]", "controls has unknown 'totals'; allowed: total, share, placebo"),
         ("seeds=[1,1]", "seeds names 1 twice"),
         ("seeds=[]", "seeds is empty"),
         ("seeds=[1]", r"seeds is \[1\]: a verdict needs two or more seeds"),
@@ -78,5 +115,8 @@ def test_every_declared_cost_names_its_source():
     table = read_table()
     groups = [getattr(table, name) for name in CostTable.__dataclass_fields__]
     assert all(figure.value > 0 and figure.source for group in groups for figure in group.values())
-    full = load_selection("full")
-    assert set(full.models) <= set(table.tokens_per_second) and set(full.tasks) <= set(table.tokens)
+    for name in ("full", "public", "pilot", "exhaustive"):
+        study = load_selection(name)
+        assert set(study.models) <= set(table.tokens_per_second) and set(study.tasks) <= set(table.tokens)
+    spread = read_figures(SPREAD, Spread)
+    assert all(figure.source for key in vars(spread).values() for figure in key.values())
