@@ -119,12 +119,12 @@ def out_of_distribution(runs: Iterable[RunFolder]) -> list[Comparison]:
                         _outside(page, inside[name], facts, task),
                     )
     found = []
-    for (task, strategy, *names), both in pages.items():
+    for (task, strategy, corpus, split, *names), both in pages.items():
         arms = _by_arm(
             [inside for inside, _ in both.values()],
             lambda entry: "multi-task" if len(entry["tasks"]) > 1 else "single-task",
         )
-        title = ", ".join((f"{strategy} on {task}", *names))
+        title = ", ".join((f"{strategy} on {task}, held out {corpus} {split}", *names))
         pairs = [Pair("multi-task", "single-task", [task])]
         outside = {name: entry for name, (_, entry) in both.items()}
         found.append(Comparison("ood", title, arms, pairs, outside))
