@@ -59,7 +59,7 @@ class Entry:
 
     def at_best_development(self) -> Entry | None:
         """The run as its weights at its best development point scored; None where it kept no such point."""
-        folder = RunFolder(self.run.path / "best_development", self.run.facts)
+        folder = self.run.best_development
         return replace(self, run=folder) if folder.metrics_json.is_file() else None
 
     def primary(self, task: str, split: str) -> Metric:

@@ -7,18 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
+from kaggle_kit.analysis.looks import error_of_looks, look_level
 from kaggle_kit.analysis.verdict_estimates import Table, judge
 from kaggle_kit.analysis.verdict_rule import (
     EXPOSURE,
     GENUINE,
     NEGATIVE,
-    REGULARISATION,
     UNDECIDED,
-    Contrast,
     Rule,
-    decide,
 )
 from kaggle_kit.core.errors import ConfigError
 
@@ -186,90 +183,6 @@ def test_a_rule_that_makes_no_sense_is_refused(setting, message):
         Rule(**setting)
 
 
-def contrasts(**p_values):
-    """Contrasts with these two-sided p values; a negative one stands for a difference below zero."""
-    return {name: Contrast(1.0 if p > 0 else -1.0, abs(p), 1.0) for name, p in p_values.items()}
-
-
-def decided(level=0.05, **p_values):
-    return decide({"task": contrasts(**p_values)}, level)["task"]
-
-
-ALL = {"total": 0.01, "best_development": 0.02, "share": 0.03}
-
-
-def test_genuine_transfer_takes_every_control_and_its_p_is_the_largest():
-    found = decided(**ALL)
-    assert (found.verdict, found.specification, found.transfer_p) == (GENUINE, GENUINE, 0.03)
-    assert found.failed == found.missing == []
-
-
-@pytest.mark.parametrize("control", ["best_development", "share"])
-@pytest.mark.parametrize("p", [0.2, -0.001])
-def test_a_gain_that_one_control_withstands_is_undecided_and_that_one_is_named(control, p):
-    found = decided(**ALL | {control: p})
-    assert (found.verdict, found.specification, found.failed) == (UNDECIDED, GENUINE, [control])
-    assert found.transfer_p == (p if p > 0 else 1.0)
-
-
-@pytest.mark.parametrize("control", ["best_development", "share"])
-def test_without_a_control_no_gain_is_genuine(control):
-    found = decided(**{name: p for name, p in ALL.items() if name != control})
-    assert (found.verdict, found.specification) == (UNDECIDED, GENUINE)
-    assert (found.failed, found.missing) == ([], [control])
-
-
-def test_negative_transfer_and_data_exposure_stand_on_the_total_control_alone():
-    assert decided(total=-0.01).verdict == NEGATIVE
-    assert decide({"task": {"total": Contrast(0.0, 0.9, 0.01)}}, 0.05)["task"].verdict == EXPOSURE
-    assert decided(total=0.2).verdict == UNDECIDED
-
-
-@pytest.mark.parametrize(
-    ("placebo", "gain", "verdict"),
-    [
-        (0.01, 0.5, GENUINE),  # better than the placebo
-        (0.01, 0.01, GENUINE),  # of which a part is regularisation
-        (0.6, 0.01, REGULARISATION),
-        (-0.6, 0.01, REGULARISATION),
-        (0.6, 0.5, UNDECIDED),  # the placebo's gain is not shown either
-        (0.6, -0.01, UNDECIDED),
-    ],
-)
-def test_a_gain_that_permuted_labels_also_give_is_regularisation(placebo, gain, verdict):
-    found = decided(**ALL, placebo=placebo, placebo_gain=gain)
-    assert (found.verdict, found.specification) == (verdict, GENUINE)
-    assert found.failed == ([] if verdict == GENUINE else ["placebo"])
-
-
-def test_tasks_are_one_family_of_their_largest_p_values():
-    # Within each control Holm would pass both tasks (.01 and .03 against .025 and .05); the largest
-    # p values are .03 and .03, of which the smaller one misses .025.
-    family = {
-        "one": contrasts(total=0.01, best_development=0.03, share=0.01),
-        "two": contrasts(total=0.01, best_development=0.01, share=0.03),
-    }
-    found = decide(family, 0.05)
-    assert [found[name].transfer_p_holm for name in family] == [0.06, 0.06]
-    assert [found[name].verdict for name in family] == [UNDECIDED, UNDECIDED]
-    assert [found[name].failed for name in family] == [["best_development"], ["share"]]  # the weakest ones
-
-
-def test_whatever_control_explains_the_gains_a_study_seldom_says_genuine():
-    """The worst case: every task beats two controls by far and the third not at all, not always the same."""
-    rng = np.random.default_rng(11)
-    studies, said = 4000, 0
-    for _ in range(studies):
-        family = {}
-        for task in range(6):
-            p = dict.fromkeys(ALL, 1e-9)
-            z = rng.normal()
-            p[list(ALL)[task % 3]] = np.copysign(2 * norm.sf(abs(z)), z)
-            family[str(task)] = contrasts(**p)
-        said += any(found.verdict == GENUINE for found in decide(family, 0.05).values())
-    assert said / studies <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / studies)  # half the level, as above zero
-
-
 def test_both_estimands_are_given_and_the_declared_one_decides():
     rng = np.random.default_rng(12)
     collapsed = rng.normal(0.73, 0.004, (10, 60))
@@ -324,6 +237,29 @@ def test_the_other_controls_say_how_many_seeds_they_would_take():
     assert (found["verdict"], found["failed"]) == (UNDECIDED, ["share"])
     against = found["contrasts"]["share"]
     assert found["more_seeds"] is None or against["difference"] > 0
+
+
+def test_a_second_look_has_its_price_in_the_plan():
+    rng = np.random.default_rng(16)
+    found = judge({"t": table(rng, truth=0.01, seeds=3, seed_sd=0.02)}, QUICK, rng)["tasks"]["t"]
+    seeds = (3, 3 + found["more_seeds"])
+    assert found["second_look_error"] == pytest.approx(error_of_looks(0.05, seeds), rel=1e-9) and (
+        0.05 < found["second_look_error"] < 0.10
+    )
+
+
+def test_declared_looks_are_judged_at_their_own_level():
+    declared = {"seeds": range(1, 9), "looks": (3, 5, 8)}
+    rule = Rule(resamples=60, **declared)
+    assert rule.level == look_level(0.05, (3, 5, 8)) and Rule().level == 0.05
+    found = judge(
+        {"t": table(np.random.default_rng(17), truth=0.01, seeds=3)}, rule, np.random.default_rng(0)
+    )
+    low, high = found["tasks"]["t"]["interval"]
+    wide = judge(
+        {"t": table(np.random.default_rng(17), truth=0.01, seeds=3)}, QUICK, np.random.default_rng(0)
+    )
+    assert high - low > np.ptp(wide["tasks"]["t"]["interval"])
 
 
 def test_gains_that_other_controls_explain_in_other_tasks_are_no_transfer_over_all():
