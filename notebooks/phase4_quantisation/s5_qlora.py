@@ -214,4 +214,5 @@ contrast_table(documents)
 #
 # The arrow marks each task's primary metric, computed by the official scorer's rules on the development
 # split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A gain over S1
-# counts only against S1 trained to the same total tokens, and conflicts count only as excess over those within one task.
+# counts only against S1 trained to the same total tokens, and conflicts count only as excess
+# over those within one task.
