@@ -9,7 +9,6 @@ import pytest
 import torch
 import wandb
 
-from kaggle_kit.analysis.conflict_table import conflict_table
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose, strategy_entry
 from kaggle_kit.core.errors import ConfigError, RunFolderError
@@ -22,10 +21,9 @@ from kaggle_kit.models.build import build_model
 from kaggle_kit.models.parity import head_parameters
 from kaggle_kit.ops import ablation, rounds, selection, wiring
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, VRAMCallback
-from kaggle_kit.training.pcgrad import PCGradOptimizer
 
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-NER, RANKING, RELATIONS = "semeval2014t7", "semeval2017t3", "semeval2021t6"
+NER, RANKING = "semeval2014t7", "semeval2017t3"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -273,25 +271,3 @@ def test_practice_notes_that_lie_where_real_ones_would_mark_the_run_all_the_same
     trainer = study.trainer()
     rounds.train(study.config, study.run, trainer, study.corpora)
     assert study.finish(trainer)["flags"]["practice"]
-
-
-def test_components_of_a_task_are_compared_on_halved_steps_and_training_goes_on_as_without(
-    tmp_path, monkeypatch
-):
-    more = ("training.null_every=2", "training.max_steps=3", "training.epochs=2")
-    weights, events = [], []
-    for name, compare in (("measured", None), ("plain", lambda *given: None)):
-        if compare:
-            monkeypatch.setattr(PCGradOptimizer, "compare", compare)
-        study = page(tmp_path / name, "s3a_flat", RELATIONS, NER, more=more)
-        study.network.lora.checkpoint_layers(1)
-        rounds.train(study.config, study.run, study.trainer(), study.corpora)
-        weights.append([p.detach().clone() for p in study.network.parameters() if p.requires_grad])
-        events.append(study.run.events())
-    assert all(torch.equal(*pair) for pair in zip(*weights, strict=True))
-    found = [event["conflicts"]["shared"].get("components") for event in events[0]]
-    assert [step and list(step) for step in found] == [[RELATIONS], None, [RELATIONS]]
-    assert -1 <= found[0][RELATIONS]["ner × relations"] <= 1
-    table = conflict_table(RunFolder(study.run.path.parents[1] / "measured" / study.run.path.name))
-    assert set(table["gradients of"]) == {"two tasks", "half batches", "components of a task"}
-    assert table["excess"].notna().sum() == 1
