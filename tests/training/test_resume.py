@@ -85,7 +85,7 @@ class Run:
         self.keeper = CheckpointCallback(SessionClock(started=0.0, now=lambda: 1.0), every=self.every)
         self.quick = None
         if quick_scores:
-            self.quick = QuickEvaluationCallback(self._score, "score", every=2, patience=3)
+            self.quick = QuickEvaluationCallback(self._score, "score", every=2, patience=6)
             self.quick_scores = quick_scores
         late = [StopAt(self.keeper, stop_at)] if stop_at else []
         callbacks = [*study_callbacks(self.folder, self.quick, curve), *extra, *late, self.keeper]
