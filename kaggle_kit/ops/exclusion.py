@@ -1,10 +1,10 @@
 """MIMIC exclusion: what a shared adapter owes to the kind of text that it is evaluated on.
 
     exclusion.check(config)
-    first, second = exclusion.plan_phases(config, encoded)       # token-matched between the arms
+    first, second = exclusion.plan_phases(config, encoded)       # equal tokens and steps in every arm
     phases = exclusion.phases(config, network, (first, second), quick)
 
-In the first phase the strategy (S3a or S3b) learns as it always does, to as many tokens in every arm: `full`
+In the first phase the strategy (S3a or S3b) learns as it always does, to as many tokens and steps: `full`
 on all tasks, `excluded` on `experiment.kept` alone, `leave_target_out` on all tasks but `experiment.target`.
 In the second phase what is private learns the tasks of `experiment.mimic` on the frozen shared adapter, from
 its initial values and by the same steps in every arm. Private are, of S3a, a task's adapter, fusion and head;
@@ -14,7 +14,7 @@ of S3b, which has no private adapters, the level adapters that the MIMIC tasks r
 both phases, which by itself may explain a difference: `full` minus `leave_target_out` is that part, and
 `leave_target_out` minus `excluded` what the other clinical notes give.
 
-Fixed: tokens of the first phase in total, every step of the second, ranks, seed, data. Not fixed, because it
+Fixed: steps and tokens of the first phase, every step of the second, ranks, seed, data. Not fixed, because it
 is the question: which tasks the tokens of the first phase come from. Models are built for the same tasks in
 every arm, so that all start from the same values.
 """
@@ -29,6 +29,7 @@ import torch
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.data.encode import EncodedTask
+from kaggle_kit.data.pace import StepTargets
 from kaggle_kit.data.plan import StepPlan
 from kaggle_kit.models.adapters import SHARED
 from kaggle_kit.models.multitask import MultiTaskModel
@@ -95,15 +96,14 @@ def evaluated(config: RunConfig) -> RunConfig:
 def plan_phases(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> tuple[StepPlan, StepPlan]:
     """The plans of both phases of the run's arm, each half of the epochs.
 
-    The first phase has the tokens of that of `full`, to the token; the second phase is the same in all
-    arms: the second half of what a run on the MIMIC tasks alone would read.
+    The first phase has the steps and tokens of that of `full`, both exactly, along the same course; the
+    second phase is the same in all arms: the second half of what a run on the MIMIC tasks alone would read.
     """
     first, second = wiring.HALVES
     shared = wiring.plan_training(config, encoded, first)
     if len(tasks := first_tasks(config)) < len(encoded):
-        tokens = sum(shared.tokens.values())
-        targeted = replace(config, training=replace(config.training, target_tokens=tokens))
-        shared = wiring.plan_training(targeted, {name: encoded[name] for name in tasks})
+        targets = StepTargets.of(sum(step.tokens.values()) for step in shared.steps)
+        shared = wiring.plan_training(config, {name: encoded[name] for name in tasks}, targets=targets)
     own = {name: encoded[name] for name in config.experiment["mimic"]}
     return shared, wiring.plan_training(config, own, second)
 

@@ -95,8 +95,8 @@ for name, corpus in corpora.items():
 # %% [markdown]
 # ## Backbone and plan
 #
-# The plans list every optimiser step before the first one is taken. The first phase has the same number
-# of tokens in every arm, to the token, and the second phase is the same in every step.
+# The plans list every optimiser step before the first one is taken. The first phase has as many
+# tokens and steps in every arm, both exactly, and the second phase is the same in every step.
 
 # %%
 import torch
