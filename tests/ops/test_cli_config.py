@@ -100,7 +100,7 @@ def test_every_value_names_the_file_or_the_argument_that_set_it():
     sources = shown(*arguments)["sources"]
     expected = {
         "strategy.sampling": "params/strategy/s2_shared.yaml",
-        "strategy.attention": "params/experiment/planted.yaml",
+        "training.effective_batch": "params/experiment/planted.yaml",  # which the profile sets, too
         "training.selection": "params/experiment/token_controlled.yaml",  # on which planted builds
         "training.warmup": "params/profile/smoke.yaml",
         "training.patience": "default of kaggle_kit/core/schema.py",
