@@ -28,7 +28,7 @@ from kaggle_kit.core.errors import ConfigError, IncomparableRuns
 
 ALL_TASKS = "all tasks"
 ABSENT = {TOTAL: Contrast(0.0, 1.0, 1.0)}
-SAME_RULE = ("alpha", "test", "estimand", "seeds", "looks", "margins")
+SAME_RULE = ("alpha", "test", "estimand", "looks", "margins")  # each comparison declares seeds of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,11 @@ def study_verdict(documents: Mapping[str, Mapping[str, Any]], declared: Family) 
         "study": declared.study,
         "primary": declared.primary,
         "verdict": decided[primary].verdict,
-        "rule": {key: rule[key] for key in (*SAME_RULE, "level")} | {"secondary_family": len(others)},
+        "rule": {
+            **{key: rule[key] for key in (*SAME_RULE, "level")},
+            "seeds": {name: document["rule"]["seeds"] for name, document in judged.items()},
+            "secondary_family": len(others),
+        },
         "interim": interim | {name: documents.get(name, {}).get("reason", "no run yet") for name in waiting},
         "comparisons": {
             name: {

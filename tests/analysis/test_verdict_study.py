@@ -94,10 +94,16 @@ def test_the_table_has_a_row_for_every_declared_comparison_and_task():
     assert table.iloc[0]["verdict in the study"] == "genuine transfer" and table["interim"].all()
 
 
-@pytest.mark.parametrize(("key", "value"), [("seeds", [1, 2]), ("looks", [2, 3]), ("estimand", "trimmed")])
+@pytest.mark.parametrize(("key", "value"), [("alpha", 0.01), ("looks", [2, 3]), ("estimand", "trimmed")])
 def test_verdicts_by_different_rules_are_no_study(key, value):
     with pytest.raises(IncomparableRuns, match=f"rule.{key}"):
         study_verdict({"s2-x": document(), "s3-x": document(rule=RULE | {key: value})}, FAMILY)
+
+
+def test_comparisons_of_one_study_may_have_seeds_of_their_own():
+    found = study_verdict({"s2-x": document(0.01), "s3-x": document(rule=RULE | {"seeds": [1, 2]})}, FAMILY)
+    assert found["rule"]["seeds"] == {"s2-x": [1, 2, 3], "s3-x": [1, 2]}
+    assert found["verdict"] == "genuine transfer"
 
 
 def test_a_comparison_that_was_not_declared_is_refused():

@@ -10,11 +10,16 @@ miss each, so each has to be found with power 1 - (1 - power) / controls, all tr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from statistics import fmean
+
+import numpy as np
+from scipy.stats import norm
 
 from kaggle_kit.analysis.anchors import scale
 from kaggle_kit.analysis.stats import Difference, equivalence_power
+from kaggle_kit.analysis.verdict import SETTINGS
+from kaggle_kit.analysis.verdict_rule import Rule
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.ops.study.graph import Study
@@ -60,11 +65,13 @@ class Member:
     margin: float
     alone: float  # the level that Holm's strictest step leaves it in its own verdict
     in_study: float  # the same in the study's verdict
+    luck: float = 0.0  # over all tasks: by how much the best of equal controls lies above one of them
 
     def detectable(self, power: float, controls: int = 1, *, in_study: bool = False) -> float:
         """The smallest true difference to each of so many controls that beats all of them with this power."""
         level = self.in_study if in_study else self.alone
-        return self.difference.detectable(level, 1 - (1 - power) / controls)
+        one = self.difference.detectable(level, 1 - (1 - power) / controls)
+        return one + (self.luck if controls > 1 else 0.0)
 
     @property
     def exposure(self) -> float:
@@ -99,7 +106,12 @@ def reach(study: Study) -> Iterator[str]:
         config, controls = multi.config, {run.control for run in runs if run.control}
         mark = ", the primary comparison" if name == first else ""
         yield f"{name}{mark}: {len(config.experiment['seeds'])} seeds, controls {', '.join(sorted(controls))}"
-        yield from _comparison(members(config, spread, others, primary=name == first), controls)
+        to_beat = 1 + len(controls)  # that of all tokens counts twice: its last step and its best one
+        found = members(config, spread, others, primary=name == first)
+        found[-1] = _with_strongest(found, config, to_beat)
+        yield HEAD
+        yield from (_row(member, to_beat + (member.name == ALL_TASKS)) for member in found)
+        yield from _verdicts(found, controls)
     yield "Assumed spreads (params/" + SPREAD + "):"
     assumed = {
         task.name: spread.of(task, practice=run.config.profile.corpora == "practice")
@@ -113,17 +125,17 @@ def reach(study: Study) -> Iterator[str]:
 
 def members(config: RunConfig, spread: Spread, secondary: int, *, primary: bool) -> list[Member]:
     """The tests of one comparison: of each task, then over all tasks in units of published scores."""
-    alpha, margins = config.experiment["alpha"], config.experiment["margin"]
+    experiment, margins = config.experiment, config.experiment["margin"]
+    level = Rule(**{key: experiment[key] for key in SETTINGS if key in experiment}).level
     seeds, tasks = len(config.experiment["seeds"]), config.tasks
-    made, units, practice = [], [], config.profile.corpora == "practice"
+    made, practice = [], config.profile.corpora == "practice"
     for name, task in tasks.items():
         found = {key: figure.value for key, figure in spread.of(task, practice=practice).items()}
         variances = 2 * found["seed_sd"] ** 2, found["document_sd"] ** 2 / found["documents"]
         difference = Difference(0.0, seeds, variances[0], 2.0, variances[1], int(found["documents"]))
         margin = margins[metric_kind(task)]
-        made.append(Member(name, difference, margin, alpha / len(tasks), alpha / max(1, secondary)))
-        units.append(scale(asdict(task), practice)["unit"])
-    return [*made, _over_all(made, units, alpha, alpha if primary else alpha / secondary)]
+        made.append(Member(name, difference, margin, level / len(tasks), level / max(1, secondary)))
+    return [*made, _over_all(made, _units(config), level, level if primary else level / secondary)]
 
 
 def _over_all(tasks: list[Member], units: list[float], alone: float, in_study: float) -> Member:
@@ -136,15 +148,27 @@ def _over_all(tasks: list[Member], units: list[float], alone: float, in_study: f
     return Member(ALL_TASKS, difference, fmean(m.margin / unit for m, unit in pairs), alone, in_study)
 
 
-def _comparison(found: list[Member], controls: set[str]) -> Iterator[str]:
-    to_beat = 1 + len(controls)  # the control of all tokens counts twice: its last step and its best one
-    yield HEAD
-    for member in found:
-        genuine = [member.detectable(POWER, to_beat, in_study=study) for study in (False, True)]
-        figures = [member.margin, member.detectable(POWER), *genuine]
-        shown = [f"{figure:.4f}" for figure in figures]
-        yield ROW.format(member.name, member.difference.documents, *shown, f"{member.exposure:.2f}")
-    yield from _verdicts(found, controls)
+def _with_strongest(found: list[Member], config: RunConfig, controls: int) -> Member:
+    """Over all tasks the strongest control of each is one more to beat, the best of several by chance.
+
+    Its advantage over one of them is that of the largest of `controls` independent normal means, at most.
+    """
+    largest = float(norm.ppf(((np.arange(2000) + 0.5) / 2000) ** (1 / controls)).mean())
+    *tasks, overall = found
+    errors = [(m.difference.seed_variance / 2 / m.difference.seeds) ** 0.5 for m in tasks]
+    pairs = zip(errors, _units(config), strict=True)
+    return replace(overall, luck=largest * fmean(error / unit for error, unit in pairs))
+
+
+def _units(config: RunConfig) -> list[float]:
+    practice = config.profile.corpora == "practice"
+    return [scale(asdict(task), practice)["unit"] for task in config.tasks.values()]
+
+
+def _row(member: Member, to_beat: int) -> str:
+    genuine = [member.detectable(POWER, to_beat, in_study=study) for study in (False, True)]
+    shown = [f"{figure:.4f}" for figure in (member.margin, member.detectable(POWER), *genuine)]
+    return ROW.format(member.name, member.difference.documents, *shown, f"{member.exposure:.2f}")
 
 
 def _verdicts(found: list[Member], controls: set[str]) -> Iterator[str]:
