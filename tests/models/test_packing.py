@@ -6,8 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from kaggle_kit.core.types import Prefix
-from kaggle_kit.data.prefixes import shared_prefixes
+from kaggle_kit.core.types import WHOLE, Prefix
 from kaggle_kit.models import attention as attentions
 from kaggle_kit.models.attention import PACKED
 from kaggle_kit.models.packing import PackedLayout, attention_padding
@@ -136,7 +135,7 @@ def alike() -> tuple[list[torch.Tensor], tuple[Prefix, ...]]:
         torch.cat([other, ends[1]]),
     ]
     rows += [torch.cat([other, ends[2]]), torch.cat([first, ends[3]]), torch.cat([other, ends[3]])]
-    return rows, shared_prefixes([row.numpy() for row in rows], least=5)
+    return rows, (WHOLE, Prefix(0, 15), WHOLE, Prefix(2, 7), Prefix(0, 9), Prefix(2, 7))
 
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if name != "bert"])

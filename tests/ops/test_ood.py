@@ -68,8 +68,8 @@ def trained(folder, strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> R
     generator = torch.Generator().manual_seed(1)
     for parameter in study.network.heads.parameters():  # heads that find much, right or wrong, at no cost
         parameter.data.normal_(generator=generator)
-    save_adapters(study.network, study.run.adapters)
     study.finish(trainer)
+    save_adapters(study.network, study.run.adapters)  # with the thresholds that were chosen on dev
     return study.run
 
 
