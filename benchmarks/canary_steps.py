@@ -50,6 +50,9 @@ OVERRIDES = {
     "token_controlled": ("experiment.twin={s2_shared}",),
     "ood": (f"experiment.corpus={HELD_OUT}", "experiment.types={{Disease: Disease_Disorder}}"),
 }
+QUICK_OVERRIDES = {
+    "ablation_architecture": ("experiment.target=2971276",)
+}  # fusion is no trifle of a model so small
 SMALL = """\
 import torch
 from kaggle_kit.models import tiny
@@ -146,6 +149,7 @@ def page_values(page: Path, quick: bool) -> dict[str, Any]:
     if "overrides" in own:
         runs = {name: next((run.name for run in RUNS.glob(f"{name}-*")), "") for name in FIRST}
         more = [override.format(**runs) for override in OVERRIDES.get(page.stem, ())]
+        more += QUICK_OVERRIDES.get(page.stem, ()) if quick else ()
         followed = not quick or page.stem == "s1_single_task"  # the service is slow to refuse
         more += ["training.report_to=wandb"] if followed else []
         values["overrides"] = [*own["overrides"], "profile.corpora=any", *(QUICK if quick else FULL), *more]
