@@ -5,6 +5,7 @@ selection = load_selection("rq5_practice", ["seeds=[1,2]"])
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,6 +104,7 @@ def load_selection(name: str = DEFAULT, changes: Sequence[str] = ()) -> Selectio
         together = [value for part in parts_of(selection) for value in getattr(part, key)]
         setattr(selection, key, list(dict.fromkeys(together)))
     problems = dict.fromkeys(problem for part in parts_of(selection) for problem in _problems(part))
+    problems |= dict.fromkeys(_names(selection))
     if found := [*problems, *(() if problems else _combinations(selection))]:
         raise ConfigError("\n".join(f"study {name}: {problem}" for problem in found))
     return selection
@@ -165,6 +167,12 @@ def _problems(selection: Selection) -> Iterator[str]:
         yield "controls need a multi-task strategy to match; strategies has none"
     if selection.verdict and len(selection.seeds) < 2 and selection.controls:
         yield f"seeds is {selection.seeds}: a verdict needs two or more seeds in each arm"
+
+
+def _names(selection: Selection) -> Iterator[str]:
+    for key in ("name", "report"):  # both become paths
+        if not re.fullmatch(r"(?!\.\.?$)[A-Za-z0-9_.-]+", value := getattr(selection, key)):
+            yield f"{key} is {value!r}; allowed: letters, digits, '_', '.' and '-', and not '.' or '..' alone"
 
 
 def _combinations(selection: Selection) -> Iterator[str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from kaggle_kit.ops.study.graph import Study
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 STATE = ".study"  # below the runs folder: Snakemake's notes, which may be deleted at any time
+DRY = re.compile(r"-[a-zA-Z]*n[a-zA-Z]*|--dry-?run")  # among Snakemake's words
 STOPPED = 130  # exit code after Ctrl-C, as shells have it
 # `mtime` and `input` concern what is read off the runs. Nothing else may undo a finished run: its folder's
 # name holds its configuration, and neither a newer kit nor another spelling changes what it measured.
@@ -57,11 +59,9 @@ def run_study(study: Study, places: Places | None = None, cores: int = 2, more: 
     if find_spec("snakemake") is None:
         raise ConfigError("a study needs snakemake: run `make setup`, or pip install 'snakemake>=9'")
     places = (places or Places()).resolved()
-    state = places.runs_dir / STATE
-    state.mkdir(parents=True, exist_ok=True)
-    with _only_study(state) as lock:
-        view(study, places)
-        configfile = write_atomically(state / "config.json", json.dumps(settings(study, places)))
+    with _state(places, more) as (state, lock):
+        folder = view(study, places, state)
+        configfile = write_atomically(state / "config.json", json.dumps(settings(study, places, folder)))
         command = [
             sys.executable,
             "-m",
@@ -75,7 +75,7 @@ def run_study(study: Study, places: Places | None = None, cores: int = 2, more: 
         return _watched(command, lock)
 
 
-def settings(study: Study, places: Places) -> dict[str, Any]:
+def settings(study: Study, places: Places, view: Path) -> dict[str, Any]:
     """The workflow's configuration: all that the Snakefile knows of the study, as plain values."""
     selection = study.selection
     return {
@@ -84,20 +84,39 @@ def settings(study: Study, places: Places) -> dict[str, Any]:
         "runs_dir": str(places.runs_dir),
         "report": str(places.reports_dir / selection.report),
         "declared": str(params_dir() / "study" / f"{selection.name}.yaml"),
-        "view": str(places.runs_dir / STATE / selection.name),
+        "view": str(view),
         "verdicts": study.verdicts(),
         "runs": study.nodes(places.runs_dir),
     }
 
 
-def view(study: Study, places: Places) -> Path:
-    """A folder of links to the study's runs alone, for readers that take all runs of a folder."""
-    folder = places.runs_dir / STATE / study.selection.name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def view(study: Study, places: Places, state: Path) -> Path:
+    """A folder of links to the study's runs alone, for readers that take all runs of a folder.
+
+    Only links are ever removed from it; RunFolderError where it holds anything else.
+    """
+    folder = state / "views" / study.selection.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in folder.iterdir():
+        if not entry.is_symlink():
+            raise RunFolderError(f"{entry} is no link; {folder} is for links alone: move it away")
+        entry.unlink()
     for id in study.runs:
         (folder / id).symlink_to(places.runs_dir / id, target_is_directory=True)
     return folder
+
+
+@contextmanager
+def _state(places: Places, more: Sequence[str]) -> Iterator[tuple[Path, int | None]]:
+    """Snakemake's own folder with its lock; for a dry run, which writes nothing, one that is then gone."""
+    if any(DRY.fullmatch(word) for word in more):
+        with tempfile.TemporaryDirectory(prefix="kaggle-kit-") as folder:
+            yield Path(folder), None
+        return
+    state = places.runs_dir / STATE
+    state.mkdir(parents=True, exist_ok=True)
+    with _only_study(state) as lock:
+        yield state, lock
 
 
 @contextmanager
@@ -113,7 +132,7 @@ def _only_study(state: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
-def _watched(command: Sequence[str], lock: int) -> int:
+def _watched(command: Sequence[str], lock: int | None) -> int:
     """Run a command with its children; Ctrl-C, a hang-up or a termination stops all of them."""
     paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
@@ -126,8 +145,9 @@ def _watched(command: Sequence[str], lock: int) -> int:
             os.killpg(child.pid, signal.SIGKILL if stopped else signal.SIGINT)
         stopped = True
 
+    held = () if lock is None else (lock,)
     with _handling(stop):  # before the start: a signal that is ignored here would be ignored by all of them
-        child = subprocess.Popen(command, env=environ, pass_fds=(lock,), start_new_session=True)
+        child = subprocess.Popen(command, env=environ, pass_fds=held, start_new_session=True)
         code = child.wait()
     return STOPPED if stopped else code
 

@@ -120,3 +120,11 @@ def test_every_declared_cost_names_its_source():
         assert set(study.models) <= set(table.tokens_per_second) and set(study.tasks) <= set(table.tokens)
     spread = read_figures(SPREAD, Spread)
     assert all(figure.source for key in vars(spread).values() for figure in key.values())
+
+
+@pytest.mark.parametrize("key", ["name", "report"])
+@pytest.mark.parametrize("value", ["/home/me/thesis", "..", ".", "../results", "a/b", "a b", ""])
+def test_a_name_that_would_be_a_path_is_refused(key, value):
+    for study in (DEFAULT, "full"):  # without parts, and with
+        with pytest.raises(ConfigError, match=f"{key} is "):
+            load_selection(study, [f"{key}={value!r}"])

@@ -109,6 +109,7 @@ def test_paused_and_failed_runs_hold_up_their_twins_alone_and_are_run_again(stan
 def test_what_stands_behind_the_dashes_goes_to_snakemake(stand_in, capfd):
     assert stand_in.run(more=("--dry-run", "--quiet", "rules")) == 0
     assert stand_in.journal() == [] and "token_controlled" in capfd.readouterr().out
+    assert not stand_in.places.runs_dir.exists()  # a dry run writes nothing
 
 
 def test_the_workflow_is_packaged_and_snakemake_is_needed_by_the_setup_alone():
@@ -135,3 +136,25 @@ def test_a_run_is_running_while_a_process_works_in_its_folder(tmp_path):
         assert status.state_of(tmp_path / "a") == status.RUNNING
     (tmp_path / "a" / "config.yaml").touch()
     assert status.state_of(tmp_path / "a") == status.FAILED
+
+
+def test_the_view_deletes_nothing_but_links(tmp_path, stand_in):
+    study, places = stand_in.study(), stand_in.places
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "thesis.txt").write_text("x")
+    folder = workflow.view(study, places, tmp_path)
+    (folder / "stale").symlink_to(elsewhere)
+    assert {path.name for path in workflow.view(study, places, tmp_path).iterdir()} == set(study.runs)
+    assert (elsewhere / "thesis.txt").is_file()
+    (folder / "thesis.txt").write_text("x")
+    with pytest.raises(RunFolderError, match="thesis.txt is no link"):
+        workflow.view(study, places, tmp_path)
+    assert (folder / "thesis.txt").is_file()
+
+
+@pytest.mark.parametrize("word", ["-n", "-np", "--dry-run", "--dryrun"])
+def test_every_word_for_a_dry_run_leaves_the_runs_folder_alone(stand_in, monkeypatch, word):
+    monkeypatch.setattr(workflow, "_watched", lambda command, lock: 0)
+    assert stand_in.run(more=(word,)) == 0 and not stand_in.places.runs_dir.exists()
+    assert stand_in.run(more=("--notemp",)) == 0 and stand_in.places.runs_dir.is_dir()
