@@ -29,9 +29,13 @@ check: ## the static gates alone: no torch, under a minute
 	$$bin/lint-imports --no-logo; \
 	$$bin/python -m pytest -q tests/static
 
+# One torch thread for each of the processes that share the tests; a file's tests stay together.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile
+
 test: setup check ## the whole suite: static gates, unit and property tests, every page
-	.venv/bin/python -m pytest --durations=15
-	.venv/bin/python -m pytest -q --nbval-lax --nbval-current-env notebooks
+	$(PYTEST) --durations=15
+	$(PYTEST) -q --nbval-lax --nbval-current-env notebooks
 
 clean: ## remove the environments and caches, never the runs
 	rm -rf .venv .venv-check .pytest_cache .ruff_cache .hypothesis .import_linter_cache kaggle_kit.egg-info
