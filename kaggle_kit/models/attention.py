@@ -1,4 +1,4 @@
-"""Attention inside each sequence of a packed row, for BERT, Llama, Mistral, Phi-3 and Gemma-2.
+"""Attention inside each sequence of a packed row, for backbones that take an attention function.
 
 The backbone must be loaded with `attn_implementation=PACKED`, and every forward told the layout:
 

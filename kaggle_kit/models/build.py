@@ -19,12 +19,16 @@ from kaggle_kit.models.adapters import PRIVATE, SHARED, SharedPrivateLoRA, priva
 from kaggle_kit.models.hierarchical import LEVEL, HierarchicalMTLModel
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
+from kaggle_kit.models.verify import verify_stages
 
 SINGLE = "single"
 
 
 def build_model(loaded: Loaded, specs: Iterable[TaskSpec], strategy: StrategyConfig) -> MultiTaskModel:
-    """The trainable model of a strategy, on the backbone's device; everything trainable is float32."""
+    """The trainable model of a strategy, on the backbone's device; everything trainable is float32.
+
+    Raises ConfigError where a backbone cut in two is not the backbone.
+    """
     specs = tuple(specs)
     hierarchical = strategy.kind == "hierarchical"
     layers = loaded.backbone.config.num_hidden_layers
@@ -51,7 +55,11 @@ def build_model(loaded: Loaded, specs: Iterable[TaskSpec], strategy: StrategyCon
             cross_level_rank=strategy.cross_level_rank,
             detach_l1_for_l2=strategy.detach_l1_for_l2,
         )
-    return model.to(loaded.backbone.device)
+    model = model.to(loaded.backbone.device)
+    if hierarchical:
+        verify_stages(model.stages, causal=loaded.causal, name=loaded.config.name)
+        model.activate(next(iter(model.specs)))
+    return model
 
 
 def adapter_ranks(strategy: StrategyConfig, settings: LoraSettings, tasks: Sequence[str]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from transformers import PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
 from kaggle_kit.core.errors import ConfigError
@@ -86,6 +87,12 @@ def choose_attention(architecture: str, capability: tuple[int, int] | None, head
         return Decision(FLASH, "FlashAttention-2: forward and backward probe passed")
     # key and value heads are expanded there: grouped heads without a mask hit the math kernel on a T4
     return Decision(PACKED, f"SDPA per group of like lengths, heads expanded; no FlashAttention-2: {reason}")
+
+
+def choose_padded_attention(kind: type[PreTrainedModel]) -> Decision:
+    """The library's own attention, for a class that has no way to be given another."""
+    chosen = "sdpa" if kind._supports_sdpa else "eager"
+    return Decision(chosen, f"{kind.__name__} has no attention interface: sequences of like length, padded")
 
 
 def choose_stock_attention(architecture: str, capability: tuple[int, int] | None) -> Decision:

@@ -19,12 +19,11 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import TaskSpec
 from kaggle_kit.models.adapters import SHARED, SharedPrivateLoRA
 from kaggle_kit.models.cross_level import build_cross_level
 from kaggle_kit.models.multitask import MultiTaskModel
-from kaggle_kit.models.stages import stages_of
+from kaggle_kit.models.stages import Stages
 
 LEVEL = {1: "level1", 2: "level2"}
 
@@ -45,11 +44,7 @@ class HierarchicalMTLModel(MultiTaskModel):
         detach_l1_for_l2: bool = False,
     ) -> None:
         super().__init__(lora, specs, causal=causal, decoder=decoder)
-        self.stages = stages_of(self.backbone.get_base_model())
-        depth = len(self.stages.layers)
-        if not 0 < cut < depth:
-            raise ConfigError(f"cut is {cut}; a backbone of {depth} layers is cut at 1 to {depth - 1}")
-        self.cut = cut
+        self.stages = Stages(self.reader, cut)
         self.detach_l1_for_l2 = detach_l1_for_l2
         self.cross = build_cross_level(cross_level, self.backbone.config.hidden_size, cross_level_rank)
 
@@ -73,22 +68,21 @@ class HierarchicalMTLModel(MultiTaskModel):
         """Level -> (tokens, hidden), for the levels that the task has components on."""
         self.activate(batch.task)
         layout, levels = self.layout(batch), self.levels_of(batch.task)
-        trunk = self.stages.run(self.stages.embed(batch, layout), range(self.cut), layout)
+        trunk = self.stages.lower(batch, layout)
         wanted = 1 in levels or not self.detach_l1_for_l2
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
-            entities = self._top(trunk, 1, layout)
+            entities = self._top(trunk, 1, batch, layout)
         if 2 not in levels:
-            return {1: layout.unfold(entities.squeeze(0))}
+            return {1: layout.unfold(entities)}
         features = entities.detach() if self.detach_l1_for_l2 else entities
-        across = self.cross(trunk.squeeze(0), features.squeeze(0), layout)[None]
-        second = self._top(trunk + across.to(trunk.dtype), 2, layout)
+        across = self.cross(trunk, features, layout)
+        second = self._top(trunk + across.to(trunk.dtype), 2, batch, layout)
         states = {1: entities, 2: second}
-        return {level: layout.unfold(states[level].squeeze(0)) for level in sorted(levels)}
+        return {level: layout.unfold(states[level]) for level in sorted(levels)}
 
-    def _top(self, hidden: Tensor, level: int, layout) -> Tensor:
+    def _top(self, hidden: Tensor, level: int, batch, layout) -> Tensor:
         with self.lora.using(SHARED, LEVEL[level]):
-            top = range(self.cut, len(self.stages.layers))
-            return self.stages.finish(self.stages.run(hidden, top, layout))
+            return self.stages.upper(hidden, batch, layout)
 
     def _groups(self) -> Iterator[tuple[str, list[nn.Parameter], tuple[str, ...]]]:
         second = tuple(task for task in self.specs if 2 in self.levels_of(task))

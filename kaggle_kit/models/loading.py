@@ -35,12 +35,15 @@ from kaggle_kit.models.decisions import (
     choose_checkpointing,
     choose_device,
     choose_dtype,
+    choose_padded_attention,
     choose_quantization,
     choose_stock_attention,
 )
 from kaggle_kit.models.entries import Nf4, entry_of, kind_of, place_of, read_quantization
 from kaggle_kit.models.flash import FLASH, register_flash
-from kaggle_kit.models.shapes import shape_of
+from kaggle_kit.models.reading import class_of, packable
+from kaggle_kit.models.shapes import head_width
+from kaggle_kit.models.verify import verify_reading
 
 
 @dataclass(frozen=True)
@@ -83,17 +86,39 @@ def load_backbone(
     gradient_checkpointing: bool = False,
     bidirectional: bool = False,
 ) -> Loaded:
-    """The frozen backbone without its language-model head, its tokenizer, and what was decided."""
+    """The frozen backbone without its language-model head, its tokenizer, and what was decided.
+
+    Raises ConfigError where sequences read together do not get the states that the library gives each alone.
+    """
     place = choose_device(device)
     decisions = _decisions(config, place, precision, quantization, gradient_checkpointing)
     source = source_of(config)
     with _hub_access(config, source):
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
-        shape = shape_of(AutoConfig.from_pretrained(source, revision=config.revision))
-        decisions["attention"] = choose_attention(config.architecture, _capability(place), shape.head_dim)
+        decisions["attention"] = _attention(config, source, place, bidirectional)
         backbone = _backbone(source, config.revision, {name: made.value for name, made in decisions.items()})
-    causal = config.family == "decoder" and not bidirectional
-    return Loaded(backbone, tokenizer, causal, decisions, config)
+    decoder = config.family == "decoder"
+    verify_reading(backbone, causal=decoder, name=config.name)
+    return Loaded(backbone, tokenizer, decoder and not bidirectional, decisions, config)
+
+
+def _attention(config: ModelConfig, source: str, place: Decision, bidirectional: bool) -> Decision:
+    """Packed where the class takes an attention function. ConfigError for a class that is no backbone."""
+    own = AutoConfig.from_pretrained(source, revision=config.revision)
+    kind = class_of(own)
+    if kind is None or own.is_encoder_decoder or own.get_text_config() is not own:
+        raise ConfigError(
+            f"model {config.name}: {source} is of kind {own.model_type!r}; a backbone is one encoder or one "
+            "decoder of text alone (docs/models.md lists those measured)"
+        )
+    if packable(kind):
+        return choose_attention(config.architecture, _capability(place), head_width(own))
+    if config.family == "decoder" and bidirectional:
+        raise ConfigError(
+            f"model {config.name}: {kind.__name__} has no attention interface, so it looks backwards only; "
+            "set strategy.attention=causal"
+        )
+    return choose_padded_attention(kind)
 
 
 def _decisions(

@@ -22,6 +22,7 @@ from kaggle_kit.core.types import Kind, TaskSpec
 from kaggle_kit.models.adapters import PRIVATE, SHARED, SharedPrivateLoRA, private
 from kaggle_kit.models.heads import build_head
 from kaggle_kit.models.packing import PackedLayout
+from kaggle_kit.models.reading import Reader
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class MultiTaskModel(nn.Module):
     ) -> None:
         super().__init__()
         self.lora = lora
+        self.reader = Reader(lora.peft.get_base_model())  # the injected layers, without PEFT's own forward
         self.causal = causal
         self.decoder = causal if decoder is None else decoder
         self.private_off = False  # the first phase of S4 trains without private adapters
@@ -79,22 +81,22 @@ class MultiTaskModel(nn.Module):
         """The last hidden states of a micro-batch, with its task's adapters: (tokens, hidden)"""
         self.activate(batch.task)
         layout = self.layout(batch)
-        inputs = {"input_ids": layout.fold(batch.input_ids), "position_ids": layout.position_ids}
-        if getattr(self.backbone.config, "type_vocab_size", 0) > 1:
-            inputs["token_type_ids"] = layout.fold(batch.type_ids)
-        backbone = self.backbone.get_base_model()  # the injected layers, without PEFT's own forward
-        row = {name: tensor[None] for name, tensor in inputs.items()}
-        return layout.unfold(backbone(**row, packed=layout).last_hidden_state.squeeze(0))
+        return layout.unfold(self.reader(batch, layout))
 
     def layout(self, batch) -> PackedLayout:
         device = batch.input_ids.device
         causal = self.is_causal(batch.task)
-        return PackedLayout.of(batch.lengths, causal=causal, prefixes=batch.prefixes, device=device)
+        prefixes = batch.prefixes if self.shares(batch.task) else ()
+        return PackedLayout.of(batch.lengths, causal=causal, prefixes=prefixes, device=device)
 
     def is_causal(self, task: str) -> bool:
         """Whether the task's tokens look backwards only, so that sequences may share a beginning."""
         ranks = all(part.kind is Kind.RANKING for part in self.specs[task].components)
         return self.causal or (self.decoder and ranks)
+
+    def shares(self, task: str) -> bool:
+        """Whether a beginning that the task's sequences have in common is read once."""
+        return self.is_causal(task) and self.reader.packs
 
     def states(self, batch) -> dict[int, Tensor]:
         """What the heads of each level read; without a hierarchy both levels read the same."""

@@ -40,12 +40,17 @@ def shape_of(config: Any) -> Shape:
     heads = config.num_attention_heads
     return Shape(
         config.hidden_size,
-        config.intermediate_size,
+        getattr(config, "intermediate_size", None) or config.hidden_dim,
         config.num_hidden_layers,
         heads,
         getattr(config, "num_key_value_heads", None) or heads,
-        getattr(config, "head_dim", None) or config.hidden_size // heads,
+        head_width(config),
     )
+
+
+def head_width(config: Any) -> int:
+    """The width of one attention head."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def linear_shapes(shape: Shape, targets: Sequence[str]) -> list[tuple[int, int]]:

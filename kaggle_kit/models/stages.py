@@ -1,85 +1,132 @@
-"""A backbone taken apart: embed, some layers, more layers, final norm.
+"""A backbone cut between two layers: the layers below the cut, then those above it, as often as wanted.
 
-    stages = stages_of(backbone)
-    hidden = stages.embed(batch, layout)
-    hidden = stages.run(hidden, range(4), layout)      # layers 0–3
-    hidden = stages.finish(stages.run(hidden, range(4, 8), layout))
+    stages = Stages(reader, cut=14)
+    hidden = stages.lower(batch, layout)             # behind layer 13: (tokens, hidden)
+    hidden = stages.upper(hidden, batch, layout)     # the backbone's last hidden states
 
-Run from first to last layer it gives the backbone's own last hidden states. It calls the library's
-own modules in the library's order, for decoders (Llama, Mistral, Phi-3, Gemma-2) and BERT encoders.
+Both run the library's own forward, in which the layers outside the stage pass their input on. So whatever
+an architecture does before, between and after its layers stays its own business: embeddings and their
+norm, masks, rotary positions of each kind of layer, the final norm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.models.packing import PackedLayout
+from kaggle_kit.models.reading import Readable, Reader
+
+HIDDEN = "hidden_states"  # the library's name for the first argument of a layer
 
 
-class DecoderStages:
-    """Token embedding, rotary positions, layers, final norm."""
+class Stages:
+    """Raises ConfigError for a backbone that cannot be cut, or not there."""
 
-    def __init__(self, backbone: PreTrainedModel) -> None:
-        self.backbone = backbone
-        self.layers = backbone.layers
+    def __init__(self, reader: Reader, cut: int) -> None:
+        self.reader, self.cut = reader, cut
+        self.layers = layers_of(reader.backbone)
+        self._further = 0  # values that a layer returns beside its hidden states
+        if not 0 < cut < len(self.layers):
+            depth = len(self.layers)
+            raise ConfigError(f"cut is {cut}; a backbone of {depth} layers is cut at 1 to {depth - 1}")
 
-    def embed(self, batch, layout: PackedLayout) -> Tensor:
-        """(1, tokens, hidden)"""
-        return self.backbone.embed_tokens(layout.fold(batch.input_ids)[None])
+    def lower(self, batch: Readable, layout: PackedLayout) -> Tensor:
+        """The states that the first layer above the cut reads: (tokens, hidden)"""
+        found: list[Tensor] = []
 
-    def run(self, hidden: Tensor, numbers: Iterable[int], layout: PackedLayout) -> Tensor:
-        positions = layout.position_ids[None]
-        rotary = self.backbone.rotary_emb(hidden, position_ids=positions)
-        for number in numbers:
-            hidden = self.layers[number](
-                hidden,
-                attention_mask=None,
-                position_ids=positions,
-                position_embeddings=rotary,
-                use_cache=False,
-                packed=layout,
-            )
-        return hidden
+        def last(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            output = layer(*args, **kwargs)
+            self._further = len(output) - 1 if isinstance(output, tuple) else 0
+            return output
 
-    def finish(self, hidden: Tensor) -> Tensor:
-        return self.backbone.norm(hidden)
+        def keep(_: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            found.append(_hidden(args, kwargs))
+            return self._output(found[-1])
+
+        depth = len(self.layers)
+        calls = {self.cut - 1: last, self.cut: keep}
+        calls |= dict.fromkeys(range(self.cut + 1, depth), self._pass_on)
+        parts = []
+        for one in self.reader.passes(batch, layout):
+            with _in_place(self.layers, calls):
+                self.reader.backbone(**one.inputs)
+            parts.append(one.row(found[-1]))
+        return torch.cat(parts)
+
+    def upper(self, hidden: Tensor, batch: Readable, layout: PackedLayout) -> Tensor:
+        """(tokens, hidden) -> the backbone's last hidden states, (tokens, hidden)"""
+        parts, start = [], 0
+        for one in self.reader.passes(batch, layout):
+            count = one.shape[0] * one.shape[1] if one.cells is None else len(one.cells)
+            grid = one.grid(hidden[start : start + count])
+            start += count
+
+            def feed(layer: nn.Module, *args: Any, given: Tensor = grid, **kwargs: Any) -> Any:
+                if args:
+                    return layer(given, *args[1:], **kwargs)
+                return layer(**kwargs | {HIDDEN: given})
+
+            calls = dict.fromkeys(range(self.cut), self._pass_on) | {self.cut: feed}
+            with _in_place(self.layers, calls):
+                parts.append(one.row(self.reader.backbone(**one.inputs).last_hidden_state))
+        return torch.cat(parts)
+
+    def _pass_on(self, _: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return self._output(_hidden(args, kwargs))
+
+    def _output(self, hidden: Tensor) -> Tensor | tuple[Tensor | None, ...]:
+        """As a layer of this backbone returns it."""
+        return (hidden, *[None] * self._further) if self._further else hidden
 
 
-class EncoderStages:
-    """BERT: summed embeddings, layers, nothing after them."""
-
-    def __init__(self, backbone: PreTrainedModel) -> None:
-        self.backbone = backbone
-        self.layers = backbone.encoder.layer
-
-    def embed(self, batch, layout: PackedLayout) -> Tensor:
-        """(1, tokens, hidden)"""
-        return self.backbone.embeddings(
-            input_ids=layout.fold(batch.input_ids)[None],
-            token_type_ids=layout.fold(batch.type_ids)[None],
-            position_ids=layout.position_ids[None],
-        )
-
-    def run(self, hidden: Tensor, numbers: Iterable[int], layout: PackedLayout) -> Tensor:
-        for number in numbers:
-            hidden = self.layers[number](hidden, None, packed=layout)
-        return hidden
-
-    def finish(self, hidden: Tensor) -> Tensor:
-        return hidden
-
-
-def stages_of(backbone: PreTrainedModel) -> DecoderStages | EncoderStages:
-    """The stages of a backbone. Raises ConfigError for a family that cannot be cut here."""
-    if hasattr(backbone, "layers") and hasattr(backbone, "rotary_emb"):
-        return DecoderStages(backbone)
-    if hasattr(backbone, "encoder") and hasattr(backbone.encoder, "layer"):
-        return EncoderStages(backbone)
+def layers_of(backbone: PreTrainedModel) -> nn.ModuleList:
+    """The list of the backbone's layers. Raises ConfigError where it has no such list."""
+    depth = backbone.config.num_hidden_layers
+    for module in backbone.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
     raise ConfigError(
-        f"{type(backbone).__name__} cannot be cut between layers; the hierarchical strategy knows Llama, "
-        "Mistral, Phi-3, Gemma-2 and BERT"
+        f"{type(backbone).__name__} holds no list of its {depth} layers, so it cannot be cut between two; "
+        "choose another strategy than the hierarchical one"
     )
+
+
+class _StandIn(nn.Module):
+    """In a layer's place: is called instead of it, and has all of its attributes."""
+
+    def __init__(self, layer: nn.Module, call: Callable) -> None:
+        super().__init__()
+        self.layer, self.call = layer, call
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(self.layer, *args, **kwargs)
+
+
+@contextmanager
+def _in_place(layers: nn.ModuleList, calls: Mapping[int, Callable]) -> Iterator[None]:
+    """Layers by number are replaced inside the block. Their own hooks and recomputes are left alone."""
+    own = {number: layers[number] for number in calls}
+    for number, call in calls.items():
+        layers[number] = _StandIn(own[number], call)
+    try:
+        yield
+    finally:
+        for number, layer in own.items():
+            layers[number] = layer
+
+
+def _hidden(args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
+    return args[0] if args else kwargs[HIDDEN]

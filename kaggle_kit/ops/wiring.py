@@ -28,6 +28,7 @@ from kaggle_kit.data.reach import out_of_reach
 from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.dropout import set_backbone_dropout
 from kaggle_kit.models.loading import Loaded, load_backbone
+from kaggle_kit.models.reading import usable_positions
 from kaggle_kit.models.tiny import build_tiny
 from kaggle_kit.models.unsloth import with_unsloth
 from kaggle_kit.ops.shared_notes import leave_out
@@ -77,6 +78,12 @@ def open_backbone(config: RunConfig) -> Loaded:
         quantization=config.strategy.quantization,
         bidirectional=config.strategy.attention == "bidirectional",
     )
+    most = usable_positions(loaded.backbone)
+    if most is not None and config.training.max_length > most:
+        raise ConfigError(
+            f"training.max_length={config.training.max_length} is more than the {most} positions that "
+            f"{type(loaded.backbone).__name__} has for tokens; set it to {most} or less"
+        )
     loaded = with_unsloth(loaded) if config.strategy.unsloth else loaded
     set_backbone_dropout(loaded.backbone, config.training.backbone_dropout)
     return loaded

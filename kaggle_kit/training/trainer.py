@@ -49,7 +49,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         self.weighting = (weighting or EqualLoss(steps.plan.tasks)).to(args.device)
         self.pcgrad: PCGradOptimizer | None = None
         self.pcgrad_seed = pcgrad_seed
-        sharing = filter(model.is_causal, model.specs)
+        sharing = filter(model.shares, model.specs)
         self.tokens = TokenTracker(steps.plan.tasks, sharing=sharing)
         self.record: dict[str, Any] = {}  # what the step just done leaves for the log
         for callback in callbacks:

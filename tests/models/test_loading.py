@@ -212,7 +212,7 @@ def test_another_backbone_passes_only_if_its_hidden_states_agree(toys):
 
 @pytest.mark.parametrize("mixing", ["nothing", "sequences", "beginnings"])
 def test_unsloth_is_held_against_the_standard_path_although_it_patches_the_class(toys, monkeypatch, mixing):
-    reference = toys.loaded("llama").backbone
+    reference, same = (toys.loaded("llama").backbone for _ in range(2))
     plain = LlamaModel.forward
 
     def patched(self, *args, packed=None, **kwargs):
@@ -225,7 +225,7 @@ def test_unsloth_is_held_against_the_standard_path_although_it_patches_the_class
 
     def from_pretrained(source, **options):
         monkeypatch.setattr(LlamaModel, "forward", patched)  # for the reference as well
-        return SimpleNamespace(model=toys.loaded("llama").backbone), None
+        return SimpleNamespace(model=same), None
 
     library = SimpleNamespace(FastLanguageModel=SimpleNamespace(from_pretrained=from_pretrained))
     monkeypatch.setitem(sys.modules, "unsloth", library)
