@@ -68,9 +68,11 @@ def linear_shapes(shape: Shape, targets: Sequence[str]) -> list[tuple[int, int]]
         "down_proj": (inner, hidden),
         "qkv_proj": (hidden, queries + 2 * keys),  # Phi-3 fuses these two
         "gate_up_proj": (hidden, 2 * inner),
-        "query": (hidden, queries),  # BERT
-        "key": (hidden, queries),
-        "value": (hidden, queries),
+        "Wqkv": (hidden, 3 * queries),  # ModernBERT
+        # BERT and its like, DeBERTa, DistilBERT
+        **dict.fromkeys(("query", "key", "value"), (hidden, queries)),
+        **dict.fromkeys(("query_proj", "key_proj", "value_proj"), (hidden, queries)),
+        **dict.fromkeys(("q_lin", "k_lin", "v_lin"), (hidden, queries)),
     }
     if unknown := [target for target in targets if target not in known]:
         raise ConfigError(f"no shape is known of {', '.join(unknown)}; known: {', '.join(known)}")

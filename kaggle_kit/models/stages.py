@@ -32,7 +32,7 @@ class Stages:
     def __init__(self, reader: Reader, cut: int) -> None:
         self.reader, self.cut = reader, cut
         self.layers = layers_of(reader.backbone)
-        self._further = 0  # values that a layer returns beside its hidden states
+        self._further: int | None = None  # values beside the hidden states where a layer returns a tuple
         if not 0 < cut < len(self.layers):
             depth = len(self.layers)
             raise ConfigError(f"cut is {cut}; a backbone of {depth} layers is cut at 1 to {depth - 1}")
@@ -43,7 +43,7 @@ class Stages:
 
         def last(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
             output = layer(*args, **kwargs)
-            self._further = len(output) - 1 if isinstance(output, tuple) else 0
+            self._further = len(output) - 1 if isinstance(output, tuple) else None
             return output
 
         def keep(_: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -83,7 +83,7 @@ class Stages:
 
     def _output(self, hidden: Tensor) -> Tensor | tuple[Tensor | None, ...]:
         """As a layer of this backbone returns it."""
-        return (hidden, *[None] * self._further) if self._further else hidden
+        return hidden if self._further is None else (hidden, *[None] * self._further)
 
 
 def layers_of(backbone: PreTrainedModel) -> nn.ModuleList:

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from transformers import AlbertConfig, AlbertModel, BloomConfig, BloomModel
 
 from benchmarks.backbones import DECODERS, ENCODERS, toy_backbone
+from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.schema import LoraSettings
 from kaggle_kit.models import attention, reading, stages
 from kaggle_kit.models.adapters import enable_checkpointing
+from kaggle_kit.models.loading import load_backbone
 from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.reading import Reader, position_offset, usable_positions
+from kaggle_kit.models.shapes import linear_shapes, shape_of
 from kaggle_kit.models.stages import Stages
+from kaggle_kit.models.tiny import train_tokenizer
 from kaggle_kit.models.verify import Probe, verify_reading, verify_stages
+from kaggle_kit.ops import wiring
 
 ALL = [*ENCODERS, *DECODERS]
+ATTENTION = [
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "qkv_proj",
+    "query",
+    "value",
+    "query_proj",
+    "q_lin",
+    "Wqkv",
+]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -117,3 +138,70 @@ def test_verifying_leaves_generators_modes_and_attention_as_they_were():
     assert torch.equal(state, torch.get_rng_state())
     assert modes == [module.training for module in backbone.modules()]
     assert backbone.config._attn_implementation == attention.PACKED
+
+
+def test_a_decoder_without_an_attention_interface_reads_padded_rows_and_shares_nothing():
+    config = BloomConfig(vocab_size=60, hidden_size=32, n_layer=3, n_head=4, use_cache=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = BloomModel(config).requires_grad_(False)
+    assert not Reader(backbone).packs
+    assert verify_reading(backbone, causal=True) < 1e-4
+    assert verify_stages(Stages(Reader(backbone), 1), causal=True) < 1e-4
+
+
+def test_layers_that_share_their_weights_cannot_be_cut():
+    config = AlbertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=3, num_attention_heads=4)
+    with pytest.raises(ConfigError, match="AlbertModel holds no list of its 3 layers"):
+        stages.layers_of(AlbertModel(config))
+
+
+@pytest.mark.parametrize("name", ["roberta", "deberta"])
+def test_a_folder_loads_and_trains_with_every_strategy(tmp_path, toys, name):
+    """From the folder to a gradient in every adapter, whatever way the rows are read."""
+    backbone = toy_backbone({"roberta": "RoBERTa", "deberta": "DeBERTa-v3"}[name], vocab_size=2048)
+    backbone.save_pretrained(tmp_path)
+    train_tokenizer(["an invented note about nothing"]).save_pretrained(tmp_path)
+    targets = {"roberta": ["query", "value"], "deberta": ["query_proj", "value_proj"]}[name]
+    entry = replace(compose(model="minilm").model, path=str(tmp_path), lora=LoraSettings(4, 8, 0.0, targets))
+    for kind in ("shared", "shared_private", "hierarchical"):
+        loaded = load_backbone(entry, device="cpu")
+        model = toys.model(loaded=loaded, kind=kind).train()
+        assert model.reader.packs == (name == "roberta")
+        for task in ("entities", "questions"):
+            toys.loss(model, task).backward()
+        for layer in model.lora.layers:
+            for adapter, part in layer.lora_B.items():
+                used = not adapter.startswith("private") or adapter in (
+                    "private_entities",
+                    "private_questions",
+                )
+                assert not used or part.weight.grad.abs().sum() > 0, (kind, adapter)
+
+
+def test_a_load_that_would_train_on_wrong_states_stops(tmp_path, toys, monkeypatch):
+    monkeypatch.setattr(reading, "position_offset", lambda _: 3)
+    toy_backbone("BERT", vocab_size=2048).save_pretrained(tmp_path)
+    train_tokenizer(["an invented note about nothing"]).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="model minilm, BertModel"):
+        load_backbone(replace(compose(model="minilm").model, path=str(tmp_path)), device="cpu")
+
+
+def test_more_tokens_than_the_backbone_has_positions_for_are_refused(tmp_path):
+    toy_backbone("RoBERTa", vocab_size=2048).save_pretrained(tmp_path)
+    train_tokenizer(["an invented note about nothing"]).save_pretrained(tmp_path)
+    changes = (f"model.path='{tmp_path}'", "profile.device=cpu", "training.max_length=39")
+    with pytest.raises(ConfigError, match="39 is more than the 38 positions"):
+        wiring.open_backbone(compose(model="minilm", overrides=changes))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_shapes_of_the_attention_layers_are_known_without_loading(name):
+    backbone = toy_backbone(name)
+    found = {}
+    for path, module in stages.layers_of(backbone)[0].named_modules():
+        if isinstance(module, torch.nn.Linear):
+            found[path.rsplit(".", 1)[-1]] = (module.in_features, module.out_features)
+    targets = [one for one in ATTENTION if one in found]
+    assert targets
+    assert linear_shapes(shape_of(backbone.config), targets) == [found[one] for one in targets]
