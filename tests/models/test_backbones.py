@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AlbertConfig, AlbertModel, BloomConfig, BloomModel
 
-from benchmarks.backbones import DECODERS, ENCODERS, toy_backbone
+from benchmarks.backbones import BEGIN, DECODERS, ENCODERS, END, PAGE, toy_backbone
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
@@ -205,3 +205,10 @@ def test_the_shapes_of_the_attention_layers_are_known_without_loading(name):
     targets = [one for one in ATTENTION if one in found]
     assert targets
     assert linear_shapes(shape_of(backbone.config), targets) == [found[one] for one in targets]
+
+
+def test_the_table_of_the_docs_lists_every_architecture():
+    lines = PAGE.read_text().split(BEGIN)[1].split(END)[0].splitlines()
+    listed = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+    assert list(listed)[1:] == ALL
+    assert not any("refused" in line for line in listed.values())
