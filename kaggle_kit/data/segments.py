@@ -68,12 +68,13 @@ def _wraps(text: str) -> set[int]:
 def _goes_on(line: str, after: str, width: int | None) -> bool:
     if _ITEM.match(after) or _HEADING.match(after):
         return False
+    continues = _CONTINUES.match(after)
+    goes_on = bool(continues and not continues.group()[-1].isupper())
+    if line[-1] in ".!?" and goes_on:
+        return bool(_NO_END.search(line[-_LOOK_BACK:]))
     if width is not None and len(line) + len(_first_word(after)) >= width:
         return True
-    if line[-1] in ".!?:" and not _NO_END.search(line[-_LOOK_BACK:]):
-        return False
-    continues = _CONTINUES.match(after)
-    return bool(_UNFINISHED.search(line) or (continues and not continues.group()[-1].isupper()))
+    return bool(line[-1] not in ".!?:" and (goes_on or _UNFINISHED.search(line)))
 
 
 def _width(pairs: Iterable[tuple[str, str]], lengths: Sequence[int]) -> int | None:
