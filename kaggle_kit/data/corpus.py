@@ -19,7 +19,7 @@ from kaggle_kit.core.errors import CorpusError, CorpusMissing
 from kaggle_kit.core.schema import ComponentConfig, TaskConfig
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import layout
-from kaggle_kit.data.candidates import farthest, only_forward, seen_types
+from kaggle_kit.data.candidates import between_concepts, farthest, only_forward, seen_types
 from kaggle_kit.data.formats import Problem, Reading, Tally, distinct, read
 
 RANKING_CLASSES = ("irrelevant", "relevant")
@@ -230,8 +230,13 @@ def _component(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
     if spec.kind is not Kind.RELATIONS or "train" not in corpus.splits:
         return spec
     train = corpus.splits["train"]
-    order, reach = only_forward(spec, train), farthest(spec, train)
-    return replace(spec, candidates=seen_types(spec, train), forward=order, farthest=reach)
+    return replace(
+        spec,
+        candidates=seen_types(spec, train),
+        forward=only_forward(spec, train),
+        farthest=farthest(spec, train),
+        concepts=between_concepts(spec, train),
+    )
 
 
 def _labels(part: ComponentConfig, corpus: Corpus) -> tuple[str, ...]:
