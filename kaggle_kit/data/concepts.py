@@ -7,9 +7,10 @@ keeps the two as the attribute `CONCEPTS`; here it is taken back to all their me
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 
-from kaggle_kit.core.types import Mention, Relation
+from kaggle_kit.core.types import Mention, Relation, UnifiedSample
 
 CONCEPTS = "concepts"
 
@@ -41,3 +42,13 @@ def mention_pairs(relation: Relation, mentions: Mapping[str, Mention]) -> list[t
     (source, target), *_ = related_concepts(relation, mentions)
     ends = [[m.id for m in mentions.values() if concept in m.concepts] for concept in (source, target)]
     return [pair for pair in product(*ends) if pair[0] != pair[1]]
+
+
+def with_gold_concepts(gold: UnifiedSample, predicted: UnifiedSample) -> UnifiedSample:
+    """The predicted sample whose mentions have the concepts of gold's, where place and type are equal.
+
+    For figures that compare the steps of one training, before any concept is predicted.
+    """
+    known = {(mention.fragments, mention.type): mention.concepts for mention in gold.mentions}
+    mentions = (replace(m, concepts=known.get((m.fragments, m.type), ())) for m in predicted.mentions)
+    return replace(predicted, mentions=tuple(mentions))

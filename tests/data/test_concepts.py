@@ -12,6 +12,7 @@ import pytest
 
 from kaggle_kit.core.types import ComponentSpec, Kind, Relation, TaskSpec, UnifiedSample
 from kaggle_kit.data.candidates import between_concepts, farthest, labelled, only_forward, seen_types
+from kaggle_kit.data.concepts import with_gold_concepts
 from kaggle_kit.data.encode import encode
 from kaggle_kit.data.formats import Reading, read, write
 from kaggle_kit.data.passages import PassageSettings
@@ -125,6 +126,15 @@ def test_mentions_get_the_concepts_that_training_gave_to_their_words(sample):
     assert with_concepts([bare(sample, concepts=False)], [bare(sample, concepts=False)]) == [
         bare(sample, concepts=False)
     ]
+
+
+def test_steps_are_compared_by_golds_concepts_where_a_mention_is_found_exactly(sample, tmp_path):
+    right, wrong = Relation("R1", "CID", "T1", "T3"), Relation("R2", "CID", "T1", "T6")
+    found = bare(sample, right, wrong, concepts=False)
+    moved = (*found.mentions[:5], replace(found.mentions[5], fragments=((61, 64),)))
+    found = with_gold_concepts(sample, replace(found, mentions=moved))
+    assert [m.concepts for m in found.mentions] == [("C1",), ("C1",), ("D1",), ("D2",), ("D2",), ()]
+    assert figures(tmp_path, found)["relation_f1"] == 1.0
 
 
 def test_the_threshold_is_that_of_concepts_whose_surest_mentions_decide(sample):
