@@ -134,8 +134,9 @@ class ComponentSpec:
     the label is that attribute of one mention, its relation to the document. With
     `relation_attribute` the label is that attribute of relations of type `relation_type`. With
     `forward` a pair is a candidate only in the order of the text, as in all of training. `farthest` is how
-    many words may lie from one mention of a pair to the other (1: they are neighbours). `positive` is the
-    share of the encoded candidates that have a label.
+    many words may lie from one mention of a pair to the other (1: they are neighbours). `concepts`: the
+    relations hold between concepts, so that one pair of their mentions is enough to find one. `positive` is
+    the share of the encoded candidates that have a label.
     """
 
     name: str
@@ -151,6 +152,7 @@ class ComponentSpec:
     candidates: tuple[tuple[str, ...], ...] = ()
     forward: bool = False
     farthest: int | None = None
+    concepts: bool = False
     positive: float | None = None
 
 

@@ -11,9 +11,11 @@ import math
 from collections.abc import Iterable, Iterator
 
 from kaggle_kit.core.types import ComponentSpec, Mention, Relation, UnifiedSample
+from kaggle_kit.data.concepts import mention_pairs, of_concepts, related_concepts
 from kaggle_kit.data.segments import WORD
 
 ENOUGH = 100  # relations without one against the order of the text: fewer than 3 in 100 others are (95 %)
+Item = tuple[tuple[str, ...], str]  # what is related (mention ids, or two concepts) and the label
 WITHIN = 0.99  # of training's relations: candidates lie no farther apart than these do
 
 
@@ -30,17 +32,41 @@ def label_of(component: ComponentSpec, relation: Relation) -> str | None:
 
 
 def labelled(component: ComponentSpec, sample: UnifiedSample) -> Iterator[tuple[tuple[str, ...], str]]:
-    """(mention ids, label) of everything the component should find: (source, target), or (mention,)."""
+    """(mention ids, label) of everything the component should find: (source, target), or (mention,).
+
+    A relation between concepts holds between all mentions of the two.
+    """
+    for (_, label), pairs in gold(component, sample).items():
+        for names in pairs:
+            yield names, label
+
+
+def gold(component: ComponentSpec, sample: UnifiedSample) -> dict[Item, list[tuple[str, ...]]]:
+    """What there is to find, each with the mention ids by which it can be found: one pair is enough."""
+    items: dict[Item, list[tuple[str, ...]]] = {}
     if component.attribute is not None:
         for mention in sample.mentions:
             value = mention.attributes.get(component.attribute)
             if value in component.labels:
-                yield (mention.id,), value
-        return
+                items[(mention.id,), value] = [(mention.id,)]
+        return items
+    mentions = {mention.id: mention for mention in sample.mentions}
     for relation in sample.relations:
         label = label_of(component, relation)
-        if label is not None:
-            yield (relation.source, relation.target), label
+        if label is None:
+            continue
+        if of_concepts(relation):
+            items[related_concepts(relation, mentions)[0], label] = mention_pairs(relation, mentions)
+        else:
+            ends = relation.source, relation.target
+            items[ends, label] = [ends]
+    return items
+
+
+def between_concepts(component: ComponentSpec, samples: Iterable[UnifiedSample]) -> bool:
+    """Whether the component's relations hold between concepts of a document."""
+    relations = (relation for sample in samples for relation in sample.relations)
+    return any(of_concepts(each) and label_of(component, each) is not None for each in relations)
 
 
 def seen_types(component: ComponentSpec, samples: Iterable[UnifiedSample]) -> tuple[tuple[str, ...], ...]:
@@ -73,6 +99,8 @@ def only_forward(component: ComponentSpec, samples: Iterable[UnifiedSample]) -> 
 def farthest(component: ComponentSpec, samples: Iterable[UnifiedSample]) -> int | None:
     """The words from mention to mention that `WITHIN` of these relations do not exceed, None without any.
 
+    Of concepts those count that stand nearest to each other.
+
     Pairs grow with the square of a window, relations do not: this keeps the pairs that could be one.
     """
     if component.attribute is not None:
@@ -80,9 +108,10 @@ def farthest(component: ComponentSpec, samples: Iterable[UnifiedSample]) -> int 
     distances = []
     for sample in samples:
         mentions = {mention.id: mention for mention in sample.mentions}
-        for (source, target), _ in labelled(component, sample):
-            if sample.text is not None:
-                distances.append(_words_apart(sample.text, mentions[source], mentions[target]))
+        for pairs in gold(component, sample).values():
+            if sample.text is not None and pairs:
+                ends = ((mentions[source], mentions[target]) for source, target in pairs)
+                distances.append(min(_words_apart(sample.text, *pair) for pair in ends))
     return sorted(distances)[math.ceil(WITHIN * len(distances)) - 1] if distances else None
 
 

@@ -19,8 +19,9 @@ from kaggle_kit.core.errors import CorpusError, CorpusMissing
 from kaggle_kit.core.schema import ComponentConfig, TaskConfig
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import layout
-from kaggle_kit.data.candidates import farthest, only_forward, seen_types
+from kaggle_kit.data.candidates import between_concepts, farthest, only_forward, seen_types
 from kaggle_kit.data.formats import Problem, Reading, Tally, distinct, read
+from kaggle_kit.data.formats.relevancy import LABELS_FROM
 
 RANKING_CLASSES = ("irrelevant", "relevant")
 PRACTICE_PREFIX = "practice"  # how the ids of synthetic documents begin
@@ -30,7 +31,8 @@ PRACTICE_PREFIX = "practice"  # how the ids of synthetic documents begin
 class Corpus:
     """What was read of a corpus.
 
-    `sha256` covers the files read (relative path and content) and the text of every document.
+    `sha256` covers the files read (relative path and content), the text of every document, and labels that
+    come from a file beside them.
     `practice` is true for synthetic text, whichever way it was found. `left_out`: documents that the training
     split lacks because another task is scored on their text (`ops/shared_notes`).
     """
@@ -166,7 +168,7 @@ def _read(
     text_folder = task.options.get("text_folder")
     for path in paths:
         texts = root / text_folder if text_folder else None
-        reading = Reading(split, Access(task.access), texts, task.options, task.strict)
+        reading = Reading(split, Access(task.access), root, texts, task.options, task.strict)
         try:
             with restricted.reading(path, task.access):
                 outcome: list[UnifiedSample] | CorpusError = read(task.format, path, reading)
@@ -230,8 +232,13 @@ def _component(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
     if spec.kind is not Kind.RELATIONS or "train" not in corpus.splits:
         return spec
     train = corpus.splits["train"]
-    order, reach = only_forward(spec, train), farthest(spec, train)
-    return replace(spec, candidates=seen_types(spec, train), forward=order, farthest=reach)
+    return replace(
+        spec,
+        candidates=seen_types(spec, train),
+        forward=only_forward(spec, train),
+        farthest=farthest(spec, train),
+        concepts=between_concepts(spec, train),
+    )
 
 
 def _labels(part: ComponentConfig, corpus: Corpus) -> tuple[str, ...]:
@@ -250,6 +257,7 @@ def _labels(part: ComponentConfig, corpus: Corpus) -> tuple[str, ...]:
 def _hash(digest: hashlib._Hash, path: Path, content: bytes, samples: Sequence[UnifiedSample]) -> None:
     parts = [path.as_posix().encode(), content]
     parts += [part.encode() for s in samples for part in (s.document_id, s.text or "")]
+    parts += [repr(pair.relevant).encode() for s in samples if LABELS_FROM in s.metadata for pair in s.pairs]
     for part in parts:  # the length keeps neighbouring parts apart
         digest.update(len(part).to_bytes(8) + part)
 

@@ -31,9 +31,10 @@ from kaggle_kit.data.pairs import PairSequence, pair_sequences
 from kaggle_kit.data.passages import Passage, PassageSettings, passages
 from kaggle_kit.data.plan import TaskRows
 from kaggle_kit.data.prefixes import beginnings
+from kaggle_kit.data.reach import Reach
 from kaggle_kit.data.targets import TARGETS, relations
 
-VERSION = 6  # raise when the meaning of a column changes: cached files of older versions are not read
+VERSION = 8  # raise when the meaning of a column changes: cached files of older versions are not read
 
 LIST = 10  # candidates that are compared with each other: a thread's; of a hundred, thread by thread
 NUMBER, NUMBERS = Value("int32"), List(Value("int32"))
@@ -54,8 +55,8 @@ class EncodedTask:
     """One split of one task, ready to be planned and batched.
 
     `lengths` (rows,) are real tokens, special tokens included; `overlap` (rows,) those of them that a
-    neighbouring window reads too; `groups` (rows,) is non-decreasing. `replaced` columns stand in for
-    those of the file.
+    neighbouring window reads too; `groups` (rows,) is non-decreasing. `reach` counts the annotations that
+    the rows hold. `replaced` columns stand in for those of the file.
     """
 
     spec: TaskSpec
@@ -63,6 +64,7 @@ class EncodedTask:
     lengths: np.ndarray
     overlap: np.ndarray
     groups: np.ndarray
+    reach: Reach = field(default_factory=Reach)
     replaced: Mapping[str, list[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -120,12 +122,14 @@ def encode(
         cache_dir("tokens") / key, lambda out: _write(samples, spec, tokenizer, settings, out)
     )
     table = Dataset.from_file(str(folder / "rows.arrow"))
+    reach = Reach.from_json((folder / "reach.json").read_text(encoding="utf-8"))
     if len(table) == 0:
         raise ConfigError(f"{spec.name}: the split holds no text to encode; check its layout and limits")
     flat = table.with_format("numpy", columns=["length", "overlap", "group"])[:]
     table = table.with_format("numpy")
     spec = replace(spec, components=tuple(_with_share(part, table) for part in spec.components))
-    return EncodedTask(spec, table, flat["length"].astype(np.int64), flat["overlap"], flat["group"])
+    lengths = flat["length"].astype(np.int64)
+    return EncodedTask(spec, table, lengths, flat["overlap"], flat["group"], reach)
 
 
 def _with_share(component: ComponentSpec, table: Dataset) -> ComponentSpec:
@@ -160,12 +164,17 @@ def _write(
     features = ROW | (PAIR if ranking else PASSAGE)
     for component in spec.components:
         features |= TARGETS[component.kind].features(component)
-    number = -1
+    number, reach = -1, Reach()
     with ArrowWriter(path=str(folder / "rows.arrow"), features=Features(features)) as writer:
         for document, sample in enumerate(samples):
             sequences = list(_sequences(sample, ranking, tokenizer, settings))
-            columns = [TARGETS[part.kind].columns(part, sequences, sample) for part in spec.components]
-            for place, (sequence, *parts) in enumerate(zip(sequences, *columns, strict=True)):
+            columns = {
+                part.name: list(TARGETS[part.kind].columns(part, sequences, sample))
+                for part in spec.components
+            }
+            if not ranking:
+                reach.add(spec, sequences, sample, columns)
+            for place, (sequence, *parts) in enumerate(zip(sequences, *columns.values(), strict=True)):
                 number += not ranking or place % LIST == 0
                 row = {"document": document, "group": number, "length": len(sequence.input_ids)}
                 row |= vars(sequence)
@@ -173,6 +182,7 @@ def _write(
                     row |= part
                 writer.write(row)
         writer.finalize()
+    (folder / "reach.json").write_text(reach.to_json(), encoding="utf-8")
 
 
 def _is_ranking(spec: TaskSpec) -> bool:

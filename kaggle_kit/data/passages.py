@@ -10,8 +10,9 @@ stands further from the edge, so losses and predictions never count a word twice
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from transformers import PreTrainedTokenizerBase
 
@@ -68,6 +69,16 @@ class Passage:
         words = (self.words_in(start, end) for start, end in fragments)
         return all(first < stop for first, stop in words)
 
+    def matches(self, fragments: Sequence[tuple[int, int]], longest: int | None = None) -> bool:
+        """Whether every fragment begins and ends with a word, and has no more than `longest` of them."""
+        for start, end in fragments:
+            first, stop = self.words_in(start, end)
+            if first >= stop or (self.word_starts[first], self.word_ends[stop - 1]) != (start, end):
+                return False
+            if longest is not None and stop - first > longest:
+                return False
+        return True
+
 
 def answers(
     owned: Sequence[bool], carried: Sequence[bool], seen: Sequence[bool], first: int, last: int
@@ -98,8 +109,10 @@ class SpecialTokens:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Consecutive tokens of the document with their characters."""
+    """Consecutive tokens of the document with their characters, one at least."""
 
+    start: int  # characters of the document that were tokenised
+    end: int
     ids: list[int]
     offsets: list[tuple[int, int]]
     ends: list[int]  # after which tokens a sentence ends; the last one is the number of tokens
@@ -130,27 +143,36 @@ def _sentence_pieces(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[
     encoded = tokenizer(
         [text[start:end] for start, end in ranges], add_special_tokens=False, return_offsets_mapping=True
     )
-    for (start, _), ids, offsets in zip(ranges, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        yield _Piece(ids, [(start + first, start + last) for first, last in offsets], [len(ids)])
+    for (start, end), ids, offsets in zip(
+        ranges, encoded["input_ids"], encoded["offset_mapping"], strict=True
+    ):
+        if ids:
+            places = [(start + first, start + last) for first, last in offsets]
+            yield _Piece(start, end, ids, places, [len(ids)])
 
 
-def _joined(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
+def _joined(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
     """The whole document as one piece."""
-    whole = _Piece([], [], [])
-    for piece in pieces:
-        whole.ids.extend(piece.ids)
-        whole.offsets.extend(piece.offsets)
-        whole.ends.append(len(whole.ids))
-    if whole.ids:
-        yield whole
+    pieces = list(pieces)
+    if pieces:
+        yield _Piece(
+            pieces[0].start,
+            pieces[-1].end,
+            [token for piece in pieces for token in piece.ids],
+            [place for piece in pieces for place in piece.offsets],
+            list(accumulate(len(piece.ids) for piece in pieces)),
+        )
 
 
 def _words(text: str, piece: _Piece, last_subword: bool) -> list[tuple[int, int, int]]:
-    """(token, start, end) of every word of the piece; words that no token covers are left out."""
-    if not piece.ids:
-        return []
-    found, cursor = [], 0
-    for match in WORD.finditer(text, piece.offsets[0][0], piece.offsets[-1][1]):
+    """(token, start, end) of every word of the piece.
+
+    Characters that the tokenizer dropped (accents, marks without width) belong to the word that they touch,
+    first of all to the one before them. Those that touch none are left out.
+    """
+    found: list[tuple[int, int, int]] = []
+    cursor, dropped = 0, (0, 0)
+    for match in WORD.finditer(text, piece.start, piece.end):
         start, end = match.span()
         while cursor < len(piece.ids) and piece.offsets[cursor][1] <= start:
             cursor += 1
@@ -158,7 +180,11 @@ def _words(text: str, piece: _Piece, last_subword: bool) -> list[tuple[int, int,
         while last_subword and token + 1 < len(piece.ids) and piece.offsets[token + 1][0] < end:
             token += 1
         if token < len(piece.ids) and piece.offsets[token][0] < end:
-            found.append((token, start, end))
+            found.append((token, dropped[0] if dropped[1] == start else start, end))
+        elif found and found[-1][2] == start:
+            found[-1] = (*found[-1][:2], end)
+        else:
+            dropped = (dropped[0] if dropped[1] == start else start, end)
     return found
 
 

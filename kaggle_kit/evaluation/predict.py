@@ -41,7 +41,7 @@ def predict(
     """One predicted sample per given sample, in order. `samples` are those the split was encoded from.
 
     Where the task has no component for entities, or its `gold_entities` is set, the gold mentions are
-    taken as given, without their attributes and concepts.
+    taken as given, without their attributes and (unless relations hold between these) concepts.
     """
     read = partial(row_outputs, model, token_budget=token_budget, device=device, float16=float16)
     heads = model.heads[encoded.spec.name]
@@ -88,7 +88,8 @@ def _without_relations(
     spec = encoded.spec
     given = spec.gold_entities or not any(part.kind in ENTITY_KINDS for part in spec.components)
     parts = [p for p in spec.components if p.kind is not Kind.RELATIONS and not _is_given(p, given)]
-    predicted = [_bare(sample, given) for sample in samples]
+    concepts = any(part.concepts for part in relation_parts(spec))
+    predicted = [_bare(sample, given, concepts) for sample in samples]
     if parts:
         related = encoded.relating(predicted)
         outputs, table = read(related), related.rows(range(len(related)))
@@ -159,7 +160,8 @@ def _is_given(component: ComponentSpec, given: bool) -> bool:
     return given and component.kind in ENTITY_KINDS
 
 
-def _bare(sample: UnifiedSample, given: bool) -> UnifiedSample:
-    """The sample without its annotations; `given` mentions keep their place, type and id."""
-    mentions = tuple(Mention(m.id, m.fragments, m.type) for m in sample.mentions) if given else ()
+def _bare(sample: UnifiedSample, given: bool, concepts: bool) -> UnifiedSample:
+    """The sample without its annotations; `given` mentions keep place, type and id, and maybe concepts."""
+    kept = sample.mentions if given else ()
+    mentions = tuple(Mention(m.id, m.fragments, m.type, m.concepts if concepts else ()) for m in kept)
     return replace(sample, mentions=mentions, relations=(), pairs=())

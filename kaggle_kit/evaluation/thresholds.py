@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 from kaggle_kit.core.types import ComponentSpec, UnifiedSample
-from kaggle_kit.data.candidates import labelled
+from kaggle_kit.data.candidates import gold
 
 CHOOSING = "dev"
 UNDECIDED = 0.5  # with nothing to choose by: what the class weights are made for (data/candidates.py)
@@ -35,7 +36,7 @@ def threshold_of(thresholds: Sequence[float], sample: UnifiedSample) -> float:
 def choose_thresholds(
     component: ComponentSpec,
     links: Sequence[Sequence[Any]],
-    gold: Sequence[UnifiedSample],
+    samples: Sequence[UnifiedSample],
     predicted: Sequence[UnifiedSample],
 ) -> tuple[float, float, float]:
     """The best on all samples, the best for half 0 (chosen on half 1) and for half 1 (chosen on half 0).
@@ -44,7 +45,7 @@ def choose_thresholds(
     """
     scored = [
         (half_of(sample.document_id), *_scored(component, *rest))
-        for sample, *rest in zip(gold, gold, links, predicted, strict=True)
+        for sample, *rest in zip(samples, samples, links, predicted, strict=True)
     ]
     return tuple(
         best_threshold(
@@ -71,14 +72,21 @@ def best_threshold(candidates: Iterable[tuple[float, bool]], gold: int) -> float
 
 
 def _scored(
-    component: ComponentSpec, gold: UnifiedSample, links: Sequence[Any], predicted: UnifiedSample
+    component: ComponentSpec, wanted: UnifiedSample, links: Sequence[Any], predicted: UnifiedSample
 ) -> tuple[list[tuple[float, bool]], int]:
-    """((P(none), right) of each candidate, gold relations) of a sample; mentions match by place and type."""
-    mentions = {mention.id: (mention.fragments, mention.type) for mention in gold.mentions}
-    wanted = {(*(mentions[name] for name in names), label) for names, label in labelled(component, gold)}
+    """((P(none), right) of each candidate, gold relations) of a sample; mentions match by place and type.
+
+    Between concepts the surest pair of their mentions decides; a mention that gold lacks is its own concept.
+    """
+    mentions = {mention.id: (mention.fragments, mention.type) for mention in wanted.mentions}
+    concepts = {(m.fragments, m.type): m.concepts for m in wanted.mentions} if component.concepts else {}
+    items = {
+        (tuple(mentions.get(end, end) for end in ends), label) for ends, label in gold(component, wanted)
+    }
     places = [(mention.fragments, mention.type) for mention in predicted.mentions]
-    rows = []
+    surest: dict[Any, float] = {}
     for link in links:
         ends = [places[number] for number in (link.source, link.target) if number >= 0]
-        rows.append((link.none, (*ends, link.label) in wanted))
-    return rows, len(wanted)
+        for pair in product(*(concepts.get(end) or (end,) for end in ends)):
+            surest[pair, link.label] = min(link.none, surest.get((pair, link.label), 1.0))
+    return [(none, item in items) for item, none in surest.items()], len(items)

@@ -22,7 +22,7 @@ from kaggle_kit.core.types import TaskSpec, UnifiedSample, relation_parts
 from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.data.encode import EncodedTask
-from kaggle_kit.data.normalise import ConceptNormaliser
+from kaggle_kit.data.normalise import NO_CONCEPT, ConceptNormaliser
 from kaggle_kit.data.plan import StepPlan, steps_per_epoch
 from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
@@ -219,21 +219,25 @@ def evaluate(
 
 
 def with_concepts(train: Sequence[UnifiedSample], predicted: Sequence[UnifiedSample]) -> list[UnifiedSample]:
-    """Concept ids for predicted mentions, learnt from the training mentions (if those carry any)."""
+    """Concept ids for predicted mentions without, learnt from the training mentions (if those carry any)."""
     known = [
-        (mention.text(sample.text), mention.concepts[0])
+        (mention.text(sample.text), "\t".join(mention.concepts) or NO_CONCEPT)  # no format's id holds a tab
         for sample in train
         for mention in sample.mentions
-        if mention.concepts and sample.text is not None
+        if sample.text is not None
     ]
-    if not known:
+    if all(concepts == NO_CONCEPT for _, concepts in known):
         return list(predicted)
-    texts = [mention.text(sample.text) for sample in predicted for mention in sample.mentions]
-    concepts = iter(ConceptNormaliser.fit(known).predict(texts) if texts else [])
+    texts = {mention.text(sample.text): () for sample in predicted for mention in sample.mentions}
+    for text, concepts in zip(texts, ConceptNormaliser.fit(known).predict(list(texts)), strict=True):
+        texts[text] = tuple(concepts.split("\t")) if concepts != NO_CONCEPT else ()
     return [
         replace(
             sample,
-            mentions=tuple(replace(mention, concepts=(next(concepts),)) for mention in sample.mentions),
+            mentions=tuple(
+                replace(mention, concepts=mention.concepts or texts[mention.text(sample.text)])
+                for mention in sample.mentions
+            ),
         )
         for sample in predicted
     ]

@@ -25,7 +25,8 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.core.schema import NF4_ABOVE_PARAMETERS, RunConfig, StrategyConfig, quantization_for
-from kaggle_kit.core.types import UnifiedSample
+from kaggle_kit.core.types import UnifiedSample, relation_parts
+from kaggle_kit.data.concepts import with_gold_concepts
 from kaggle_kit.data.encode import EncodedTask
 from kaggle_kit.evaluation.official import score_samples
 from kaggle_kit.evaluation.predict import predict
@@ -148,6 +149,8 @@ def quick_evaluation(
         figures, primary = {}, {}
         for name, task in config.tasks.items():
             predicted = predictions_of(config, network, loaded, encoded[name], gold[name])
+            if any(part.concepts for part in relation_parts(encoded[name].spec)):
+                predicted = list(map(with_gold_concepts, gold[name], predicted))
             with tempfile.TemporaryDirectory() as folder:
                 score = score_samples(task, gold[name], predicted, Path(folder)).get(task.primary_metric, 0.0)
             figures[f"{name}.{task.primary_metric}"] = primary[name] = score

@@ -24,7 +24,6 @@ from kaggle_kit.data.locate import locate
 from kaggle_kit.data.pace import StepTargets
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.data.plan import COUNTS, PlanSettings, StepPlan
-from kaggle_kit.data.reach import out_of_reach
 from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.dropout import set_backbone_dropout
 from kaggle_kit.models.loading import Loaded, load_backbone
@@ -129,7 +128,7 @@ def encode_split(
     specs: Mapping[str, TaskSpec],
     loaded: Loaded,
 ) -> dict[str, EncodedTask]:
-    """The token files of one split of every task."""
+    """The token files of one split of every task; the log says how much of its annotations they hold."""
     encoded = {}
     for name, task in config.tasks.items():
         settings = PassageSettings(
@@ -139,7 +138,10 @@ def encode_split(
             last_subword=loaded.causal,
         )
         encoded[name] = encode(samples[name], specs[name], loaded.tokenizer, settings)
-        for message in out_of_reach(encoded[name], samples[name]):
+        reach, what = encoded[name].reach, f"{name}, {samples[name][0].split}"
+        if summary := reach.summary(what):
+            logger.info("%s", summary)
+        for message in reach.too_few(what, name):
             logger.warning("%s", message)
     return encoded
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.data.passages import WORD, PassageSettings, passages
@@ -97,3 +99,58 @@ def test_a_stride_that_leaves_no_room_is_refused():
         next(passages("a", TOKENIZER, PassageSettings(max_length=16, stride=15)))
     with pytest.raises(ConfigError, match="'notes'; allowed: sentences, windows"):
         PassageSettings(segments="notes")
+
+
+def wordpiece() -> PreTrainedTokenizerFast:
+    """A tokenizer that drops accents and control characters, as BERT's uncased one does."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = ["[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters), "cafe", "pain"]
+    backend = Tokenizer(models.WordPiece({piece: n for n, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.Sequence(
+        [
+            normalizers.BertNormalizer(lowercase=True, strip_accents=False),
+            normalizers.NFD(),
+            normalizers.StripAccents(),
+        ]
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", sep_token="[SEP]")
+
+
+@pytest.mark.parametrize("segments", ["sentences", "windows"])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    ("text", "mention"),
+    [
+        ("cafe\u0301 in town", (0, 5)),
+        ("a cafe\u0301", (2, 7)),
+        ("cafe\u0301\u0302 in town", (0, 6)),
+        ("no pain\ufe0f.", (3, 8)),
+        ("\ufeffpain here", (0, 5)),
+        ("no \u200fpain", (3, 8)),
+        ("pain\ufffd and", (0, 5)),
+        ("no\u200f\u200f pain", (0, 4)),
+        ("pain\ue000", (0, 5)),
+    ],
+)
+def test_characters_that_the_tokenizer_drops_belong_to_the_word_that_they_touch(
+    text, mention, segments, last
+):
+    settings = PassageSettings(64, 8, segments=segments, last_subword=last)
+    (passage,) = passages(text, wordpiece(), settings)
+    assert passage.holds([mention]) and passage.matches([mention])
+
+
+def test_dropped_characters_that_touch_no_word_are_in_no_passage():
+    (passage,) = passages("pain \ufeff here", wordpiece(), PassageSettings(64, 8))
+    assert list(zip(passage.word_starts, passage.word_ends, strict=True)) == [(0, 4), (7, 11)]
+    assert not passage.holds([(5, 6)])
+
+
+@pytest.mark.parametrize("segments", ["sentences", "windows"])
+def test_a_text_or_a_sentence_of_dropped_characters_alone_has_no_passage(segments):
+    settings = PassageSettings(64, 8, segments=segments)
+    assert list(passages("\ufeff", wordpiece(), settings)) == []
+    (passage,) = passages("\u200f\n\npain", wordpiece(), settings)
+    assert list(passage.word_starts) == [3]

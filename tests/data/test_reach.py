@@ -9,7 +9,6 @@ import pytest
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, TaskSpec, UnifiedSample
 from kaggle_kit.data.encode import encode
 from kaggle_kit.data.passages import PassageSettings
-from kaggle_kit.data.reach import out_of_reach, reach
 from kaggle_kit.models.tiny import train_tokenizer
 
 SENTENCE = "Drug {0} helps pain {0} ."
@@ -42,7 +41,7 @@ def sample() -> UnifiedSample:
 
 def reached(settings: PassageSettings, component: ComponentSpec = LINKS):
     encoded = encode([sample()], TaskSpec("t", (component,)), TOKENIZER, settings)
-    return reach(encoded, [sample()])["links"], list(out_of_reach(encoded, [sample()]))
+    return encoded.reach.candidates["links"], list(encoded.reach.too_few("t, train", "t"))
 
 
 def test_sentences_reach_the_relations_inside_of_them():
@@ -71,3 +70,44 @@ def test_the_share_of_positive_candidates_is_that_of_what_is_encoded():
     encoded = encode([sample()], TaskSpec("t", (LINKS,)), TOKENIZER, PassageSettings(1000, 0, "windows"))
     # in the order of the text: 55 pairs drug-pain and 45 pain-drug
     assert encoded.spec.components[0].positive == 19 / 100
+
+
+def counted(text: str, spec: TaskSpec, *mentions: Mention, relations: tuple[Relation, ...] = ()):
+    annotated = UnifiedSample("d", text, "train", Access.PUBLIC, mentions, relations)
+    return encode([annotated], spec, TOKENIZER, PassageSettings(64, 0)).reach
+
+
+def test_mentions_and_relations_that_no_passage_holds_are_counted_and_said():
+    # "Drug 0 … pain 0" is a sentence and so is every other line
+    across = Mention("A", ((TEXT.index("pain 0"), TEXT.index("Drug 1") + 6),), "Drug")
+    inside = Mention("B", ((TEXT.index("pain 0"), TEXT.index("pain 0") + 6),), "Pain")
+    half = Mention("C", ((2, 6),), "Drug")  # "ug 0"
+    other = Mention("D", ((0, 6),), "Other")  # no component asks for it
+    tags = ComponentSpec("ner", Kind.TOKENS, 1, ("Drug", "Pain"))
+    links = (Relation("R1", "TREATS", "C", "B"), Relation("R2", "TREATS", "A", "B"))
+    found = counted(TEXT, TaskSpec("t", (tags, LINKS)), across, inside, half, other, relations=links)
+    assert (found.mentions, found.outside, found.inexact) == (3, 1, 1)
+    assert (found.relations, found.apart) == (2, 1)
+    assert found.summary("t, train") == (
+        "t, train: 1 of 3 mentions and 1 of 2 relations are in no passage; "
+        "1 mentions do not begin and end with a word"
+    )
+
+
+def test_a_fragment_that_is_longer_than_a_span_can_be_is_counted():
+    spans = ComponentSpec("ner", Kind.SPANS, 1, ("Drug",), max_span_length=2)
+    short, long = Mention("A", ((0, 6),), "Drug"), Mention("B", ((0, 12),), "Drug")
+    found = counted(TEXT, TaskSpec("t", (spans,)), short, long)
+    assert (found.mentions, found.outside, found.inexact) == (2, 0, 1)
+
+
+def test_the_counts_are_read_again_with_the_cached_file():
+    settings = PassageSettings(64, 0)
+    first, again = (encode([sample()], TaskSpec("t", (LINKS,)), TOKENIZER, settings) for _ in range(2))
+    assert first.reach == again.reach
+    assert (again.reach.mentions, again.reach.outside, again.reach.apart) == (20, 0, 9)
+
+
+def test_a_split_without_annotations_has_nothing_to_say():
+    tags = ComponentSpec("ner", Kind.TOKENS, 1, ("Drug",))
+    assert counted(TEXT, TaskSpec("t", (tags,))).summary("t, train") is None

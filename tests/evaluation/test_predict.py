@@ -246,6 +246,13 @@ def test_given_entities_keep_id_and_type_and_nothing_that_is_to_be_predicted(com
     assert [(r.source, r.target) for r in found.relations] == [("7@e@doc@gold", "T2")]
 
 
+def test_given_entities_keep_the_concepts_that_relations_hold_between():
+    gold = note(replace(mention(1, "Drug", (0, 1)), concepts=("C1",)), mention(2, "Disease", (2, 3)))
+    links = replace(LINKS, concepts=True)
+    (found,) = predicted([gold], links, window=PassageSettings(128, 8))
+    assert [m.concepts for m in found.mentions] == [("C1",), ()]
+
+
 def test_candidates_are_scored_and_labelled_from_one_half_on():
     pairs = tuple(
         RankedPair("q", f"c{n}", WORDS[n], n, "Good" if n % 2 else "Bad", bool(n % 2)) for n in (1, 2, 3)

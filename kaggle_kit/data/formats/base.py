@@ -92,6 +92,7 @@ class Reading:
 
     split: str = "train"
     access: Access = Access.PUBLIC
+    root: Path | None = None  # of the corpus, where what belongs to a file may lie elsewhere
     text_folder: Path | None = None  # looked at when a document's text is not beside its annotations
     options: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     strict: bool = False  # the first record that cannot be used is an error of the file

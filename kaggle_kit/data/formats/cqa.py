@@ -19,6 +19,7 @@ from kaggle_kit.core.errors import ConfigError, CorpusError
 from kaggle_kit.core.restricted import quoted, told
 from kaggle_kit.core.types import Provenance, RankedPair, UnifiedSample
 from kaggle_kit.data.formats.base import Reading, corpus_files
+from kaggle_kit.data.formats.relevancy import labelled
 from kaggle_kit.data.formats.xml_safe import attribute, child_text, parse
 
 EXPECTED_FILES = "*.xml or *.xml.gz of the Task 3 distribution"
@@ -59,8 +60,9 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     """One sample per question, in file order. `reading.options["subtask"]` is A, B, C or D.
 
     Without that option an Arabic file is read as D and an English one as A. A withheld label (`?`)
-    leaves label and relevance None. A candidate repeated within its question is dropped with a
-    warning. Raises ConfigError for another subtask, CorpusError for a file without its elements.
+    leaves the label None, and the relevance too unless a `.relevancy` file tells it. A candidate repeated
+    within its question is dropped with a warning. Raises ConfigError for another subtask, CorpusError for a
+    file without its elements.
     """
     root = parse(path)
     name = reading.options.get("subtask") or ("D" if root.find("Question") is not None else "A")
@@ -79,7 +81,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     if not questions:
         found, expected = f"<{told(root.tag, '…')}> without any question", f"the questions of subtask {name}"
         raise CorpusError(path, line=root.sourceline, found=found, expected=expected)
-    return [
+    samples = [
         UnifiedSample(
             query_id,
             _text(question, subtask.query_text, path),
@@ -91,6 +93,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
         )
         for query_id, question in questions.items()
     ]
+    return labelled(samples, path, name, reading)
 
 
 def write(samples: Sequence[UnifiedSample], folder: Path) -> list[Path]:

@@ -15,13 +15,14 @@ Format: https://www.ncbi.nlm.nih.gov/research/pubtator3/tutorial and the BioCrea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted, told
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
+from kaggle_kit.data.concepts import CONCEPTS, related_concepts
 from kaggle_kit.data.formats.base import BLANKS, Reading, corpus_files, integer, lines, readme
 
 EXPECTED_FILES = "PubTator files (*.txt or *.PubTator)"
@@ -44,17 +45,33 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     """All documents of a file, an identifier that comes back included; text is None without title.
 
     A relation holds between concepts: it is linked to the first mention of each and keeps
-    `concepts` "C1|C2" as an attribute; without a mention of both it is dropped
+    `CONCEPTS` "C1|C2" as an attribute; without a mention of both it is dropped
     with a warning. A malformed line is rejected.
     """
     return [document.sample(reading) for document in _documents(path, reading)]
+
+
+def concept_relations(place: Path) -> dict[str, set[tuple[str, str, str]]]:
+    """Document -> (type, concept, concept) of every relation line of a file or folder.
+
+    Unlike the samples' relations they need no mention: official prediction files have none.
+    """
+    found: dict[str, set[tuple[str, str, str]]] = {}
+    for path in find(place) if place.is_dir() else [place]:
+        for document in _documents(path, Reading(strict=True)):
+            lines = found.setdefault(document.name, set())
+            lines.update(
+                (kind, one.strip(), two.strip()) for _, (_, kind, one, two, *_) in document.relations
+            )
+    return found
 
 
 def write(samples: Iterable[UnifiedSample], folder: Path) -> list[Path]:
     """One file with the annotations of all samples, a blank line between documents, no texts.
 
     The format has no pieces and no mention-level relations: a discontiguous mention is written as
-    the stretch from its first to its last character, a relation only where its concepts are known.
+    the stretch from its first to its last character, relations between mentions as those of their concepts,
+    each once, and only where these are known.
     """
     blocks = ("".join(f"{line}\n" for line in _annotation_lines(sample)) for sample in samples)
     path = folder / PREDICTIONS_FILE
@@ -124,7 +141,7 @@ class _Document:
                 first.setdefault(concept, mention.id)
         for place, (number, (_, kind, source, target, *remark)) in enumerate(self.relations, start=1):
             if source in first and target in first:
-                more = {"concepts": f"{source}|{target}"} | ({REMARK: remark[0]} if remark else {})
+                more = {CONCEPTS: f"{source}|{target}"} | ({REMARK: remark[0]} if remark else {})
                 where = Provenance(str(self.path), number)
                 yield Relation(
                     f"R{place}", kind, first[source], first[target], attributes=more, provenance=where
@@ -179,17 +196,6 @@ def _concepts(fields: list[str]) -> tuple[str, ...]:
     return tuple(part for part in map(str.strip, parts) if part not in ("", "-", NO_CONCEPT))
 
 
-def _related(relation: Relation, by_id: Mapping[str, Mention]) -> tuple[str, str] | None:
-    """The two concepts of a relation: as it was read, else the first of either mention."""
-    stored = relation.attributes.get("concepts", "").split("|")
-    ends = by_id[relation.source].concepts, by_id[relation.target].concepts
-    for place in range(1, len(stored)):  # concepts may hold bars themselves
-        pair = "|".join(stored[:place]), "|".join(stored[place:])
-        if len(stored) == 2 or (pair[0] in ends[0] and pair[1] in ends[1]):
-            return pair
-    return (ends[0][0], ends[1][0]) if all(ends) else None
-
-
 def _annotation_lines(sample: UnifiedSample) -> list[str]:
     name = sample.document_id
     written = []
@@ -199,7 +205,7 @@ def _annotation_lines(sample: UnifiedSample) -> list[str]:
         written.append(f"{name}\t{mention.start}\t{mention.end}\t{words}\t{mention.type}\t{concepts}")
     by_id = {mention.id: mention for mention in sample.mentions}
     for relation in sample.relations:
-        if ends := _related(relation, by_id):
-            remark = [relation.attributes[REMARK]] if REMARK in relation.attributes else []
+        remark = [relation.attributes[REMARK]] if REMARK in relation.attributes else []
+        for ends in related_concepts(relation, by_id):
             written.append("\t".join([name, relation.type, *ends, *remark]))
-    return written
+    return list(dict.fromkeys(written))  # many pairs of mentions may relate the same two concepts

@@ -12,7 +12,7 @@ several windows hold belongs to the one that owns most of its two ends, the earl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -173,6 +173,15 @@ def _inside(mentions: np.ndarray, candidates: np.ndarray, length: int) -> np.nda
 def count(targets: Mapping[str, Tensor]) -> int:
     """Candidates."""
     return len(targets["labels"])
+
+
+def related(component: ComponentSpec, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
+    """(source, target) among the sample's mentions of each candidate with a label, of a sample's columns."""
+    for row in rows:
+        numbers = table(row[f"mentions:{component.name}"], MENTION)[:, 0].tolist()
+        for source, target, _, label in table(row[f"candidates:{component.name}"], CANDIDATE).tolist():
+            if label:
+                yield numbers[source], DOCUMENT if target == DOCUMENT else numbers[target]
 
 
 def counted(component: ComponentSpec, columns: Mapping[str, Any]) -> tuple[int, int]:

@@ -1,15 +1,16 @@
-"""Mentions compared as sets: strict, relaxed, and strict over the discontiguous ones alone.
+"""Mentions and relations compared as sets: strict, relaxed, and strict over the discontiguous ones alone.
 
     score(Path("gold.PubTator.txt"), Path("predictions"))["strict_f1"]
     mention_figures(gold_samples, predicted_samples)["discontiguous_strict_recall"]
 
 Strict is the measure of BC5CDR and the NCBI disease corpus: document, type and offsets are equal.
 Relaxed asks for one shared character and the same type, one to one, as many pairs as can be had.
+Relations are BC5CDR's official measure: document, type and both concepts are equal, wherever mentions stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,34 +20,63 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from kaggle_kit.core.errors import CorpusError, ScoreError
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.formats import Reading, read
+from kaggle_kit.data.formats.pubtator import concept_relations
 from kaggle_kit.evaluation.metrics.ratios import counts, ratios
 
 Span = tuple[str, tuple[tuple[int, int], ...]]  # type, pieces in order
+Related = tuple[str, str, str]  # type, concept, concept
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
-    """`mention_figures` of two PubTator files or folders of them; ScoreError for malformed ones."""
-    return mention_figures(*_read(gold, pred))
+    """`mention_figures` and `relation_figures` of two PubTator files or folders of them.
+
+    Raises ScoreError for malformed ones.
+    """
+    figures = mention_figures(*(_read(place) for place in (gold, pred)))
+    return figures | relation_figures(*(_relations(place) for place in (gold, pred)))
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
-    """What each document adds to `strict_f1` or `relaxed_f1`."""
-    right = {"strict_f1": lambda mine, theirs: len(mine & theirs), "relaxed_f1": _paired}.get(metric)
-    if right is None:
+    """What each document adds to `strict_f1`, `relaxed_f1` or `relation_f1`."""
+    if metric not in ("strict_f1", "relaxed_f1", "relation_f1"):
         return None
-    wanted, found = (_spans(samples) for samples in _read(gold, pred))
+    if metric == "relation_f1":
+        wanted, found = (_relations(place) for place in (gold, pred))
+    else:
+        wanted, found = (_spans(_read(place)) for place in (gold, pred))
     sides = {name: (wanted.get(name, set()), found.get(name, set())) for name in wanted | found}
     return {
-        name: counts(right=right(mine, theirs), predicted=len(theirs), gold=len(mine))
+        name: counts(
+            right=_paired(mine, theirs) if metric == "relaxed_f1" else len(mine & theirs),
+            predicted=len(theirs),
+            gold=len(mine),
+        )
         for name, (mine, theirs) in sides.items()
     }
 
 
-def _read(gold: Path, pred: Path) -> list[list[UnifiedSample]]:
+def _read(place: Path) -> list[UnifiedSample]:
     try:
-        return [read("pubtator", place, Reading(strict=True)) for place in (gold, pred)]
+        return read("pubtator", place, Reading(strict=True))
     except CorpusError as error:
         raise ScoreError(str(error)) from error
+
+
+def _relations(place: Path) -> dict[str, set[Related]]:
+    try:
+        return concept_relations(place)
+    except CorpusError as error:
+        raise ScoreError(str(error)) from error
+
+
+def relation_figures(
+    gold: Mapping[str, set[Related]], predicted: Mapping[str, set[Related]]
+) -> dict[str, float]:
+    """Precision, recall and F1, 0 to 1, over (document, type, concept, concept).
+
+    Empty where neither side has a relation: a corpus of mentions alone.
+    """
+    return _strict("relation", gold, predicted) if _size(gold) or _size(predicted) else {}
 
 
 def mention_figures(gold: Iterable[UnifiedSample], predicted: Iterable[UnifiedSample]) -> dict[str, float]:
@@ -76,11 +106,11 @@ def _pieced(spans: set[Span]) -> set[Span]:
     return {span for span in spans if len(span[1]) > 1}
 
 
-def _size(spans: dict[str, set[Span]]) -> int:
+def _size(spans: Mapping[str, set]) -> int:
     return sum(map(len, spans.values()))
 
 
-def _strict(name: str, gold: dict[str, set[Span]], predicted: dict[str, set[Span]]) -> dict[str, float]:
+def _strict(name: str, gold: Mapping[str, set], predicted: Mapping[str, set]) -> dict[str, float]:
     right = sum(len(spans & predicted.get(document, set())) for document, spans in gold.items())
     return ratios(name, right=right, predicted=_size(predicted), gold=_size(gold))
 

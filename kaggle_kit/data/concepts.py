@@ -1,0 +1,54 @@
+"""Relations that hold between concepts of a document, whichever of their mentions stand where.
+
+PubTator's do (`CID` of BC5CDR, all of BioRED). A reader links one to the first mention of either concept and
+keeps the two as the attribute `CONCEPTS`; here it is taken back to all their mentions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+
+from kaggle_kit.core.types import Mention, Relation, UnifiedSample
+
+CONCEPTS = "concepts"
+
+
+def of_concepts(relation: Relation) -> bool:
+    """Whether the relation was read as one between concepts."""
+    return CONCEPTS in relation.attributes
+
+
+def related_concepts(relation: Relation, mentions: Mapping[str, Mention]) -> list[tuple[str, str]]:
+    """The concept pairs of a relation: the one it was read with, else all of its two mentions'.
+
+    `mentions` maps ids to mentions. Empty where a mention has no concept; nothing is related to itself.
+    """
+    ends = mentions[relation.source].concepts, mentions[relation.target].concepts
+    stored = relation.attributes.get(CONCEPTS, "").split("|")
+    for place in range(1, len(stored)):  # concepts may hold bars themselves
+        pair = "|".join(stored[:place]), "|".join(stored[place:])
+        if len(stored) == 2 or (pair[0] in ends[0] and pair[1] in ends[1]):
+            return [pair]
+    return [pair for pair in product(*ends) if pair[0] != pair[1]]
+
+
+def mention_pairs(relation: Relation, mentions: Mapping[str, Mention]) -> list[tuple[str, str]]:
+    """The ids of all pairs of mentions of the relation's two concepts, in the order of the mentions.
+
+    A mention of both concepts makes no pair with itself.
+    """
+    (source, target), *_ = related_concepts(relation, mentions)
+    ends = [[m.id for m in mentions.values() if concept in m.concepts] for concept in (source, target)]
+    return [pair for pair in product(*ends) if pair[0] != pair[1]]
+
+
+def with_gold_concepts(gold: UnifiedSample, predicted: UnifiedSample) -> UnifiedSample:
+    """The predicted sample whose mentions have the concepts of gold's, where place and type are equal.
+
+    For figures that compare the steps of one training, before any concept is predicted.
+    """
+    known = {(mention.fragments, mention.type): mention.concepts for mention in gold.mentions}
+    mentions = (replace(m, concepts=known.get((m.fragments, m.type), ())) for m in predicted.mentions)
+    return replace(predicted, mentions=tuple(mentions))
