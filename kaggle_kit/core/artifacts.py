@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.predictions import line
 from kaggle_kit.core.records import append_record, read_records, to_json, write_atomically
@@ -72,16 +73,16 @@ class RunFolder:
 
         The file is created exclusively: RunFolderError where a run, finished or not, already lies.
         """
-        path.mkdir(parents=True, exist_ok=True)
         facts = {"run_id": path.name} | facts
         facts |= {"config_hash": config_hash, "flags": dict(flags), "started": _now()}
-        try:
-            with (path / "config.yaml").open("x", encoding="utf-8") as file:
-                file.write(f"{HEADER}{to_json(facts)}\n{config_yaml}")
-        except FileExistsError as error:
-            raise RunFolderError(f"{path} already holds a run; reserve a new folder") from error
-        for folder in ("checkpoints", "adapters", "predictions"):
-            (path / folder).mkdir(exist_ok=True)
+        with writing(path):
+            for folder in ("checkpoints", "adapters", "predictions"):
+                (path / folder).mkdir(parents=True, exist_ok=True)
+            try:
+                with (path / "config.yaml").open("x", encoding="utf-8") as file:
+                    file.write(f"{HEADER}{to_json(facts)}\n{config_yaml}")
+            except FileExistsError as error:
+                raise RunFolderError(f"{path} already holds a run; reserve a new folder") from error
         return cls(path, facts)
 
     @classmethod

@@ -11,16 +11,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kaggle_kit.core.artifacts import HEADER, RunFolder
+from kaggle_kit.core.disk import writing
 from kaggle_kit.core.runtime import KAGGLE_INPUT, kaggle_run_type
 
 
 def reserve(runs_dir: Path, run_id: str) -> Path:
     """A new, empty folder for a run: `<runs_dir>/<run_id>`, or with `-2`, `-3`, … where one exists."""
-    runs_dir.mkdir(parents=True, exist_ok=True)
+    with writing(runs_dir):
+        runs_dir.mkdir(parents=True, exist_ok=True)
     path, number = runs_dir / run_id, 1
     while True:
         try:
-            path.mkdir()
+            with writing(path):
+                path.mkdir()
             return path
         except FileExistsError:
             number += 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import RunFolderError
 
 
@@ -23,7 +24,7 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 def append_record(path: Path, record: Mapping[str, Any]) -> None:
     """Add one line and hand it to the system at once, so that a crash loses at most the last one."""
-    with path.open("a", encoding="utf-8") as file:
+    with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(to_json(record) + "\n")
 
 
@@ -50,13 +51,18 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def write_atomically(path: Path, text: str) -> Path:
     """Replace a file at once: a reader, or a crash, meets the old text or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")  # containers may share process ids
-    with temporary.open("x", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("x", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
     return path
 
 
