@@ -149,10 +149,12 @@ def test_metrics_keep_unit_split_count_and_scorer(tmp_path):
     assert run.metrics() == figures
 
 
-def test_a_metric_that_is_no_number_is_read_back_as_nan(tmp_path):
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+def test_a_metric_that_is_no_number_is_refused_at_the_door(tmp_path, value):
     run = new_run(tmp_path / "a")
-    run.write_metrics([Metric("map", math.nan, "share", "dev", 0, "semeval2017t3", "toy")])
-    assert math.isnan(run.metrics()[0].value)
+    with pytest.raises(RunFolderError, match=r"metrics\.json: value of map on dev"):
+        run.write_metrics([Metric("map", value, "share", "dev", 0, "semeval2017t3", "toy")])
+    assert not run.metrics_json.exists()
 
 
 SAMPLE = UnifiedSample(
