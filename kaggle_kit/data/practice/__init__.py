@@ -39,6 +39,7 @@ from pathlib import Path
 import numpy as np
 
 from kaggle_kit.core import cache
+from kaggle_kit.core.checks import LARGEST_SEED
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import PracticeConfig
 from kaggle_kit.data.marker import mark
@@ -171,7 +172,7 @@ def _check(settings: PracticeConfig, tasks: Sequence[str]) -> None:
         hint = nearest(settings.transfer, TRANSFERS)
         problems.append(f"practice.transfer is {settings.transfer!r}; allowed: {', '.join(TRANSFERS)}{hint}")
     for name, low, high in (
-        ("seed", 0, None),
+        ("seed", 0, LARGEST_SEED),
         ("documents", 1, None),
         ("held_out", 1, None),
         ("terms", 5, None),
