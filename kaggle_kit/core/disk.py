@@ -17,7 +17,7 @@ from pathlib import Path
 from kaggle_kit.core.errors import DiskError
 
 ELSEWHERE = "or name a folder on another disk"
-FORBIDDEN = f"this user may not write there: change its permissions, {ELSEWHERE}"
+FORBIDDEN = f"this user has no permission there: change it, {ELSEWHERE}"
 REMEDIES = {
     errno.ENOSPC: f"the disk is full: free some space there, {ELSEWHERE}",
     errno.EDQUOT: f"this user's quota is used up: free some space there, {ELSEWHERE}",
@@ -29,7 +29,10 @@ REMEDIES = {
 
 @contextmanager
 def writing(place: Path | str) -> Iterator[None]:
-    """Inside, an OSError of a full, read-only or forbidden place becomes a DiskError that names it."""
+    """Inside, an OSError of a full, read-only or forbidden place becomes a DiskError that names it.
+
+    An empty `place` leaves it to the error to say where it was.
+    """
     try:
         yield
     except DiskError:
@@ -37,7 +40,8 @@ def writing(place: Path | str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in REMEDIES:
             raise
-        raise DiskError(error.errno, f"{place} cannot be written: {REMEDIES[error.errno]}") from error
+        where = place or error.filename or "a file"
+        raise DiskError(error.errno, f"{where} cannot be used: {REMEDIES[error.errno]}") from error
 
 
 def sync(path: Path) -> None:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.integrity import Recorded, reading
 from kaggle_kit.models.multitask import MultiTaskModel
@@ -31,6 +32,11 @@ FUSION, HEADS, STRATEGY = "fusion.safetensors", "heads.safetensors", "strategy.j
 
 def save_adapters(model: MultiTaskModel, folder: Path) -> None:
     """Writes everything that training may have changed."""
+    with writing(folder):
+        _save(model, folder)
+
+
+def _save(model: MultiTaskModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in model.lora.ranks:
         place = folder / name
@@ -100,7 +106,12 @@ def _fusion_state(model: MultiTaskModel) -> dict[str, Tensor]:
 
 
 def _write(state: Mapping[str, Tensor], path: Path) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+    except SafetensorError as error:  # its own name for a full disk
+        raise RunFolderError(
+            f"{path} was not written: {error}; free some space, or use another disk"
+        ) from error
 
 
 def _existing(path: Path) -> Path:

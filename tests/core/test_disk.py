@@ -6,6 +6,7 @@ import errno
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.cache import build_once, cache_dir
@@ -13,6 +14,9 @@ from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import DiskError, KitError
 from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.records import append_record, write_atomically
+from kaggle_kit.ops.cli import app
+from kaggle_kit.ops.pages import page_path
+from kaggle_kit.ops.run import execute_page
 
 UNWRITABLE = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES]
 
@@ -67,3 +71,24 @@ def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch):
     with pytest.raises(DiskError, match=r"metrics\.json.*full"):
         write_atomically(tmp_path / "metrics.json", "[1]")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["[]"]
+
+
+@pytest.mark.parametrize("number", UNWRITABLE)
+def test_a_command_ends_with_one_line_that_names_the_place(tmp_path, monkeypatch, number):
+    def refuse(self, *args, **options):
+        raise OSError(number, "no", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    done = CliRunner().invoke(app, ["data", "practice", "--out", str(tmp_path / "corpora"), "documents=4"])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"error: {tmp_path / 'corpora'}")
+
+
+@pytest.mark.parametrize("number", UNWRITABLE)
+def test_a_page_whose_copy_cannot_be_written_names_it(tmp_path, monkeypatch, number):
+    def full(*args, **options):
+        raise OSError(number, "no")
+
+    monkeypatch.setattr("kaggle_kit.ops.run.papermill.execute_notebook", full)
+    with pytest.raises(DiskError, match=r"copy\.ipynb"):
+        execute_page(page_path("overview"), {}, tmp_path / "copy.ipynb")
