@@ -4,7 +4,8 @@
     python -m benchmarks.canary --quick                             # tiny models, one kernel for all
 
 The practice notes of the three restricted tasks are laid out as real corpora, with every long word
-replaced by a random one of its length: text and annotated mentions are all canaries, offsets stay. A
+replaced by a random one of its length: text and annotated mentions are all canaries, offsets stay; so are
+one concept or one attribute's value of each file. A
 copy of the checkout then runs every page and command in a home of its own, on these corpora and on
 damaged copies of them, with planted tokens in the environment. A service on the loopback stands for
 wandb, Kaggle and any other host, refuses everything and keeps what it was sent. What was written,
@@ -32,6 +33,7 @@ from pathlib import Path
 from benchmarks.canary_search import Finding, search
 from benchmarks.canary_sink import Sink
 from kaggle_kit.core.schema import PracticeConfig
+from kaggle_kit.data.marker import MARKER
 from kaggle_kit.data.practice import generate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,7 +77,10 @@ def plant(folder: Path, documents: int, seed: int) -> dict[str, str]:
         for path in sorted(root.rglob("*")):
             if path.is_file() and _is_note(path):
                 path.write_bytes(LONG.sub(swapped, path.read_text("utf-8")).encode())
+        (root / MARKER).unlink()
         _rename(root)
+        canaries[f"value of {task}"] = value = "".join(generator.choices(LETTERS, k=10))
+        _value(root, value)
         _damage(root, folder / "damaged" / task)
     held_out = folder / "corpora" / HELD_OUT / "NCBItestset_corpus.txt"
     held_out.parent.mkdir()
@@ -88,12 +93,21 @@ def _is_note(path: Path) -> bool:
 
 
 def _rename(root: Path) -> None:
-    """Real names: a document that is called practice is taken for synthetic."""
+    """Real names, as a search for words of the notes wants them."""
     for path in sorted(root.rglob("*"), key=lambda path: -len(path.parts)):
         if path.is_file() and not _is_note(path):
             path.write_text(path.read_text("utf-8").replace("practice", "patient"), "utf-8")
         if "practice" in path.name:
             path.rename(path.with_name(path.name.replace("practice", "patient")))
+
+
+def _value(root: Path, word: str) -> None:
+    """One word in the place of a concept (ShARe), and of an attribute's value (Anafora), in every file."""
+    for path in root.rglob("*"):
+        if path.suffix in (".pipe", ".xml"):
+            text = re.sub(r"\|C\d{7}\|", f"|{word}|", path.read_text("utf-8"), count=1)
+            text = text.replace("</properties>", f"<Comment>{word}</Comment></properties>", 1)
+            path.write_text(text, "utf-8")
 
 
 def _damage(root: Path, copy: Path) -> None:
@@ -194,6 +208,7 @@ def table(steps: list[dict], findings: list[Finding], planted: int, looked: dict
         ("MiB searched, archives unpacked", round(looked["bytes"] / 2**20)),
         ("requests that left the process", looked["requests"]),
         ("wandb runs kept in run folders", looked["wandb"]),
+        ("journals, logs of Snakemake and of pages, and HTML reports among the files", looked["logs"]),
         ("restricted words outside the corpora and the cache", len(text)),
         ("tokens anywhere", len(secret)),
     ]
@@ -224,6 +239,8 @@ def main() -> int:
         looked = {name: looked[name] + more[name] for name in looked}
         in_corpora, _ = search([folder / "corpora"], {"canary": words})
         looked["corpora"] = sum(found.times for found in in_corpora)
+        logs = ("*.journal*", "journal*", "*.snakemake.log", "page.log", "*.html")
+        looked["logs"] = sum(len(list((folder / "checkout").rglob(name))) for name in logs)
         looked["wandb"] = len(list(folder.glob("checkout/runs/*/wandb/offline-run-*")))
     head = f"{date.today()}, {'quick' if arguments.quick else 'full'}: {time.monotonic() - begun:.0f} s"
     looked |= {"failed": sum(not step["well"] for step in steps), "requests": len(sink.requests)}

@@ -214,6 +214,14 @@ def run_commands(steps: Steps, quick: bool) -> None:
             )
 
 
+def run_study(steps: Steps) -> None:
+    """A study on a damaged corpus: Snakemake's logs, the pages' own and their tracebacks are kept."""
+    task = RESTRICTED[0]
+    wrong = f"overrides=[profile.corpora=any,tasks.{task}.path={steps.folder}/damaged/{task}]"
+    words = (f"tasks=[{task}]", "seeds=[1]", wrong)
+    steps.command("study", "run", "first_look", *words, "--runs-dir", str(RUNS), expected=False)
+
+
 def run_readers(steps: Steps) -> None:
     """What reads finished runs, and what plans them."""
     steps.command("verdict", "--runs", str(RUNS), "--out", "verdict.json", expected=None)
@@ -250,6 +258,7 @@ def main() -> None:
     steps = Steps(arguments.folder)
     run_pages(steps, arguments.quick)
     run_commands(steps, arguments.quick)
+    run_study(steps)
     run_readers(steps)
     run_kernels(steps, arguments.quick)
     (arguments.folder / "steps.json").write_text(json.dumps([asdict(step) for step in steps.done]))

@@ -49,18 +49,20 @@ study_verdict = ""  # a document of `python -m kaggle_kit verdict --study NAME -
 # %% [markdown]
 # ## The runs
 #
-# Only folders with a complete manifest count. `smoke` and `practice` mark runs that show that the
+# Only folders with a complete manifest count, and only with the files that it signed: a run that was edited
+# or is damaged is left out and named. `smoke` and `practice` mark runs that show that the
 # machinery works; they are not results.
 
 # %%
 from kaggle_kit.analysis.overview import overview_table
-from kaggle_kit.analysis.report import style_table, write_report
-from kaggle_kit.core.folders import find_runs
+from kaggle_kit.analysis.report import sound_runs, style_table, write_report
 from kaggle_kit.core.runtime import in_workspace
 
-runs = find_runs(in_workspace(runs_dir))
+runs, left_out = sound_runs(in_workspace(runs_dir))
 table = overview_table(runs)
 print(f"{len(runs)} finished run(s) in {runs_dir}")
+for why in left_out:
+    print("left out:", why)
 style_table(table)
 
 # %% [markdown]

@@ -23,6 +23,7 @@ COLOURS = ("#2f6690", "#d1603d", "#4f8a5b", "#8a5a94", "#c2962f", "#3d9aa1", "#8
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.parse_math": False,  # names come from run folders
     "axes.edgecolor": "#8a8f98",
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -57,7 +58,7 @@ def loss_curves(runs: Sequence[RunFolder]) -> Figure:
     curves = defaultdict(list)
     for run in runs:
         for task in run.facts["tasks"]:
-            if points := _loss_points(run.events(), task):
+            if points := loss_points(run.events(), task):
                 curves[task].append((_label(run.facts), points))
     with mpl.rc_context(STYLE):
         if not curves:
@@ -121,9 +122,10 @@ def score_bars(table: pd.DataFrame) -> Figure:
         return figure
 
 
-def _loss_points(events: Sequence[Mapping[str, Any]], task: str) -> list[tuple[int, float]]:
+def loss_points(events: Sequence[Mapping[str, Any]], task: str) -> list[tuple[int, float]]:
+    """(step, loss) of a task, in order, without steps whose loss was no number."""
     points = [(event["step"], event.get("losses", {}).get(task, event.get("loss"))) for event in events]
-    return [(step, loss) for step, loss in points if loss is not None]
+    return [(int(step), float(loss)) for step, loss in points if loss is not None]
 
 
 def _label(facts: Mapping[str, Any]) -> str:

@@ -18,10 +18,13 @@ from jinja2 import Environment
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from kaggle_kit.analysis.figures import loss_curves, png, score_bars, tokens_per_task
+from kaggle_kit.analysis.figures import loss_curves, loss_points, png, score_bars, tokens_per_task
 from kaggle_kit.analysis.overview import flag_names, overview_table
 from kaggle_kit.analysis.report_page import PAGE
 from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.integrity import reading
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runtime import git_sha
 
@@ -40,8 +43,28 @@ def style_table(table: pd.DataFrame) -> Styler:
     """The overview table for reading: figures aligned, rows that are no results in grey."""
     styler = Styler(table.drop(columns="run"), uuid="runs", cell_ids=False).hide(axis="index")
     right = [{"selector": "th, td", "props": "text-align: right; font-variant-numeric: tabular-nums"}]
-    styler = styler.format(FORMATS, na_rep="—").set_table_styles(dict.fromkeys(FORMATS, right))
+    styler = styler.format(FORMATS, na_rep="—", escape="html").set_table_styles(dict.fromkeys(FORMATS, right))
     return styler.apply(_grey_toys, axis=1)
+
+
+def sound_runs(runs_dir: Path) -> tuple[list[RunFolder], list[str]]:
+    """The finished runs that can be tabled, drawn and reported, and why each of the others is left out."""
+    left_out: list[str] = []
+    sound = []
+    for run in find_runs(runs_dir, left_out):
+        try:
+            run.verify()
+            with reading(run.path):
+                overview_table([run])
+                _details(run)
+                sum(run.manifest()["totals"]["tokens"].values())
+                for task in run.facts["tasks"]:
+                    loss_points(run.events(), task)
+        except RunFolderError as error:
+            left_out.append(str(error))
+        else:
+            sound.append(run)
+    return sound, left_out
 
 
 def write_report(runs: Sequence[RunFolder], path: Path) -> Path:

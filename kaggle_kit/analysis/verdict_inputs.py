@@ -31,7 +31,11 @@ class Entry:
 
     @classmethod
     def of(cls, run: RunFolder) -> Entry:
-        """Raises IncomparableRuns where the manifest does not say what config.yaml says."""
+        """Raises RunFolderError for files that are not as the run left them, naming them.
+
+        IncomparableRuns where the manifest does not say what config.yaml says.
+        """
+        run.verify()
         entry = cls(run, run.manifest(), without_machine_keys(run.config()))
         _assert_unedited(entry)
         return entry

@@ -20,9 +20,20 @@ from typing import Any
 
 import yaml
 
+from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.integrity import (
+    READ,
+    Recorded,
+    assert_signed,
+    assert_unchanged,
+    checked_documents,
+    checked_metrics,
+    reading,
+    signed,
+)
 from kaggle_kit.core.predictions import line
-from kaggle_kit.core.records import append_record, read_records, to_json, write_atomically
+from kaggle_kit.core.records import append_record, plain, read_records, to_json, write_atomically
 from kaggle_kit.core.runtime import environment, git_sha, library_versions
 from kaggle_kit.core.types import UnifiedSample
 
@@ -72,16 +83,16 @@ class RunFolder:
 
         The file is created exclusively: RunFolderError where a run, finished or not, already lies.
         """
-        path.mkdir(parents=True, exist_ok=True)
         facts = {"run_id": path.name} | facts
         facts |= {"config_hash": config_hash, "flags": dict(flags), "started": _now()}
-        try:
-            with (path / "config.yaml").open("x", encoding="utf-8") as file:
-                file.write(f"{HEADER}{to_json(facts)}\n{config_yaml}")
-        except FileExistsError as error:
-            raise RunFolderError(f"{path} already holds a run; reserve a new folder") from error
-        for folder in ("checkpoints", "adapters", "predictions"):
-            (path / folder).mkdir(exist_ok=True)
+        with writing(path):
+            for folder in ("checkpoints", "adapters", "predictions"):
+                (path / folder).mkdir(parents=True, exist_ok=True)
+            try:
+                with (path / "config.yaml").open("x", encoding="utf-8") as file:
+                    file.write(f"{HEADER}{to_json(facts)}\n{config_yaml}")
+            except FileExistsError as error:
+                raise RunFolderError(f"{path} already holds a run; reserve a new folder") from error
         return cls(path, facts)
 
     @classmethod
@@ -89,17 +100,22 @@ class RunFolder:
         """An existing run; RunFolderError where there is none, or it must be finished and is not."""
         if not (path / "config.yaml").is_file():
             raise RunFolderError(f"{path} is no run folder: it has no config.yaml; give a run's own folder")
-        first, _, _ = (path / "config.yaml").read_text(encoding="utf-8").partition("\n")
+        with reading(path / "config.yaml"):
+            first, _, _ = (path / "config.yaml").read_text(encoding="utf-8").partition("\n")
         try:
-            run = cls(path, json.loads(first.removeprefix(HEADER)))
-        except ValueError as error:
+            run = cls(path, Recorded(json.loads(first.removeprefix(HEADER)).items(), path / "config.yaml"))
+        except (ValueError, AttributeError, RecursionError) as error:
             raise RunFolderError(
-                f"{path / 'config.yaml'}: line 1 is not {HEADER!r} and JSON; "
+                f"{path / 'config.yaml'}: line 1 is not {HEADER!r} and a JSON object; "
                 "it was edited or is another program's: restore it, or give another run's folder"
             ) from error
         if finished:
-            run.manifest()
+            assert_unchanged(path, run.manifest()["files"], READ)
         return run
+
+    def verify(self) -> None:
+        """RunFolderError where any result file, weights included, is not as the run left it."""
+        assert_unchanged(self.path, self.manifest()["files"])
 
     @property
     def run_id(self) -> str:
@@ -168,7 +184,9 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration as plain values, readable whatever version wrote it."""
-        return yaml.load(self.config_yaml.read_text(encoding="utf-8"), Loader=SAFE_LOADER)
+        with reading(self.config_yaml):
+            values = yaml.load(self.config_yaml.read_text(encoding="utf-8"), Loader=SAFE_LOADER)
+            return Recorded(values.items(), self.config_yaml)
 
     def official(self, task: str) -> Path:
         """The folder for the task's predictions in its own file format."""
@@ -189,15 +207,17 @@ class RunFolder:
         return read_records(self.tokens_jsonl)
 
     def write_metrics(self, metrics: Iterable[Metric]) -> Path:
-        text = to_json([asdict(metric) for metric in metrics], indent=2)
-        return write_atomically(self.metrics_json, text + "\n")
+        """RunFolderError for a figure that is not finite: no page could read it."""
+        records = checked_metrics([plain(asdict(metric)) for metric in metrics], self.metrics_json)
+        return write_atomically(self.metrics_json, to_json(records, indent=2) + "\n")
 
     def metrics(self) -> list[Metric]:
-        """The run's figures; empty where the page recorded none."""
+        """The run's figures; empty where the page recorded none. RunFolderError for one that is no figure."""
         if not self.metrics_json.is_file():
             return []
-        records = json.loads(self.metrics_json.read_text(encoding="utf-8"))
-        return [Metric(**r | {"value": float("nan") if r["value"] is None else r["value"]}) for r in records]
+        with reading(self.metrics_json):
+            records = json.loads(self.metrics_json.read_text(encoding="utf-8"))
+            return [Metric(**record) for record in checked_metrics(records, self.metrics_json)]
 
     def write_predictions(self, task: str, split: str, samples: Iterable[UnifiedSample]) -> Path:
         """`predictions/<task>.<split>.jsonl`: offsets, labels, scores and ids, without any text."""
@@ -212,7 +232,10 @@ class RunFolder:
         """What `pause` noted; None for a run that nothing has paused since it last went on."""
         if not self.paused_json.is_file():
             return None
-        return json.loads(self.paused_json.read_text(encoding="utf-8"))
+        with reading(self.paused_json):
+            return Recorded(
+                json.loads(self.paused_json.read_text(encoding="utf-8")).items(), self.paused_json
+            )
 
     def go_on(self) -> None:
         """The run is not paused (any more)."""
@@ -220,16 +243,23 @@ class RunFolder:
 
     def write_documents(self, task: str, split: str, records: Iterable[Mapping[str, Any]]) -> Path:
         """`documents/<task>.<split>.jsonl`: what each document adds to the task's primary metric."""
-        lines = (to_json(record) + "\n" for record in records)
-        return write_atomically(self.documents / f"{task}.{split}.jsonl", "".join(lines))
+        path = self.documents / f"{task}.{split}.jsonl"
+        checked = checked_documents([plain(record) for record in records], path)
+        return write_atomically(path, "".join(to_json(record) + "\n" for record in checked))
 
     def read_documents(self, task: str, split: str) -> list[dict[str, Any]]:
-        """Empty where the run's page wrote none, or the metric has no parts per document."""
-        return read_records(self.documents / f"{task}.{split}.jsonl")
+        """Empty where the run's page wrote none, or the metric has no parts per document.
+
+        RunFolderError for a document twice, and for a count or value that is none.
+        """
+        path = self.documents / f"{task}.{split}.jsonl"
+        with reading(path):
+            return checked_documents(read_records(path), path)
 
     def finish(self, *, totals: Totals, device: str, data_hashes: Mapping[str, str], **more: Any) -> Path:
         """Write the manifest, which makes the run count. `more` adds facts of the page's own.
 
+        It holds the SHA-256 of every result file, so that whoever reads the run knows what was edited since.
         RunFolderError for a run that is already finished: a result is never replaced.
         """
         if self.finished:
@@ -246,19 +276,17 @@ class RunFolder:
             "git_sha": git_sha(),
             "environment": asdict(environment(self.path)),
         }
-        return write_atomically(self.manifest_json, to_json(manifest, indent=2) + "\n")
+        text = to_json(signed(self.path, json.loads(to_json(manifest))), indent=2)
+        return write_atomically(self.manifest_json, text + "\n")
 
     def manifest(self) -> dict[str, Any]:
-        """What `finish` recorded; RunFolderError for an unfinished or damaged run."""
+        """What `finish` recorded; RunFolderError for an unfinished, unsigned or edited one."""
         if not self.finished:
             raise RunFolderError(f"{self.path} is unfinished (no manifest.json); run its page to the end")
-        try:
+        with reading(self.manifest_json):
             manifest = json.loads(self.manifest_json.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunFolderError(f"{self.manifest_json} is damaged ({error}); run the page again") from error
-        if not isinstance(manifest, dict) or manifest.get("complete") is not True:
-            raise RunFolderError(f"{self.manifest_json} does not say complete: true; run the page again")
-        return manifest
+            assert_signed(manifest, self.manifest_json)
+            return Recorded(manifest, self.manifest_json)
 
 
 def left_out_of(manifest: Mapping[str, Any], task: str) -> str:

@@ -7,7 +7,6 @@ kernel, dataset or run folder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from kaggle_kit.core.disk import sha256_of, sync, writing
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runtime import KAGGLE_ROOT, KAGGLE_WORKING
 
@@ -40,7 +40,8 @@ def cache_dir(name: str) -> Path:
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kaggle_kit"
     folder = root / name
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
@@ -52,15 +53,16 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """
     if _is_sound(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Names of process ids are no names: containers that share a cache may have the same one.
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        build(unfinished)
-        _seal(unfinished)
-        _replace(folder, unfinished)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Names of process ids are no names: containers that share a cache may have the same one.
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            build(unfinished)
+            _seal(unfinished)
+            _replace(folder, unfinished)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
@@ -76,7 +78,7 @@ def _replace(folder: Path, finished: Path) -> None:
             os.rename(folder, damaged)
             shutil.rmtree(damaged, ignore_errors=True)
             os.rename(finished, folder)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 def _seal(folder: Path) -> None:
@@ -84,38 +86,25 @@ def _seal(folder: Path) -> None:
     sums = {}
     for path in _files(folder):
         path.chmod(0o600)
-        _sync(path)
-        sums[path.relative_to(folder).as_posix()] = _sha256(path)
+        sync(path)
+        sums[path.relative_to(folder).as_posix()] = sha256_of(path)
     sealed = folder / CHECKSUMS
     sealed.write_text(json.dumps(sums), encoding="utf-8")
     sealed.chmod(0o600)
-    _sync(sealed)
+    sync(sealed)
     for path in (*(path for path in folder.rglob("*") if path.is_dir()), folder):
         path.chmod(0o700)
-        _sync(path)
+        sync(path)
 
 
 def _is_sound(folder: Path) -> bool:
     """Whether the folder holds the files that were built, unchanged."""
     try:
         sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-        return sums == {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
+        return sums == {path.relative_to(folder).as_posix(): sha256_of(path) for path in _files(folder)}
     except (OSError, ValueError):
         return False
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CHECKSUMS)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,6 +23,7 @@ from kaggle_kit.core.schema import (
 )
 from kaggle_kit.core.types import Access, Kind
 
+LARGEST_SEED = 2**32 - 1  # of NumPy's legacy generators
 FAMILIES = ("decoder", "encoder")
 ARCHITECTURES = ("llama", "gemma2", "phi3", "mistral", "bert")
 STRATEGY_KINDS = ("single", "shared", "private", "shared_private", "hierarchical", "sequential")
@@ -56,6 +57,8 @@ def validate(config: RunConfig) -> None:
     """Raises ConfigError with one line per illegal value or combination."""
     problems = list(
         chain(
+            wrong_seeds("seed", [config.seed]),
+            wrong_seeds("experiment.seeds", config.experiment.get("seeds") or []),
             _model(config.model),
             _strategy(config.strategy, config.tasks, config.model),
             _profile(config.profile),
@@ -66,6 +69,17 @@ def validate(config: RunConfig) -> None:
     )
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def wrong_seeds(key: str, seeds: Any) -> Iterator[str]:
+    """What is wrong with seeds: beyond the bound NumPy takes none, nor below 0."""
+    allowed = f"whole numbers from 0 to {LARGEST_SEED}"
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        yield f"{key} is {seeds!r}; allowed: a list of {allowed}"
+        return
+    for seed in seeds:
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= LARGEST_SEED:
+            yield f"{key}: {seed!r} is no seed; allowed: {allowed}"
 
 
 def undeclared(experiment: Mapping[str, Any]) -> list[str]:

@@ -63,6 +63,13 @@ class RunFolderError(KitError):
     """A run folder that is unfinished, damaged, or not what was asked for."""
 
 
+class DiskError(KitError, OSError):
+    """A place that cannot be written: full, read-only, or closed to this user. `errno` says which."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 class IncomparableRuns(KitError):
     """Runs that differ in what their comparison holds fixed; `field` is its name in the manifest."""
 

@@ -11,36 +11,45 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kaggle_kit.core.artifacts import HEADER, RunFolder
+from kaggle_kit.core.disk import writing
+from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.runtime import KAGGLE_INPUT, kaggle_run_type
 
 
 def reserve(runs_dir: Path, run_id: str) -> Path:
     """A new, empty folder for a run: `<runs_dir>/<run_id>`, or with `-2`, `-3`, … where one exists."""
-    runs_dir.mkdir(parents=True, exist_ok=True)
+    with writing(runs_dir):
+        runs_dir.mkdir(parents=True, exist_ok=True)
     path, number = runs_dir / run_id, 1
     while True:
         try:
-            path.mkdir()
+            with writing(path):
+                path.mkdir()
             return path
         except FileExistsError:
             number += 1
             path = runs_dir / f"{run_id}-{number}"
 
 
-def find_runs(runs_dir: Path) -> list[RunFolder]:
+def find_runs(runs_dir: Path, damaged: list[str] | None = None) -> list[RunFolder]:
     """The finished runs of a folder, by name; none where the folder is absent.
+
+    A run that is damaged, edited or unsigned is a RunFolderError; given a list for `damaged`, it is left out,
+    and a sentence on it is added there.
 
     In a Kaggle session those of attached outputs and datasets follow, so that a page finds the runs it
     reads (the run of a twin, the candidates of S5) where another kernel left them.
     """
-    folders = [path.parent for path in sorted(runs_dir.glob("*/manifest.json"))]
-    if kaggle_run_type():
-        attached = (path.parent for path in sorted(KAGGLE_INPUT.glob("**/manifest.json")))
-        folders += [folder for folder in attached if _begins_as_a_run(folder)]
     found: dict[str, RunFolder] = {}
-    for folder in folders:
-        if (folder / "config.yaml").is_file():
-            found.setdefault(folder.name, RunFolder.open(folder))
+    for folder in _finished_folders(runs_dir):
+        if folder.name in found:
+            continue
+        try:
+            found[folder.name] = RunFolder.open(folder)
+        except RunFolderError as error:
+            if damaged is None:
+                raise
+            damaged.append(str(error))
     return list(found.values())
 
 
@@ -58,18 +67,27 @@ def ending(run: RunFolder) -> str:
         return f"paused at step {note.get('step')} of {note.get('steps')}"
     try:
         cells = json.loads(run.notebook.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError):
-        cells = []
-    outputs = [output for cell in cells for output in cell.get("outputs", ())]
-    errors = [output["ename"] for output in outputs if output.get("output_type") == "error"]
+        outputs = [output for cell in cells for output in cell.get("outputs", ())]
+        errors = [output["ename"] for output in outputs if output.get("output_type") == "error"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        errors = []
     steps = len(run.events())
     return f"failed by {errors[-1]} after {steps} steps" if errors else f"broken off after {steps} steps"
 
 
 def find_run(runs_dir: Path, named: str) -> RunFolder:
     """A finished run by its id among those of `find_runs`, or by the path of its folder. RunFolderError."""
-    found = (run for run in find_runs(runs_dir) if run.run_id == named)
-    return next(found, None) or RunFolder.open(runs_dir / named)
+    found = (folder for folder in _finished_folders(runs_dir) if folder.name == named)
+    return RunFolder.open(next(found, runs_dir / named))
+
+
+def _finished_folders(runs_dir: Path) -> list[Path]:
+    """Own folders with a manifest, then attached ones; nothing of them is read but how they begin."""
+    folders = [path.parent for path in sorted(runs_dir.glob("*/manifest.json"))]
+    if kaggle_run_type():
+        attached = (path.parent for path in sorted(KAGGLE_INPUT.glob("**/manifest.json")))
+        folders += [folder for folder in attached if _begins_as_a_run(folder)]
+    return [folder for folder in folders if (folder / "config.yaml").is_file()]
 
 
 def _begins_as_a_run(folder: Path) -> bool:

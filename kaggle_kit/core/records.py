@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.integrity import reading
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """Strict JSON: NaN and infinities become null, array and tensor scalars become numbers."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    return json.dumps(_finite(plain(value)), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def append_record(path: Path, record: Mapping[str, Any]) -> None:
     """Add one line and hand it to the system at once, so that a crash loses at most the last one."""
-    with path.open("a", encoding="utf-8") as file:
+    with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(to_json(record) + "\n")
 
 
@@ -35,36 +37,54 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise RunFolderError(
-                f"{path}:{number}: not JSON ({error}); the log is damaged: delete that "
-                "line, or run the page again in a new folder"
-            ) from error
-    return records
+    with reading(path):
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    return [_record(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
 
 
 def write_atomically(path: Path, text: str) -> Path:
     """Replace a file at once: a reader, or a crash, meets the old text or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")  # containers may share process ids
-    with temporary.open("x", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("x", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
     return path
 
 
-def _plain(value: Any) -> Any:
+def _record(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        if isinstance(record, dict):
+            return record
+        error: Exception | str = "no object"
+    except (ValueError, RecursionError) as raised:
+        error = raised
+    raise RunFolderError(
+        f"{where}: not a JSON object ({error}); the log is damaged: delete that "
+        "line, or run the page again in a new folder"
+    )
+
+
+def plain(value: Any) -> Any:
+    """Mappings, lists and numbers of Python's own for those of any library."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):  # a scalar of numpy or torch
-        value = value.item()
+        return [plain(item) for item in value]
+    return value.item() if hasattr(value, "item") else value  # a scalar of numpy or torch
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

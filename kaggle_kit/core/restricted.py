@@ -11,6 +11,7 @@ the local cache (`core/cache.py`), and reaches nothing else.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +20,23 @@ from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError, KitError
 from kaggle_kit.core.types import Access, UnifiedSample
+
+# The labels of ShARe/CLEF and SemEval 2014 and 2015, of THYME and Clinical TempEval, in lower case.
+WORDS = """
+yes no true false null cui-less none n/a unmarked
+patient family_member donor_family_member donor_other other
+changed increased decreased improved worsened resolved slight moderate severe
+before overlap after before/overlap contains contains-subevent begins-on ends-on noted-on
+aspectual evidential continues initiates reinitiates terminates most little pos neg
+actual hypothetical hedged generic novel intermittent undetermined finite permanent
+date time duration quantifier prepostexp set
+"""
+LABELS = frozenset(WORDS.split())
+# A CUI, a MeSH, OMIM or other numbered id, several of them, offsets, a reference to an annotation, a hash.
+NUMBERED = r"(?:(?:MESH|OMIM|UMLS|SNOMEDCT(?:_US)?|RXNORM|ICD\d*):)?[A-Z]{0,2}\d+(?:[.-]\d+)*"
+IDENTIFIER = re.compile(
+    rf"|-|-1|CUI-less|null|{NUMBERED}(?:[,;|+]{NUMBERED})*|\d+@[er]@[\w.-]+@\w+|sha256:[0-9a-f]{{16}}", re.I
+)
 
 _withheld: ContextVar[bool] = ContextVar("withheld", default=False)
 
@@ -66,22 +84,33 @@ def reading(path: Path, access: Access | str) -> Iterator[None]:
 def for_files(sample: UnifiedSample) -> UnifiedSample:
     """A sample as it may be written outside the cache: unchanged, or restricted without its text.
 
-    Offsets, types, ids and scores stay. An attribute's value is a label unless it has a blank in it:
-    then it is prose, and a hash stands for it, the same for the same prose, so scores do not change.
+    Offsets, types, ids and scores stay. An attribute's value stays where it is one of the labels of the
+    official formats, a number or an id, and a concept where it is an id. A hash stands for any other, of one
+    word or of many: the same for the same words, so scores do not change.
     """
     if sample.access != Access.RESTRICTED:
         return sample
     return replace(
         sample,
         text=None,
-        mentions=tuple(replace(m, attributes=_labels(m.attributes)) for m in sample.mentions),
+        mentions=tuple(
+            replace(m, attributes=_labels(m.attributes), concepts=tuple(map(_concept, m.concepts)))
+            for m in sample.mentions
+        ),
         relations=tuple(replace(r, attributes=_labels(r.attributes)) for r in sample.relations),
         pairs=tuple(replace(pair, text="") for pair in sample.pairs),
     )
 
 
 def _labels(attributes: Mapping[str, str]) -> dict[str, str]:
-    return {name: value if len(value.split()) < 2 else _hash(value) for name, value in attributes.items()}
+    return {
+        name: value if value.lower() in LABELS or IDENTIFIER.fullmatch(value) else _hash(value)
+        for name, value in attributes.items()
+    }
+
+
+def _concept(concept: str) -> str:
+    return concept if IDENTIFIER.fullmatch(concept) else _hash(concept)
 
 
 def _hash(text: str) -> str:

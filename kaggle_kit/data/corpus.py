@@ -22,9 +22,9 @@ from kaggle_kit.data import layout
 from kaggle_kit.data.candidates import between_concepts, farthest, only_forward, seen_types
 from kaggle_kit.data.formats import Problem, Reading, Tally, distinct, read
 from kaggle_kit.data.formats.relevancy import LABELS_FROM
+from kaggle_kit.data.marker import marked
 
 RANKING_CLASSES = ("irrelevant", "relevant")
-PRACTICE_PREFIX = "practice"  # how the ids of synthetic documents begin
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def load_corpus(
             )
         sources[source] = distinct(found, Reading(strict=task.strict, warnings=warnings))
     read_splits = {split: tuple(_cut(task, split, sources)) for split in splits}
-    synthetic = [_synthetic(sample) for samples in read_splits.values() for sample in samples]
-    if practice or all(synthetic):
+    found = marked(root)
+    if practice or (found.all and _texts_within(task, root)):
         read_splits = {split: tuple(map(_publish, samples)) for split, samples in read_splits.items()}
-    practice = practice or any(synthetic)
+    practice = practice or found.some
     return Corpus(task, root, read_splits, tuple(warnings), digest.hexdigest(), files, practice)
 
 
@@ -262,8 +262,10 @@ def _hash(digest: hashlib._Hash, path: Path, content: bytes, samples: Sequence[U
         digest.update(len(part).to_bytes(8) + part)
 
 
-def _synthetic(sample: UnifiedSample) -> bool:
-    return sample.document_id.lower().startswith(PRACTICE_PREFIX)
+def _texts_within(task: TaskConfig, root: Path) -> bool:
+    """Whether the texts lie below the folder, whose marker knows them."""
+    folder = task.options.get("text_folder")
+    return not folder or (root / folder).resolve().is_relative_to(root.resolve())
 
 
 def _publish(sample: UnifiedSample) -> UnifiedSample:

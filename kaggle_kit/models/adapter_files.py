@@ -17,10 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.integrity import Recorded, reading
 from kaggle_kit.models.multitask import MultiTaskModel
 
 WEIGHTS = "adapter_model.safetensors"
@@ -29,6 +32,11 @@ FUSION, HEADS, STRATEGY = "fusion.safetensors", "heads.safetensors", "strategy.j
 
 def save_adapters(model: MultiTaskModel, folder: Path) -> None:
     """Writes everything that training may have changed."""
+    with writing(folder):
+        _save(model, folder)
+
+
+def _save(model: MultiTaskModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in model.lora.ranks:
         place = folder / name
@@ -45,7 +53,7 @@ def load_adapters(model: MultiTaskModel, folder: Path) -> None:
 
     Raises RunFolderError naming a file, a tensor or a setting that is missing, left over or different.
     """
-    stored, expected = json.loads(_existing(folder / STRATEGY).read_text()), _description(model)
+    stored, expected = _stored(folder), _description(model)
     for key in expected:
         if stored.get(key) != expected[key]:
             raise RunFolderError(
@@ -63,7 +71,13 @@ def load_adapters(model: MultiTaskModel, folder: Path) -> None:
 
 def saved_ranks(folder: Path) -> dict[str, int]:
     """Adapter -> rank, in their order, of a folder of `save_adapters`; a page may have solved them anew."""
-    return json.loads(_existing(folder / STRATEGY).read_text())["ranks"]
+    return _stored(folder)["ranks"]
+
+
+def _stored(folder: Path) -> Recorded:
+    with reading(folder / STRATEGY):
+        values = json.loads(_existing(folder / STRATEGY).read_text(encoding="utf-8"))
+        return Recorded(values.items(), folder / STRATEGY)
 
 
 def _description(model: MultiTaskModel) -> dict[str, object]:
@@ -92,7 +106,12 @@ def _fusion_state(model: MultiTaskModel) -> dict[str, Tensor]:
 
 
 def _write(state: Mapping[str, Tensor], path: Path) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+    except SafetensorError as error:  # its own name for a full disk
+        raise RunFolderError(
+            f"{path} was not written: {error}; free some space, or use another disk"
+        ) from error
 
 
 def _existing(path: Path) -> Path:
@@ -103,7 +122,10 @@ def _existing(path: Path) -> Path:
 
 def _checked(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The file's tensors, if they are exactly those expected, in name and shape."""
-    state = load_file(_existing(path))
+    try:
+        state = load_file(_existing(path))
+    except (OSError, SafetensorError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}); run its page again in a new folder") from error
     missing, left_over = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or left_over:
         found = [f"{len(missing)} missing, such as {missing[0]}"] if missing else []

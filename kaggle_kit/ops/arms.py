@@ -84,7 +84,7 @@ def _newest_pair(config: RunConfig, folder: Path) -> list[RunFolder]:
 
 def _newest_control(folder: Path, task: str, names: Mapping[str, Any]) -> RunFolder | None:
     wanted = {"page": CONTROL, "tasks": [task], **names}
-    finished = find_runs(folder)
+    finished = find_runs(folder, damaged=[])  # the newest sound pair
     runs = [run for run in finished if all(run.facts[key] == wanted[key] for key in wanted)]
     there = {run.run_id for run in finished}
     twins = [(run, run.manifest()["twin"]) for run in runs]

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.ops import cli_config, cli_data, cli_kernels, cli_pages, cli_study, cli_verdict
 
@@ -26,7 +27,8 @@ class CleanErrors(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with writing(""):
+                return super().invoke(ctx)
         except KitError as error:
             typer.echo(f"{error.label}: {error}", err=True)
             raise typer.Exit(error.exit_code) from error

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kaggle_kit.core.errors import RunFolderError
+
 if TYPE_CHECKING:
     from kaggle_kit.ops.kernels.build import Built
     from kaggle_kit.ops.kernels.link import Link
@@ -113,7 +115,11 @@ def chain(
         Chain(KaggleClient(), links, poll=poll).run(show)
     for link in links:
         if link.phase is Phase.DONE:
-            typer.echo(f"finished: {deliver(link.output, runs_dir)}")
+            try:
+                typer.echo(f"finished: {deliver(link.output, runs_dir)}")
+            except RunFolderError as error:  # it was changed since it was fetched; the others are delivered
+                typer.echo(f"not delivered: {error}", err=True)
+                link.phase = Phase.FAILED
     if failed := [link.ref for link in links if link.phase is Phase.FAILED]:
         typer.echo(f"failed: {', '.join(failed)}; the same command tries again", err=True)
         raise typer.Exit(1)

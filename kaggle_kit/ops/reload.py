@@ -81,9 +81,10 @@ class Reloaded:
 def reload_run(run: RunFolder, model_path: str | None = None) -> Reloaded:
     """A finished run's model on its own corpora; `model_path` is where the base lies on this machine.
 
-    Raises ConfigError for a corpus that has changed since, RunFolderError for adapters that are missing
-    or do not fit the run's configuration.
+    Raises ConfigError for a corpus that has changed since, RunFolderError for adapters that are missing, were
+    edited or do not fit the run's configuration.
     """
+    run.verify()
     config = read_config(run.config_yaml)
     config = replace(config, model=replace(config.model, path=model_path or config.model.path))
     corpora = wiring.open_corpora(config, left_out=run.manifest().get("left_out"))

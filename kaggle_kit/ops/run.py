@@ -28,6 +28,7 @@ from kaggle_kit.core.allocator import NAMES, set_allocator
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.cache import cache_dir
 from kaggle_kit.core.config import compose, config_hash, given_names
+from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
 from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.records import write_atomically
@@ -139,8 +140,10 @@ def claimed(run_dir: Path) -> Iterator[None]:
 
     RunFolderError where another process works in the folder.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / LOCK).open("a") as lock:
+    with writing(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock_file = (run_dir / LOCK).open("a")
+    with lock_file as lock:
         for patience in (0.2, 0.2, 0.2, None):  # `is_claimed` holds it for a moment
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -199,12 +202,13 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
     """
     check_declared(page, values)
     refuse_secrets(str(dict(values)), f"a parameter of {page.stem}")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
     logger.info("running %s, executed copy in %s", page.stem, output)
     for name in ("papermill", "papermill.translators"):
         logging.getLogger(name).addFilter(_is_no_mistake)
     try:
-        with _signals_to_the_kernel() as stopped:
+        with _signals_to_the_kernel() as stopped, writing(output):
             papermill.execute_notebook(
                 notebook(page),
                 output,

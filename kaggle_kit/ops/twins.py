@@ -76,7 +76,7 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
     settings = [f"{key}={value}" for key, value in _chosen(asked).items() if key.startswith(SETTINGS)]
     overrides = [experiment, *settings]
     wanted = config_hash(compose(task=tasks.split(","), strategy=MULTI, overrides=overrides, **names))
-    for run in find_runs(folder):
+    for run in find_runs(folder, damaged=[]):
         if (run.facts["page"], run.facts["config_hash"]) == (MULTI, wanted):
             return run
     logger.info("no experiment.twin: training %s on %s first", MULTI, tasks)

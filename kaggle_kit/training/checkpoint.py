@@ -106,14 +106,13 @@ class CheckpointManager:
         skipped: list[str] = []
         for path in list_checkpoints(self.folder):
             try:
-                manifest, documents, tensors = read_checkpoint(path)
+                state, stored = _whole(path)
             except DamagedCheckpoint as error:
                 skipped.append(str(error))
                 logger.warning("checkpoint skipped: %s", error)
                 set_aside(path)
                 continue
-            state = TrainingState(documents, tensors)
-            self._check(manifest["identity"], documents["state"]["versions"])
+            self._check(stored, state.documents["state"]["versions"])
             return Newest(path, state, tuple(skipped))
         return Newest(None, None, tuple(skipped))
 
@@ -170,6 +169,16 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         return
     for key, below in value.items():
         yield from _leaves(f"{name}.{key}", below)
+
+
+def _whole(path: Path) -> tuple[TrainingState, dict[str, str]]:
+    """The state and whose it is. DamagedCheckpoint, also for one that was sealed without either."""
+    manifest, documents, tensors = read_checkpoint(path)
+    try:
+        documents["state"]["versions"].items()
+        return TrainingState(documents, tensors), dict(manifest["identity"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DamagedCheckpoint(f"{path.name}: {type(error).__name__}: {error}") from error
 
 
 def _told(path: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kaggle_kit.core.disk import sha256_of, sync, writing
 from kaggle_kit.core.errors import KitError, RunFolderError
 
 MANIFEST = "manifest.json"
@@ -71,10 +72,10 @@ def write_checkpoint(
         manifest = {**facts, "files": dict(zip(names, sealed, strict=True))}
         manifest["sha256"] = _digest_of(manifest)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-        _sync(temporary / MANIFEST)
-        _sync(temporary)
+        sync(temporary / MANIFEST)
+        sync(temporary)
         os.rename(temporary, final)
-        _sync(parent)
+        sync(parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(f"{final} was not written: {error}. The older checkpoints are whole") from error
@@ -83,13 +84,17 @@ def write_checkpoint(
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """What `write_checkpoint` sealed, the files themselves unread; DamagedCheckpoint if it is not intact."""
+    if path.is_symlink() or (path / MANIFEST).is_symlink():
+        raise DamagedCheckpoint(f"{path.name}: a link is no checkpoint; it may lead anywhere")
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         sealed = manifest.pop("sha256")
     except FileNotFoundError as error:
         raise DamagedCheckpoint(f"{path.name}: no {MANIFEST}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedCheckpoint(f"{path.name}/{MANIFEST}: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedCheckpoint(f"{path.name}/{MANIFEST}: {type(error).__name__}: {error}") from error
+    if not isinstance(manifest.get("files"), dict):
+        raise DamagedCheckpoint(f"{path.name}/{MANIFEST}: it lists no files")
     if sealed != _digest_of(manifest):
         raise DamagedCheckpoint(f"{path.name}/{MANIFEST}: its own sha256 differs")
     return manifest
@@ -102,11 +107,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Documents, Tensors]:
     tensors: Tensors = {}
     for name, sealed in manifest["files"].items():
         file = path / name
+        if Path(name).name != name or name == ".." or file.is_symlink():
+            raise DamagedCheckpoint(f"{path.name}/{MANIFEST}: {name!r} is no file of this folder's own")
         try:
             size = file.stat().st_size
             if size != sealed["bytes"]:
                 raise DamagedCheckpoint(f"{path.name}/{name}: {size} bytes instead of {sealed['bytes']}")
-            if _sha256(file) != sealed["sha256"]:
+            if sha256_of(file) != sealed["sha256"]:
                 raise DamagedCheckpoint(f"{path.name}/{name}: its sha256 differs")
             if file.suffix == ".json":
                 documents[file.stem] = json.loads(file.read_text(encoding="utf-8"))
@@ -114,6 +121,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Documents, Tensors]:
                 tensors[file.stem] = load_file(file)
         except OSError as error:
             raise DamagedCheckpoint(f"{path.name}/{name}: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+            raise DamagedCheckpoint(f"{path.name}/{name}: {type(error).__name__}: {error}") from error
     return manifest, documents, tensors
 
 
@@ -163,7 +172,8 @@ def locked(folder: Path) -> Iterator[None]:
     The system itself releases the lock of a process that dies, and a forked child does not inherit
     it, so a lock is never stale.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+", encoding="utf-8") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -206,7 +216,7 @@ def sync_files(paths: Iterable[Path]) -> None:
     """Force logs to the disk, which must never be behind a checkpoint."""
     for path in paths:
         if path.is_file():
-            _sync(path)
+            sync(path)
 
 
 def tensor_bytes(tensors: Mapping[str, Mapping[str, Tensor]]) -> int:
@@ -223,22 +233,9 @@ def _check_space(parent: Path, needed: int) -> None:
 
 
 def _seal(file: Path) -> dict[str, Any]:
-    _sync(file)
-    return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    sync(file)
+    return {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
 
 
 def _digest_of(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

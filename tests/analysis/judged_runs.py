@@ -21,6 +21,7 @@ from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.runs import config_run_id, run_flags
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.evaluation.documents import document_table, figure
+from tests.signing import sign
 
 TASKS = ("semeval2014t7", "semeval2017t3")
 TOKENS = {"semeval2014t7": 6_000, "semeval2017t3": 4_000}
@@ -224,4 +225,4 @@ def altered(run: RunFolder, field: str, value) -> None:
     for key in path:
         node = node[key]
     node[last] = value
-    run.manifest_json.write_text(json.dumps(manifest))
+    sign(run, manifest)

@@ -10,11 +10,12 @@ import yaml
 from typer.testing import CliRunner
 
 from kaggle_kit.analysis.verdict import verdict
-from kaggle_kit.core.errors import ConfigError, IncomparableRuns
+from kaggle_kit.core.errors import ConfigError, IncomparableRuns, RunFolderError
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.ops.cli import app
 from tests.analysis.judged_runs import TASKS, altered
 from tests.analysis.test_verdict import run_of
+from tests.signing import sign
 
 NOTES, RANKING = TASKS
 MULTI, CONTROL = "s2_shared", "token_controlled"
@@ -93,8 +94,9 @@ def test_a_run_that_does_not_record_a_field_is_refused(altered_study, page, fiel
     run = run_of(altered_study, page=page)
     manifest = json.loads(run.manifest_json.read_text())
     del manifest[field]
-    run.manifest_json.write_text(json.dumps(manifest))
-    assert refusal(altered_study).field.partition(".")[0] == field
+    sign(run, manifest)
+    with pytest.raises((IncomparableRuns, RunFolderError), match=f"{field}.*run (its|the) page again"):
+        verdict(find_runs(altered_study))
 
 
 CONFIG = [
@@ -137,6 +139,7 @@ def configure(run, field, value):
         node = node[key]
     node[last] = value
     run.config_yaml.write_text(f"{header}\n{yaml.safe_dump(config)}")
+    sign(run)
 
 
 def test_a_refusal_says_both_values_and_both_runs(altered_study):
@@ -174,6 +177,7 @@ def test_the_split_on_which_s5_chose_is_not_judged_and_the_other_is_without_bein
     for run in find_runs(altered_study):
         metrics = json.loads(run.metrics_json.read_text())
         run.metrics_json.write_text(json.dumps(metrics + [metric | {"split": "dev"} for metric in metrics]))
+        sign(run)
     with pytest.raises(ConfigError, match="these runs have dev, test; choose one by --split"):
         verdict(find_runs(altered_study))
     for run in find_runs(altered_study):
@@ -232,6 +236,7 @@ def test_documents_that_do_not_make_the_recorded_figure_are_refused(altered_stud
         metrics = json.loads(run.metrics_json.read_text())
         metrics[0]["value"] += 0.01
         run.metrics_json.write_text(json.dumps(metrics))
+        sign(run)
     elif change == "a document":
         records[0]["tp"] += 1
     elif change == "another id":
@@ -240,6 +245,7 @@ def test_documents_that_do_not_make_the_recorded_figure_are_refused(altered_stud
         records = []
     if change != "a figure":
         run.write_documents(NOTES, "test", records)
+        sign(run)
     assert refusal(altered_study).field == f"documents/{NOTES}.test.jsonl"
 
 
@@ -248,4 +254,5 @@ def test_a_damaged_copy_of_the_scorer_or_of_the_number_of_items_is_refused(alter
     metrics = json.loads(run.metrics_json.read_text())
     metrics[0]["n"] += 1
     run.metrics_json.write_text(json.dumps(metrics))
+    sign(run)
     assert refusal(altered_study).field == "metrics.n"

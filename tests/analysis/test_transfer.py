@@ -20,6 +20,7 @@ from kaggle_kit.core.errors import ConfigError, IncomparableRuns, RunFolderError
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
+from tests.signing import sign
 
 A, B, C = TASKS = ("semeval2014t7", "semeval2017t3", "semeval2021t6")
 PRIMARY = {A: "task_a_strict_f1", B: "map", C: "entity_f1"}
@@ -184,6 +185,7 @@ def test_a_run_that_was_repeated_counts_once_and_another_configuration_of_it_is_
     path = next(path for path in tmp_path.iterdir() if path.name != run.run_id and "s2_shared" in path.name)
     text = (path / "config.yaml").read_text()
     (path / "config.yaml").write_text(text.replace(run.facts["config_hash"], "0" * 16))
+    sign(RunFolder(path))
     with pytest.raises(IncomparableRuns, match="config_hash: "):
         matrix(tmp_path)
 

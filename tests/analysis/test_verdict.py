@@ -16,6 +16,7 @@ from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.records import to_json
 from kaggle_kit.ops.cli import app
 from tests.analysis.judged_runs import TASKS, Factory, altered
+from tests.signing import sign
 
 NOTES, RANKING = TASKS
 
@@ -191,15 +192,13 @@ def test_without_a_best_development_point_the_words_say_what_to_run(tmp_path):
 
 
 def test_one_control_without_its_best_point_leaves_the_whole_arm_without(altered_study):
-    (altered_study / run_of(altered_study, page="token_controlled").run_id / "best_development").rename(
-        altered_study / "moved"
-    )
+    run = run_of(altered_study, page="token_controlled")
+    (run.path / "best_development").rename(altered_study / "moved")
+    sign(run)
     try:
         assert verdict(find_runs(altered_study))["tasks"][NOTES]["missing"] == ["best_development"]
     finally:
-        (altered_study / "moved").rename(
-            altered_study / run_of(altered_study, page="token_controlled").run_id / "best_development"
-        )
+        (altered_study / "moved").rename(run.path / "best_development")
 
 
 def test_both_arms_training_stands_in_the_document_and_in_words(study):
@@ -242,7 +241,7 @@ def test_a_run_that_does_not_record_its_training_is_refused(altered_study, field
     run = run_of(altered_study, page="token_controlled")
     manifest = json.loads(run.manifest_json.read_text())
     del manifest[field]
-    run.manifest_json.write_text(json.dumps(manifest))
+    sign(run, manifest)
     with pytest.raises(IncomparableRuns, match="run its page again"):
         verdict(find_runs(altered_study))
 

@@ -149,10 +149,12 @@ def test_metrics_keep_unit_split_count_and_scorer(tmp_path):
     assert run.metrics() == figures
 
 
-def test_a_metric_that_is_no_number_is_read_back_as_nan(tmp_path):
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+def test_a_metric_that_is_no_number_is_refused_at_the_door(tmp_path, value):
     run = new_run(tmp_path / "a")
-    run.write_metrics([Metric("map", math.nan, "share", "dev", 0, "semeval2017t3", "toy")])
-    assert math.isnan(run.metrics()[0].value)
+    with pytest.raises(RunFolderError, match=r"metrics\.json: value of map on dev"):
+        run.write_metrics([Metric("map", value, "share", "dev", 0, "semeval2017t3", "toy")])
+    assert not run.metrics_json.exists()
 
 
 SAMPLE = UnifiedSample(
@@ -164,7 +166,7 @@ SAMPLE = UnifiedSample(
         Mention("T1", ((0, 5), (15, 19)), "Disorder", ("C01",), {"negation": "no"}, score=0.9),
         Mention("T2", ((0, 10),), "Anatomy"),
     ),
-    relations=(Relation("R1", "LOCATED", "T1", "T2", ("From", "To"), {"Type": "X"}, score=0.4),),
+    relations=(Relation("R1", "LOCATED", "T1", "T2", ("From", "To"), {"Type": "CONTAINS"}, score=0.4),),
     pairs=(RankedPair("q1", "c1", "a secret answer", 1, "Good", True, score=0.25),),
     metadata={"subject": "a secret subject"},
 )
@@ -185,7 +187,7 @@ def test_a_prediction_is_one_line_of_offsets_labels_scores_and_ids(tmp_path):
     }
     (relation,), (pair,) = record["relations"], record["pairs"]
     assert (relation["type"], relation["source"], relation["target"]) == ("LOCATED", "T1", "T2")
-    assert (relation["roles"], relation["attributes"]) == (["From", "To"], {"Type": "X"})
+    assert (relation["roles"], relation["attributes"]) == (["From", "To"], {"Type": "CONTAINS"})
     assert (pair["candidate_id"], pair["rank"], pair["relevant"], pair["score"]) == ("c1", 1, True, 0.25)
 
 

@@ -94,3 +94,34 @@ def test_a_restricted_sample_is_written_with_offsets_labels_and_hashes_only():
 
 def test_a_public_sample_is_written_as_it_is():
     assert for_files(sample(Access.PUBLIC)) == sample(Access.PUBLIC)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("no", True),
+        ("CONTAINS", True),
+        ("C0030193", True),
+        ("CUI-less", True),
+        ("MESH:D003920", True),
+        ("12-15,18-20", True),
+        ("31@e@ID063_clinic_181@gold", True),
+        ("Lisinopril", False),
+        ("local:Lisinopril", False),
+        ("Lisinopril:10", False),
+        ("smith@home", False),
+        ("C0030193 pain", False),
+    ],
+)
+def test_one_word_of_a_restricted_corpus_is_hashed_unless_it_is_a_label_or_an_id(value, kept):
+    held = Mention("T1", ((0, 4),), "Drug", (value,), {"Value": value})
+    link = Relation("R1", "HAS", "T1", "T1", attributes={"Value": value})
+    written = UnifiedSample("n1", PROSE, "dev", Access.RESTRICTED, mentions=(held,), relations=(link,))
+    (mention,), (relation,) = for_files(written).mentions, for_files(written).relations
+    hashed = f"sha256:{hashlib.sha256(value.encode()).hexdigest()[:16]}"
+    assert relation.attributes["Value"] == (value if kept else hashed)
+    assert mention.attributes["Value"] == (value if kept else hashed)
+    if value not in ("no", "CONTAINS"):  # labels, and no ids
+        assert mention.concepts == ((value if kept else hashed),)
+    assert for_files(for_files(written)) == for_files(written)
+    assert ("isinopril" in line(written)) is False

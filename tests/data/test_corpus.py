@@ -223,17 +223,43 @@ def test_the_hash_follows_annotations_texts_and_names_but_not_the_place(tmp_path
     assert len({first, changed_text, load_corpus(slot, elsewhere).sha256}) == 3
 
 
+def written(folder):
+    """The notes of `data practice`."""
+    return generate(folder, PracticeConfig(documents=6), tasks=["semeval2014t7"])["semeval2014t7"]
+
+
 def test_practice_text_is_public_and_marked_even_if_nobody_says_so(tmp_path):
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "practice001.text").write_text("SYNTHETIC PRACTICE NOTE\nno pain")
-    (tmp_path / "train" / "practice001.pipe").write_text(
-        "practice001.text||Disease_Disorder||C9900001||27||31\n"
-    )
-    notes = task("semeval2014t7")
-    corpus = load_corpus(notes, tmp_path, splits=("train",))
+    notes, root = task("semeval2014t7"), written(tmp_path)
+    corpus = load_corpus(notes, root, splits=("train",))
     assert corpus.practice
     assert corpus.splits["train"][0].access == Access.PUBLIC == corpus.access
     assert task_spec(notes, corpus).practice
+
+
+@pytest.mark.parametrize("name", ["practice001", "practice/n1", "Practice_notes/practice_12"])
+def test_the_notes_of_a_general_practice_stay_restricted(tmp_path, name):
+    root = tmp_path / "practice-corpus"
+    path = root / "train" / name
+    path.parent.mkdir(parents=True)
+    path.with_suffix(".text").write_text("SYNTHETIC PRACTICE NOTE\nno pain")
+    path.with_suffix(".pipe").write_text(f"{path.name}.text||Disease_Disorder||C0030193||27||31\n")
+    notes = replace(task("semeval2014t7"), layout={"train": ["train/**/*.pipe"]})
+    corpus = load_corpus(notes, root, splits=("train",))
+    assert (corpus.practice, corpus.access) == (False, Access.RESTRICTED)
+
+
+@pytest.mark.parametrize("change", ["a text", "an annotation", "the marker", "texts elsewhere"])
+def test_a_practice_corpus_that_was_edited_is_published_no_more(tmp_path, change):
+    notes, root = task("semeval2014t7"), written(tmp_path)
+    if change == "the marker":
+        (root / "practice.json").write_text("[]")
+    elif change == "texts elsewhere":
+        notes = replace(notes, options={"text_folder": "../../texts"})
+    else:
+        path = next(root.rglob("*.text" if change == "a text" else "*.pipe"))
+        path.write_text(path.read_text() + "\n")
+    corpus = load_corpus(notes, root, splits=("train", "dev", "test"))
+    assert corpus.access == Access.RESTRICTED
 
 
 def test_every_practice_corpus_fits_the_layout_of_its_task(tmp_path):
@@ -254,11 +280,10 @@ def test_real_notes_of_a_restricted_task_stay_restricted(tmp_path):
 
 
 def test_one_real_note_among_synthetic_ones_keeps_a_corpus_restricted_and_marked(tmp_path):
-    (tmp_path / "train").mkdir()
-    for name in ("practice001", "n1"):
-        (tmp_path / "train" / f"{name}.text").write_text("no pain")
-        (tmp_path / "train" / f"{name}.pipe").write_text(f"{name}.text||Disease_Disorder||C0030193||3||7\n")
-    corpus = load_corpus(task("semeval2014t7"), tmp_path, splits=("train",))
+    root = written(tmp_path)
+    (root / "train" / "n1.text").write_text("no pain")
+    (root / "train" / "n1.pipe").write_text("n1.text||Disease_Disorder||C0030193||3||7\n")
+    corpus = load_corpus(task("semeval2014t7"), root, splits=("train",))
     assert corpus.practice  # no result of it may be quoted
     assert {sample.access for sample in corpus.splits["train"]} == {Access.RESTRICTED} == {corpus.access}
 

@@ -18,6 +18,7 @@ from kaggle_kit.ops import control_plan, trials, twins, wiring
 from kaggle_kit.ops.search import Search, search_settings
 from tests.ops.test_rounds import small_models  # noqa: F401
 from tests.ops.test_twins import NER, RELATIONS, multi_task, train
+from tests.signing import sign
 
 STEPS = ("experiment=token_controlled", "practice.documents=12", "practice.terms=20", "training.epochs=1")
 MORE = ("training.max_steps=8", "training.effective_batch=12", "profile.max_train_samples=null")
@@ -39,6 +40,7 @@ def with_log(multi: RunFolder, folder, change) -> RunFolder:
     shutil.copytree(multi.path, path, ignore=shutil.ignore_patterns("checkpoints"))
     lines = [json.loads(line) for line in (path / "tokens.jsonl").read_text().splitlines()]
     (path / "tokens.jsonl").write_text("".join(json.dumps(line) + "\n" for line in change(lines)))
+    sign(RunFolder(path))
     return RunFolder.open(path)
 
 
@@ -87,7 +89,7 @@ def test_a_run_that_records_no_steps_has_no_control(tmp_path, multi):
     shutil.copytree(multi.path, path, ignore=shutil.ignore_patterns("checkpoints"))
     manifest = multi.manifest()
     del manifest["optimiser_steps"]
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    sign(RunFolder(path), manifest)
     with pytest.raises(RunFolderError, match="records no optimiser_steps; run its page again"):
         twins.control_of(RunFolder.open(path), of_run(multi))
 
@@ -167,7 +169,7 @@ def test_a_placebo_of_a_run_in_two_phases_is_refused(tmp_path, multi):
     path = tmp_path / multi.run_id
     shutil.copytree(multi.path, path, ignore=shutil.ignore_patterns("checkpoints"))
     manifest = multi.manifest()
-    (path / "manifest.json").write_text(json.dumps(manifest | {"plans": ["a", "b"]}))
+    sign(RunFolder(path), manifest | {"plans": ["a", "b"]})
     with pytest.raises(ConfigError, match="was trained in 2 phases"):
         twins.control_of(RunFolder.open(path), of_run(multi, "experiment.placebo=true"))
 

@@ -66,9 +66,12 @@ class Service:
         step = self.plan[len(self.pushed[ref]) - 1][1]
         if step != "nothing":
             run = RunFolder.create(folder / "runs" / "r", "a: 1\n", HASH, {})
-            (run.checkpoints / f"step-{40 if step == 'complete' else step:06d}").mkdir()
+            (run.checkpoints / f"step-{step if isinstance(step, int) else 40:06d}").mkdir()
             if step == "complete":
                 run.finish(totals=Totals(), device="cpu", data_hashes={})
+            if isinstance(step, dict):
+                for name, content in step.items():
+                    (run.path / name).write_bytes(content)
         (folder / f"{ref.partition('/')[2]}.log").write_text("the last line of the log")
         return folder
 
@@ -117,6 +120,34 @@ def test_three_sessions_without_a_further_step_end_the_chain_with_the_reason(tmp
     assert link.phase is Phase.FAILED
     assert link.note == "no step further in 3 sessions; the last one: ERROR the last line of the log"
     assert RunFolder.open(link.output, finished=False).run_id == "r"  # what had come back is kept
+
+
+HOSTILE = [
+    {"config.yaml": b"\xff\xfe"},
+    {"config.yaml": b"# run: [1]\n"},
+    {"config.yaml": b"# run: " + b"[" * 100_000 + b"\n"},
+    {"trials.jsonl": b"\xff\xfe\n"},
+    {"trials.jsonl": b"7\n"},
+    {"manifest.json": b'{"complete": true}'},
+    {"manifest.json": b"\xff\xfe"},
+    {"manifest.json": b"[" * 100_000},
+]
+
+
+@pytest.mark.parametrize("files", HOSTILE, ids=lambda files: str(files)[:40])
+def test_a_malformed_output_ends_its_own_chain_and_no_other(tmp_path, files):
+    class OneOfTwo(Service):
+        def output(self, ref, folder):
+            if ref.endswith("bad"):
+                self.plan = ((State.COMPLETE, files),) * 3
+            else:
+                self.plan = ((State.COMPLETE, "complete"),) * 3
+            return super().output(ref, folder)
+
+    service = OneOfTwo(*[(State.COMPLETE, "complete")] * 3)
+    bad, good = a_chain(service, a_link(tmp_path, "bad"), a_link(tmp_path, "good")).run()
+    assert (bad.phase, good.phase) == (Phase.FAILED, Phase.DONE)
+    assert not bad.output.exists() and next(iter(files)) in bad.note
 
 
 def test_soft_refusals_are_waited_out_with_growing_pauses(tmp_path):

@@ -27,6 +27,7 @@ from kaggle_kit.ops.arms import assert_arms, comparable_arms
 from kaggle_kit.ops.reload import reload_run
 from tests.analysis.judged_runs import altered
 from tests.ops.test_rounds import Page, small_models  # noqa: F401
+from tests.signing import sign
 
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"
 SETTINGS = (
@@ -70,6 +71,7 @@ def trained(folder, strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> R
         parameter.data.normal_(generator=generator)
     study.finish(trainer)
     save_adapters(study.network, study.run.adapters)  # with the thresholds that were chosen on dev
+    sign(study.run)
     return study.run
 
 
@@ -109,6 +111,9 @@ def test_adapters_that_are_not_those_scored_are_refused(pair, tmp_path):
     changed = RunFolder.open(copied(pair.single, tmp_path))
     heads = load_file(changed.adapters / "heads.safetensors")
     save_file({name: tensor * 0 for name, tensor in heads.items()}, changed.adapters / "heads.safetensors")
+    with pytest.raises(RunFolderError, match=r"adapters/heads\.safetensors edited"):
+        reload_run(changed)
+    sign(changed)
     with pytest.raises(RunFolderError, match="its adapters are not those scored"):
         reload_run(changed).assert_reproduced(NER)
 
@@ -117,7 +122,7 @@ def test_a_corpus_that_has_changed_since_is_refused(pair, tmp_path):
     path = copied(pair.single, tmp_path)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["data_hashes"][NER] = "other"
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    sign(RunFolder(path), manifest)
     with pytest.raises(ConfigError, match=f"data_hashes.{NER}"):
         reload_run(RunFolder.open(path))
 
@@ -207,7 +212,7 @@ def test_without_named_runs_the_newest_pair_is_taken_and_a_real_profile_is_told_
     )
     manifest = json.loads((path / "manifest.json").read_text())
     twin = {"of": pair.multi.run_id, "control": "total"}
-    (path / "manifest.json").write_text(json.dumps(manifest | {"page": "token_controlled", "twin": twin}))
+    sign(RunFolder(path), manifest | {"page": "token_controlled", "twin": twin})
     found = comparable_arms(asked(), tmp_path)
     assert [run.run_id for run in found] == [pair.multi.run_id, pair.single.run_id]
 

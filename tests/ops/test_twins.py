@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from kaggle_kit.models.adapter_files import save_adapters, saved_ranks
 from kaggle_kit.models.build import build_model
 from kaggle_kit.ops import ablation, comparison, control_plan, rounds, selection, twins, wiring
 from tests.ops.test_rounds import reachable_target, small_models  # noqa: F401
+from tests.signing import sign
 
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"
 TUNING = ("trials", "split", "study")
@@ -72,7 +72,7 @@ def altered(multi: RunFolder, folder, **fields) -> RunFolder:
     path = folder / multi.run_id
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(multi.config_yaml.read_text())
-    (path / "manifest.json").write_text(json.dumps(multi.manifest() | fields))
+    sign(RunFolder(path), multi.manifest() | fields)
     return RunFolder.open(path)
 
 
@@ -184,7 +184,7 @@ def test_a_control_takes_what_a_search_of_its_own_found_with_as_many_trials(tmp_
     more = [*SETTINGS, "training.max_steps=3", "profile.report=[test]", *tuning("theirs")]
     theirs = compose(task=[NER, RELATIONS], strategy="s2_shared", overrides=more, seed=3)
     multi = start_run(theirs, page="s2_shared", runs_dir=tmp_path)
-    multi.manifest_json.write_text(json.dumps(shared.manifest() | multi.facts))
+    sign(multi, shared.manifest() | multi.facts)
     tokens = sum(shared.manifest()["totals"]["tokens"].values())
     at_its_own = f"experiment.tuning.target_tokens={tokens}"
     config, _ = twins.control_of(multi, asked(multi, *found, *tuning("own"), at_its_own))
@@ -288,5 +288,6 @@ def test_the_page_shows_both_scores_of_the_primary_metric_and_their_difference(t
     multi.write_metrics(
         Metric(name, 0.75, "fraction", "dev", 9, task, task) for task, name in figures.items()
     )
+    sign(multi)
     own = [Metric(name, 0.5, "fraction", "dev", 9, NER, NER) for name in (figures[NER], "task_a_relaxed_f1")]
     assert twins.side_by_side(multi, own) == f"{NER}: multi-task 0.7500 - control 0.5000 = +0.2500"

@@ -22,9 +22,7 @@ from kaggle_kit.data.formats.xml_safe import filled_text, parse
 EXPECTED_FILES = "<ID>/<ID>.Temporal-Relation.gold.completed.xml (or Entity, or system) or a note <ID>/<ID>"
 ROLES = ("Source", "Target")
 
-_NAME = re.compile(
-    r"(?P<id>(?!\.+\.Temporal).+)\.(?P<schema>Temporal-\w+)\.(?P<status>gold|system)\.completed\.xml"
-)
+_NAME = re.compile(r"(?P<id>.+)\.(?P<schema>Temporal-\w+)\.(?P<status>gold|system)\.completed\.xml")
 
 
 def find(folder: Path) -> list[Path]:
@@ -55,6 +53,8 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     """
     name = _NAME.fullmatch(path.name)
     document_id = name["id"] if name else path.name.removesuffix(".xml")
+    if not document_id.strip("."):  # as a folder it would lie above the corpus
+        raise CorpusError(path, found=f"note id {document_id!r}", expected="a name before the schema's")
     mentions: list[Mention] = []
     relations: list[Relation] = []
     if name or path.suffix == ".xml":

@@ -39,15 +39,17 @@ from pathlib import Path
 import numpy as np
 
 from kaggle_kit.core import cache
+from kaggle_kit.core.checks import LARGEST_SEED
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import PracticeConfig
+from kaggle_kit.data.marker import mark
 from kaggle_kit.data.practice import anafora, brat, notes, questions, share
 from kaggle_kit.data.practice.labels import label
 from kaggle_kit.data.practice.lexicon import CLASSES, FIVE, Lexicon, draw
 
 __all__ = ["CLASSES", "FIVE", "Lexicon", "cached", "corpus_text", "generate", "planted"]
 
-VERSION = 5  # goes up whenever the same settings give other files; part of the cache's key
+VERSION = 6  # goes up whenever the same settings give other files; part of the cache's key
 SPLITS = ("train", "dev", "test")
 TRANSFERS = ("shared", "none", "conflicting")
 
@@ -114,6 +116,11 @@ def corpus_text(settings: PracticeConfig) -> list[str]:
 
 
 def _write_task(task: str, settings: PracticeConfig, lexicon: Lexicon, root: Path) -> None:
+    _write_splits(task, settings, lexicon, root)
+    mark(root)
+
+
+def _write_splits(task: str, settings: PracticeConfig, lexicon: Lexicon, root: Path) -> None:
     truth = lexicon.truth(task)
     for place, split in enumerate(SPLITS):
         rng = _rng(settings, task, split, purpose=2)
@@ -165,7 +172,7 @@ def _check(settings: PracticeConfig, tasks: Sequence[str]) -> None:
         hint = nearest(settings.transfer, TRANSFERS)
         problems.append(f"practice.transfer is {settings.transfer!r}; allowed: {', '.join(TRANSFERS)}{hint}")
     for name, low, high in (
-        ("seed", 0, None),
+        ("seed", 0, LARGEST_SEED),
         ("documents", 1, None),
         ("held_out", 1, None),
         ("terms", 5, None),

@@ -139,7 +139,8 @@ class Chain:
             except KaggleBusy:
                 raise
             except (KaggleError, RunFolderError) as error:
-                return None, _last_words(Path(fetched)) or str(error)
+                begun = (Path(fetched) / link.run_dir).is_dir()  # then the folder itself is what is wrong
+                return None, str(error) if begun else _last_words(Path(fetched)) or str(error)
             if progress.complete or progress.step >= link.step:
                 shutil.rmtree(link.output, ignore_errors=True)
                 link.output.parent.mkdir(parents=True, exist_ok=True)

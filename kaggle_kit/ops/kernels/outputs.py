@@ -13,6 +13,7 @@ from pathlib import Path
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.folders import reserve
+from kaggle_kit.core.integrity import reading
 from kaggle_kit.core.records import read_records
 
 STEP = re.compile(r"step-(\d+)(?:-\d+)?")  # a step that was written twice has a number behind it
@@ -29,8 +30,8 @@ class Progress:
 def inspect(path: Path, config_hash: str | None = None) -> Progress:
     """The progress of the run at `path`.
 
-    Raises RunFolderError where there is no run folder, its manifest is damaged, or its page was asked for
-    another configuration than `config_hash`.
+    Raises RunFolderError where there is no run folder, a file of it is damaged or was edited since the run
+    finished, or its page was asked for another configuration than `config_hash`.
     """
     run = RunFolder.open(path, finished=False)
     found = run.facts.get("asked_hash", run.facts.get("config_hash"))
@@ -38,7 +39,10 @@ def inspect(path: Path, config_hash: str | None = None) -> Progress:
         raise RunFolderError(
             f"{path} was made with configuration {found}, not {config_hash}; it is another experiment's"
         )
-    return Progress(last_step(path), run.finished and bool(run.manifest()["complete"]))
+    if run.finished:
+        run.verify()
+    with reading(path):
+        return Progress(last_step(path), run.finished)
 
 
 def last_step(path: Path) -> int:

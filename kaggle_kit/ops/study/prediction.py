@@ -24,7 +24,7 @@ def predict(name: str, changes: Sequence[str], runs_dir: Path) -> str:
     """The plan as text. Raises ConfigError for a selection that is wrong or of which nothing is known."""
     study = Study(load_selection(name, changes))
     table = read_table()
-    known, limits = Known(table, find_runs(runs_dir)), table.limit()
+    known, limits = Known(table, find_runs(runs_dir, damaged=[])), table.limit()
     costs = run_costs(study, known)
     done = {id for id, state in states(study, runs_dir).items() if state == DONE}
     return "\n".join(

@@ -14,6 +14,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from kaggle_kit.core.checks import wrong_seeds
 from kaggle_kit.core.config import explain, members, params_dir, strategy_entry
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.ops.study import DEFAULT
@@ -149,6 +150,7 @@ def _problems(selection: Selection) -> Iterator[str]:
     yield from _unknown("ablations.strategy", [a.strategy for a in selection.ablations], PAGE_OF)
     for ablation in selection.ablations:
         yield from _unknown(f"ablations.{ablation.name}.tasks", ablation.tasks, members("task"))
+    yield from wrong_seeds("seeds", selection.seeds)
     for key in ("models", "tasks", "strategies", "seeds"):
         if not getattr(selection, key) and not (key == "strategies" and selection.ablations):
             yield f"{key} is empty; name at least one"

@@ -5,11 +5,12 @@ rows = states(Study(load_selection("rq5_practice")), Path("runs"))
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.ops.run import is_claimed
 from kaggle_kit.ops.study.graph import KINDS, Study
 
@@ -19,12 +20,20 @@ DONE, RUNNING, PAUSED, FAILED, MISSING = STATES = ("done", "running", "paused", 
 def state_of(folder: Path) -> str:
     """done, running, paused (its session ended), unfinished (it failed or was stopped) or missing."""
     if (folder / "manifest.json").is_file():
-        return DONE
+        return FAILED if _damage(folder) else DONE
     if is_claimed(folder):
         return RUNNING
     if (folder / "paused.json").is_file():
         return PAUSED
     return FAILED if (folder / "page.log").is_file() or (folder / "config.yaml").is_file() else MISSING
+
+
+def _damage(folder: Path) -> str:
+    try:
+        RunFolder.open(folder)
+    except RunFolderError as error:
+        return str(error)
+    return ""
 
 
 def states(study: Study, runs_dir: Path) -> dict[str, str]:
@@ -46,9 +55,15 @@ def table(study: Study, found: Mapping[str, str]) -> str:
 
 
 def why(folder: Path) -> str:
-    """The last words of a run that did not finish."""
+    """The last words of a run that did not finish, or what is wrong with a finished one."""
+    if (folder / "manifest.json").is_file():
+        return _damage(folder)
     if (folder / "paused.json").is_file():
-        return str(json.loads((folder / "paused.json").read_text(encoding="utf-8")).get("message", "paused"))
+        try:
+            note = RunFolder(folder).paused() or {}
+        except RunFolderError as error:
+            return str(error)
+        return str(note.get("message", "paused"))
     log = folder / "page.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     begun = next((n for n in reversed(range(len(lines))) if lines[n].startswith("error:")), len(lines) - 1)

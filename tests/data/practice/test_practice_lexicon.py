@@ -102,7 +102,7 @@ def test_terms_and_concept_ids_are_distinct():
         ("coverage", 0.0, "0.05 to 1"),
         ("terms", 4, "at least 5"),
         ("documents", 0, "at least 1"),
-        ("seed", -1, "at least 0"),
+        ("seed", -1, "0 to 4294967295"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_what_is_allowed(knob, value, allowed):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from kaggle_kit.ops.study.cost import Limits, RunCost, hours_of, savings, sessio
 from kaggle_kit.ops.study.graph import Study
 from kaggle_kit.ops.study.known import CostTable, Figure, Known, read_table
 from kaggle_kit.ops.study.selection import load_selection
+from tests.signing import sign
 
 LIMITS = Limits(weekly_gpu_hours=30, sessions_at_once=2, session_hours=11.5)
 
@@ -120,7 +120,7 @@ def finished(
     run.finish(totals=Totals({"a": tokens}, 1, seconds), device="cpu", data_hashes={}, **kept)
     manifest = run.manifest()
     ended = datetime.fromisoformat(manifest["started"]) + timedelta(seconds=spent)
-    run.manifest_json.write_text(json.dumps(manifest | {"finished": ended.isoformat()}))
+    sign(run, manifest | {"finished": ended.isoformat()})
     return RunFolder.open(folder)
 
 

@@ -1,0 +1,48 @@
+"""The mark of a practice corpus: a file with the checksum of every file that the generator wrote.
+
+mark(root); marked(root)     # Marked(some=True, all=True)
+
+A name proves nothing: `practice` is also what a general practice calls its notes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from kaggle_kit.core.disk import sha256_of
+from kaggle_kit.data.formats.base import leftover
+
+MARKER = "practice.json"
+
+
+class Marked(NamedTuple):
+    """Whether the generator wrote some of the files below a folder, and all of them."""
+
+    some: bool
+    all: bool
+
+
+def mark(root: Path) -> None:
+    """Write the checksums of all files below `root` into its marker."""
+    sums = {path.relative_to(root).as_posix(): sha256_of(path) for path in _files(root)}
+    (root / MARKER).write_text(json.dumps({"written by": "kaggle_kit", "files": sums}), encoding="utf-8")
+
+
+def marked(root: Path) -> Marked:
+    """A file that was edited or added since is not the generator's; one that is missing does not matter."""
+    try:
+        sums = json.loads((root / MARKER).read_text(encoding="utf-8"))["files"]
+        known = [sums.get(path.relative_to(root).as_posix()) == sha256_of(path) for path in _files(root)]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return Marked(False, False)
+    return Marked(any(known), bool(known) and all(known))
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.is_file() and path.name != MARKER and not leftover(path.relative_to(root))
+    )

@@ -1,0 +1,81 @@
+"""Files as no tool should write them, and as they are found: read right, or refused by their place."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.types import UnifiedSample
+from kaggle_kit.data.formats import FORMATS, Reading, read, write
+
+TEXT = "pain and fever"
+ANN = "T1\tSign 0 4\tpain\nT2\tSign 9 14\tfever\nR1\tWith Arg1:T1 Arg2:T2\nA1\tNegated R1\n"
+
+
+def brat(folder, annotations: str, text: str = TEXT):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.txt").write_text(text, newline="")
+    (folder / "a.ann").write_text(annotations, newline="")
+    (sample,) = read("brat", folder, Reading(strict=True))
+    return sample
+
+
+@pytest.mark.parametrize("ends", ["\r", "\r\n"])
+def test_lines_that_end_as_on_an_old_mac_are_lines(tmp_path, ends):
+    plain = brat(tmp_path / "plain", ANN)
+    other = brat(tmp_path / "other", ANN.replace("\n", ends))
+    kept = [[(m.id, m.fragments, m.type) for m in sample.mentions] for sample in (plain, other)]
+    assert kept[0] == kept[1] and len(kept[0]) == 2
+    assert other.relations[0].attributes == {"Negated": "true"}
+
+
+@pytest.mark.parametrize("ends", ["\r", "\r\n"])
+def test_pubtator_records_that_end_as_on_an_old_mac_are_records(tmp_path, ends):
+    text = "1|t|Pain\n1|a|and fever\n1\t0\t4\tPain\tSign\tD01\n\n2|t|Pain\n2|a|again\n"
+    (tmp_path / "a.txt").write_text(text.replace("\n", ends), newline="")
+    first, second = read("pubtator", tmp_path / "a.txt", Reading(strict=True))
+    assert (first.document_id, second.document_id) == ("1", "2")
+    assert first.mentions[0].fragments == ((0, 4),)
+
+
+def seconds(folder, count: int) -> float:
+    """What reading as many relations with an attribute each takes, the best of three times."""
+    lines = ["T1\tSign 0 4\tpain", "T2\tSign 9 14\tfever"]
+    lines += [f"R{n}\tWith Arg1:T1 Arg2:T2\nA{n}\tNegated R{n}" for n in range(1, count + 1)]
+    folder.mkdir()
+    best = float("inf")
+    for _ in range(3):
+        begun = time.process_time()
+        sample = brat(folder, "\n".join(lines) + "\n")
+        best = min(best, time.process_time() - begun)
+    assert len(sample.relations) == count and sample.relations[-1].attributes == {"Negated": "true"}
+    return best
+
+
+def test_attributes_of_relations_take_time_in_line_with_their_number(tmp_path):
+    assert seconds(tmp_path / "many", 8000) < 10 * seconds(tmp_path / "few", 2000)  # linear 4, quadratic 16
+
+
+ANAFORA = "<data><annotations></annotations></data>"
+
+
+@pytest.mark.parametrize("id", ["..", ".", "..."])
+def test_a_note_of_anafora_that_is_named_by_dots_alone_is_refused_by_its_file(tmp_path, id):
+    path = tmp_path / "note" / f"{id}.Temporal-Relation.gold.completed.xml"
+    path.parent.mkdir()
+    path.write_text(ANAFORA)
+    with pytest.raises(CorpusError, match="note id '[.]+'") as caught:
+        read("anafora", path, Reading())
+    assert caught.value.path == path
+    with pytest.raises(CorpusError, match="no corpus file"):  # hidden files are a system's, not a corpus's
+        read("anafora", tmp_path, Reading())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("id", ["..", ".", "../a", "/tmp/a", "a/../../b"])
+def test_no_document_is_written_outside_the_folder(tmp_path, name, id):
+    with pytest.raises(CorpusError, match="document id"):
+        write(name, [UnifiedSample(id, "text", "dev", "public")], tmp_path / "out")
+    assert not list(tmp_path.rglob("*.*"))
