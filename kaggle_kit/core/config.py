@@ -53,6 +53,8 @@ __all__ = [
 # Where files lie on this machine, and who else sees the figures, says nothing about the run.
 MACHINE_KEYS = ("path", "text_folder", "report_to")
 
+DESCRIBED = "_described_"  # Hydra's name for a model that is no file of params/model
+
 _hydra_lock = threading.RLock()  # Hydra keeps its state in a process-wide singleton
 
 
@@ -159,10 +161,15 @@ def _entry(group: str, name: str, schema: type) -> Any:
 def _compose_groups(request: Request, seed: int) -> DictConfig:
     """Hydra's part: members of the groups merged into the typed schema, later ones over earlier ones."""
     defaults = [{f"task@tasks.{name}" if group == "task" else group: name} for group, name in request.groups]
-    choices = [f"{group}={name}" for group, name in request.named.items()]
+    named = dict(request.named)
+    if request.described is not None:
+        named["model"] = DESCRIBED
+        defaults[0] = {"model": DESCRIBED}
+    choices = [f"{group}={name}" for group, name in named.items()]
     with _hydra_lock, _own_hydra():
         store = ConfigStore.instance()
         store.store(name="run_schema", node=RunConfig)
+        store.store(name=DESCRIBED, group="model", node=request.described or {})
         store.store(name="run", node={"defaults": ["run_schema", "_self_", *defaults], "seed": seed})
         try:
             with initialize_config_dir(str(params_dir()), version_base="1.3"):

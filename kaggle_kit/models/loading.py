@@ -38,7 +38,7 @@ from kaggle_kit.models.decisions import (
     choose_quantization,
     choose_stock_attention,
 )
-from kaggle_kit.models.entries import Nf4, entry_of, kind_of, place_of, read_quantization
+from kaggle_kit.models.entries import Nf4, entry_of, kind_of, place_of, read_quantization, variable_of
 from kaggle_kit.models.flash import FLASH, register_flash
 from kaggle_kit.models.shapes import shape_of
 
@@ -88,8 +88,14 @@ def load_backbone(
     decisions = _decisions(config, place, precision, quantization, gradient_checkpointing)
     source = source_of(config)
     with _hub_access(config, source):
+        own = AutoConfig.from_pretrained(source, revision=config.revision)
+        if own.model_type != config.architecture:
+            raise ConfigError(
+                f"model {config.name}: {source} is of architecture {own.model_type!r}, and the entry says "
+                f"{config.architecture!r}; name the folder itself: model={source}"
+            )
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
-        shape = shape_of(AutoConfig.from_pretrained(source, revision=config.revision))
+        shape = shape_of(own)
         decisions["attention"] = choose_attention(config.architecture, _capability(place), shape.head_dim)
         backbone = _backbone(source, config.revision, {name: made.value for name, made in decisions.items()})
     causal = config.family == "decoder" and not bidirectional
@@ -131,7 +137,7 @@ def _hub_access(config: ModelConfig, source: str) -> Iterator[None]:
             raise ConfigError(
                 f"model {config.name}: {config.hub_id} could not be had from the hub "
                 f"({str(error).strip().splitlines()[0]}); give a folder that holds it as model.path or "
-                f"KAGGLE_KIT_MODEL_{config.name.upper()}"
+                f"{variable_of(config)}"
             ) from error
         raise ConfigError(
             f"model {config.name}: {config.hub_id} is gated and {HUB} was not found; accept its licence on "

@@ -56,7 +56,9 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.epochs=5.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A file of params/model/; default: the page's.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A file of params/model/, a folder, or a hub id; default: the page's.")
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="Task ids (see `data list`), commas between; default: the page's.")
     ] = None,

@@ -29,6 +29,7 @@ from kaggle_kit.core.config import (
 )
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.folders import find_run, find_runs
+from kaggle_kit.core.request import name_of
 from kaggle_kit.core.runtime import in_workspace, logger
 from kaggle_kit.core.schema import RunConfig, StrategyConfig, TrainingConfig
 from kaggle_kit.data.corpus import Corpus
@@ -65,7 +66,7 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
         return find_run(folder, str(named))
     (task,) = asked.tasks
     tasks = f"{task},{PARTNER.get(task, 'semeval2021t6')}"
-    names = {"model": asked.model.name, "profile": asked.profile.name, "seed": asked.seed}
+    names = {"model": name_of(asked.model), "profile": asked.profile.name, "seed": asked.seed}
     experiment = f"experiment={asked.experiment['name']}"
     if asked.profile.corpora != "practice":
         options = " ".join(f"--{name} {value}" for name, value in {"task": tasks, **names}.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.core.secrets import SecretLeak
+from kaggle_kit.models.tiny import build_tiny
 from kaggle_kit.ops import run as run_module
 from kaggle_kit.ops.kernels.outputs import inspect
 from kaggle_kit.ops.run import (
@@ -86,6 +88,19 @@ def test_a_page_runs_into_a_finished_folder_that_keeps_the_executed_copy(tmp_pat
     assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
     shown = executed.cells[2].outputs[0].text
     assert shown.split() == [sys.executable, str(Path(run_module.__file__).parents[1] / "__init__.py")]
+
+
+def test_a_model_is_named_by_its_folder_and_the_run_is_found_again_where_the_folder_moved(tmp_path):
+    place = build_tiny("llama", ["an invented note about nothing"], steps=0)
+    pages, into = write_page(tmp_path, START, FINISH), tmp_path / "runs" / "mine"
+    first = run_toy(tmp_path, pages, model=str(shutil.copytree(place, tmp_path / "a" / "mine")), into=into)
+    moved = shutil.copytree(place, tmp_path / "b" / "mine")
+    assert run_toy(tmp_path, pages, model=str(moved), into=into) == first
+    stored = RunFolder.open(first).config()["model"]
+    assert (stored["name"], stored["architecture"], stored["family"]) == ("mine", "llama", "decoder")
+    (moved / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(RunFolderError, match="holds page toy with configuration"):
+        run_toy(tmp_path, pages, model=str(moved), into=into)
 
 
 def test_a_failing_page_names_the_cell_and_the_error_and_keeps_its_copy(tmp_path):

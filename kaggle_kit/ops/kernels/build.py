@@ -78,6 +78,11 @@ class Experiment:
         config = compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
         refuse_toy(config)
         refuse_other_page(config, self.page)
+        if config.model.weights:
+            raise ConfigError(
+                f"model {self.model!r} is a folder of this machine, which no kernel sees; give its hub id, "
+                "or a file of params/model with model.path=/kaggle/input/… and --model-source"
+            )
         return config
 
 
