@@ -30,7 +30,15 @@ from yaml import YAMLError
 from kaggle_kit.core.checks import undeclared, validate
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.open_keys import unknown_experiment
-from kaggle_kit.core.request import GROUPS, Request, given_names, members, params_dir, unknown_member
+from kaggle_kit.core.request import (
+    GROUPS,
+    Request,
+    given_names,
+    members,
+    params_dir,
+    unknown_member,
+    with_page_defaults,
+)
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import Access
 
@@ -47,6 +55,7 @@ __all__ = [
     "read_config",
     "to_yaml",
     "validate",
+    "with_page_defaults",
     "without_machine_keys",
 ]
 

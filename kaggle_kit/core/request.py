@@ -124,6 +124,22 @@ def given_names(
     return {group: found.get(group) for group in named}
 
 
+def with_page_defaults(own: Mapping[str, Any], profile: str | None, overrides: Iterable[str]) -> list[str]:
+    """The given overrides behind those of a page's own that hold.
+
+    The page's experiment holds unless another is given. Its other defaults are those of a short run with
+    that experiment and the page's own profile: they hold unless their very key, an experiment or another
+    profile is given.
+    """
+    given = list(overrides)
+    keys = [text.partition("=")[0] for text in given]
+    named = _parse(given)[0].get("profile", profile)
+    short = "experiment" not in keys and named in (None, own.get("profile"))
+    mine = [(text, text.partition("=")[0]) for text in own.get("overrides", ())]
+    held = [text for text, key in mine if key not in keys and (short or key == "experiment")]
+    return held + given
+
+
 def names_in(experiments: Iterable[str]) -> dict[str, str]:
     """Group -> the member that the experiments choose where nobody names another."""
     found: dict[str, str] = {}

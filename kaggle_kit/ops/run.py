@@ -27,7 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 from kaggle_kit.core.allocator import NAMES, set_allocator
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.cache import cache_dir
-from kaggle_kit.core.config import compose, config_hash, given_names
+from kaggle_kit.core.config import compose, config_hash, given_names, with_page_defaults
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
 from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.records import write_atomically
@@ -98,7 +98,8 @@ def run_page(
 
     The configuration is composed here first, so a wrong name fails before a kernel starts. `task` names
     several tasks with commas between them. Where the model, task, strategy or profile is not named, the
-    experiment's holds, and the page's own default where the experiment has none. `resume` is an unfinished
+    experiment's holds, and the page's own default where the experiment has none. The page's own
+    overrides hold as `with_page_defaults` says. `resume` is an unfinished
     run's folder to go on with. `into` is the run's own folder: a run of this configuration is started in it,
     gone on with if it is unfinished, and returned if it is finished.
 
@@ -109,8 +110,10 @@ def run_page(
     """
     source = page_path(page, pages_dir)
     named = {"model": model, "task": task, "strategy": strategy, "profile": profile}
-    choices = given_names(parameters(source), named, overrides) | {"seed": seed}
-    config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=list(overrides))
+    own = parameters(source)
+    choices = given_names(own, named, overrides) | {"seed": seed}
+    overrides = with_page_defaults(own, profile, overrides)
+    config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=overrides)
     refuse_toy(config)
     refuse_other_page(config, page)
     if resume and into:
@@ -122,7 +125,7 @@ def run_page(
     own_folder = _unfinished(resume) if resume else into
     run_dir = own_folder or reserve(runs_dir.expanduser().resolve(), config_run_id(config, page))
     values = choices | {
-        "overrides": list(overrides),
+        "overrides": overrides,
         "runs_dir": str(run_dir.parent),
         "run_dir": str(run_dir),
     }

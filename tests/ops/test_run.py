@@ -90,6 +90,16 @@ def test_a_page_runs_into_a_finished_folder_that_keeps_the_executed_copy(tmp_pat
     assert shown.split() == [sys.executable, str(Path(run_module.__file__).parents[1] / "__init__.py")]
 
 
+def test_a_pages_defaults_hold_unless_that_very_key_or_another_setting_is_named(tmp_path):
+    pages = write_page(tmp_path, START, FINISH)
+    own = {"training.max_steps=2": 1.0, "training.epochs=3": 3.0}
+    for override, epochs in own.items():
+        stored = RunFolder.open(run_toy(tmp_path, pages, overrides=[override])).config()
+        assert stored["training"]["epochs"] == epochs
+    other = RunFolder.open(run_toy(tmp_path, pages, overrides=["experiment=token_controlled"])).config()
+    assert other["training"]["epochs"] == 4.0  # of the smoke profile
+
+
 def test_a_model_is_named_by_its_folder_and_the_run_is_found_again_where_the_folder_moved(tmp_path):
     place = build_tiny("llama", ["an invented note about nothing"], steps=0)
     pages, into = write_page(tmp_path, START, FINISH), tmp_path / "runs" / "mine"
@@ -264,7 +274,7 @@ def test_a_run_that_settled_its_configuration_on_the_way_is_known_by_what_it_was
     settle = START.replace("run = start_run(config,", f"{own_rank}run = start_run(config, asked=asked,")
     own = tmp_path / "mine"
     run_toy(tmp_path, write_page(tmp_path, settle, FINISH), into=own)
-    asked = compose(model="tiny", task="semeval2017t3", strategy="s1_single")
+    asked = compose(task="semeval2017t3", overrides=["training.epochs=1"])  # the page's own default
     assert RunFolder.open(own).facts["config_hash"] != config_hash(asked)
     assert inspect(own, config_hash(asked)).complete  # a chain of kernels takes it for its own, too
     assert run_toy(tmp_path, write_page(tmp_path, FAIL), into=own) == own
