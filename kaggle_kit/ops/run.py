@@ -22,19 +22,23 @@ import psutil
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
+from kaggle_kit.core import errors
 from kaggle_kit.core.allocator import NAMES, set_allocator
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.cache import cache_dir
 from kaggle_kit.core.config import compose, config_hash, given_names, with_page_defaults
-from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
+from kaggle_kit.core.errors import STOPPED, ConfigError, KitError, RunFolderError
 from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runs import config_run_id, refuse_other_page, refuse_toy
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import redact, refuse_secrets
+from kaggle_kit.data.locate import locate
 from kaggle_kit.ops.pages import PAGES_DIR, check_declared, notebook, page_path, parameters
 
 # papermill cannot read a parameter whose value holds "="; `check_declared` has read them all by then
@@ -49,6 +53,26 @@ class PageFailed(RunFolderError):
     """A page raised; the message names the cell, the error, and where the executed page lies."""
 
     exit_code = 1
+    refusal: str | None = None  # what an error of `core.errors` said, which the user can mend
+
+
+class Headings(NBClientEngine):
+    """Logs a page's headings as it comes to them."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **more: Any) -> None:
+        begin = nb_man.cell_start
+
+        def cell_start(cell: NotebookNode, *where: Any, **also: Any) -> None:
+            if cell.cell_type == "markdown" and cell.source.startswith("## "):
+                logger.info("%s", cell.source.partition("\n")[0].removeprefix("## "))
+            begin(cell, *where, **also)
+
+        nb_man.cell_start = cell_start
+        super().execute_managed_notebook(nb_man, kernel_name, **more)
+
+
+papermill_engines.register("headings", Headings)
 
 
 class RunPaused(KitError):
@@ -74,6 +98,7 @@ class ThisInterpreter(AsyncKernelManager):
         paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
         # A user's own IPython profile may run anything at the start, and change what is shown.
         environ = {"PYTHONPATH": os.pathsep.join(paths), "IPYTHONDIR": str(cache_dir("ipython"))}
+        environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # an executed page keeps a bar as it last stood
         environ |= {name: os.environ[name] for name in NAMES if name in os.environ}  # the user's choice
         set_allocator(environ, modules=())  # the kernel is new: torch is not imported in it yet
         return KernelSpec(argv=command, env=environ, display_name="Python 3", language="python")
@@ -122,15 +147,26 @@ def run_page(
         )
     if into and _is_finished(into := into.expanduser().resolve(), config, page):
         return into
+    if config.profile.corpora != "practice":
+        for corpus in config.tasks.values():
+            locate(corpus)  # before anything is written
     own_folder = _unfinished(resume) if resume else into
+    is_new = own_folder is None or not own_folder.exists()
     run_dir = own_folder or reserve(runs_dir.expanduser().resolve(), config_run_id(config, page))
     values = choices | {
         "overrides": overrides,
         "runs_dir": str(run_dir.parent),
         "run_dir": str(run_dir),
     }
-    with claimed(run_dir):
-        execute_page(source, values, run_dir / "notebook.ipynb", progress=progress)
+    try:
+        with claimed(run_dir):
+            execute_page(source, values, run_dir / "notebook.ipynb", progress=progress)
+    except PageFailed as error:
+        if error.refusal is None or (run_dir / "events.jsonl").exists():
+            raise
+        if is_new:
+            _clear(run_dir)
+        raise KitError(error.refusal) from error
     if note := RunFolder.open(run_dir, finished=False).paused():
         raise RunPaused(f"{note['message']}\nrun folder: {run_dir}")
     return RunFolder.open(run_dir).path
@@ -167,6 +203,15 @@ def is_claimed(run_dir: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def _clear(run_dir: Path) -> None:
+    """Remove a folder of this process in which nothing was trained; one that holds anything else stays."""
+    for name in ("notebook.ipynb", "config.yaml", LOCK):
+        (run_dir / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        for folder in (*filter(Path.is_dir, run_dir.iterdir()), run_dir):
+            folder.rmdir()
 
 
 def _unfinished(resume: Path) -> Path:
@@ -213,19 +258,25 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
                 output,
                 parameters=dict(values),
                 kernel_manager_class=ThisInterpreter,
-                progress_bar=progress,
+                progress_bar=False,
+                engine_name="headings" if progress else None,
             )
     except DeadKernelError as error:
         why = "was stopped before it could pause" if stopped else "died, as it does when memory runs out"
-        raise PageFailed(
+        failed = PageFailed(
             f"the kernel of page {page.stem} {why}; {_how_to_go_on(page, values)}\nexecuted page: {output}"
-        ) from error
+        )
+        failed.exit_code = STOPPED if stopped else 1
+        raise failed from error
     except PapermillExecutionError as error:
         code = [line.strip() for line in error.source.splitlines() if line.strip()[:1] not in ("", "#")]
-        raise PageFailed(
+        failed = PageFailed(
             f"page {page.stem} failed at In [{error.exec_count}], which begins {code[0]!r}: "
             f"{error.ename}: {redact(error.evalue)}\nexecuted page: {output}"
-        ) from error
+        )
+        if isinstance(getattr(errors, error.ename, None), type):
+            failed.refusal = redact(error.evalue)
+        raise failed from error
     finally:
         if output.is_file():  # a library may have shown a token in an error of its own
             text = output.read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_kit.core.config import params_dir
-from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.errors import STOPPED, ConfigError, RunFolderError
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.ops.study.graph import Study
@@ -29,7 +29,6 @@ from kaggle_kit.ops.study.graph import Study
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 STATE = ".study"  # below the runs folder: Snakemake's notes, which may be deleted at any time
 DRY = re.compile(r"-[a-zA-Z]*n[a-zA-Z]*|--dry-?run")  # among Snakemake's words
-STOPPED = 130  # exit code after Ctrl-C, as shells have it
 # `mtime` and `input` concern what is read off the runs. Nothing else may undo a finished run: its folder's
 # name holds its configuration, and neither a newer kit nor another spelling changes what it measured.
 OPTIONS = [
