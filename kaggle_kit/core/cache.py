@@ -7,6 +7,7 @@ kernel, dataset or run folder.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -53,6 +54,16 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     if _is_sound(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    place = folder.parent / f".{folder.name}.lock"
+    with place.open("a") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)  # who wants the same entry waits for it instead of building it, too
+        try:
+            return folder if _is_sound(folder) else _built(folder, build)
+        finally:
+            place.unlink(missing_ok=True)
+
+
+def _built(folder: Path, build: Callable[[Path], None]) -> Path:
     # Names of process ids are no names: containers that share a cache may have the same one.
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

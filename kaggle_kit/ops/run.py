@@ -124,9 +124,9 @@ def run_page(
     The configuration is composed here first, so a wrong name fails before a kernel starts. `task` names
     several tasks with commas between them. Where the model, task, strategy or profile is not named, the
     experiment's holds, and the page's own default where the experiment has none. The page's own
-    overrides hold as `with_page_defaults` says. `resume` is an unfinished
-    run's folder to go on with. `into` is the run's own folder: a run of this configuration is started in it,
-    gone on with if it is unfinished, and returned if it is finished.
+    overrides hold as `with_page_defaults` says. `resume` is an unfinished run's folder to go on with. `into`
+    is the run's own folder: a run of this configuration is started in it, gone on with if it is unfinished,
+    and returned if it is finished.
 
     Raises ConfigError for an unknown page, name or override; PageFailed when a cell raises;
     RunPaused when its session is over before its training; RunFolderError when the page ends without
@@ -147,26 +147,14 @@ def run_page(
         )
     if into and _is_finished(into := into.expanduser().resolve(), config, page):
         return into
-    if config.profile.corpora != "practice":
-        for corpus in config.tasks.values():
-            locate(corpus)  # before anything is written
+    for corpus in config.tasks.values() if config.profile.corpora != "practice" else ():
+        locate(corpus)  # before anything is written
     own_folder = _unfinished(resume) if resume else into
     is_new = own_folder is None or not own_folder.exists()
     run_dir = own_folder or reserve(runs_dir.expanduser().resolve(), config_run_id(config, page))
-    values = choices | {
-        "overrides": overrides,
-        "runs_dir": str(run_dir.parent),
-        "run_dir": str(run_dir),
-    }
-    try:
-        with claimed(run_dir):
-            execute_page(source, values, run_dir / "notebook.ipynb", progress=progress)
-    except PageFailed as error:
-        if error.refusal is None or (run_dir / "events.jsonl").exists():
-            raise
-        if is_new:
-            _clear(run_dir)
-        raise KitError(error.refusal) from error
+    values = choices | {"overrides": overrides, "runs_dir": str(run_dir.parent), "run_dir": str(run_dir)}
+    with _cleared_if_refused(run_dir, is_new), claimed(run_dir):
+        execute_page(source, values, run_dir / "notebook.ipynb", progress=progress)
     if note := RunFolder.open(run_dir, finished=False).paused():
         raise RunPaused(f"{note['message']}\nrun folder: {run_dir}")
     return RunFolder.open(run_dir).path
@@ -205,8 +193,21 @@ def is_claimed(run_dir: Path) -> bool:
     return False
 
 
+@contextmanager
+def _cleared_if_refused(run_dir: Path, is_new: bool) -> Iterator[None]:
+    """A page that refuses before it trains says only why, and leaves no folder that was not there before."""
+    try:
+        yield
+    except PageFailed as error:
+        if error.refusal is None or (run_dir / "events.jsonl").exists():
+            raise
+        if is_new:
+            _clear(run_dir)
+        raise KitError(error.refusal) from error
+
+
 def _clear(run_dir: Path) -> None:
-    """Remove a folder of this process in which nothing was trained; one that holds anything else stays."""
+    """Remove what a page leaves before it trains; a folder that holds anything else stays."""
     for name in ("notebook.ipynb", "config.yaml", LOCK):
         (run_dir / name).unlink(missing_ok=True)
     with suppress(OSError):

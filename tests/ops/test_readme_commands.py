@@ -72,6 +72,12 @@ def test_every_variable_that_the_kit_reads_is_named():
     assert [name for name in sorted(read - between_processes - examples) if name not in EVERYWHERE] == []
 
 
+def test_the_environment_is_activated_before_the_first_command_of_the_kit():
+    """After `make study` every printed command failed: nothing said how to activate the environment."""
+    first = next(n for n, words in enumerate(SHOWN) if words[:1] == ["python"])
+    assert [".", ".venv/bin/activate"] in SHOWN[:first]
+
+
 def test_every_make_target_shown_is_in_the_makefile():
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     shown = {words[1] for words in SHOWN if words[:1] == ["make"]} | set(re.findall(r"`make (\w+)`", README))
