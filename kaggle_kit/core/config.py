@@ -119,6 +119,8 @@ def config_hash(config: RunConfig) -> str:
     The order of the tasks counts: the step plan and the model's first weights are drawn in it.
     """
     plain = without_machine_keys(asdict(config)) | {"order": list(config.tasks)}
+    if config.model.weights is None:  # so that runs from before there was this key keep their hash
+        del plain["model"]["weights"]
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
