@@ -15,8 +15,9 @@ help: ## this list
 
 setup: ## create or refresh .venv; an instant when there is nothing to do
 	@$(BOOT)
+	@echo 'In a new terminal: . .venv/bin/activate'
 
-study: setup ## run the embedded default study and write its report
+study: setup ## ask the study's question in small, and write its report: five minutes
 	@.venv/bin/python -m kaggle_kit study run first_look
 
 # The tools come from .venv where it has them, else from a small .venv-check without torch.

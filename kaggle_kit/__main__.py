@@ -1,5 +1,11 @@
 """`python -m kaggle_kit …`: see `kaggle_kit/ops/cli.py`."""
 
-from kaggle_kit.ops.cli import app
+try:
+    from kaggle_kit.ops.cli import app
+except ModuleNotFoundError as error:
+    raise SystemExit(
+        f"error: this Python has no {error.name}: run `make setup` in the checkout once, "
+        "then `. .venv/bin/activate` in every new terminal"
+    ) from None
 
 app(prog_name="python -m kaggle_kit")

@@ -44,6 +44,7 @@ set_allocator()  # of CUDA memory; it counts only before torch is imported
 # %% tags=["parameters"]
 runs_dir = "runs"
 report = "reports/overview.html"
+verdicts = ""  # documents of `python -m kaggle_kit verdict`, commas between: the report begins with them
 study_verdict = ""  # a document of `python -m kaggle_kit verdict --study NAME --out FILE.json`
 
 # %% [markdown]
@@ -117,7 +118,10 @@ else:
 # ## Record
 
 # %%
-path = write_report(runs, in_workspace(report))
+answers = [
+    json.loads(in_workspace(file).read_text(encoding="utf-8")) for file in filter(None, verdicts.split(","))
+]
+path = write_report(runs, in_workspace(report), answers)
 print(f"report: {path}")
 
 # %% [markdown]

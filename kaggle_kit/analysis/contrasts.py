@@ -31,7 +31,7 @@ from kaggle_kit.analysis.survivorship import Unfinished, filled, lost, unfinishe
 from kaggle_kit.analysis.verdict_inputs import Entry, reported_split
 from kaggle_kit.analysis.verdict_rule import Rule
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.errors import ConfigError, KitError
+from kaggle_kit.core.errors import ConfigError, KitError, nearest
 
 HIGHER, LOWER, NOT_SHOWN, ONE_SEED = "higher", "lower", "no difference shown", "one seed: no inference"
 SETTINGS = ("alpha", "test", "power", "resamples")  # of `experiment`, where it declares them
@@ -121,7 +121,8 @@ def contrast_table(documents: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 def _comparisons(question: str, runs: Sequence[RunFolder]) -> list[Comparison]:
     if question not in COMPARISONS:
-        raise ConfigError(f"question is {question!r}; allowed: {', '.join(COMPARISONS)}")
+        known = f"{', '.join(COMPARISONS)}{nearest(question, COMPARISONS)}"
+        raise ConfigError(f"question is {question!r}; allowed: {known}")
     return COMPARISONS[question](runs)
 
 

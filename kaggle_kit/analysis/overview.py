@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from kaggle_kit.analysis.anchors import published_best
+from kaggle_kit.analysis.anchors import published_best, trivial_baseline
 from kaggle_kit.core.artifacts import Metric, RunFolder
 
 COLUMNS = {
@@ -26,6 +26,7 @@ COLUMNS = {
     "score": "float64",  # in the scorer's own unit, mostly a share of 1
     "n": "Int64",  # gold items behind the score
     "published": "float64",  # best published figure of this metric, NaN where it does not apply
+    "trivial": "float64",  # the figure without any model, NaN where it is not known
     "tokens": "int64",  # real tokens of this task seen in training
     "parameters": "int64",  # trained, not total
     "seconds": "float64",
@@ -52,6 +53,7 @@ def _rows(run: RunFolder, task: str) -> list[dict[str, Any]]:
         "task": task,
         "metric": name,
         "published": None if flags.get("practice") else published_best(config),
+        "trivial": _trivial(config, bool(flags.get("practice"))),
         "tokens": totals["tokens"].get(task, 0),
         "parameters": totals["trainable_parameters"],
         "seconds": totals["seconds"],
@@ -59,6 +61,11 @@ def _rows(run: RunFolder, task: str) -> list[dict[str, Any]]:
     }
     scores = [metric for metric in run.metrics() if (metric.task, metric.name) == (task, name)]
     return [common | _score(metric) for metric in scores] or [common | {"split": ""}]
+
+
+def _trivial(task: Mapping[str, Any], practice: bool) -> float | None:
+    """Published figures belong to the published corpus; an F1 without a model is 0 on every corpus."""
+    return trivial_baseline(task | {"trivial_baselines": ()} if practice else task)
 
 
 def _score(metric: Metric) -> dict[str, Any]:

@@ -8,7 +8,7 @@ Figures are data URIs. A report with smoke or practice runs says at its top that
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pandas.io.formats.style import Styler
 from kaggle_kit.analysis.figures import loss_curves, loss_points, png, score_bars, tokens_per_task
 from kaggle_kit.analysis.overview import flag_names, overview_table
 from kaggle_kit.analysis.report_page import PAGE
+from kaggle_kit.analysis.verdict_words import in_words, marked
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.folders import find_runs
@@ -32,6 +33,7 @@ TOYS = ("smoke", "practice")
 FORMATS = {
     "score": "{:.4f}",
     "published": "{:.4f}",
+    "trivial": "{:.4f}",
     "n": "{:,}",
     "tokens": "{:,}",
     "parameters": "{:,}",
@@ -67,8 +69,8 @@ def sound_runs(runs_dir: Path) -> tuple[list[RunFolder], list[str]]:
     return sound, left_out
 
 
-def write_report(runs: Sequence[RunFolder], path: Path) -> Path:
-    """Write the report of finished runs; an empty list makes a report that says so."""
+def write_report(runs: Sequence[RunFolder], path: Path, verdicts: Sequence[Mapping[str, Any]] = ()) -> Path:
+    """Write the report of finished runs, the answers of `verdicts` first; without runs it says so."""
     table = overview_table(runs)
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(PAGE)
     text = page.render(
@@ -77,10 +79,34 @@ def write_report(runs: Sequence[RunFolder], path: Path) -> Path:
         commit=git_sha(),
         runs=[_details(run) for run in runs],
         toys=sum(any(run.manifest()["flags"].get(name) for name in TOYS) for run in runs),
+        answers=[_answer(document, runs, table) for document in verdicts],
         table=style_table(table).to_html(),
         figures=[(caption, _data_uri(figure)) for caption, figure in _figures(runs, table)],
     )
     return write_atomically(path, text)
+
+
+def _answer(document: Mapping[str, Any], runs: Sequence[RunFolder], table: pd.DataFrame) -> dict[str, Any]:
+    """A verdict in words, and each arm's mean score over seeds beside that of no model at all."""
+    arms = {run.run_id: _arm(run.manifest()) for run in runs}
+    split = document["comparison"]["split"] if document["tasks"] else ""
+    rows = table[table["task"].isin(document["tasks"]) & (table["split"] == split)]
+    rows = rows.assign(arm=rows["run"].map(arms))
+    means = rows.groupby(["task", "arm"])["score"].mean().unstack("arm")
+    means["without a model"] = rows.groupby("task")["trivial"].first()
+    verdict = marked(document, document["verdict"])
+    return {
+        "verdict": verdict,
+        "words": [*in_words(document)],
+        "table": means.to_html(float_format="{:.3f}".format, na_rep="—"),
+    }
+
+
+def _arm(manifest: Mapping[str, Any]) -> str:
+    """What a run stands for: its strategy, or which control of another it is."""
+    if not (twin := manifest.get("twin")):
+        return str(manifest["strategy"])
+    return twin["control"] if twin["control"] == "placebo" else f"control, {twin['control']} tokens"
 
 
 def _figures(runs: Sequence[RunFolder], table: pd.DataFrame) -> list[tuple[str, Figure]]:

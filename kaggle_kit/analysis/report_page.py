@@ -44,6 +44,14 @@ PAGE = """<!DOCTYPE html>
   suite works; their scores say nothing about any model or task and must not be quoted.</div>
 {% endif %}
 
+{% for answer in answers %}
+<h2>The answer: {{ answer.verdict }}</h2>
+{% for sentence in answer.words %}
+<p>{{ sentence }}</p>
+{% endfor %}
+<div class="wide">{{ answer.table | safe }}</div>
+{% endfor %}
+
 <h2>Runs</h2>
 {% if runs %}
 <div class="wide">{{ table | safe }}</div>

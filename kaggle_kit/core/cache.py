@@ -7,6 +7,7 @@ kernel, dataset or run folder.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -55,14 +56,26 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
         return folder
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Names of process ids are no names: containers that share a cache may have the same one.
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            build(unfinished)
-            _seal(unfinished)
-            _replace(folder, unfinished)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        place = folder.parent / f".{folder.name}.lock"
+        with place.open("a") as lock:
+            fcntl.lockf(
+                lock, fcntl.LOCK_EX
+            )  # who wants the same entry waits for it instead of building it, too
+            try:
+                return folder if _is_sound(folder) else _built(folder, build)
+            finally:
+                place.unlink(missing_ok=True)
+
+
+def _built(folder: Path, build: Callable[[Path], None]) -> Path:
+    # Names of process ids are no names: containers that share a cache may have the same one.
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        build(unfinished)
+        _seal(unfinished)
+        _replace(folder, unfinished)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

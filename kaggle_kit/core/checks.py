@@ -10,6 +10,7 @@ from dataclasses import fields
 from itertools import chain
 from typing import Any
 
+from kaggle_kit.core.architectures import ARCHITECTURES
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.open_keys import unknown_in_task
 from kaggle_kit.core.schema import (
@@ -25,7 +26,6 @@ from kaggle_kit.core.types import Access, Kind
 
 LARGEST_SEED = 2**32 - 1  # of NumPy's legacy generators
 FAMILIES = ("decoder", "encoder")
-ARCHITECTURES = ("llama", "gemma2", "phi3", "mistral", "bert")
 STRATEGY_KINDS = ("single", "shared", "private", "shared_private", "hierarchical", "sequential")
 # The kinds that read a key of the strategy; every other kind refuses it, as it would do nothing there.
 READ_BY = {
@@ -95,7 +95,7 @@ def undeclared(experiment: Mapping[str, Any]) -> list[str]:
 
 def _model(model: ModelConfig) -> Iterator[str]:
     yield from _one_of("model.family", model.family, FAMILIES)
-    yield from _one_of("model.architecture", model.architecture, ARCHITECTURES)
+    yield from _one_of("model.architecture", model.architecture, list(ARCHITECTURES))
     yield from _within("model.parameters", model.parameters, low=1)
     yield from _within("model.max_positions", model.max_positions, low=1)
     yield from _within("model.lora.rank", model.lora.rank, low=1)

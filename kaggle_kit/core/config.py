@@ -30,7 +30,15 @@ from yaml import YAMLError
 from kaggle_kit.core.checks import undeclared, validate
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.open_keys import unknown_experiment
-from kaggle_kit.core.request import GROUPS, Request, given_names, members, params_dir, unknown_member
+from kaggle_kit.core.request import (
+    GROUPS,
+    Request,
+    given_names,
+    members,
+    params_dir,
+    unknown_member,
+    with_page_defaults,
+)
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import Access
 
@@ -47,11 +55,14 @@ __all__ = [
     "read_config",
     "to_yaml",
     "validate",
+    "with_page_defaults",
     "without_machine_keys",
 ]
 
 # Where files lie on this machine, and who else sees the figures, says nothing about the run.
 MACHINE_KEYS = ("path", "text_folder", "report_to")
+
+DESCRIBED = "_described_"  # Hydra's name for a model that is no file of params/model
 
 _hydra_lock = threading.RLock()  # Hydra keeps its state in a process-wide singleton
 
@@ -108,6 +119,8 @@ def config_hash(config: RunConfig) -> str:
     The order of the tasks counts: the step plan and the model's first weights are drawn in it.
     """
     plain = without_machine_keys(asdict(config)) | {"order": list(config.tasks)}
+    if config.model.weights is None:  # so that runs from before there was this key keep their hash
+        del plain["model"]["weights"]
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -159,10 +172,15 @@ def _entry(group: str, name: str, schema: type) -> Any:
 def _compose_groups(request: Request, seed: int) -> DictConfig:
     """Hydra's part: members of the groups merged into the typed schema, later ones over earlier ones."""
     defaults = [{f"task@tasks.{name}" if group == "task" else group: name} for group, name in request.groups]
-    choices = [f"{group}={name}" for group, name in request.named.items()]
+    named = dict(request.named)
+    if request.described is not None:
+        named["model"] = DESCRIBED
+        defaults[0] = {"model": DESCRIBED}
+    choices = [f"{group}={name}" for group, name in named.items()]
     with _hydra_lock, _own_hydra():
         store = ConfigStore.instance()
         store.store(name="run_schema", node=RunConfig)
+        store.store(name=DESCRIBED, group="model", node=request.described or {})
         store.store(name="run", node={"defaults": ["run_schema", "_self_", *defaults], "seed": seed})
         try:
             with initialize_config_dir(str(params_dir()), version_base="1.3"):

@@ -9,6 +9,8 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+STOPPED = 130  # exit code after Ctrl-C, as shells have it
+
 
 class KitError(Exception):
     """Base of every error this project raises on purpose."""
@@ -55,6 +57,10 @@ class CorpusError(KitError):
         )
 
 
+class StartupError(KitError):
+    """The machine cannot carry the run; the message lists every reason at once."""
+
+
 class ScoreError(KitError):
     """The official scorer would refuse these files; the message says which line and why."""
 
@@ -78,7 +84,18 @@ class IncomparableRuns(KitError):
         super().__init__(f"{field}: {message}")
 
 
+MOST_HINTS = 3  # allowed names that a hint lists
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The closest allowed name as a hint: `" — did you mean 'minilm'?"`, or an empty string."""
-    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return f" — did you mean {close[0]!r}?" if close else ""
+    """The closest allowed names as a hint: `" — did you mean 'minilm'?"`, or an empty string.
+
+    Names that begin with what was typed come before those that hold it, and these before similar ones.
+    """
+    known, typed = list(allowed), name.lower()
+    begun = [one for one in known if typed and one.lower().startswith(typed)]
+    holding = [one for one in known if len(typed) > 1 and typed in one.lower()]
+    similar = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    initials = [one for one in known if "".join(word[:1] for word in one.split("_")) == typed]
+    close = begun or holding or similar or initials
+    return f" — did you mean {' or '.join(map(repr, close[:MOST_HINTS]))}?" if close else ""

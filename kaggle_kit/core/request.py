@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from kaggle_kit.core.described import describe, is_place
 from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.schema import ModelConfig
 
 GROUPS = ("model", "task", "strategy", "profile", "experiment")
 DEFAULTS = {"model": "tiny", "strategy": "s1_single", "profile": "smoke"}  # where nobody names another
@@ -55,6 +58,8 @@ class Request:
         chosen, values, problems = _parse(overrides)
         tasks, experiments = (_listed(chosen.pop(group, names[group])) for group in ("task", "experiment"))
         named = {group: str(names[group]) for group in DEFAULTS if names[group] is not None} | chosen
+        if "/" in named.get("model", ""):
+            named["model"] = hub_ids().get(named["model"], named["model"])
         request = cls(tasks, experiments, named, values, problems)
         unknown = [problem for group, name in request.groups for problem in unknown_member(group, name)]
         if unknown:
@@ -73,10 +78,21 @@ class Request:
         """The model, strategy or profile that is composed: named, else the experiment's, else the default."""
         return (DEFAULTS | names_in(self.experiments) | self.named)[group]
 
+    @cached_property
+    def described(self) -> dict[str, Any] | None:
+        """The entry of a model that is named by its folder or hub id; None for a file of params/model."""
+        name = self.chosen("model")
+        if name in members("model"):
+            return None
+        revision = next((value for key, value in reversed(self.values) if key == "model.revision"), None)
+        return describe(name, revision, taken=members("model"))
+
     def files(self) -> list[tuple[Path, str]]:
         """(file, place in the configuration) in the order of their say; an empty place is the root."""
         found: list[Path] = []
         for group, name in self.groups:
+            if group == "model" and self.described is not None:
+                continue
             file = params_dir() / group / f"{self.chosen(group) if group in DEFAULTS else name}.yaml"
             found += _with_bases(file) if group == "experiment" else [file]
         return [(file, _package(file)) for file in found]
@@ -108,6 +124,22 @@ def given_names(
     return {group: found.get(group) for group in named}
 
 
+def with_page_defaults(own: Mapping[str, Any], profile: str | None, overrides: Iterable[str]) -> list[str]:
+    """The given overrides behind those of a page's own that hold.
+
+    The page's experiment holds unless another is given. Its other defaults are those of a short run with
+    that experiment and the page's own profile: they hold unless their very key, an experiment or another
+    profile is given.
+    """
+    given = list(overrides)
+    keys = [text.partition("=")[0] for text in given]
+    named = _parse(given)[0].get("profile", profile)
+    short = "experiment" not in keys and named in (None, own.get("profile"))
+    mine = [(text, text.partition("=")[0]) for text in own.get("overrides", ())]
+    held = [text for text, key in mine if key not in keys and (short or key == "experiment")]
+    return held + given
+
+
 def names_in(experiments: Iterable[str]) -> dict[str, str]:
     """Group -> the member that the experiments choose where nobody names another."""
     found: dict[str, str] = {}
@@ -137,6 +169,10 @@ def _parse(overrides: Iterable[str]) -> tuple[dict[str, str], list[tuple[str, An
             override = parser.parse_override(text)
         except HydraException:
             override = None
+        group, equals, name = text.partition("=")
+        if equals and group == "model" and is_place(name):  # a path may hold what Hydra's grammar does not
+            chosen[group] = name
+            continue
         if override is None or override.type != OverrideType.CHANGE or override.is_sweep_override():
             problems.append(f"override {text!r} is not of the form key=value, such as training.epochs=2")
         elif override.key_or_group in GROUPS:
@@ -153,6 +189,20 @@ def _listed(names: str | Sequence[str] | None) -> list[str]:
 def unknown_member(group: str, name: str) -> list[str]:
     """One problem, with the nearest name, where a group of `params/` has no such member; else none."""
     allowed = members(group)
-    if name in allowed:
+    if name in allowed or (group == "model" and is_place(name)):
         return []
-    return [f"unknown {group} {name!r}; allowed: {', '.join(allowed)}{nearest(name, allowed)}"]
+    other = ", or a folder that holds a config.json, or a hub id" if group == "model" else ""
+    return [f"unknown {group} {name!r}; allowed: {', '.join(allowed)}{other}{nearest(name, allowed)}"]
+
+
+def name_of(model: ModelConfig) -> str:
+    """What names the model in a request: a file of params/model, else its folder or hub id."""
+    if model.name in members("model"):
+        return model.name
+    return str(model.path if model.weights else model.hub_id)
+
+
+def hub_ids() -> dict[str, str]:
+    """Repository of the hub -> the file of params/model that names it."""
+    entries = {name: OmegaConf.load(params_dir() / "model" / f"{name}.yaml") for name in members("model")}
+    return {entry["hub_id"]: name for name, entry in entries.items() if entry.get("hub_id")}

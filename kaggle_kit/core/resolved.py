@@ -40,6 +40,9 @@ def plain_values(config: RunConfig) -> dict[str, Any]:
 def value_sources(values: Mapping[str, Any], request: Request) -> dict[str, str]:
     """Dotted key -> where the value comes from, for every leaf of `plain_values`; a list is one leaf."""
     said: dict[str, tuple[str, Any]] = {}
+    if request.described is not None:
+        source = f"config.json of {request.chosen('model')}"
+        said |= {key: (source, value) for key, value in _leaves(request.described, "model")}
     for file, package in request.files():
         leaves = _leaves(OmegaConf.to_container(OmegaConf.load(file)), package)
         said |= {key: (_name(file), value) for key, value in leaves}

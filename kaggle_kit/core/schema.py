@@ -41,9 +41,10 @@ class ModelConfig:
     hub_id: str | None = None
     revision: str | None = None
     path: str | None = None
+    weights: str | None = None  # of a model named by its folder: a digest of its files
     recipe: str | None = None  # name of a local build (models/tiny.py) instead of a download
     family: str = MISSING  # decoder | encoder
-    architecture: str = MISSING  # llama | gemma2 | phi3 | mistral | bert
+    architecture: str = MISSING  # core/architectures.py
     parameters: int = MISSING
     max_positions: int = MISSING
     lora: LoraSettings = field(default_factory=LoraSettings)

@@ -20,6 +20,7 @@ from transformers import (
     AutoModel,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -39,7 +40,7 @@ from kaggle_kit.models.decisions import (
     choose_quantization,
     choose_stock_attention,
 )
-from kaggle_kit.models.entries import Nf4, entry_of, kind_of, place_of, read_quantization
+from kaggle_kit.models.entries import Nf4, entry_of, kind_of, place_of, read_quantization, variable_of
 from kaggle_kit.models.flash import FLASH, register_flash
 from kaggle_kit.models.reading import class_of, packable
 from kaggle_kit.models.shapes import head_width
@@ -94,21 +95,26 @@ def load_backbone(
     decisions = _decisions(config, place, precision, quantization, gradient_checkpointing)
     source = source_of(config)
     with _hub_access(config, source):
+        own = AutoConfig.from_pretrained(source, revision=config.revision)
+        if own.model_type != config.architecture:
+            raise ConfigError(
+                f"model {config.name}: {source} is of architecture {own.model_type!r}, and the entry says "
+                f"{config.architecture!r}; name the folder itself: model={source}"
+            )
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
-        decisions["attention"] = _attention(config, source, place, bidirectional)
+        decisions["attention"] = _attention(config, own, place, bidirectional)
         backbone = _backbone(source, config.revision, {name: made.value for name, made in decisions.items()})
     decoder = config.family == "decoder"
     verify_reading(backbone, causal=decoder, name=config.name)
     return Loaded(backbone, tokenizer, decoder and not bidirectional, decisions, config)
 
 
-def _attention(config: ModelConfig, source: str, place: Decision, bidirectional: bool) -> Decision:
+def _attention(config: ModelConfig, own: PretrainedConfig, place: Decision, bidirectional: bool) -> Decision:
     """Packed where the class takes an attention function. ConfigError for a class that is no backbone."""
-    own = AutoConfig.from_pretrained(source, revision=config.revision)
     kind = class_of(own)
     if kind is None or own.is_encoder_decoder or own.get_text_config() is not own:
         raise ConfigError(
-            f"model {config.name}: {source} is of kind {own.model_type!r}; a backbone is one encoder or one "
+            f"model {config.name}: it is of kind {own.model_type!r}; a backbone is one encoder or one "
             "decoder of text alone (docs/models.md lists those measured)"
         )
     if packable(kind):
@@ -156,7 +162,7 @@ def _hub_access(config: ModelConfig, source: str) -> Iterator[None]:
             raise ConfigError(
                 f"model {config.name}: {config.hub_id} could not be had from the hub "
                 f"({str(error).strip().splitlines()[0]}); give a folder that holds it as model.path or "
-                f"KAGGLE_KIT_MODEL_{config.name.upper()}"
+                f"{variable_of(config)}"
             ) from error
         raise ConfigError(
             f"model {config.name}: {config.hub_id} is gated and {HUB} was not found; accept its licence on "

@@ -14,6 +14,7 @@ from kaggle_kit.analysis.verdict_inputs import Entry
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns
 from kaggle_kit.core.folders import find_run, find_runs
+from kaggle_kit.core.request import name_of
 from kaggle_kit.core.runtime import in_workspace, logger
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.ops.run import run_page
@@ -77,8 +78,9 @@ def _newest_pair(config: RunConfig, folder: Path) -> list[RunFolder]:
         )
     if control is None:
         logger.info("no experiment.runs: training a pair by the page %s first", CONTROL)
+        named = names | {"model": name_of(config.model)}
         overrides = [f"experiment={CONTROL}", f"training.epochs={config.training.epochs}"]
-        control = RunFolder.open(run_page(CONTROL, task=task, overrides=overrides, runs_dir=folder, **names))
+        control = RunFolder.open(run_page(CONTROL, task=task, overrides=overrides, runs_dir=folder, **named))
     return [find_run(folder, control.manifest()["twin"]["of"]), control]
 
 

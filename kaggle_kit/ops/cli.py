@@ -5,7 +5,8 @@
 
 Imports stand inside the commands, so that `--help` and `score` never wait for torch. An error that
 the project raises on purpose is one message on stderr without a traceback, and exit code 2 (1 where
-a page failed while it ran). A run that is paused at its session's end is none: exit code 75.
+a page failed while it ran). A run that is paused at its session's end is none: exit code 75. Ctrl-C is one
+line and exit code 130.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from kaggle_kit.core.disk import writing
-from kaggle_kit.core.errors import ConfigError, KitError
+from kaggle_kit.core.errors import STOPPED, ConfigError, KitError
 from kaggle_kit.ops import cli_config, cli_data, cli_kernels, cli_pages, cli_study, cli_verdict
 
 
@@ -32,6 +33,9 @@ class CleanErrors(TyperGroup):
         except KitError as error:
             typer.echo(f"{error.label}: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            typer.echo("stopped: the same command begins again, or goes on where it can", err=True)
+            raise typer.Exit(STOPPED) from error
 
 
 app = typer.Typer(
@@ -58,7 +62,9 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.epochs=5.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A file of params/model/; default: the page's.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A file of params/model/, a folder, or a hub id; default: the page's.")
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="Task ids (see `data list`), commas between; default: the page's.")
     ] = None,
@@ -103,8 +109,9 @@ def score(
     from kaggle_kit.data.registry import task as registered
     from kaggle_kit.data.registry import task_names
     from kaggle_kit.evaluation.metrics import score as score_folders
-    from kaggle_kit.evaluation.metrics import score_cases
+    from kaggle_kit.evaluation.metrics import score_cases, scorer_of
 
+    scorer_of(task)
     access = registered(task).access if task in task_names() else Access.PUBLIC
     if cases is not None and gold is None and pred is None:
         with reading(cases, access):

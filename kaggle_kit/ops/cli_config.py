@@ -17,7 +17,9 @@ def show(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.epochs=5.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A file of params/model/; default: tiny.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A file of params/model/, a folder, or a hub id; default: tiny.")
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(help="Task ids, commas between; default: one, or the study's five where several learn."),

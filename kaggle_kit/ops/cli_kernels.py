@@ -21,7 +21,7 @@ app = typer.Typer(help="Pages on Kaggle: build, push, chain over sessions, bring
 
 Page = Annotated[str, typer.Argument(help="A training page by its name, such as s1_single_task.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="training.epochs=5.")]
-Model = Annotated[str | None, typer.Option(help="A file of params/model/; default: the page's.")]
+Model = Annotated[str | None, typer.Option(help="A file of params/model/ or a hub id; default: the page's.")]
 Task = Annotated[str | None, typer.Option(help="Task ids, commas between; default: the page's.")]
 Strategy = Annotated[str | None, typer.Option(help="Default: the page's own.")]
 Profile = Annotated[str | None, typer.Option(help="smoke, open or t4; default: the page's.")]

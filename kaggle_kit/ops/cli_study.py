@@ -7,11 +7,16 @@ python -m kaggle_kit study run full -- --executor slurm
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kaggle_kit.core.errors import STOPPED
 from kaggle_kit.ops.study import DEFAULT
 
 app = typer.Typer(
@@ -52,20 +57,28 @@ def run(
     from kaggle_kit.ops.study import status
     from kaggle_kit.ops.study.graph import Study
     from kaggle_kit.ops.study.selection import load_selection
-    from kaggle_kit.ops.study.workflow import Places, run_study
+    from kaggle_kit.ops.study.workflow import LOG, STATE, Places, run_study
 
     name, changes = _named(name, changes)
     changes, more = _split(changes)
     study = Study(load_selection(name, changes))
-    code = run_study(study, Places(runs_dir, reports_dir), cores, more)
+    code = run_study(study, Places(runs_dir, reports_dir), cores, more, typer.echo)
     found = status.states(study, runs_dir)
+    if code == STOPPED:
+        done = list(found.values()).count(status.DONE)
+        again = shlex.join(["python", "-m", "kaggle_kit", *sys.argv[1:]])
+        typer.echo(f"stopped with {done} of {len(found)} runs done; go on with `{again}`", err=True)
+        raise typer.Exit(code)
     for id, state in found.items():
         if state in (status.FAILED, status.PAUSED):
             typer.echo(f"{state}: {runs_dir / id}\n  {status.why(runs_dir / id)}", err=True)
     if code == 0 and set(found.values()) == {status.DONE}:
-        typer.echo(f"report: {reports_dir / study.selection.report}.html")
+        _answer(study.verdicts(), reports_dir / study.selection.report)
         return
     typer.echo(status.table(study, found))
+    if set(found.values()) == {status.DONE} and not more:
+        logs = f"{reports_dir}/*.log and {runs_dir / STATE / LOG}"
+        typer.echo(f"the verdict or the report failed; {logs} say why", err=True)
     only_paused = status.PAUSED in found.values() and status.FAILED not in found.values()
     raise typer.Exit(75 if only_paused and code == 1 else code)
 
@@ -79,6 +92,16 @@ def show_status(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir
 
     study = Study(load_selection(*_named(name, changes)))
     typer.echo(f"{study.selection.title}\n{status.table(study, status.states(study, runs_dir))}")
+
+
+def _answer(pairs: Iterable[str], report: Path) -> None:
+    """The verdicts in words, and where the report lies."""
+    from kaggle_kit.analysis.verdict_words import in_words
+
+    for pair in pairs:
+        file = report.with_name(f"{report.name}.{pair}.verdict.json")
+        typer.echo("\n".join(in_words(json.loads(file.read_text(encoding="utf-8")))))
+    typer.echo(f"report: {report}.html")
 
 
 def _named(name: str, words: list[str] | None) -> tuple[str, list[str]]:

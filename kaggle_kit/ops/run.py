@@ -22,20 +22,24 @@ import psutil
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
+from kaggle_kit.core import errors
 from kaggle_kit.core.allocator import NAMES, set_allocator
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.cache import cache_dir
-from kaggle_kit.core.config import compose, config_hash, given_names
+from kaggle_kit.core.config import compose, config_hash, given_names, with_page_defaults
 from kaggle_kit.core.disk import writing
-from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
+from kaggle_kit.core.errors import STOPPED, ConfigError, KitError, RunFolderError
 from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runs import config_run_id, refuse_other_page, refuse_toy
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import redact, refuse_secrets
+from kaggle_kit.data.locate import locate
 from kaggle_kit.ops.pages import PAGES_DIR, check_declared, notebook, page_path, parameters
 
 # papermill cannot read a parameter whose value holds "="; `check_declared` has read them all by then
@@ -50,6 +54,26 @@ class PageFailed(RunFolderError):
     """A page raised; the message names the cell, the error, and where the executed page lies."""
 
     exit_code = 1
+    refusal: str | None = None  # what an error of `core.errors` said, which the user can mend
+
+
+class Headings(NBClientEngine):
+    """Logs a page's headings as it comes to them."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **more: Any) -> None:
+        begin = nb_man.cell_start
+
+        def cell_start(cell: NotebookNode, *where: Any, **also: Any) -> None:
+            if cell.cell_type == "markdown" and cell.source.startswith("## "):
+                logger.info("%s", cell.source.partition("\n")[0].removeprefix("## "))
+            begin(cell, *where, **also)
+
+        nb_man.cell_start = cell_start
+        super().execute_managed_notebook(nb_man, kernel_name, **more)
+
+
+papermill_engines.register("headings", Headings)
 
 
 class RunPaused(KitError):
@@ -75,6 +99,7 @@ class ThisInterpreter(AsyncKernelManager):
         paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
         # A user's own IPython profile may run anything at the start, and change what is shown.
         environ = {"PYTHONPATH": os.pathsep.join(paths), "IPYTHONDIR": str(cache_dir("ipython"))}
+        environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # an executed page keeps a bar as it last stood
         environ |= {name: os.environ[name] for name in NAMES if name in os.environ}  # the user's choice
         set_allocator(environ, modules=())  # the kernel is new: torch is not imported in it yet
         return KernelSpec(argv=command, env=environ, display_name="Python 3", language="python")
@@ -99,9 +124,10 @@ def run_page(
 
     The configuration is composed here first, so a wrong name fails before a kernel starts. `task` names
     several tasks with commas between them. Where the model, task, strategy or profile is not named, the
-    experiment's holds, and the page's own default where the experiment has none. `resume` is an unfinished
-    run's folder to go on with. `into` is the run's own folder: a run of this configuration is started in it,
-    gone on with if it is unfinished, and returned if it is finished.
+    experiment's holds, and the page's own default where the experiment has none. The page's own
+    overrides hold as `with_page_defaults` says. `resume` is an unfinished run's folder to go on with. `into`
+    is the run's own folder: a run of this configuration is started in it, gone on with if it is unfinished,
+    and returned if it is finished.
 
     Raises ConfigError for an unknown page, name or override; PageFailed when a cell raises;
     RunPaused when its session is over before its training; RunFolderError when the page ends without
@@ -110,8 +136,10 @@ def run_page(
     """
     source = page_path(page, pages_dir)
     named = {"model": model, "task": task, "strategy": strategy, "profile": profile}
-    choices = given_names(parameters(source), named, overrides) | {"seed": seed}
-    config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=list(overrides))
+    own = parameters(source)
+    choices = given_names(own, named, overrides) | {"seed": seed}
+    overrides = with_page_defaults(own, profile, overrides)
+    config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=overrides)
     refuse_toy(config)
     refuse_other_page(config, page)
     if resume and into:
@@ -120,14 +148,13 @@ def run_page(
         )
     if into and _is_finished(into := into.expanduser().resolve(), config, page):
         return into
+    for corpus in config.tasks.values() if config.profile.corpora != "practice" else ():
+        locate(corpus)  # before anything is written
     own_folder = _unfinished(resume) if resume else into
+    is_new = own_folder is None or not own_folder.exists()
     run_dir = own_folder or reserve(runs_dir.expanduser().resolve(), config_run_id(config, page))
-    values = choices | {
-        "overrides": list(overrides),
-        "runs_dir": str(run_dir.parent),
-        "run_dir": str(run_dir),
-    }
-    with claimed(run_dir):
+    values = choices | {"overrides": overrides, "runs_dir": str(run_dir.parent), "run_dir": str(run_dir)}
+    with _cleared_if_refused(run_dir, is_new), claimed(run_dir):
         execute_page(source, values, run_dir / "notebook.ipynb", progress=progress)
     if note := RunFolder.open(run_dir, finished=False).paused():
         raise RunPaused(f"{note['message']}\nrun folder: {run_dir}")
@@ -167,6 +194,28 @@ def is_claimed(run_dir: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+@contextmanager
+def _cleared_if_refused(run_dir: Path, is_new: bool) -> Iterator[None]:
+    """A page that refuses before it trains says only why, and leaves no folder that was not there before."""
+    try:
+        yield
+    except PageFailed as error:
+        if error.refusal is None or (run_dir / "events.jsonl").exists():
+            raise
+        if is_new:
+            _clear(run_dir)
+        raise KitError(error.refusal) from error
+
+
+def _clear(run_dir: Path) -> None:
+    """Remove what a page leaves before it trains; a folder that holds anything else stays."""
+    for name in ("notebook.ipynb", "config.yaml", LOCK):
+        (run_dir / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        for folder in (*filter(Path.is_dir, run_dir.iterdir()), run_dir):
+            folder.rmdir()
 
 
 def _unfinished(resume: Path) -> Path:
@@ -214,19 +263,25 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
                 output,
                 parameters=dict(values),
                 kernel_manager_class=ThisInterpreter,
-                progress_bar=progress,
+                progress_bar=False,
+                engine_name="headings" if progress else None,
             )
     except DeadKernelError as error:
         why = "was stopped before it could pause" if stopped else "died, as it does when memory runs out"
-        raise PageFailed(
+        failed = PageFailed(
             f"the kernel of page {page.stem} {why}; {_how_to_go_on(page, values)}\nexecuted page: {output}"
-        ) from error
+        )
+        failed.exit_code = STOPPED if stopped else 1
+        raise failed from error
     except PapermillExecutionError as error:
         code = [line.strip() for line in error.source.splitlines() if line.strip()[:1] not in ("", "#")]
-        raise PageFailed(
+        failed = PageFailed(
             f"page {page.stem} failed at In [{error.exec_count}], which begins {code[0]!r}: "
             f"{error.ename}: {redact(error.evalue)}\nexecuted page: {output}"
-        ) from error
+        )
+        if isinstance(getattr(errors, error.ename, None), type):
+            failed.refusal = redact(error.evalue)
+        raise failed from error
     finally:
         if output.is_file():  # a library may have shown a token in an error of its own
             text = output.read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 import torch
 
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.errors import KitError
+from kaggle_kit.core.errors import StartupError
 from kaggle_kit.core.runtime import GIB, kaggle_run_type, library_versions
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.models.decisions import allocator_in_force, choose_device, choose_dtype
@@ -28,10 +28,6 @@ from kaggle_kit.training.session import SessionClock
 
 LEAST_DISK_GIB = 0.5  # two checkpoints and the best one of a small model, its predictions and logs
 WORTH_SHOWING = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
-
-
-class StartupError(KitError):
-    """The machine cannot carry the run; the message lists every reason at once."""
 
 
 @dataclass(frozen=True)

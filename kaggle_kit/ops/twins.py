@@ -29,6 +29,7 @@ from kaggle_kit.core.config import (
 )
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.folders import find_run, find_runs
+from kaggle_kit.core.request import name_of
 from kaggle_kit.core.runtime import in_workspace, logger
 from kaggle_kit.core.schema import RunConfig, StrategyConfig, TrainingConfig
 from kaggle_kit.data.corpus import Corpus
@@ -47,6 +48,10 @@ TOLERANCE = 0.05  # of the active parameters
 # Steps and tokens follow from the run, whatever epochs and effective batch say; its rank from parity.
 TUNED = ("learning_rate", "warmup")
 SETTINGS = ("training.", "practice.")  # what else the pair that is made takes over from the page
+SHORTENED = (
+    "training.epochs",
+    "training.max_steps",
+)  # where neither is given, the pair takes one epoch
 REPLACED = ("experiment.twin", "training.max_steps")  # by the run's id, and by the token target
 NAMED = ("model.name", "profile.name", "seed")  # these the page always says
 
@@ -65,7 +70,7 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
         return find_run(folder, str(named))
     (task,) = asked.tasks
     tasks = f"{task},{PARTNER.get(task, 'semeval2021t6')}"
-    names = {"model": asked.model.name, "profile": asked.profile.name, "seed": asked.seed}
+    names = {"model": name_of(asked.model), "profile": asked.profile.name, "seed": asked.seed}
     experiment = f"experiment={asked.experiment['name']}"
     if asked.profile.corpora != "practice":
         options = " ".join(f"--{name} {value}" for name, value in {"task": tasks, **names}.items())
@@ -74,6 +79,8 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
             f"that of `python -m kaggle_kit run {MULTI} {options} {experiment}`"
         )
     settings = [f"{key}={value}" for key, value in _chosen(asked).items() if key.startswith(SETTINGS)]
+    if not any(key in SHORTENED for key in _chosen(asked)):
+        settings.append("training.epochs=1")
     overrides = [experiment, *settings]
     wanted = config_hash(compose(task=tasks.split(","), strategy=MULTI, overrides=overrides, **names))
     for run in find_runs(folder, damaged=[]):
@@ -302,7 +309,7 @@ def _assert_as_asked(config: RunConfig, asked: RunConfig, multi: RunFolder, besi
 
 def _chosen(asked: RunConfig, besides_experiment: bool = False) -> dict[str, Any]:
     """Key -> value of all that the page was told, by names, overrides and (or besides) its experiment."""
-    names = {"model": asked.model.name, "strategy": asked.strategy.name, "profile": asked.profile.name}
+    names = {"model": name_of(asked.model), "strategy": asked.strategy.name, "profile": asked.profile.name}
     experiment = asked.experiment.get("name") if besides_experiment else None
     plain = _flat(compose(task=list(asked.tasks), seed=asked.seed, experiment=experiment, **names))
     told = _flat(asked)

@@ -57,7 +57,7 @@ task = "semeval2014t7"
 strategy = "s1_single"
 profile = "smoke"
 seed = 42
-overrides = ["experiment=token_controlled", "training.epochs=1"]
+overrides = ["experiment=token_controlled"]
 runs_dir = "runs"
 run_dir = ""
 

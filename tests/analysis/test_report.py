@@ -145,3 +145,19 @@ def test_names_from_a_run_cannot_inject_markup(tmp_path, name):
     run.finish(totals=Totals(), device=name, data_hashes={})
     text = write_report([run], tmp_path / "report.html").read_text()
     assert name not in text
+
+
+def test_a_report_begins_with_the_verdict_and_each_arm_beside_no_model(tmp_path):
+    add_run(tmp_path, task="semeval2014t7", metric="task_a_strict_f1", value=0.5)
+    document = {
+        "verdict": "undecided",
+        "reason": "no finished multi-task run",
+        "marks": ["practice"],
+        "tasks": {},
+        "inputs": [],
+    }
+    page = write_report(find_runs(tmp_path), tmp_path / "report.html", [document]).read_text()
+    answer = page.index("The answer: undecided")
+    assert page.index("SMOKE / PRACTICE") < answer < page.index("<h2>Runs</h2>")
+    (row,) = overview_table(find_runs(tmp_path)).to_dict("records")
+    assert row["trivial"] == 0.0  # an F1 without a model

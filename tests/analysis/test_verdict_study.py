@@ -141,7 +141,7 @@ def test_the_full_study_declares_its_primary_comparison():
     ("study", "changes", "message"),
     [
         ("full", ["primary=null"], "no primary one"),
-        ("first_look", [], "declares no verdict"),
+        ("pilot", [], "declares no verdict"),
     ],
 )
 def test_a_study_without_verdict_or_primary_comparison_is_refused(study, changes, message):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from kaggle_kit.core import cache
@@ -63,6 +66,30 @@ def test_a_folder_is_not_seen_before_it_is_whole(tmp_path):
     assert seen == [False]
     assert {name: (folder / name).read_text() for name in ("one", "two")} == {"one": "1", "two": "2"}
     assert list(folder.parent.iterdir()) == [folder]
+
+
+WAITS = """
+import sys, time
+from pathlib import Path
+from kaggle_kit.core.cache import build_once
+home = Path(sys.argv[1])
+
+def build(out):
+    with (home / "built").open("a") as file:
+        file.write("x")
+    time.sleep(0.5)
+    (out / "one").write_text("1")
+
+build_once(home / "model", build)
+"""
+
+
+def test_two_processes_that_want_the_same_entry_build_it_once(tmp_path):
+    """Two pages pre-trained the same tiny model side by side."""
+    both = [subprocess.Popen([sys.executable, "-c", WAITS, str(tmp_path)]) for _ in range(2)]
+    assert [child.wait(timeout=60) for child in both] == [0, 0]
+    assert (tmp_path / "built").read_text() == "x"
+    assert {path.name for path in tmp_path.iterdir()} == {"built", "model"}
 
 
 def test_a_build_that_fails_leaves_nothing_behind_and_may_be_tried_again(tmp_path):

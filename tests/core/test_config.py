@@ -22,6 +22,7 @@ from kaggle_kit.core.config import (
     members,
     params_dir,
     to_yaml,
+    with_page_defaults,
 )
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import RunConfig, quantization_for
@@ -122,6 +123,26 @@ def test_a_name_that_is_given_is_never_replaced_by_an_experiments_own():
     for experiment in ("mimic_exclusion", "ablation_pcgrad", "transfer_matrix"):
         config = compose(strategy="s3b_hierarchical", task=both, experiment=experiment)
         assert config.strategy.kind == "hierarchical" and config.strategy.cross_level == "attention"
+
+
+HP, TRIALS, STEPS = "experiment=hp_search", "experiment.trials=3", "training.max_steps=8"
+OWN = {"profile": "smoke", "overrides": [HP, TRIALS, STEPS]}
+
+
+@pytest.mark.parametrize(
+    ("profile", "given", "expected"),
+    [
+        (None, [], [HP, TRIALS, STEPS]),
+        ("smoke", ["seed=1"], [HP, TRIALS, STEPS, "seed=1"]),
+        (None, ["experiment.trials=9"], [HP, STEPS, "experiment.trials=9"]),
+        ("t4", ["seed=1"], [HP, "seed=1"]),
+        (None, ["profile=open"], [HP, "profile=open"]),
+        (None, ["experiment=ood"], ["experiment=ood"]),
+    ],
+)
+def test_a_pages_own_overrides_hold_where_nothing_else_is_given(profile, given, expected):
+    """`run hp_search experiment.trials=2` lost the page's experiment, and failed for want of it."""
+    assert with_page_defaults(OWN, profile, given) == expected
 
 
 @pytest.mark.parametrize("experiment", ["mimic_exclusion", "ablation_fusion", "ablation_cross_level"])

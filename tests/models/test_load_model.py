@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
+from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import Kind
 from kaggle_kit.models import entries, loading, tiny
@@ -111,8 +112,8 @@ def test_an_environment_folder_stands_in_for_a_registry_name_and_for_its_hub_id(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("llama3",), "no model 'llama3': .*did you mean"),
-        (("someone/no-such-model",), "'someone/no-such-model': the hub gives no config.json"),
+        (("llama3",), "unknown model 'llama3'.*did you mean"),
+        (("someone/no-such-model",), "'someone/no-such-model': .*the hub gives no config.json"),
         (("bert",), "model bert: google-bert/bert-base-cased could not be had .*KAGGLE_KIT_MODEL_BERT"),
         (("tiny", "tagging"), "task_type is 'tagging'; allowed: ner, re, qa, token_classification"),
         (("tiny", "ner", "nf4"), "quantization is 'nf4'; give a dict with enabled, bits"),
@@ -132,3 +133,9 @@ def test_what_it_does_not_know_is_refused(arguments, told, monkeypatch, tmp_path
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="the folder holds no config.json"):
         load_model(str(tmp_path))
+
+
+def test_a_folder_of_another_architecture_than_the_entrys_is_refused(llama):
+    entry = compose(model="bert", overrides=[f"model.path={llama}"]).model
+    with pytest.raises(ConfigError, match="is of architecture 'llama', and the entry says 'bert'"):
+        loading.load_backbone(entry, device="cpu")

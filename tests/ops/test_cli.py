@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from kaggle_kit.core.errors import STOPPED, KitError
 from kaggle_kit.ops import run as run_module
 from kaggle_kit.ops.cli import app
 
@@ -174,6 +176,28 @@ def test_a_paused_run_is_one_message_and_an_exit_code_of_its_own(monkeypatch):
     monkeypatch.setattr(run_module, "run_page", run_page)
     result = kit("run", "s1_single_task")
     assert result.exit_code == 75 and result.stderr == "paused: step 400 of 900; go on with --resume runs/x\n"
+
+
+def test_ctrl_c_is_one_line_and_the_exit_code_that_shells_have(monkeypatch):
+    def run_page(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "run_page", run_page)
+    result = kit("run", "s1_single_task")
+    assert result.exit_code == 130 and result.stderr.count("\n") == 1
+    assert "the same command" in result.stderr
+
+
+def test_an_unknown_scorer_is_named_before_a_missing_option():
+    result = kit("score", "foo")
+    assert result.exit_code == 2 and "unknown scorer 'foo'" in result.stderr
+
+
+def test_every_documented_exit_code_is_one_that_commands_end_with():
+    text = (Path(__file__).parents[2] / "docs" / "sessions.md").read_text()
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.M)}
+    raised = {KitError.exit_code, run_module.PageFailed.exit_code, run_module.RunPaused.exit_code, STOPPED}
+    assert documented == {0, *raised}
 
 
 def test_pages_execute_hands_values_to_a_page_that_reads_runs(tmp_path, monkeypatch):

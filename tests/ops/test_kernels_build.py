@@ -200,6 +200,17 @@ def test_the_pages_default_model_is_refused_under_a_paper_profile_before_anythin
     assert Experiment.of("s1_single_task", **toy, model="minilm").config().profile.paper
 
 
+def test_a_model_in_a_folder_of_this_machine_is_refused_before_anything_is_built(tmp_path, pages):
+    (tmp_path / "model").mkdir()
+    sizes = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    said = {"model_type": "bert", "num_attention_heads": 2, **sizes}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(said))
+    experiment = Experiment.of("counting", pages, model=str(tmp_path / "model"))
+    with pytest.raises(ConfigError, match="a folder of this machine"):
+        build_experiment(experiment, tmp_path / "out", "jane", pages_dir=pages)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_token_among_the_parameters_is_never_written(tmp_path, pages, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_planted0123456789")
     experiment = Experiment.of("counting", pages, overrides=["training.note=hf_planted0123456789"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,22 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from kaggle_kit.ops.cli import app
+from kaggle_kit.ops.kernels.build import Experiment
 from kaggle_kit.ops.pages import find_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ON_KAGGLE = (ROOT / "docs" / "kaggle.md").read_text(encoding="utf-8")
 EVERYWHERE = README + "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+PLACEHOLDERS = {"$seed": "1", "$task": "semeval2014t7", "$control": "total", "TASK": "semeval2014t7"}
 SHOWN = [
-    line.split("#")[0].split()
-    for block in re.findall(r"```sh\n(.*?)```", README + ON_KAGGLE, re.S)
-    for line in block.splitlines()
+    [PLACEHOLDERS.get(word, word) for word in shlex.split(re.sub(r"\$\(.*?\)", "", line), comments=True)]
+    for block in re.findall(r"```sh\n(.*?)```", EVERYWHERE, re.S)
+    for line in block.replace("\\\n", " ").splitlines()
 ]
 KIT = [words[3:] for words in SHOWN if words[:3] == ["python", "-m", "kaggle_kit"]]
+TRAINING = [words for words in KIT if words[0] == "run"]
+CHAINED = [words[2:] for words in KIT if words[:2] == ["kernels", "chain"]]
+OF_A_KERNEL = ("--model-source", "--kit-dataset", "--kernel")  # with a value that no configuration holds
 
 
 @pytest.mark.parametrize("words", KIT, ids=" ".join)
@@ -31,6 +36,22 @@ def test_the_command_knows_the_options_it_is_shown_with(words):
     assert told.exit_code == 0
     for option in (word for word in words if word.startswith("--")):
         assert re.search(rf"{option}\b", told.stdout), option
+
+
+@pytest.mark.parametrize("words", [*TRAINING, *(["run", *words] for words in CHAINED)], ids=" ".join)
+def test_the_command_composes_as_printed_with_its_key_value_words(words, monkeypatch):
+    """A command of the README named an experiment's key without the experiment, and no test composed it."""
+    at = [place for place, word in enumerate(words) if word in OF_A_KERNEL]
+    met = []
+
+    def composed(page, **given):
+        names = ("model", "task", "strategy", "profile", "seed", "overrides")
+        met.append(Experiment.of(page, **{name: given[name] for name in names}).config())
+
+    monkeypatch.setattr("kaggle_kit.ops.run.run_page", composed)
+    told = CliRunner().invoke(app, [word for n, word in enumerate(words) if not {n, n - 1} & set(at)])
+    assert told.exit_code == 0, told.output
+    assert met
 
 
 @pytest.mark.parametrize("group", ["kernels", "pages"])
@@ -49,6 +70,12 @@ def test_every_variable_that_the_kit_reads_is_named():
     examples = {"KAGGLE_KIT_NCBI_DISEASE"}  # of KAGGLE_KIT_<TASK>
     assert len(read) > 4
     assert [name for name in sorted(read - between_processes - examples) if name not in EVERYWHERE] == []
+
+
+def test_the_environment_is_activated_before_the_first_command_of_the_kit():
+    """After `make study` every printed command failed: nothing said how to activate the environment."""
+    first = next(n for n, words in enumerate(SHOWN) if words[:1] == ["python"])
+    assert [".", ".venv/bin/activate"] in SHOWN[:first]
 
 
 def test_every_make_target_shown_is_in_the_makefile():

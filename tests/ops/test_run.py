@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import pytest
 from kaggle_kit.core.allocator import NAMES, SETTING
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.errors import ConfigError, CorpusMissing, KitError, RunFolderError
 from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.core.secrets import SecretLeak
+from kaggle_kit.models.tiny import build_tiny
 from kaggle_kit.ops import run as run_module
 from kaggle_kit.ops.kernels.outputs import inspect
 from kaggle_kit.ops.run import (
@@ -86,6 +88,73 @@ def test_a_page_runs_into_a_finished_folder_that_keeps_the_executed_copy(tmp_pat
     assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
     shown = executed.cells[2].outputs[0].text
     assert shown.split() == [sys.executable, str(Path(run_module.__file__).parents[1] / "__init__.py")]
+
+
+def test_a_pages_defaults_hold_unless_that_very_key_or_another_setting_is_named(tmp_path):
+    pages = write_page(tmp_path, START, FINISH)
+    own = {"training.max_steps=2": 1.0, "training.epochs=3": 3.0}
+    for override, epochs in own.items():
+        stored = RunFolder.open(run_toy(tmp_path, pages, overrides=[override])).config()
+        assert stored["training"]["epochs"] == epochs
+    other = RunFolder.open(run_toy(tmp_path, pages, overrides=["experiment=token_controlled"])).config()
+    assert other["training"]["epochs"] == 4.0  # of the smoke profile
+
+
+def test_a_model_is_named_by_its_folder_and_the_run_is_found_again_where_the_folder_moved(tmp_path):
+    place = build_tiny("llama", ["an invented note about nothing"], steps=0)
+    pages, into = write_page(tmp_path, START, FINISH), tmp_path / "runs" / "mine"
+    first = run_toy(tmp_path, pages, model=str(shutil.copytree(place, tmp_path / "a" / "mine")), into=into)
+    moved = shutil.copytree(place, tmp_path / "b" / "mine")
+    assert run_toy(tmp_path, pages, model=str(moved), into=into) == first
+    stored = RunFolder.open(first).config()["model"]
+    assert (stored["name"], stored["architecture"], stored["family"]) == ("mine", "llama", "decoder")
+    (moved / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(RunFolderError, match="holds page toy with configuration"):
+        run_toy(tmp_path, pages, model=str(moved), into=into)
+
+
+REFUSE = """
+# %%
+from kaggle_kit.core.errors import ConfigError
+raise ConfigError("no GPU here; set profile.device=cpu")
+"""
+
+
+def test_a_page_that_refuses_before_it_trains_leaves_no_folder_and_says_only_why(tmp_path):
+    with pytest.raises(KitError) as caught:
+        run_toy(tmp_path, write_page(tmp_path, START, REFUSE))
+    assert (str(caught.value), caught.value.exit_code) == ("no GPU here; set profile.device=cpu", 2)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_what_was_trained_and_what_was_there_before_stays_where_a_page_refuses(tmp_path):
+    trained = START + "\nrun.append_event({'step': 1})\n"
+    with pytest.raises(PageFailed) as caught:
+        run_toy(tmp_path, write_page(tmp_path, trained, REFUSE), into=tmp_path / "runs" / "trained")
+    assert caught.value.exit_code == 1
+    assert (tmp_path / "runs" / "trained" / "notebook.ipynb").is_file()
+    before = tmp_path / "runs" / "before"
+    before.mkdir()
+    (before / "note.txt").write_text("mine")
+    with pytest.raises(KitError):
+        run_toy(tmp_path, write_page(tmp_path, START, REFUSE), into=before)
+    assert (before / "note.txt").read_text() == "mine"
+
+
+def test_a_corpus_that_is_not_here_is_refused_before_a_kernel_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KAGGLE_KIT_DATA", raising=False)
+    monkeypatch.delenv("KAGGLE_KIT_NCBI_DISEASE", raising=False)
+    with pytest.raises(CorpusMissing):
+        run_toy(tmp_path, write_page(tmp_path, START, FINISH), task="ncbi_disease", profile="open")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_headings_of_a_page_are_told_as_it_comes_to_them(tmp_path, caplog):
+    pages = write_page(tmp_path, "\n# %% [markdown]\n# ## Data\n# Read.\n", START, FINISH)
+    with caplog.at_level("INFO", logger="kaggle_kit"):
+        run_page("toy", task="semeval2017t3", runs_dir=tmp_path / "runs", pages_dir=pages)
+    assert "Data" in [record.getMessage() for record in caplog.records]
 
 
 def test_a_failing_page_names_the_cell_and_the_error_and_keeps_its_copy(tmp_path):
@@ -249,7 +318,7 @@ def test_a_run_that_settled_its_configuration_on_the_way_is_known_by_what_it_was
     settle = START.replace("run = start_run(config,", f"{own_rank}run = start_run(config, asked=asked,")
     own = tmp_path / "mine"
     run_toy(tmp_path, write_page(tmp_path, settle, FINISH), into=own)
-    asked = compose(model="tiny", task="semeval2017t3", strategy="s1_single")
+    asked = compose(task="semeval2017t3", overrides=["training.epochs=1"])  # the page's own default
     assert RunFolder.open(own).facts["config_hash"] != config_hash(asked)
     assert inspect(own, config_hash(asked)).complete  # a chain of kernels takes it for its own, too
     assert run_toy(tmp_path, write_page(tmp_path, FAIL), into=own) == own

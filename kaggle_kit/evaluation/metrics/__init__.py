@@ -42,7 +42,7 @@ def score(name: str, gold: Path, pred: Path) -> dict[str, float]:
     Raises ConfigError for an unknown name, ScoreError for a missing folder and where the official
     program would stop.
     """
-    module = _scorer(name)
+    module = scorer_of(name)
     for folder in (gold, pred):
         if not folder.exists():
             raise ScoreError(f"{folder}: found nothing there; expected the {name} files to score")
@@ -55,10 +55,11 @@ def documents(name: str, gold: Path, pred: Path, metric: str) -> dict[str, dict[
     `tp`, `fp` and `fn` of an F1 (and `found`, where recall counts other hits than precision), or the
     `value`, and its `weight` if not 1, of a mean. `evaluation.documents.figure` puts them together again.
     """
-    return _scorer(name).documents(gold, pred, metric)
+    return scorer_of(name).documents(gold, pred, metric)
 
 
-def _scorer(name: str) -> ModuleType:
+def scorer_of(name: str) -> ModuleType:
+    """The scorer of that name, or of the task of that name. ConfigError for an unknown one."""
     scorer = TASKS.get(name, name)
     if scorer not in SCORERS:
         allowed = [*SCORERS, *TASKS]

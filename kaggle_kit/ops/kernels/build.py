@@ -20,7 +20,7 @@ import nbformat
 from nbformat import NotebookNode
 from papermill.parameterize import parameterize_notebook
 
-from kaggle_kit.core.config import compose, config_hash, given_names
+from kaggle_kit.core.config import compose, config_hash, given_names, with_page_defaults
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runs import config_run_id, refuse_other_page, refuse_toy
@@ -70,6 +70,7 @@ class Experiment:
             )
         overrides = tuple(named.get("overrides") or ())
         chosen = given_names(own, {name: named.get(name) for name in names[:-1]}, overrides)
+        overrides = tuple(with_page_defaults(own, named.get("profile"), overrides))
         seed = own["seed"] if named.get("seed") is None else named["seed"]
         return cls(page, **chosen, seed=seed, overrides=overrides)
 
@@ -78,6 +79,11 @@ class Experiment:
         config = compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
         refuse_toy(config)
         refuse_other_page(config, self.page)
+        if config.model.weights:
+            raise ConfigError(
+                f"model {self.model!r} is a folder of this machine, which no kernel sees; give its hub id, "
+                "or a file of params/model with model.path=/kaggle/input/… and --model-source"
+            )
         return config
 
 

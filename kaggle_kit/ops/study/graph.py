@@ -13,13 +13,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kaggle_kit.core.config import compose, strategy_entry, validate
+from kaggle_kit.core.config import compose, strategy_entry, validate, with_page_defaults
 from kaggle_kit.core.runs import config_run_id
 from kaggle_kit.core.schema import ModelConfig, RunConfig
+from kaggle_kit.ops.pages import page_path, parameters
 from kaggle_kit.ops.study.selection import (
     PAGE_OF,
     PLACEBO,
@@ -193,6 +194,8 @@ class Study:
         if base.experiment:  # what is compared is declared beforehand
             link["seeds"] = list(part.seeds)
         page = (ablation and ablation.page) or base.experiment.get("page") or PAGE_OF[named.strategy]
+        overrides = tuple(with_page_defaults(_defaults_of(page), part.profile, overrides))
+        base = self._config(part, named, overrides)
         config = _linked(base, named.seed, link)
         return StudyRun(
             config_run_id(config, page),
@@ -223,6 +226,11 @@ class Study:
         config = replace(self._composed[key], model=self._models[model])
         validate(config)
         return config
+
+
+@cache
+def _defaults_of(page: str) -> dict[str, Any]:
+    return parameters(page_path(page))
 
 
 def _experiment(selection: Selection, ablation: Ablation | None = None) -> tuple[str, ...]:

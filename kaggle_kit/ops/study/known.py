@@ -191,17 +191,16 @@ def count_tokens(config: RunConfig) -> int | None:
 
     from kaggle_kit.data import practice
     from kaggle_kit.models.loading import Loaded, source_of
-    from kaggle_kit.models.tiny import build_tiny
+    from kaggle_kit.models.tiny import train_tokenizer
     from kaggle_kit.ops import wiring
 
     model = config.model
     try:
         corpora = wiring.open_corpora(config)
         if model.recipe and model.path is None:
-            source = str(build_tiny(model.architecture, practice.corpus_text(config.practice)))
+            tokenizer = train_tokenizer(practice.corpus_text(config.practice))  # a plan trains no model
         else:
-            source = source_of(model)
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(source_of(model), local_files_only=True)
     except (CorpusMissing, OSError):
         return None
     loaded = Loaded(None, tokenizer, model.family == "decoder", {}, model)

@@ -14,22 +14,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kaggle_kit.core.config import params_dir
-from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.errors import STOPPED, ConfigError, RunFolderError
 from kaggle_kit.core.records import write_atomically
-from kaggle_kit.core.runtime import SOURCE_ROOT
+from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 from kaggle_kit.ops.study.graph import Study
+from kaggle_kit.ops.study.narration import PAUSE_SECONDS, Narrator
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 STATE = ".study"  # below the runs folder: Snakemake's notes, which may be deleted at any time
 DRY = re.compile(r"-[a-zA-Z]*n[a-zA-Z]*|--dry-?run")  # among Snakemake's words
-STOPPED = 130  # exit code after Ctrl-C, as shells have it
 # `mtime` and `input` concern what is read off the runs. Nothing else may undo a finished run: its folder's
 # name holds its configuration, and neither a newer kit nor another spelling changes what it measured.
 OPTIONS = [
@@ -37,6 +37,7 @@ OPTIONS = [
     *("--nolock", "--scheduler", "greedy", "--nocolor", "--resources", "gpu=1"),
 ]
 QUIET = ["--quiet", "host", "reason"]
+LOG = "snakemake.log"  # in STATE
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,17 @@ class Places:
         return Places(self.runs_dir.expanduser().resolve(), self.reports_dir.expanduser().resolve())
 
 
-def run_study(study: Study, places: Places | None = None, cores: int = 2, more: Sequence[str] = ()) -> int:
+def run_study(
+    study: Study,
+    places: Places | None = None,
+    cores: int = 2,
+    more: Sequence[str] = (),
+    say: Callable[[str], None] = logger.info,
+) -> int:
     """Run what is missing of a study, and return Snakemake's exit code (130 where it was stopped).
 
-    `more` goes to Snakemake as it is. Raises ConfigError where Snakemake is not installed, and
+    `more` goes to Snakemake as it is; without any, Snakemake writes to `.study/snakemake.log` and `say` is
+    told what runs. Raises ConfigError where Snakemake is not installed, and
     RunFolderError where another study is running in the same runs folder.
     """
     if find_spec("snakemake") is None:
@@ -72,7 +80,11 @@ def run_study(study: Study, places: Places | None = None, cores: int = 2, more: 
             str(state),
         ]
         command += ["--configfile", str(configfile), "--cores", str(cores), *OPTIONS, *QUIET, *more]
-        return _watched(command, lock)
+        if more:  # whoever speaks to Snakemake hears it
+            return _watched(command, lock)
+        with (state / LOG).open("w", encoding="utf-8") as log:
+            narrator = Narrator(study, places.runs_dir, say)
+            return _watched(command, lock, log, narrator.look)
 
 
 def settings(study: Study, places: Places, view: Path) -> dict[str, Any]:
@@ -132,7 +144,12 @@ def _only_study(state: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
-def _watched(command: Sequence[str], lock: int | None) -> int:
+def _watched(
+    command: Sequence[str],
+    lock: int | None,
+    log: IO[str] | None = None,
+    look: Callable[[], None] | None = None,
+) -> int:
     """Run a command with its children; Ctrl-C, a hang-up or a termination stops all of them."""
     paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
@@ -147,8 +164,15 @@ def _watched(command: Sequence[str], lock: int | None) -> int:
 
     held = () if lock is None else (lock,)
     with _handling(stop):  # before the start: a signal that is ignored here would be ignored by all of them
-        child = subprocess.Popen(command, env=environ, pass_fds=held, start_new_session=True)
+        told = {} if log is None else {"stdout": log, "stderr": subprocess.STDOUT}
+        child = subprocess.Popen(command, env=environ, pass_fds=held, start_new_session=True, **told)
+        while look is not None and child.poll() is None:
+            look()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(PAUSE_SECONDS)
         code = child.wait()
+        if look is not None:
+            look()
     return STOPPED if stopped else code
 
 

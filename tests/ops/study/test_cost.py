@@ -14,7 +14,7 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.ops.study import graph, prediction
 from kaggle_kit.ops.study.cost import Limits, RunCost, hours_of, savings, sessions_of, total, without
 from kaggle_kit.ops.study.graph import Study
-from kaggle_kit.ops.study.known import CostTable, Figure, Known, read_table
+from kaggle_kit.ops.study.known import CostTable, Figure, Known, count_tokens, read_table
 from kaggle_kit.ops.study.selection import load_selection
 from tests.signing import sign
 
@@ -198,3 +198,9 @@ def test_scoring_is_paid_for_where_no_finished_run_holds_it(declared_only):
     config = compose(task="semeval2014t7", profile="t4")
     assert Known(table).evaluation_hours(config, "s2_shared") == pytest.approx(0.5 * 1000 / 80 / 3600)
     assert Known(TABLE).evaluation_hours(config, "s2_shared") == 0.0
+
+
+def test_a_plan_counts_the_tiny_models_tokens_without_training_it(monkeypatch):
+    monkeypatch.setattr("kaggle_kit.models.tiny._pretrain", None)
+    config = compose(overrides=["practice.documents=6", "practice.seed=12345"])
+    assert count_tokens(config) > 100

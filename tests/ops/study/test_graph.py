@@ -8,6 +8,7 @@ import pytest
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import config_run_id
+from kaggle_kit.ops.kernels.build import Experiment
 from kaggle_kit.ops.study import graph
 from kaggle_kit.ops.study.graph import Study
 from kaggle_kit.ops.study.selection import load_selection, parts_of
@@ -152,7 +153,18 @@ def test_verdicts_and_reports_of_the_full_study_are_on_test():
     assert s5 and all("dev" in study.runs[id].config.profile.report for run in s5 for id in run.needs)
 
 
-def test_the_embedded_study_runs_what_the_page_runs_by_itself():
-    runs = Study(load_selection("first_look")).runs
-    alone = compose(model="tiny", task="semeval2014t7", strategy="s1_single", profile="smoke", seed=42)
-    assert config_run_id(alone, "s1_single_task") in runs and len(runs) == 2
+def test_the_embedded_study_asks_the_question_with_s1_s2_and_every_control_of_s2():
+    study = Study(load_selection("first_look"))
+    counts = {kind: len(study.of_kind(kind)) for kind in graph.KINDS if study.of_kind(kind)}
+    assert counts == {graph.BASELINE: 2, graph.MULTI_TASK: 2, graph.TWIN: 8}
+    (verdict,) = study.verdicts().values()
+    assert verdict["strategy"] == "s2_shared" and len(verdict["runs"]) == 10
+    assert len({str(run.config.practice) for run in study.runs.values()}) == 1  # so one tiny model for all
+
+
+def test_a_study_without_an_experiment_trains_what_its_commands_say():
+    changes = ["strategies=[s2_shared]", "experiment=null", "controls=[]", "verdict=false"]
+    (run, *_) = Study(load_selection("rq5_practice", changes)).runs.values()
+    names = {"task": ",".join(run.tasks), "strategy": run.strategy, "profile": "smoke", "model": "tiny"}
+    asked = Experiment.of(run.page, **names, seed=run.config.seed, overrides=run.overrides)
+    assert config_run_id(asked.config(), run.page) == run.id

@@ -27,7 +27,7 @@ def test_a_name_that_is_left_out_is_the_default_ones(words, name, seeds, more, t
     places = [f"--runs-dir={tmp_path / 'runs'}", f"--reports-dir={tmp_path / 'reports'}"]
     done = CliRunner().invoke(app, ["study", "run", *places, *words])
     assert done.exception is None or done.exit_code == 0, done.output
-    ((study, _, _, given),) = asked
+    ((study, _, _, given, _),) = asked
     assert study.selection.name == name and tuple(given) == more
     assert seeds is None or study.selection.seeds == seeds
 

@@ -1,0 +1,130 @@
+"""The supported backbones, and what a model's config.json says about one: no torch, no weights.
+
+known = ARCHITECTURES["qwen2"]
+known.family, known.targets, parameters(config), positions(config)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+QKV = ("query", "key", "value")
+QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """`targets`: the attention's linear layers, which get LoRA. The rest is for counting parameters."""
+
+    family: str  # decoder | encoder
+    targets: tuple[str, ...]
+    norms: str = ""  # per decoder layer besides two of the hidden size: four | heads | four heads | wide
+    query_bias: bool = False
+    tied: bool = False  # whether input and output embeddings are one where the file does not say
+    pooler: bool = False
+
+
+ARCHITECTURES = {
+    "bert": Architecture("encoder", QKV, pooler=True),
+    "roberta": Architecture("encoder", QKV, pooler=True),
+    "xlm-roberta": Architecture("encoder", QKV, pooler=True),
+    "electra": Architecture("encoder", QKV),
+    "deberta-v2": Architecture("encoder", ("query_proj", "key_proj", "value_proj")),
+    "distilbert": Architecture("encoder", ("q_lin", "k_lin", "v_lin")),
+    "modernbert": Architecture("encoder", ("Wqkv",)),
+    "llama": Architecture("decoder", QKVO),
+    "mistral": Architecture("decoder", QKVO),
+    "qwen2": Architecture("decoder", QKVO, query_bias=True),
+    "qwen3": Architecture("decoder", QKVO, norms="heads"),
+    "gemma2": Architecture("decoder", QKVO, norms="four", tied=True),
+    "gemma3_text": Architecture("decoder", QKVO, norms="four heads", tied=True),
+    "phi3": Architecture("decoder", ("qkv_proj", "o_proj")),
+    "smollm3": Architecture("decoder", QKVO, tied=True),
+    "olmo2": Architecture("decoder", QKVO, norms="wide"),
+}
+
+
+def positions(config: Mapping[str, Any]) -> int:
+    """The longest sequence in tokens. RoBERTa counts its positions from behind the padding's."""
+    most = int(config.get("max_position_embeddings", 512))
+    if config["model_type"] in ("roberta", "xlm-roberta"):
+        return most - int(config.get("pad_token_id", 1)) - 1
+    return most
+
+
+def parameters(config: Mapping[str, Any]) -> int:
+    """How many a published model has: of a decoder with its language-model head, of an encoder without one.
+
+    Raises KeyError for a file that lacks one of the sizes.
+    """
+    known = ARCHITECTURES[config["model_type"]]
+    if known.family == "decoder":
+        return _decoder(config, known)
+    return _modernbert(config) if config["model_type"] == "modernbert" else _encoder(config, known)
+
+
+def _decoder(config: Mapping[str, Any], known: Architecture) -> int:
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    width = config.get("head_dim") or hidden // heads
+    keys = (config.get("num_key_value_heads") or heads) * width
+    queries = heads * width
+    layer = 2 * hidden * (queries + keys) + 3 * hidden * config["intermediate_size"] + 2 * hidden
+    if known.query_bias or config.get("attention_bias"):
+        layer += queries + 2 * keys + (0 if known.query_bias else hidden)
+    if config.get("mlp_bias"):
+        layer += 2 * config["intermediate_size"] + hidden
+    layer += 2 * hidden if "four" in known.norms else 0
+    layer += 2 * width if "heads" in known.norms else 0
+    layer += queries + keys if known.norms == "wide" else 0
+    tables = 1 if config.get("tie_word_embeddings", known.tied) else 2
+    return tables * config["vocab_size"] * hidden + config["num_hidden_layers"] * layer + hidden
+
+
+def _encoder(config: Mapping[str, Any], known: Architecture) -> int:
+    distilled = config["model_type"] == "distilbert"
+    names = ("dim", "hidden_dim", "n_layers") if distilled else None
+    hidden, inner, layers = (
+        config[name] for name in names or ("hidden_size", "intermediate_size", "num_hidden_layers")
+    )
+    first = config.get("embedding_size") or hidden  # of the embeddings
+    relative = bool(config.get("relative_attention"))
+    rows = config["vocab_size"] + (0 if distilled else config.get("type_vocab_size", 2))
+    if not (relative and config.get("position_biased_input") is False):
+        rows += config.get("max_position_embeddings", 512)
+    count = rows * first + 2 * (hidden if config["model_type"] == "deberta-v2" else first)
+    if first != hidden:
+        count += first * hidden + (hidden if known.targets == QKV else 0)  # DeBERTa projects without a bias
+    layer = 4 * (hidden**2 + hidden) + 2 * hidden * inner + inner + hidden + 4 * hidden
+    if relative:
+        count += _relative(config, hidden)
+        kinds = config.get("pos_att_type") or ()
+        shared = config.get("share_att_key", False)
+        layer += 0 if shared else sum(hidden**2 + hidden for kind in ("c2p", "p2c") if kind in kinds)
+    return count + layers * layer + (hidden**2 + hidden if known.pooler else 0)
+
+
+def _relative(config: Mapping[str, Any], hidden: int) -> int:
+    """DeBERTa's table of relative positions with its norm, and the convolution of the largest models."""
+    furthest = config.get("max_relative_positions", -1)
+    furthest = config.get("max_position_embeddings", 512) if furthest < 1 else furthest
+    buckets = config.get("position_buckets", -1)
+    count = 2 * (buckets if buckets > 0 else furthest) * hidden
+    count += 2 * hidden if "layer_norm" in str(config.get("norm_rel_ebd", "none")) else 0
+    kernel = config.get("conv_kernel_size", 0)
+    return count + (hidden**2 // config.get("conv_groups", 1) * kernel + 3 * hidden if kernel else 0)
+
+
+def _modernbert(config: Mapping[str, Any]) -> int:
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    layers = config["num_hidden_layers"]
+    layer = 4 * hidden**2 + 3 * hidden * inner
+    layer += 4 * hidden if config.get("attention_bias") else 0
+    layer += 2 * inner + hidden if config.get("mlp_bias") else 0
+    norms = 2 * layers + 1  # two a layer and the last; the first layer's first is the embeddings'
+    return (
+        config["vocab_size"] * hidden
+        + layers * layer
+        + norms * hidden * (2 if config.get("norm_bias") else 1)
+    )
