@@ -1,6 +1,6 @@
 # Everything a newcomer needs; it asks for a POSIX shell, make, git and some Python 3 to begin with.
 # `make setup PYTHON=python3.12` chooses the interpreter of .venv.
-.PHONY: help setup study test check clean
+.PHONY: help setup study test test-kaggle check clean
 .NOTPARALLEL:
 
 # Any interpreter that starts will do here: .ci/setup.py looks for a fitting one itself.
@@ -11,7 +11,7 @@ BOOT = for p in $(PYTHON) python3 python3.11 python3.12 python3.13 python; do \
 	exit 1
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "  %-17s %s\n", $$1, $$2 }'
 
 setup: ## create or refresh .venv; an instant when there is nothing to do
 	@$(BOOT)
@@ -34,9 +34,18 @@ check: ## the static gates alone: no torch, under a minute
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
+KAGGLE_TESTS = tests/models tests/training tests/ops/test_kernels_build.py tests/ops/test_kernels_image.py
+KAGGLE_PAGE = notebooks/phase2_single_task/s1_single_task.ipynb
+
 test: setup check ## the whole suite: static gates, unit and property tests, every page
 	$(PYTEST) --durations=15
 	$(PYTEST) -q --nbval-lax --nbval-current-env notebooks
 
+test-kaggle: SETUP_OPTIONS = --kaggle
+test-kaggle: ## models, training, kernels and one page on the package versions of Kaggle's image
+	@$(BOOT)
+	OMP_NUM_THREADS=1 .venv-kaggle/bin/python -m pytest -n $(WORKERS) --dist loadfile -q $(KAGGLE_TESTS)
+	OMP_NUM_THREADS=1 .venv-kaggle/bin/python -m pytest -q --nbval-lax --nbval-current-env $(KAGGLE_PAGE)
+
 clean: ## remove the environments and caches, never the runs
-	rm -rf .venv .venv-check .pytest_cache .ruff_cache .hypothesis .import_linter_cache kaggle_kit.egg-info
+	rm -rf .venv .venv-check .venv-kaggle .pytest_cache .ruff_cache .hypothesis .import_linter_cache kaggle_kit.egg-info

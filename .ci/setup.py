@@ -1,4 +1,5 @@
-"""Set up `.venv` for this repository: `python3 .ci/setup.py`, or `--light` for `.venv-check`.
+"""Set up `.venv` for this repository: `python3 .ci/setup.py`, `--light` for `.venv-check`, `--kaggle` for
+`.venv-kaggle`, which has the versions of Kaggle's image.
 
 `make setup` calls it with whatever Python starts. It imports nothing outside the standard library,
 looks for Python 3.11–3.13, says what it is about to download and how much, and does nothing when
@@ -23,10 +24,13 @@ from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / ".ci" / "constraints-cpu.txt"
+KAGGLE_CONSTRAINTS = ROOT / ".ci" / "constraints-kaggle.txt"
+KAGGLE_PACKAGES = ["nbconvert", "notebook", "hypothesis>=6.100", "pytest-xdist>=3.6"]
 INPUTS = [ROOT / "requirements.txt", ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__)]
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 SUPPORTED = [(3, 11), (3, 12), (3, 13)]
 USUAL_NAMES = ["python3.11", "python3.12", "python3.13", "python3", "python"]
+KAGGLE_NAMES = ["python3.12", *USUAL_NAMES]  # the image has 3.12
 DISK_GB = {"tools": 0.3, "cpu": 4.0, "cuda": 10.0}
 
 
@@ -38,11 +42,11 @@ def say(text: str) -> None:
     print(f"setup: {text}", flush=True)
 
 
-def find_python() -> str:
-    """The path of the interpreter to build on: PYTHON if given, else the first supported one."""
+def find_python(names: list[str] = USUAL_NAMES) -> str:
+    """The path of the interpreter to build on: PYTHON if given, else the first supported one of `names`."""
     chosen = os.environ.get("PYTHON", "").strip()
     seen = []
-    for name in [chosen] if chosen else [*USUAL_NAMES, sys.executable]:
+    for name in [chosen] if chosen else [*names, sys.executable]:
         probe = "import sys; print(*sys.version_info[:2], sys.executable)"
         try:
             done = subprocess.run([name, "-c", probe], capture_output=True, text=True, timeout=60)
@@ -138,7 +142,7 @@ def install_cpu_torch(venv: Path) -> bool:
     """
     pinned = CONSTRAINTS.read_text(encoding="utf-8").split("torch==")[1].split()[0]
     requirement = f"torch=={pinned}+cpu"
-    say(f"no GPU here: looking for a CPU build of torch {pinned}")
+    say(f"looking for a CPU build of torch {pinned}")
     for options in ([], ["--index-url", PYTORCH_CPU_INDEX, "--timeout", "4", "--retries", "0"]):
         url = address_of(venv, requirement, *options)
         if url:
@@ -169,6 +173,28 @@ def prepare_torch(venv: Path) -> list[str]:
     return pinned
 
 
+def build_kaggle(venv: Path, python: str) -> None:
+    """The image's packages beside a CPU build of torch, on the image's Python where there is one for it.
+
+    Never a CUDA build: nothing is computed on a GPU here, and those libraries take gigabytes.
+    """
+    started = time.monotonic()
+    if not (venv / "ready").exists():
+        check_disk("cpu")
+    for other in dict.fromkeys([python, find_python()]):
+        create(venv, other)
+        if platform.system() != "Linux" or installed_torch(venv) or install_cpu_torch(venv):
+            break
+        say(f"there is none for {other}")
+        shutil.rmtree(venv)
+    else:
+        raise CannotGoOn("no CPU build of torch can be had here; PYTHON=python3.11 chooses another Python.")
+    say("downloading what is missing of the image's packages: at most 150 packages, 0.7 GB")
+    pinned = ["--constraint", str(KAGGLE_CONSTRAINTS)]
+    install(venv, "--quiet", *pinned, *KAGGLE_PACKAGES, "--requirement", "requirements.txt")
+    say(f"{venv.name} is ready after {time.monotonic() - started:.0f} s")
+
+
 def build(venv: Path, python: str, *, light: bool) -> None:
     import tomllib  # here, because only the interpreter that builds is known to be 3.11 or later
 
@@ -189,16 +215,20 @@ def build(venv: Path, python: str, *, light: bool) -> None:
 
 
 def main() -> None:
-    light = "--light" in sys.argv[1:]
-    venv = ROOT / (".venv-check" if light else ".venv")
+    light, kaggle = ("--light" in sys.argv[1:]), ("--kaggle" in sys.argv[1:])
+    venv = ROOT / (".venv-check" if light else ".venv-kaggle" if kaggle else ".venv")
     stamp = venv / "ready"
-    state = hashlib.sha256(b"\0".join(path.read_bytes() for path in INPUTS)).hexdigest()
+    inputs = [*INPUTS, KAGGLE_CONSTRAINTS] if kaggle else INPUTS
+    state = hashlib.sha256(b"\0".join(path.read_bytes() for path in inputs)).hexdigest()
     if stamp.exists() and stamp.read_text() == state and (venv / "bin" / "python").exists():
         return
-    python = find_python()
+    python = find_python(KAGGLE_NAMES) if kaggle else find_python()
     if os.path.realpath(python) != os.path.realpath(sys.executable):
         os.execv(python, [python, *sys.argv])
-    build(venv, python, light=light)
+    if kaggle:
+        build_kaggle(venv, python)
+    else:
+        build(venv, python, light=light)
     stamp.write_text(state)
 
 
