@@ -74,7 +74,7 @@ def test_a_note_of_anafora_that_is_named_by_dots_alone_is_refused_by_its_file(tm
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("id", ["..", ".", "../a", "/tmp/a", "a/../../b"])
+@pytest.mark.parametrize("id", ["..", ".", "../a", "/etc/a", "a/../../b"])
 def test_no_document_is_written_outside_the_folder(tmp_path, name, id):
     with pytest.raises(CorpusError, match="document id"):
         write(name, [UnifiedSample(id, "text", "dev", "public")], tmp_path / "out")
