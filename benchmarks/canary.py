@@ -239,7 +239,7 @@ def main() -> int:
         looked = {name: looked[name] + more[name] for name in looked}
         in_corpora, _ = search([folder / "corpora"], {"canary": words})
         looked["corpora"] = sum(found.times for found in in_corpora)
-        logs = ("*.journal*", "journal*", "*.snakemake.log", "page.log", "*.html")
+        logs = ("*.journal*", "journal*", "*snakemake.log", "page.log", "*.html")
         looked["logs"] = sum(len(list((folder / "checkout").rglob(name))) for name in logs)
         looked["wandb"] = len(list(folder.glob("checkout/runs/*/wandb/offline-run-*")))
     head = f"{date.today()}, {'quick' if arguments.quick else 'full'}: {time.monotonic() - begun:.0f} s"

@@ -143,7 +143,7 @@ def train(toy: Toy, folder: Path, moment: str = "", count: int = 0) -> None:
     )
     trainer.backwards_left = {"first step": 1, "backward": count}.get(moment, -1)
     if moment == "save":
-        checkpoint_files._sync = counted(checkpoint_files._sync, count)
+        checkpoint_files.sync = counted(checkpoint_files.sync, count)
     logs = (run.events_jsonl, run.tokens_jsonl)
     manager = CheckpointManager(run.checkpoints, identity={"plan": toy.plan.sha256}, logs=logs)
     (folder / "ready").touch()

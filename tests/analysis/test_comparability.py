@@ -36,7 +36,7 @@ MANIFEST = [  # page of the run that is altered, field, its new value, and the f
     (MULTI, "device", "cuda", None),
     (MULTI, "decisions.dtype", ["float16", "asked for"], "decisions.dtype"),
     (MULTI, f"data_hashes.{NOTES}", "other data", None),
-    (MULTI, f"totals.tokens.{NOTES}", 6_001, None),
+    (MULTI, f"totals.tokens.{NOTES}", 6_001, "totals.tokens"),
     (MULTI, "totals.trainable_parameters", 900, None),
     (MULTI, f"active_parameters.{NOTES}", 1_060, None),
     (MULTI, "token_parity_error", 3, None),

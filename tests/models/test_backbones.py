@@ -163,7 +163,8 @@ def test_a_folder_loads_and_trains_with_every_strategy(tmp_path, toys, name):
     backbone.save_pretrained(tmp_path)
     train_tokenizer(["an invented note about nothing"]).save_pretrained(tmp_path)
     targets = {"roberta": ["query", "value"], "deberta": ["query_proj", "value_proj"]}[name]
-    entry = replace(compose(model="minilm").model, path=str(tmp_path), lora=LoraSettings(4, 8, 0.0, targets))
+    composed = compose(model=str(tmp_path), overrides=["training.max_length=32", "training.stride=8"])
+    entry = replace(composed.model, lora=LoraSettings(4, 8, 0.0, targets))
     for kind in ("shared", "shared_private", "hierarchical"):
         loaded = load_backbone(entry, device="cpu")
         model = toys.model(loaded=loaded, kind=kind).train()
@@ -190,9 +191,9 @@ def test_a_load_that_would_train_on_wrong_states_stops(tmp_path, toys, monkeypat
 def test_more_tokens_than_the_backbone_has_positions_for_are_refused(tmp_path):
     toy_backbone("RoBERTa", vocab_size=2048).save_pretrained(tmp_path)
     train_tokenizer(["an invented note about nothing"]).save_pretrained(tmp_path)
-    changes = (f"model.path='{tmp_path}'", "profile.device=cpu", "training.max_length=39")
+    changes = ("profile.device=cpu", "training.max_length=39")
     with pytest.raises(ConfigError, match="39 is more than the 38 positions"):
-        wiring.open_backbone(compose(model="minilm", overrides=changes))
+        wiring.open_backbone(compose(model=str(tmp_path), overrides=changes))
 
 
 @pytest.mark.parametrize("name", ALL)

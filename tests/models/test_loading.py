@@ -330,7 +330,7 @@ def test_a_gated_model_without_a_token_says_what_to_do(monkeypatch):
     def refuse(*arguments, **options):
         raise OSError("You are trying to access a gated repo.")
 
-    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", refuse)
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", refuse)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with pytest.raises(ConfigError, match="is gated and HF_TOKEN was not found; accept its licence"):
         loading.load_backbone(compose(model="llama3b").model, device="cpu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -10,9 +9,11 @@ import pytest
 import torch
 
 from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.integrity import FACTS
 from kaggle_kit.ops.optimisation import final_loss, optimisation, side_by_side
 from kaggle_kit.training.callbacks import DevelopmentCallback, StudyCallback
 from kaggle_kit.training.callbacks.development import SHARES, best_point
+from tests.signing import sign
 from tests.training.test_resume import Death, DieAt, Run
 
 NER = "semeval2014t7"
@@ -163,6 +164,7 @@ def test_a_run_records_steps_passes_losses_and_curve(study, tmp_path):
     assert told["final_training_loss"] == {NER: run.folder.events()[-1]["losses"][NER]}
     assert told["development"] == curve.curve and told["best_development"] == best_point(curve.curve)
     totals = {"totals": {"tokens": {NER: tokens_of(study)}}}
-    (run.folder.path / "manifest.json").write_text(json.dumps({"complete": True, **told, **totals}))
+    facts = {name: kind() for name, kind in FACTS.items()} | {"complete": True, **told, **totals}
+    sign(run.folder, facts)
     table = side_by_side([RunFolder.open(run.folder.path)])
     assert f"{len(run.plan)} steps" in table and "1.0 epochs" in table

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
+from kaggle_kit.core.integrity import FACTS, signed
 from kaggle_kit.ops.study import narration
 from kaggle_kit.ops.study.graph import Study
 from kaggle_kit.ops.study.narration import Narrator, named
 from kaggle_kit.ops.study.selection import load_selection
 
 SMALL = ["seeds=[1,2]", "controls=[]", "verdict=false"]
+
+
+def finish(folder) -> None:
+    """As if the run had ended, with no figure of its own."""
+    facts = {name: kind() for name, kind in FACTS.items()} | {"complete": True}
+    (folder / "manifest.json").write_text(json.dumps(signed(folder, facts)))
 
 
 class Clock:
@@ -26,14 +35,14 @@ def test_each_end_is_told_with_what_is_left_and_about_how_long(tmp_path, monkeyp
     clock.now = 10.0
     narrator.look()
     assert said == []
-    (first / "manifest.json").write_text("{}")
+    finish(first)
     clock.now = 180.0
     narrator.look()
     name = named(study.runs[first.name])
     assert said.pop() == f"3:00  done: {name} — 1 of 2 done, about 3 min left"
     assert name == "s2_shared on semeval2014t7+semeval2015t14, seed 1"
     second.mkdir()
-    (second / "manifest.json").write_text("{}")
+    finish(second)
     narrator.look()
     assert said.pop().endswith("seed 2 — 2 of 2 done")
     clock.now = 201.0
