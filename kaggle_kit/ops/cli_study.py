@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kaggle_kit.core.errors import STOPPED
 from kaggle_kit.ops.study import DEFAULT
+
+if TYPE_CHECKING:
+    from kaggle_kit.ops.study.graph import Study
 
 app = typer.Typer(
     help="The study as a graph: what it costs, running it, where it stands.", no_args_is_help=True
@@ -61,7 +63,7 @@ def run(
 
     name, changes = _named(name, changes)
     changes, more = _split(changes)
-    study = Study(load_selection(name, changes))
+    study = Study(load_selection(name, changes), changes)
     code = run_study(study, Places(runs_dir, reports_dir), cores, more, typer.echo)
     found = status.states(study, runs_dir)
     if code == STOPPED:
@@ -73,7 +75,7 @@ def run(
         if state in (status.FAILED, status.PAUSED):
             typer.echo(f"{state}: {runs_dir / id}\n  {status.why(runs_dir / id)}", err=True)
     if code == 0 and set(found.values()) == {status.DONE}:
-        _answer(study.verdicts(), reports_dir / study.selection.report)
+        _answer(study, reports_dir / study.selection.report)
         return
     typer.echo(status.table(study, found))
     if set(found.values()) == {status.DONE} and not more:
@@ -94,13 +96,20 @@ def show_status(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir
     typer.echo(f"{study.selection.title}\n{status.table(study, status.states(study, runs_dir))}")
 
 
-def _answer(pairs: Iterable[str], report: Path) -> None:
-    """The verdicts in words, and where the report lies."""
-    from kaggle_kit.analysis.verdict_words import in_words
+def _answer(study: Study, report: Path) -> None:
+    """The study's verdict in words, or its one comparison's; the other questions; where the report lies."""
+    from kaggle_kit.analysis import contrasts, verdict_study, verdict_words
 
-    for pair in pairs:
-        file = report.with_name(f"{report.name}.{pair}.verdict.json")
-        typer.echo("\n".join(in_words(json.loads(file.read_text(encoding="utf-8")))))
+    def told(name: str) -> Any:
+        return json.loads(report.with_name(f"{report.name}.{name}.json").read_text(encoding="utf-8"))
+
+    pairs = list(study.verdicts())
+    if len(pairs) > 1:
+        typer.echo("\n".join(verdict_study.study_in_words(told("study"))))
+    elif pairs:
+        typer.echo("\n".join(verdict_words.in_words(told(f"{pairs[0]}.verdict"))))
+    for question in study.questions():
+        typer.echo("\n".join(contrasts.in_words(told(f"{question}.contrasts"))))
     typer.echo(f"report: {report}.html")
 
 

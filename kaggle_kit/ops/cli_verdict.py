@@ -20,6 +20,9 @@ TRANSFER = "transfer"  # the question of the token-controlled baselines
 
 
 def judge_runs(
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As the study was run, with --study.")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
     question: Annotated[str, typer.Option(help="transfer, ablation, mimic_exclusion, s5 or ood.")] = TRANSFER,
     multi_task: Annotated[
@@ -49,8 +52,10 @@ def judge_runs(
             raise ConfigError(
                 f"--study {study} judges all its comparisons; leave out --multi-task, --model and --question"
             )
-        _judge_study(study, found, {"split": split, "as_they_stand": as_they_stand}, out)
+        _judge_study((study, changes or ()), found, {"split": split, "as_they_stand": as_they_stand}, out)
         return
+    if changes:
+        raise ConfigError(f"{' '.join(changes)} changes a study; name it by --study, or leave it out")
     if question != TRANSFER:
         if multi_task:
             raise ConfigError(
@@ -78,13 +83,15 @@ def _contrast(question: str, runs: Sequence[RunFolder], chosen: Mapping[str, Any
     typer.echo(f"contrasts: {write_atomically(out, to_json(documents, indent=2))}")
 
 
-def _judge_study(name: str, runs: Sequence[RunFolder], chosen: Mapping[str, Any], out: Path) -> None:
+def _judge_study(
+    study: tuple[str, Sequence[str]], runs: Sequence[RunFolder], chosen: Mapping[str, Any], out: Path
+) -> None:
     from kaggle_kit.analysis.verdict import judged, write_verdict
     from kaggle_kit.analysis.verdict_study import study_in_words, study_verdict
     from kaggle_kit.ops.study.family import comparisons, family_of
     from kaggle_kit.ops.study.selection import load_selection
 
-    selection = load_selection(name)
+    selection = load_selection(*study)
     declared, found = family_of(selection), {run.run_id: run for run in runs}
     documents = {}
     for pair, of in comparisons(selection).items():

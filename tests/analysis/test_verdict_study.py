@@ -140,7 +140,7 @@ def test_the_full_study_declares_its_primary_comparison():
 @pytest.mark.parametrize(
     ("study", "changes", "message"),
     [
-        ("full", ["primary=null"], "no primary one"),
+        ("full", ["primary=null"], "4 comparisons and none of them is primary"),
         ("pilot", [], "declares no verdict"),
     ],
 )

@@ -23,12 +23,7 @@ def comparisons(selection: Selection) -> dict[str, dict[str, Any]]:
 
 
 def family_of(selection: Selection) -> Family:
-    """Raises ConfigError where several comparisons are declared and none of them is primary."""
+    """A study of one comparison has it as its primary one."""
     names, primary = list(comparisons(selection)), selection.primary
-    if primary is None and len(names) > 1:
-        raise ConfigError(
-            f"study {selection.name} declares {len(names)} comparisons and no primary one; add primary: "
-            "{model: …, strategy: …} to its file before its runs are judged"
-        )
     first = f"{primary.strategy}-{primary.model}" if primary else names[0]
     return Family(selection.name, names, first, list(selection.tasks))

@@ -41,6 +41,8 @@ BASELINE, MULTI_TASK, QUANTISED, ABLATION, TWIN = (
     "token_controlled",
 )
 KINDS = (BASELINE, MULTI_TASK, QUANTISED, ABLATION, TWIN)
+# A question of two arms -> the keys of `experiment` that its runs declare.
+ASKED_BY = {"ablation": {"factor", "level"}, "mimic_exclusion": {"arm", "mimic"}}
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,9 @@ class _Named(NamedTuple):
 class Study:
     """All runs of a selection, in the order in which they are declared."""
 
-    def __init__(self, selection: Selection) -> None:
-        self.selection = selection
+    def __init__(self, selection: Selection, changes: Sequence[str] = ()) -> None:
+        """`changes`: what of the selection differs from its file, so that a command can say it again."""
+        self.selection, self.changes = selection, tuple(changes)
         self._composed: dict[tuple[Any, ...], RunConfig] = {}
         self._models: dict[tuple[Any, ...], ModelConfig] = {}
 
@@ -125,6 +128,17 @@ class Study:
                     comparison = {"strategy": strategy, "model": model, "split": split, "runs": runs}
                     verdicts[f"{strategy}-{model}"] = comparison
         return verdicts
+
+    def questions(self) -> dict[str, list[str]]:
+        """What it asks beside transfer, as `verdict --question` names it -> the runs that are compared."""
+        asked: dict[str, list[str]] = {}
+        for run in self.of_kind(ABLATION) if self.selection.verdict else ():
+            for question, keys in ASKED_BY.items():
+                if keys <= run.config.experiment.keys():
+                    asked.setdefault(question, []).append(run.id)
+        for run in self.of_kind(QUANTISED) if self.selection.verdict else ():
+            asked.setdefault("s5", []).extend((run.id, *run.candidates))
+        return {question: list(dict.fromkeys(runs)) for question, runs in asked.items()}
 
     def of_kind(self, kind: str) -> list[StudyRun]:
         return [run for run in self.runs.values() if run.kind == kind]

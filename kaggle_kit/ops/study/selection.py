@@ -198,6 +198,11 @@ def _combinations(selection: Selection) -> Iterator[str]:
                 yield f"{name} chooses the better of its candidates, and strategies lacks {', '.join(absent)}"
     if selection.verdict and not compared:
         yield "verdict compares multi-task runs with their controls; set controls: [total, share]"
+    if selection.verdict and len(compared) > 1 and not selection.primary:
+        yield (
+            f"verdict is on {len(compared)} comparisons and none of them is primary; add primary: "
+            "{model: …, strategy: …} before anything runs"
+        )
     if (primary := selection.primary) and (primary.strategy, primary.model) not in compared:
         known = ", ".join(f"{strategy}-{model}" for strategy, model in compared)
         yield f"primary is {primary.strategy}-{primary.model}; the study compares: {known or 'nothing'}"

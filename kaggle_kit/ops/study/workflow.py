@@ -97,7 +97,9 @@ def settings(study: Study, places: Places, view: Path) -> dict[str, Any]:
         "report": str(places.reports_dir / selection.report),
         "declared": str(params_dir() / "study" / f"{selection.name}.yaml"),
         "view": str(view),
+        "study": [selection.name, *study.changes],
         "verdicts": study.verdicts(),
+        "questions": study.questions(),
         "runs": study.nodes(places.runs_dir),
     }
 

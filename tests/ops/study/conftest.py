@@ -30,7 +30,7 @@ class StandIn:
         return Places(self.home / "runs", self.home / "reports")
 
     def study(self, *changes: str) -> Study:
-        return Study(load_selection(STUDY, [*SMALL, *changes]))
+        return Study(load_selection(STUDY, [*SMALL, *changes]), [*SMALL, *changes])
 
     def run(self, *changes: str, more: tuple[str, ...] = ()) -> int:
         return run_study(self.study(*changes), self.places, cores=2, more=more)

@@ -47,7 +47,7 @@ if words[:2] == ["-m", "kaggle_kit"] and words[2:3] != ["study"]:
     if words[2] == "run":
         run(Path(words[words.index("--into") + 1]))
     else:
-        note(" ".join(words[2:5]))
+        note(" ".join(words[2:]))
         Path(words[words.index("--out") + 1]).write_text(json.dumps(UNDECIDED))
         for word in words:
             if word.startswith("report="):

@@ -162,6 +162,7 @@ def test_the_plan_of_a_study_shows_its_cost_and_what_can_be_saved(declared_only,
     changes += ["strategies=[s1_single,s2_shared,s3a_flat,s3b_hierarchical,s5_qlora]"]
     changes += ["ablations=[{name: plain, strategy: s3a_flat, overrides: [strategy.pcgrad=false]}]"]
     changes += ["profile=t4", "experiment=token_controlled"]
+    changes += ["primary={model: gemma2b, strategy: s2_shared}"]
     lines = prediction.predict("rq5_practice", changes, tmp_path).splitlines()
     rows = {line[:34].strip(): line[34:].split() for line in lines if line[34:44].strip().isdigit()}
     figures = {name: [float(value.replace(",", "")) for value in row] for name, row in rows.items() if name}

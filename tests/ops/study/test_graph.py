@@ -20,6 +20,7 @@ SMALL = [
     "profile=smoke",
     "strategies=[s1_single,s3a_flat,s3b_hierarchical,s5_qlora]",
     "controls=[total,share,placebo]",
+    "primary={model: tiny, strategy: s3b_hierarchical}",
     "ablations=[{name: A1, strategy: a1, experiment: ablation_architecture},"
     "{name: without PCGrad, strategy: s3a_flat, experiment: ablation_pcgrad,"
     " overrides: [\"experiment.level='off'\"]}]",
@@ -102,6 +103,17 @@ def test_each_verdict_is_on_one_strategy_with_all_its_seeds_and_twins(study):
         assert not any(run.ablation for run in runs)
 
 
+def test_what_is_asked_beside_transfer_follows_from_the_runs_that_are_declared(study):
+    asked = study.questions()
+    assert set(asked) == {"ablation", "s5"}
+    assert asked["ablation"] == [run.id for run in study.of_kind(graph.ABLATION)]
+    quantised = study.of_kind(graph.QUANTISED)
+    assert set(asked["s5"]) == {run.id for run in quantised} | set(quantised[0].candidates)
+    full = Study(load_selection("full"))
+    exclusion = {run.page for id in full.questions()["mimic_exclusion"] for run in (full.runs[id],)}
+    assert exclusion == {"mimic_exclusion"} and Study(load_selection("pilot")).questions() == {}
+
+
 def test_a_changed_parameter_changes_the_run_and_whatever_depends_on_it():
     before = Study(load_selection("rq5_practice"))
     after = Study(load_selection("rq5_practice", ["overrides=[training.weight_decay=0.01]"]))
@@ -111,7 +123,9 @@ def test_a_changed_parameter_changes_the_run_and_whatever_depends_on_it():
 
 
 def test_another_model_changes_the_models_part_alone():
-    runs = Study(load_selection("rq5_practice", ["models=[tiny,tiny_gemma2]", "controls=[total]"])).runs
+    primary = "primary={model: tiny, strategy: s2_shared}"
+    changes = ["models=[tiny,tiny_gemma2]", "controls=[total]", primary]
+    runs = Study(load_selection("rq5_practice", changes)).runs
     for run in list(runs.values())[-1], list(runs.values())[0]:
         names = (run.config.model.name, run.tasks, run.strategy)
         assert compose(*names, seed=run.config.seed, overrides=run.overrides) == run.config

@@ -76,7 +76,8 @@ def test_every_strategy_has_a_page():
 
 def test_controls_are_made_of_every_multi_task_strategy_unless_some_are_named():
     both = "strategies=[s1_single,s2_shared,s3a_flat]"
-    assert controlled(load_selection(DEFAULT, [both])) == ["s2_shared", "s3a_flat"]
+    primary = "primary={model: tiny, strategy: s3a_flat}"
+    assert controlled(load_selection(DEFAULT, [both, primary])) == ["s2_shared", "s3a_flat"]
     assert controlled(load_selection(DEFAULT, [both, "controlled=[s3a_flat]"])) == ["s3a_flat"]
     assert controlled(load_selection(DEFAULT, [both, "controls=[]", "verdict=false"])) == []
 

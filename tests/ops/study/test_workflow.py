@@ -52,6 +52,25 @@ def test_twins_run_after_their_run_and_the_judge_after_everything_and_nothing_tw
 
 
 @pytest.mark.slow
+def test_several_comparisons_are_judged_together_and_every_other_question_is_answered(stand_in):
+    plain = (
+        "{name: plain, strategy: s3a_flat, experiment: ablation_pcgrad, overrides: [experiment.level=off]}"
+    )
+    changes = ["strategies=[s2_shared,s3a_flat]", "primary={model: tiny, strategy: s3a_flat}"]
+    changes += [f"ablations=[{plain}]"]
+    assert stand_in.run(*changes) == 0
+    read = [line for line in order(stand_in.journal()) if line.startswith(("verdict", "pages"))]
+    judged = [line for line in read if line.startswith("verdict")]
+    assert len(judged) == 4 and sum("--multi-task" in line for line in judged) == 2
+    assert sum("--question ablation" in line for line in judged) == 1
+    (together,) = [line for line in judged if "--study rq5_practice" in line]
+    assert all(change in together for change in changes)  # else it would judge runs of another configuration
+    assert "pages execute overview" in read[-1] and "study_verdict=" in read[-1]
+    reports = {file.name for file in (stand_in.home / "reports").iterdir()}
+    assert {"rq5_practice.study.json", "rq5_practice.ablation.contrasts.json"} <= reports
+
+
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on_with_what_is_missing(stand_in):
     multi = [run.id for run in stand_in.study().of_kind(graph.MULTI_TASK)]
     stand_in.choose("wait", multi[1])
