@@ -9,7 +9,9 @@ the control of as many tokens, that of its own share of them, and the placebo. `
 other settings than those of experiment=planted, such as a study's own. `judge` gives disjoint studies of the
 pool to the verdict as they lie, run folders and all, and then asks how often it is right: the pool, its seeds
 and its documents, is taken for the population, of which every difference is known exactly, and studies of n
-seeds are drawn from it with replacement. `same arm` draws both arms from the controls: the truth is zero.
+seeds are drawn from it with replacement. They are judged at the margin of experiment=planted and at that of
+the study, one point. `same arm` draws both arms from the controls: the truth is zero. Where nothing shared is
+planted, a study errs that says *genuine transfer* of any task or over all.
 
 Where one run of a pool lies far behind, its mean is that of a mixture: most studies of a few seeds miss the
 run, and no interval made from them can reach that mean. So coverage is given for both estimands.
@@ -21,6 +23,7 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +62,7 @@ CONTROLS = {
 RUNS_OF_A_SEED = 1 + len(TASKS) * len(CONTROLS)
 SAME = "same arm"  # both arms drawn from the controls of `shared`
 STUDIES = 400
+STUDY_MARGIN = 0.01  # of experiment=token_controlled, which the study takes
 SEED_COUNTS = (3, 5, 8)
 WORDS = (GENUINE, REGULARISATION, EXPOSURE, UNDECIDED, NEGATIVE)
 
@@ -107,6 +111,9 @@ class Pool:
         tables = {task: replace(table, multi_task=table.control) for task, table in self.tables.items()}
         return replace(self, tables=tables)
 
+    def at(self, margin: float) -> Pool:
+        return replace(self, tables={task: replace(t, margin=margin) for task, t in self.tables.items()})
+
     def truth(self, task: str, estimand: str = "mean") -> float:
         table = self.tables[task]
         return _population(table.multi_task, estimand) - _population(table.control, estimand)
@@ -147,11 +154,24 @@ class Rates:
         return " | ".join(f"{count / self.studies:.3f}" for count in counts)
 
 
-def rates(pool: Pool, seeds: int, rng: np.random.Generator) -> dict[tuple[str, str], Rates]:
-    """(task, estimand) -> the rates over studies of so many seeds."""
+Found = dict[tuple[str, str], Rates]
+
+
+def rates(pool: Pool, seeds: int, rng: np.random.Generator) -> tuple[Found, list[float]]:
+    """(task, estimand) -> the rates over studies of so many seeds.
+
+    And by estimand, the share of studies that say *genuine transfer* of any task or over all.
+    """
     found = {(task, kind): Rates() for task in pool.tables for kind in ESTIMANDS}
+    anything: Counter[str] = Counter()
     for _ in range(STUDIES):
-        judged = judge(pool.study(seeds, rng), pool.rule, rng, plan=False)["tasks"]
+        document = judge(pool.study(seeds, rng), pool.rule, rng, plan=False)
+        judged = document["tasks"]
+        for kind in ESTIMANDS:
+            said = [
+                member["estimands"][kind]["verdict"] for member in (*judged.values(), document["overall"])
+            ]
+            anything[kind] += GENUINE in said
         for (task, kind), rate in found.items():
             said = judged[task]["estimands"][kind]
             low, high = said["interval"]
@@ -159,7 +179,22 @@ def rates(pool: Pool, seeds: int, rng: np.random.Generator) -> dict[tuple[str, s
             rate.specification += said["specification"] == GENUINE
             rate.covered += low <= pool.truth(task, kind) <= high
             rate.studies += 1
-    return found
+    return found, [anything[kind] / STUDIES for kind in ESTIMANDS]
+
+
+def judged_rates(pools: Mapping[str, Pool], margins: Sequence[float], rng: np.random.Generator) -> list[str]:
+    """What the judge said of each task at each margin, and how often a study erred: two tables."""
+    columns = " | ".join([*WORDS, "genuine by the specification", "interval covers"])
+    lines = ["", f"| condition | task | margin | seeds | estimand | {columns} |"]
+    lines.append("|---|---|---:|---:|---|" + "---:|" * (len(WORDS) + 2))
+    whole = ["", "| condition | margin | seeds | studies that say *genuine* of anything, mean | trimmed |"]
+    whole.append("|---|---:|---:|---:|---:|")
+    for (condition, pool), margin, seeds in product(pools.items(), margins, SEED_COUNTS):
+        found, anything = rates(pool.at(margin), seeds, rng)
+        for (task, kind), rate in found.items():
+            lines.append(f"| {condition} | {task} | {margin} | {seeds} | {kind} | {rate.row()} |")
+        whole.append(f"| {condition} | {margin} | {seeds} | {' | '.join(f'{x:.3f}' for x in anything)} |")
+    return lines + whole
 
 
 def whole_seeds(runs: Sequence[RunFolder]) -> list[RunFolder]:
@@ -203,23 +238,15 @@ def report(folder: Path) -> None:
             means = " | ".join(f"{found[name].mean():.3f}" for name in ("multi_task", *arms))
             trimmed = f"{pool.truth(task, 'trimmed'):+.3f}"
             lines.append(f"| {condition} | {task} | {means} | {trimmed} | {deviations} |")
-    columns = " | ".join([*WORDS, "genuine by the specification", "interval covers"])
-    lines += ["", f"| condition | task | seeds | estimand | {columns} |"]
-    lines.append("|---|---|---:|---|" + "---:|" * (len(WORDS) + 2))
-    for condition, pool in pools.items():
-        for seeds in SEED_COUNTS:
-            for (task, kind), rate in rates(pool, seeds, rng).items():
-                lines.append(f"| {condition} | {task} | {seeds} | {kind} | {rate.row()} |")
+    margin = next(iter(pools["shared"].tables.values())).margin
+    lines += judged_rates(pools, (margin, STUDY_MARGIN), rng)
     lines += [
         "",
         "| condition | seeds | verdict on run folders, disjoint studies | times |",
         "|---|---:|---|---:|",
     ]
     count = len(next(iter(pools["shared"].tables.values())).control)
-    margin = next(iter(pools["shared"].tables.values())).margin
-    notes = (
-        f"{count} seeds a condition; {STUDIES} studies drawn for each rate; margin {margin} F1, alpha 0.05."
-    )
+    notes = f"{count} seeds a condition; {STUDIES} studies drawn for each rate; alpha 0.05."
     publish("planted_transfer", "Planted transfer, judged", [notes, "", *lines, *disjoint])
 
 

@@ -127,9 +127,22 @@ def measured(model: str, task: str, options: argparse.Namespace) -> dict[str, li
             asked = ["--worker", way, model, task, "--steps", options.steps, "--warmup", options.warmup]
             asked += ["--model-path", options.model_path] if options.model_path else []
             asked += ["--quality", "--seed", number + 1] if options.quality else []
-            threads = {"OMP_NUM_THREADS": str(options.threads)}
-            found[way].append(in_own_process("benchmarks.training_speed", *map(str, asked), **threads))
+            found[way].append(once(options, asked))
             sys.stderr.write(f"{model} {task} round {number + 1} {way}: {found[way][-1]}\n")
+    return found
+
+
+def once(options: argparse.Namespace, asked: list[Any]) -> dict[str, float]:
+    """A worker's result; one that `--keep` has already is not trained again."""
+    words, kept = list(map(str, asked)), options.keep
+    for line in kept.read_text().splitlines() if kept and kept.is_file() else ():
+        entry = json.loads(line)
+        if entry["asked"] == words:
+            return entry["found"]
+    found = in_own_process("benchmarks.training_speed", *words, OMP_NUM_THREADS=str(options.threads))
+    if kept:
+        with kept.open("a") as file:
+            file.write(json.dumps({"asked": words, "found": found}) + "\n")
     return found
 
 
@@ -184,6 +197,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--quality", action="store_true", help="train to the end and score")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each way, with --quality")
+    parser.add_argument("--keep", type=Path, help="JSON lines of finished runs, with which it goes on")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--seed", type=int, default=42, help=argparse.SUPPRESS)
     parser.add_argument("--worker", nargs=3, metavar=("WAY", "MODEL", "TASK"), help=argparse.SUPPRESS)

@@ -32,6 +32,11 @@ def trivial_baseline(task: Mapping[str, Any]) -> float | None:
     return 0.0 if quoted is None and "f1" in task["primary_metric"] else quoted
 
 
+def metric_kind(metric: str) -> str:
+    """The kind of score that a margin or a spread is declared for: map or f1."""
+    return "map" if metric.startswith("map") else "f1"
+
+
 def scale(task: Mapping[str, Any], practice: bool) -> dict[str, Any]:
     """What one unit of a task's score is over all tasks, and why. ConfigError where it is not above 0."""
     best, trivial = (None, None) if practice else (published_best(task), trivial_baseline(task))

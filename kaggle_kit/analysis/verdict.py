@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.analysis.anchors import scale
+from kaggle_kit.analysis.anchors import metric_kind, scale
 from kaggle_kit.analysis.comparability import MAX_PARAMETER_GAP, documents_of
 from kaggle_kit.analysis.stats import outliers
 from kaggle_kit.analysis.survivorship import filled
@@ -122,7 +122,7 @@ def declared(arms: Arms) -> tuple[Rule, dict[str, float]]:
             )
     margins = {}
     for task in arms.tasks:
-        kind = "map" if arms.multi_task[0].primary(task, arms.split).name.startswith("map") else "f1"
+        kind = metric_kind(arms.multi_task[0].primary(task, arms.split).name)
         margins[task] = experiment["margin"].get(kind)
         if not isinstance(margins[task], int | float) or not margins[task] > 0:
             raise ConfigError(f"experiment.margin.{kind} is {margins[task]!r}; allowed: a number above 0")

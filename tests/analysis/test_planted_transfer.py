@@ -54,7 +54,8 @@ def test_studies_drawn_from_a_pool_find_what_the_pool_holds(runs):
     pool = Pool.of(find_arms(whole_seeds(runs)))
     for estimand in ESTIMANDS:
         assert pool.truth(GAINS, estimand) == pytest.approx(0.12, abs=0.02)
-        found = rates(pool, 5, np.random.default_rng(0))
+        found, anything = rates(pool, 5, np.random.default_rng(0))
+        assert min(anything) >= 32 / 40
         gains, remains = found[GAINS, estimand], found[REMAINS, estimand]
         assert gains.words[GENUINE] >= 32 and gains.specification >= gains.words[GENUINE]
         assert remains.words[GENUINE] <= 4 and gains.studies == 40
@@ -74,4 +75,13 @@ def test_the_truth_of_a_pool_with_a_lagging_run_depends_on_the_estimand(runs):
 def test_controls_against_controls_hold_no_difference(runs):
     pool = Pool.of(find_arms(whole_seeds(runs))).same_arm()
     assert [pool.truth(task) for task in (GAINS, REMAINS)] == [0.0, 0.0]
-    assert EXPOSURE in rates(pool, 5, np.random.default_rng(0))[REMAINS, "mean"].words
+    found, anything = rates(pool, 5, np.random.default_rng(0))
+    assert EXPOSURE in found[REMAINS, "mean"].words and max(anything) <= 4 / 40
+
+
+def test_a_pool_is_judged_at_the_studys_own_margin_too(runs):
+    pool = Pool.of(find_arms(whole_seeds(runs)))
+    lines = planted_transfer.judged_rates({"shared": pool}, (0.05, 0.01), np.random.default_rng(0))
+    rows = [line.split(" | ") for line in lines if line.startswith("| shared")]
+    assert {row[2] for row in rows if row[1] == GAINS} == {"0.05", "0.01"}
+    assert {row[1] for row in rows if len(row) == 5} == {"0.05", "0.01"}  # of whole studies

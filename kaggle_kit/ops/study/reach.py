@@ -16,7 +16,7 @@ from statistics import fmean
 import numpy as np
 from scipy.stats import norm
 
-from kaggle_kit.analysis.anchors import scale
+from kaggle_kit.analysis.anchors import metric_kind, scale
 from kaggle_kit.analysis.stats import Difference, equivalence_power
 from kaggle_kit.analysis.verdict import SETTINGS
 from kaggle_kit.analysis.verdict_rule import Rule
@@ -43,15 +43,13 @@ class Spread:
 
     def of(self, task: TaskConfig, *, practice: bool = False) -> dict[str, Figure]:
         """ConfigError where a figure is declared neither for the task nor for its metric."""
-        found = {}
+        found, kind = {}, metric_kind(task.primary_metric)
         for key in (entry.name for entry in fields(self)):
             declared: Mapping[str, Figure] = getattr(self, key)
-            names = (*["practice"] * practice, task.name, metric_kind(task), "any")
+            names = (*["practice"] * practice, task.name, kind, "any")
             known = [name for name in names if name in declared]
             if not known:
-                raise ConfigError(
-                    f"{SPREAD} declares no {key} of {task.name} nor of {metric_kind(task)}; add it"
-                )
+                raise ConfigError(f"{SPREAD} declares no {key} of {task.name} nor of {kind}; add it")
             found[key] = declared[known[0]]
         return found
 
@@ -81,10 +79,6 @@ class Member:
 
     def seeds_for_exposure(self, power: float) -> int | None:
         return self.difference.seeds_to_equate(0.0, self.margin, self.alone, power)
-
-
-def metric_kind(task: TaskConfig) -> str:
-    return "map" if task.primary_metric.startswith("map") else "f1"
 
 
 def reach(study: Study) -> Iterator[str]:
@@ -133,7 +127,7 @@ def members(config: RunConfig, spread: Spread, secondary: int, *, primary: bool)
         found = {key: figure.value for key, figure in spread.of(task, practice=practice).items()}
         variances = 2 * found["seed_sd"] ** 2, found["document_sd"] ** 2 / found["documents"]
         difference = Difference(0.0, seeds, variances[0], 2.0, variances[1], int(found["documents"]))
-        margin = margins[metric_kind(task)]
+        margin = margins[metric_kind(task.primary_metric)]
         made.append(Member(name, difference, margin, level / len(tasks), level / max(1, secondary)))
     return [*made, _over_all(made, _units(config), level, level if primary else level / secondary)]
 
