@@ -24,16 +24,16 @@ from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification,
 
 from benchmarks.measuring import flop_per_token, machine, matmul_peak, publish, wait
 from benchmarks.stock import IGNORED, token_weighted_mean
+from kaggle_kit.batches.batch import MicroBatch
+from kaggle_kit.batches.plan import PlanSettings, TaskRows
+from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.schema import ModelConfig
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec
-from kaggle_kit.data.batch import MicroBatch
-from kaggle_kit.data.plan import PlanSettings, TaskRows
-from kaggle_kit.data.sampler import MultiTaskBatchSampler
+from kaggle_kit.heads.dropout import set_backbone_dropout
 from kaggle_kit.models.adapters import enable_checkpointing
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.decisions import choose_attention, choose_checkpointing
-from kaggle_kit.models.dropout import set_backbone_dropout
 from kaggle_kit.models.flash import FLASH, register_flash
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.shapes import SHAPES

@@ -23,9 +23,9 @@ from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.data import practice
+from kaggle_kit.experiment import preparation, rounds
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.tiny import build_tiny
-from kaggle_kit.ops import rounds, wiring
 
 TIMES = (1, 10)
 LIMIT = 10  # per cent
@@ -40,12 +40,14 @@ def configured(documents: int, steps: int, task: str, path: str | None = None) -
 def worker(documents: int, steps: int, task: str, path: str) -> dict[str, int]:
     """Rows and tokens of the corpus, tokens trained on, peak resident bytes of this process."""
     config = configured(documents, steps, task, path)
-    corpora = wiring.open_corpora(config)
-    specs = wiring.task_specs(config, corpora)
+    corpora = preparation.open_corpora(config)
+    specs = preparation.task_specs(config, corpora)
     torch.manual_seed(config.seed)
-    loaded = wiring.open_backbone(config)
-    encoded = wiring.encode_split(config, wiring.split_samples(config, corpora, "train"), specs, loaded)
-    plan = wiring.plan_training(config, encoded)
+    loaded = preparation.open_backbone(config)
+    encoded = preparation.encode_split(
+        config, preparation.split_samples(config, corpora, "train"), specs, loaded
+    )
+    plan = preparation.plan_training(config, encoded)
     network = build_model(loaded, specs.values(), config.strategy)
     with tempfile.TemporaryDirectory() as folder:
         run = start_run(config, page="memory", run_dir=str(Path(folder, "run")))

@@ -46,7 +46,7 @@ from kaggle_kit.analysis.verdict_rule import (
 )
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.folders import find_runs
-from kaggle_kit.ops.run import run_page
+from kaggle_kit.experiment.page_run import run_page
 
 TASKS = ("semeval2014t7", "semeval2015t14")
 CONDITIONS = {

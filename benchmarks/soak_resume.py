@@ -34,20 +34,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch  # noqa: E402
 from transformers import logging as transformers_logging  # noqa: E402
 
+from kaggle_kit.batches.batch import PlanDataset
+from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.plan import PlanSettings, StepPlan, TaskRows
+from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.artifacts import RunFolder  # noqa: E402
 from kaggle_kit.core.config import compose  # noqa: E402
 from kaggle_kit.core.records import read_records  # noqa: E402
 from kaggle_kit.core.schema import LoraSettings, RunConfig  # noqa: E402
 from kaggle_kit.core.types import TaskSpec  # noqa: E402
-from kaggle_kit.data.batch import PlanDataset  # noqa: E402
-from kaggle_kit.data.encode import EncodedTask  # noqa: E402
-from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows  # noqa: E402
-from kaggle_kit.data.sampler import MultiTaskBatchSampler  # noqa: E402
+from kaggle_kit.experiment import preparation
 from kaggle_kit.models import tiny  # noqa: E402
 from kaggle_kit.models.adapters import SharedPrivateLoRA  # noqa: E402
 from kaggle_kit.models.loading import load_backbone  # noqa: E402
 from kaggle_kit.models.multitask import MultiTaskModel  # noqa: E402
-from kaggle_kit.ops import wiring  # noqa: E402
 from kaggle_kit.training import checkpoint_files  # noqa: E402
 from kaggle_kit.training.arguments import training_arguments  # noqa: E402
 from kaggle_kit.training.callbacks import (  # noqa: E402
@@ -108,12 +108,12 @@ def build(folder: Path) -> Toy:
     config = compose(
         model="tiny", task=list(TASKS), strategy="s2_shared", profile="smoke", overrides=overrides, seed=1
     )
-    corpora = wiring.open_corpora(config)
+    corpora = preparation.open_corpora(config)
     texts = [sample.text for sample in corpora[TASKS[0]].splits["train"]]
     config.model.path = str(tiny.build_tiny("llama", texts, steps=0))
-    specs = wiring.task_specs(config, corpora)
+    specs = preparation.task_specs(config, corpora)
     samples = {name: corpora[name].splits["train"] for name in TASKS}
-    encoded = wiring.encode_split(config, samples, specs, load_backbone(config.model, device="cpu"))
+    encoded = preparation.encode_split(config, samples, specs, load_backbone(config.model, device="cpu"))
     rows = {name: TaskRows(task.lengths, task.groups) for name, task in encoded.items()}
     settings = PlanSettings(effective_batch=4, max_steps=STEPS)
     return Toy(config, specs, encoded, MultiTaskBatchSampler(rows, settings, SEED).plan())

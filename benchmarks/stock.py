@@ -28,13 +28,13 @@ from transformers import (
 )
 
 from benchmarks.measuring import Clock
+from kaggle_kit.batches.batch import make_batch
+from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.plan import PlannedBatch
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.tags import tag_names
 from kaggle_kit.core.types import Kind, TaskSpec
-from kaggle_kit.data.batch import make_batch
-from kaggle_kit.data.encode import EncodedTask
-from kaggle_kit.data.plan import PlannedBatch
-from kaggle_kit.models.heads import build_head
+from kaggle_kit.heads import build_head
 
 IGNORED = -100
 

@@ -28,13 +28,13 @@ import numpy as np
 import torch
 
 from benchmarks.measuring import configured, publish
+from kaggle_kit.batches.batch import PlanDataset, Step
+from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.plan import StepPlan
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.data import practice
-from kaggle_kit.data.batch import PlanDataset, Step
-from kaggle_kit.data.encode import EncodedTask
-from kaggle_kit.data.plan import StepPlan
+from kaggle_kit.experiment import preparation
 from kaggle_kit.models.build import build_model
-from kaggle_kit.ops import wiring
 from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
@@ -112,9 +112,9 @@ def trainer_of(
 ) -> tuple[MultiTaskTrainer, list[Step]]:
     """A fresh model on all of `encoded`, and the steps of a plan over it (default: one epoch)."""
     torch.manual_seed(config.seed)
-    loaded = wiring.open_backbone(config)
+    loaded = preparation.open_backbone(config)
     network = build_model(loaded, [task.spec for task in encoded.values()], config.strategy)
-    plan = plan or wiring.plan_training(config, encoded)
+    plan = plan or preparation.plan_training(config, encoded)
     steps = PlanDataset(plan, encoded)
     arguments = training_arguments(
         config.training, steps=len(plan), output_dir=folder, seed=config.seed, device="cpu"
@@ -126,10 +126,12 @@ def trainer_of(
 
 
 def encoded_tasks(config: RunConfig) -> dict[str, EncodedTask]:
-    corpora = wiring.open_corpora(config)
-    loaded = wiring.open_backbone(config)
-    specs = wiring.task_specs(config, corpora)
-    return wiring.encode_split(config, wiring.split_samples(config, corpora, "train"), specs, loaded)
+    corpora = preparation.open_corpora(config)
+    loaded = preparation.open_backbone(config)
+    specs = preparation.task_specs(config, corpora)
+    return preparation.encode_split(
+        config, preparation.split_samples(config, corpora, "train"), specs, loaded
+    )
 
 
 def strategies(model: str, batch: str, options: argparse.Namespace, folder: Path) -> list[str]:
@@ -147,7 +149,7 @@ def strategies(model: str, batch: str, options: argparse.Namespace, folder: Path
         return configured(model, tasks, strategy, profile, base.model.path, *own)
 
     encoded = encoded_tasks(base)
-    rows = drawn(wiring.plan_training(base, encoded))
+    rows = drawn(preparation.plan_training(base, encoded))
     encoded = {task: only(encoded[task], numbers) for task, numbers in rows.items()}
     alone = {task: config_of("s1_single", [task]) for task in encoded}
     entrants = {
@@ -179,7 +181,7 @@ def surgery(options: argparse.Namespace, folder: Path) -> list[str]:
     encoded = encoded_tasks(configs[False])
     entrants = {}
     for pcgrad, config in configs.items():
-        plan = wiring.plan_training(config, encoded)
+        plan = preparation.plan_training(config, encoded)
         full = tuple(step for step in plan.steps if len(step.tokens) == len(five))[: options.steps]
         entrants[pcgrad] = contestant([trainer_of(config, encoded, folder, replace(plan, steps=full))])
     race(entrants, options.passes)

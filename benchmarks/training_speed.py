@@ -28,9 +28,9 @@ from benchmarks.stock import AsNetwork, stock_trainer, token_weighted_mean
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.evaluation.official import score_samples
+from kaggle_kit.experiment import model_selection, preparation, rounds
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.loading import source_of
-from kaggle_kit.ops import rounds, selection, wiring
 
 WAYS = {
     "stock": "HF Trainer + PEFT, default collator",
@@ -59,11 +59,13 @@ def worker(way: str, model: str, task: str, options: argparse.Namespace) -> dict
     dropout = f"training.backbone_dropout={0 if way.endswith(OFF) else 'null'}"
     settings = [*own, *steps, dropout, f"seed={options.seed}"]
     config = configured(model, [task], "s1_single", profile, path, *settings)
-    corpora = wiring.open_corpora(config)
-    specs = wiring.task_specs(config, corpora)
-    loaded = wiring.open_backbone(config)
-    encoded = wiring.encode_split(config, wiring.split_samples(config, corpora, "train"), specs, loaded)
-    plan = wiring.plan_training(config, encoded)
+    corpora = preparation.open_corpora(config)
+    specs = preparation.task_specs(config, corpora)
+    loaded = preparation.open_backbone(config)
+    encoded = preparation.encode_split(
+        config, preparation.split_samples(config, corpora, "train"), specs, loaded
+    )
+    plan = preparation.plan_training(config, encoded)
     torch.manual_seed(config.seed)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
@@ -108,10 +110,10 @@ class EngineCount(TrainerCallback):
 
 def scores(config: RunConfig, network: Any, loaded: Any, specs: Any, corpora: Any) -> dict[str, float]:
     """The task's primary and secondary figures on its development split, by the official rules."""
-    dev = wiring.split_samples(config, corpora, "dev")
-    encoded = wiring.encode_split(config, dev, specs, loaded)
+    dev = preparation.split_samples(config, corpora, "dev")
+    encoded = preparation.encode_split(config, dev, specs, loaded)
     (name,) = config.tasks
-    predicted = selection.predictions_of(config, network, loaded, encoded[name], dev[name])
+    predicted = model_selection.predictions_of(config, network, loaded, encoded[name], dev[name])
     with tempfile.TemporaryDirectory() as folder:
         found = score_samples(config.tasks[name], dev[name], predicted, Path(folder))
     return {config.tasks[name].primary_metric: found[config.tasks[name].primary_metric]}

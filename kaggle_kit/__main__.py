@@ -1,7 +1,7 @@
-"""`python -m kaggle_kit …`: see `kaggle_kit/ops/cli.py`."""
+"""`python -m kaggle_kit …`: see `kaggle_kit/cli/app.py`."""
 
 try:
-    from kaggle_kit.ops.cli import app
+    from kaggle_kit.cli.app import app
 except ModuleNotFoundError as error:
     raise SystemExit(
         f"error: this Python has no {error.name}: run `make setup` in the checkout once, "

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from kaggle_kit.batches.batch import make_batch
+from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.plan import PlannedBatch
 from kaggle_kit.core.types import ComponentSpec, Kind, Mention, UnifiedSample, relation_parts
-from kaggle_kit.data.batch import make_batch
-from kaggle_kit.data.encode import EncodedTask
-from kaggle_kit.data.plan import PlannedBatch
-from kaggle_kit.evaluation.decode import DECODE
-from kaggle_kit.evaluation.decode.relations import all_links
-from kaggle_kit.evaluation.thresholds import choose_thresholds
+from kaggle_kit.heads.decode import DECODE
+from kaggle_kit.heads.decode.relations import all_links
+from kaggle_kit.heads.thresholds import choose_thresholds
 
 ENTITY_KINDS = (Kind.TOKENS, Kind.SPANS)
 
@@ -65,7 +65,7 @@ def fit_thresholds(
 ) -> dict[str, tuple[float, float, float]]:
     """Set the thresholds of the task's relation heads to the best for these development samples.
 
-    Returns component -> (of all samples, of half 0, of half 1), as `evaluation/thresholds.py` explains;
+    Returns component -> (of all samples, of half 0, of half 1), as `heads/thresholds.py` explains;
     empty for a task without relations, which is not read.
     """
     if not relation_parts(encoded.spec):

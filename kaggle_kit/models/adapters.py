@@ -23,7 +23,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
-from kaggle_kit.models.dropout import FastDropout
+from kaggle_kit.heads.dropout import FastDropout
 from kaggle_kit.models.fusion import build_fusion
 from kaggle_kit.models.lora_layers import SharedInput, custom_layers, read_together
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import Kind, TaskSpec
+from kaggle_kit.heads import build_head
 from kaggle_kit.models.adapters import PRIVATE, SHARED, SharedPrivateLoRA, private
-from kaggle_kit.models.heads import build_head
 from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.reading import Reader
 

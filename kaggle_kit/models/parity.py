@@ -20,11 +20,11 @@ import torch
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings, StrategyConfig
 from kaggle_kit.core.types import TaskSpec
+from kaggle_kit.heads import build_head
 from kaggle_kit.models.adapters import SHARED, private
 from kaggle_kit.models.build import SINGLE, adapter_ranks, cut_layer
 from kaggle_kit.models.cross_level import cross_level_parameters
 from kaggle_kit.models.fusion import fusion_parameters
-from kaggle_kit.models.heads import build_head
 from kaggle_kit.models.hierarchical import LEVEL
 from kaggle_kit.models.shapes import Shape, linear_shapes
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kaggle_kit.batches.batch import MicroBatch, PlanDataset
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.data.batch import MicroBatch, PlanDataset
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.training.callbacks import StudyCallback
 

@@ -5,7 +5,7 @@
     found.best.point                  # Point(token_budget=1024, checkpointed=8)
 
 `measure(point)` takes at least three optimiser steps of worst-case batches and says what they needed
-(`ops/batch_probe.py` does it on a GPU, in a process of its own). The search is separate from it, so that
+(`experiment/memory_probe.py` does it on a GPU, in a process of its own). The search is separate from it, so that
 it can be tried on a device whose memory is known. It never runs out of memory on purpose: a point is measured
 only if what was measured before says that it fits, even if memory grew with the square of the budget.
 """
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from kaggle_kit.batches.plan import PlannedBatch, PlannedStep, PlanSettings, StepPlan, TaskRows
 from kaggle_kit.core.errors import KitError
-from kaggle_kit.data.plan import PlannedBatch, PlannedStep, PlanSettings, StepPlan, TaskRows
 
 SHARE = 0.85  # of the device's memory
 FLAT = 1.02  # less gain than this from a larger budget: the device is busy

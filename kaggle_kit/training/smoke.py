@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from kaggle_kit.data.encode import EncodedTask
-from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows
-from kaggle_kit.data.sampler import MultiTaskBatchSampler
+from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.plan import PlanSettings, StepPlan, TaskRows
+from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.training.callbacks import StudyCallback, TrainingAlarm
 from kaggle_kit.training.snapshot import RandomState, TrainerSnapshot
 from kaggle_kit.training.trainer import MultiTaskTrainer

@@ -72,13 +72,13 @@ run_dir = ""
 # %%
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops import control_plan, twins
-from kaggle_kit.ops.search import Search, search_settings
-from kaggle_kit.ops.startup import check_startup
+from kaggle_kit.experiment.startup import check_startup
+from kaggle_kit.experiments import token_controlled, token_controlled_plan
+from kaggle_kit.experiments.hp_search_journal import Search, search_settings
 
 tasks = task.split(",")
 asked = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-config, multi = twins.searched(asked, runs_dir)
+config, multi = token_controlled.searched(asked, runs_dir)
 settings = search_settings(config)
 run = start_run(config, page="hp_search", runs_dir=runs_dir, run_dir=run_dir, asked=asked)
 print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
@@ -99,9 +99,9 @@ for key, allowed in settings.space.items():
 # ## Data
 
 # %%
-from kaggle_kit.ops import wiring
+from kaggle_kit.experiment import preparation
 
-corpora = twins.open_corpora(multi, config) if multi else wiring.open_corpora(config)
+corpora = token_controlled.open_corpora(multi, config) if multi else preparation.open_corpora(config)
 for name, corpus in corpora.items():
     kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
     print(f"{name}: {len(corpus.splits['train'])} train and {len(corpus.splits['dev'])} dev samples ({kind})")
@@ -116,11 +116,11 @@ for name, corpus in corpora.items():
 # the page ends normally.
 
 # %%
-from kaggle_kit.ops import trials
+from kaggle_kit.experiments import hp_search
 
 search = Search(settings, run.path, config.seed)
-targets = control_plan.step_targets(multi, config) if multi else None
-print(trials.run_search(config, run, corpora, search, targets))
+targets = token_controlled_plan.step_targets(multi, config) if multi else None
+print(hp_search.run_search(config, run, corpora, search, targets))
 
 # %% [markdown]
 # ## Figures
@@ -145,7 +145,7 @@ trials_table(run)
 
 # %%
 if search.finished:
-    words = trials.finish_search(run, corpora, search)
+    words = hp_search.finish_search(run, corpora, search)
     print(f"finished: {run.path.name}\nevery run of this arm takes:\n" + "\n".join(words))
 
 # %% [markdown]

@@ -62,15 +62,15 @@ run_dir = ""
 # %%
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops import exclusion
-from kaggle_kit.ops.startup import check_startup
+from kaggle_kit.experiment.startup import check_startup
+from kaggle_kit.experiments import mimic_exclusion
 
 tasks = task.split(",")
 config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-exclusion.check(config)
-evaluated = exclusion.evaluated(config)
+mimic_exclusion.check(config)
+evaluated = mimic_exclusion.evaluated(config)
 run = start_run(config, page="mimic_exclusion", runs_dir=runs_dir, run_dir=run_dir)
-print(f"arm {config.experiment['arm']}, first trained on {', '.join(exclusion.first_tasks(config))}")
+print(f"arm {config.experiment['arm']}, first trained on {', '.join(mimic_exclusion.first_tasks(config))}")
 print(f"evaluated: {', '.join(evaluated.tasks)}")
 print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
 print(check_startup(config, run))
@@ -81,12 +81,12 @@ print(check_startup(config, run))
 # Official files in, samples out. What the readers found odd is counted, not hidden.
 
 # %%
-from kaggle_kit.ops import wiring
+from kaggle_kit.experiment import preparation
 
-corpora = wiring.open_corpora(config)
-specs = wiring.task_specs(config, corpora)
-train = wiring.split_samples(config, corpora, "train")
-dev = wiring.split_samples(config, corpora, "dev")
+corpora = preparation.open_corpora(config)
+specs = preparation.task_specs(config, corpora)
+train = preparation.split_samples(config, corpora, "train")
+dev = preparation.split_samples(config, corpora, "dev")
 for name, corpus in corpora.items():
     kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
     counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
@@ -102,9 +102,9 @@ for name, corpus in corpora.items():
 import torch
 
 torch.manual_seed(config.seed)
-loaded = wiring.open_backbone(config)
-encoded = wiring.encode_split(config, train, specs, loaded)
-plans = exclusion.plan_phases(config, encoded)
+loaded = preparation.open_backbone(config)
+encoded = preparation.encode_split(config, train, specs, loaded)
+plans = mimic_exclusion.plan_phases(config, encoded)
 for what, decision in loaded.decisions.items():
     print(f"{what}: {decision.value} — {decision.reason}")
 for phase, plan in zip(("shared", "own"), plans, strict=True):
@@ -136,13 +136,13 @@ for group, members in network.parameter_groups().items():
 # and the page ends normally.
 
 # %%
-from kaggle_kit.ops import selection, sessions
+from kaggle_kit.experiment import model_selection, training_session
 
-quick_dev = wiring.quick_samples(evaluated, {name: dev[name] for name in evaluated.tasks})
-encoded_quick = wiring.encode_split(evaluated, quick_dev, specs, loaded)
-quick = selection.quick_evaluation(evaluated, network, loaded, encoded_quick, quick_dev)
-phases = exclusion.phases(config, network, plans, quick)
-session = sessions.run_session(config, run, network, loaded, encoded, corpora, phases)
+quick_dev = preparation.quick_samples(evaluated, {name: dev[name] for name in evaluated.tasks})
+encoded_quick = preparation.encode_split(evaluated, quick_dev, specs, loaded)
+quick = model_selection.quick_evaluation(evaluated, network, loaded, encoded_quick, quick_dev)
+phases = mimic_exclusion.phases(config, network, plans, quick)
+session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
 print(session)
 
 # %% [markdown]
@@ -152,7 +152,7 @@ print(session)
 # scored by the official rules. A paused run skips this.
 
 # %%
-from kaggle_kit.ops import rounds
+from kaggle_kit.experiment import rounds
 
 if session.finished:
     metrics = rounds.evaluate_reported(evaluated, run, network, loaded, specs, corpora)

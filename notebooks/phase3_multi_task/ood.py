@@ -61,8 +61,8 @@ run_dir = ""
 # %%
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops import ood
-from kaggle_kit.ops.arms import comparable_arms
+from kaggle_kit.experiments import ood
+from kaggle_kit.experiments.transfer_runs import comparable_arms
 
 tasks = task.split(",")
 config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
@@ -82,7 +82,7 @@ for folder in folders:
 # text an arm was trained on, in whichever task, stops the page.
 
 # %%
-from kaggle_kit.ops.reload import reload_run
+from kaggle_kit.experiment.load_trained_run import reload_run
 
 arms = [reload_run(folder, config.model.path) for folder in folders]
 held_out = ood.open_held_out(config, arms)

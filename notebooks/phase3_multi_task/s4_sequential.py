@@ -59,7 +59,7 @@ run_dir = ""
 # %%
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops.startup import check_startup
+from kaggle_kit.experiment.startup import check_startup
 
 tasks = task.split(",")
 config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
@@ -73,12 +73,12 @@ print(check_startup(config, run))
 # Official files in, samples out. What the readers found odd is counted, not hidden.
 
 # %%
-from kaggle_kit.ops import wiring
+from kaggle_kit.experiment import preparation
 
-corpora = wiring.open_corpora(config)
-specs = wiring.task_specs(config, corpora)
-train = wiring.split_samples(config, corpora, "train")
-dev = wiring.split_samples(config, corpora, "dev")
+corpora = preparation.open_corpora(config)
+specs = preparation.task_specs(config, corpora)
+train = preparation.split_samples(config, corpora, "train")
+dev = preparation.split_samples(config, corpora, "dev")
 for name, corpus in corpora.items():
     kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
     counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
@@ -95,9 +95,9 @@ for name, corpus in corpora.items():
 import torch
 
 torch.manual_seed(config.seed)
-loaded = wiring.open_backbone(config)
-encoded = wiring.encode_split(config, train, specs, loaded)
-plans = [wiring.plan_training(config, encoded, part) for part in wiring.HALVES]
+loaded = preparation.open_backbone(config)
+encoded = preparation.encode_split(config, train, specs, loaded)
+plans = [preparation.plan_training(config, encoded, part) for part in preparation.HALVES]
 for what, decision in loaded.decisions.items():
     print(f"{what}: {decision.value} — {decision.reason}")
 for phase, plan in zip(("shared", "own"), plans, strict=True):
@@ -128,16 +128,18 @@ for group, members in network.parameter_groups().items():
 # and the page ends normally.
 
 # %%
-from kaggle_kit.ops import selection, sessions
+from kaggle_kit.experiment import model_selection, training_session
 
-quick_dev = wiring.quick_samples(config, dev)
-encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
-quick = selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
+quick_dev = preparation.quick_samples(config, dev)
+encoded_quick = preparation.encode_split(config, quick_dev, specs, loaded)
+quick = model_selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
 phases = [
-    sessions.Phase(plans[0], quick, name="shared", prepare=network.pretrain_shared),
-    sessions.Phase(plans[1], quick, name="own", prepare=lambda: network.adapt(config.strategy.adapt_shared)),
+    training_session.Phase(plans[0], quick, name="shared", prepare=network.pretrain_shared),
+    training_session.Phase(
+        plans[1], quick, name="own", prepare=lambda: network.adapt(config.strategy.adapt_shared)
+    ),
 ]
-session = sessions.run_session(config, run, network, loaded, encoded, corpora, phases)
+session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
 print(session)
 
 # %% [markdown]
@@ -147,7 +149,7 @@ print(session)
 # skips this.
 
 # %%
-from kaggle_kit.ops import rounds
+from kaggle_kit.experiment import rounds
 
 if session.finished:
     metrics = rounds.evaluate_reported(config, run, network, loaded, specs, corpora)

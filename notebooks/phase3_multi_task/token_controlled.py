@@ -71,16 +71,17 @@ run_dir = ""
 # %%
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops import comparison, twins
-from kaggle_kit.ops.startup import check_startup
+from kaggle_kit.experiment import controlled_variables
+from kaggle_kit.experiment.startup import check_startup
+from kaggle_kit.experiments import token_controlled
 
 tasks = task.split(",")
 asked = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-multi = twins.multi_task_run(asked, runs_dir)
-config, parity = twins.control_of(multi, asked)
+multi = token_controlled.multi_task_run(asked, runs_dir)
+config, parity = token_controlled.control_of(multi, asked)
 run = start_run(config, page="token_controlled", runs_dir=runs_dir, run_dir=run_dir, asked=asked)
-scored = comparison.scored(config)
-print(f"{comparison.control_kind(config)} control of {multi.run_id}\n{parity}")
+scored = controlled_variables.scored(config)
+print(f"{controlled_variables.control_kind(config)} control of {multi.run_id}\n{parity}")
 print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
 print(check_startup(config, run))
 
@@ -91,12 +92,12 @@ print(check_startup(config, run))
 # the byte, the one that the multi-task run was trained on, without the documents that it left out.
 
 # %%
-from kaggle_kit.ops import wiring
+from kaggle_kit.experiment import preparation
 
-corpora = twins.open_corpora(multi, config)
-specs = wiring.task_specs(config, corpora)
-train = wiring.split_samples(config, corpora, "train")
-dev = wiring.split_samples(config, corpora, "dev")
+corpora = token_controlled.open_corpora(multi, config)
+specs = preparation.task_specs(config, corpora)
+train = preparation.split_samples(config, corpora, "train")
+dev = preparation.split_samples(config, corpora, "dev")
 for name, corpus in corpora.items():
     kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
     counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
@@ -111,12 +112,12 @@ for name, corpus in corpora.items():
 # %%
 import torch
 
-from kaggle_kit.ops import control_plan
+from kaggle_kit.experiments import token_controlled_plan
 
 torch.manual_seed(config.seed)
-loaded = wiring.open_backbone(config)
-encoded = control_plan.labelled(config, wiring.encode_split(config, train, specs, loaded))
-plan = control_plan.plan_control(multi, config, encoded)
+loaded = preparation.open_backbone(config)
+encoded = token_controlled_plan.labelled(config, preparation.encode_split(config, train, specs, loaded))
+plan = token_controlled_plan.plan_control(multi, config, encoded)
 for what, decision in loaded.decisions.items():
     print(f"{what}: {decision.value} — {decision.reason}")
 print(f"{len(plan)} steps, tokens per task {plan.tokens}")
@@ -130,7 +131,7 @@ print(f"{len(plan)} steps, tokens per task {plan.tokens}")
 from kaggle_kit.models.build import build_model
 
 network = build_model(loaded, specs.values(), config.strategy)
-twins.assert_active_parameters(multi, network)
+token_controlled.assert_active_parameters(multi, network)
 for group, members in network.parameter_groups().items():
     print(f"{group:32} {sum(p.numel() for p in members.parameters):>12,}  {', '.join(members.tasks)}")
 
@@ -144,13 +145,13 @@ for group, members in network.parameter_groups().items():
 # first, a checkpoint is left, the run is marked as paused and the page ends normally.
 
 # %%
-from kaggle_kit.ops import selection, sessions
+from kaggle_kit.experiment import model_selection, training_session
 
-quick_dev = wiring.quick_samples(scored, dev)
-encoded_quick = wiring.encode_split(scored, quick_dev, specs, loaded)
-quick = selection.quick_evaluation(scored, network, loaded, encoded_quick, quick_dev)
-phases = [sessions.Phase(plan, quick)]
-session = sessions.run_session(config, run, network, loaded, encoded, corpora, phases)
+quick_dev = preparation.quick_samples(scored, dev)
+encoded_quick = preparation.encode_split(scored, quick_dev, specs, loaded)
+quick = model_selection.quick_evaluation(scored, network, loaded, encoded_quick, quick_dev)
+phases = [training_session.Phase(plan, quick)]
+session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
 print(session)
 
 # %% [markdown]
@@ -161,7 +162,7 @@ print(session)
 # `best_development/`, in case it was trained too long. A paused run skips this.
 
 # %%
-from kaggle_kit.ops import optimisation, rounds
+from kaggle_kit.experiment import optimisation, rounds
 
 if session.finished:
     metrics = rounds.evaluate_reported(scored, run, network, loaded, specs, corpora)
@@ -169,13 +170,13 @@ if session.finished:
     for metric in metrics:
         star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
         print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
-    print(twins.side_by_side(multi, metrics))
+    print(token_controlled.side_by_side(multi, metrics))
     for curve in optimisation.curves(session.trainers):
         if curve.keeps_best:
             with curve.at_best():
                 best = rounds.evaluate_reported(scored, run.best_development, network, loaded, specs, corpora)
             run.best_development.write_metrics(best)
-            print(f"at its best development point:\n{twins.side_by_side(multi, best)}")
+            print(f"at its best development point:\n{token_controlled.side_by_side(multi, best)}")
 
 # %% [markdown]
 # ## Figures

@@ -64,7 +64,7 @@ run_dir = ""
 from kaggle_kit.analysis.transfer import declared, transfer_matrix
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops.startup import check_startup
+from kaggle_kit.experiment.startup import check_startup
 
 tasks = task.split(",")
 config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
@@ -81,12 +81,13 @@ print(check_startup(config, run))
 # frequencies in bits), and the log of the size ratio, the known confounder. Only these figures are kept.
 
 # %%
-from kaggle_kit.ops import similarity, wiring
+from kaggle_kit.experiment import preparation
+from kaggle_kit.experiments import transfer_similarity
 
-corpora = wiring.open_corpora(config)
-specs = wiring.task_specs(config, corpora)
-train = wiring.split_samples(config, corpora, "train")
-similarity.write_similarity(run, specs, train)
+corpora = preparation.open_corpora(config)
+specs = preparation.task_specs(config, corpora)
+train = preparation.split_samples(config, corpora, "train")
+transfer_similarity.write_similarity(run, specs, train)
 for name, corpus in corpora.items():
     kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
     print(f"{name}: {len(train[name])} train samples ({kind})")
@@ -100,9 +101,9 @@ import torch
 from kaggle_kit.models.build import build_model
 
 torch.manual_seed(config.seed)
-loaded = wiring.open_backbone(config)
-encoded = wiring.encode_split(config, train, specs, loaded)
-plan = wiring.plan_training(config, encoded)
+loaded = preparation.open_backbone(config)
+encoded = preparation.encode_split(config, train, specs, loaded)
+plan = preparation.plan_training(config, encoded)
 network = build_model(loaded, specs.values(), config.strategy)
 print(f"{len(plan)} steps, tokens per task {plan.tokens}")
 
@@ -114,12 +115,12 @@ print(f"{len(plan)} steps, tokens per task {plan.tokens}")
 # two tasks are counted beside those between halves of one: noisy gradients conflict half of the time.
 
 # %%
-from kaggle_kit.ops import sessions
+from kaggle_kit.experiment import training_session
 
-watch = similarity.watch_affinity(config, encoded)
-phases = [sessions.Phase(plan, watches=[watch])]
-session = sessions.run_session(config, run, network, loaded, encoded, corpora, phases)
-similarity.write_affinity(run, watch)
+watch = transfer_similarity.watch_affinity(config, encoded)
+phases = [training_session.Phase(plan, watches=[watch])]
+session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
+transfer_similarity.write_affinity(run, watch)
 print(session)
 
 # %% [markdown]
@@ -173,7 +174,7 @@ for figure in (transfer_heatmap(found, toy=not config.profile.paper), predictor_
 
 # %%
 from kaggle_kit.core.records import to_json, write_atomically
-from kaggle_kit.ops import rounds
+from kaggle_kit.experiment import rounds
 
 if session.finished:
     write_atomically(run.path / "transfer.json", to_json({**found.record(), "prediction": result}, indent=2))

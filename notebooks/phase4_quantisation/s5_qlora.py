@@ -62,12 +62,12 @@ run_dir = ""
 # %%
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops import selection
-from kaggle_kit.ops.startup import check_startup
+from kaggle_kit.experiment import model_selection
+from kaggle_kit.experiment.startup import check_startup
 
 tasks = task.split(",")
 asked = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-config, because = selection.better_candidate(asked, runs_dir, run_dir)
+config, because = model_selection.better_candidate(asked, runs_dir, run_dir)
 run = start_run(config, page="s5_qlora", runs_dir=runs_dir, run_dir=run_dir, asked=asked)
 print(f"{because}\n{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
 print(check_startup(config, run))
@@ -78,12 +78,12 @@ print(check_startup(config, run))
 # Official files in, samples out. What the readers found odd is counted, not hidden.
 
 # %%
-from kaggle_kit.ops import wiring
+from kaggle_kit.experiment import preparation
 
-corpora = wiring.open_corpora(config)
-specs = wiring.task_specs(config, corpora)
-train = wiring.split_samples(config, corpora, "train")
-dev = wiring.split_samples(config, corpora, "dev")
+corpora = preparation.open_corpora(config)
+specs = preparation.task_specs(config, corpora)
+train = preparation.split_samples(config, corpora, "train")
+dev = preparation.split_samples(config, corpora, "dev")
 for name, corpus in corpora.items():
     kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
     counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
@@ -99,9 +99,9 @@ for name, corpus in corpora.items():
 import torch
 
 torch.manual_seed(config.seed)
-loaded = wiring.open_backbone(config)
-encoded = wiring.encode_split(config, train, specs, loaded)
-plan = wiring.plan_training(config, encoded)
+loaded = preparation.open_backbone(config)
+encoded = preparation.encode_split(config, train, specs, loaded)
+plan = preparation.plan_training(config, encoded)
 for what, decision in loaded.decisions.items():
     print(f"{what}: {decision.value} — {decision.reason}")
 print(f"{len(plan)} steps, tokens per task {plan.tokens}")
@@ -131,13 +131,13 @@ for group, members in network.parameter_groups().items():
 # and the page ends normally.
 
 # %%
-from kaggle_kit.ops import sessions
+from kaggle_kit.experiment import training_session
 
-quick_dev = wiring.quick_samples(config, dev)
-encoded_quick = wiring.encode_split(config, quick_dev, specs, loaded)
-quick = selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
-phases = [sessions.Phase(plan, quick)]
-session = sessions.run_session(config, run, network, loaded, encoded, corpora, phases)
+quick_dev = preparation.quick_samples(config, dev)
+encoded_quick = preparation.encode_split(config, quick_dev, specs, loaded)
+quick = model_selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
+phases = [training_session.Phase(plan, quick)]
+session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
 print(session)
 
 # %% [markdown]
@@ -147,7 +147,7 @@ print(session)
 # skips this.
 
 # %%
-from kaggle_kit.ops import rounds
+from kaggle_kit.experiment import rounds
 
 if session.finished:
     metrics = rounds.evaluate_reported(config, run, network, loaded, specs, corpora)

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from kaggle_kit.analysis.verdict import no_verdict
 from kaggle_kit.analysis.verdict_study import Family, study_in_words, study_table, study_verdict
+from kaggle_kit.cli.app import app
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns
-from kaggle_kit.ops.cli import app
-from kaggle_kit.ops.study.family import comparisons, family_of
-from kaggle_kit.ops.study.selection import load_selection
+from kaggle_kit.study.family import comparisons, family_of
+from kaggle_kit.study.spec import load_selection
 
 RULE = {
     "alpha": 0.05,

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from kaggle_kit.cli.app import app
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.cache import build_once, cache_dir
 from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import DiskError, KitError
 from kaggle_kit.core.folders import reserve
+from kaggle_kit.core.page_files import page_path
 from kaggle_kit.core.records import append_record, write_atomically
-from kaggle_kit.ops.cli import app
-from kaggle_kit.ops.pages import page_path
-from kaggle_kit.ops.run import execute_page
+from kaggle_kit.experiment.page_run import execute_page
 
 UNWRITABLE = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES]
 
@@ -89,6 +89,6 @@ def test_a_page_whose_copy_cannot_be_written_names_it(tmp_path, monkeypatch, num
     def full(*args, **options):
         raise OSError(number, "no")
 
-    monkeypatch.setattr("kaggle_kit.ops.run.papermill.execute_notebook", full)
+    monkeypatch.setattr("kaggle_kit.experiment.page_run.papermill.execute_notebook", full)
     with pytest.raises(DiskError, match=r"copy\.ipynb"):
         execute_page(page_path("overview"), {}, tmp_path / "copy.ipynb")

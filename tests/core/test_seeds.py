@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
+from kaggle_kit.cli.app import app
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import PracticeConfig
 from kaggle_kit.data.practice import generate
-from kaggle_kit.ops.cli import app
-from kaggle_kit.ops.study.selection import load_selection
+from kaggle_kit.study.spec import load_selection
 
 OUT = [-1, 2**32, 2**64]
 

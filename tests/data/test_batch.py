@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from kaggle_kit.batches.batch import PlanDataset, make_batch
+from kaggle_kit.batches.encode import encode
+from kaggle_kit.batches.plan import PlannedBatch, PlanSettings, TaskRows
+from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.types import (
     Access,
     ComponentSpec,
@@ -16,11 +20,7 @@ from kaggle_kit.core.types import (
     TaskSpec,
     UnifiedSample,
 )
-from kaggle_kit.data.batch import PlanDataset, make_batch
-from kaggle_kit.data.encode import encode
 from kaggle_kit.data.passages import PassageSettings
-from kaggle_kit.data.plan import PlannedBatch, PlanSettings, TaskRows
-from kaggle_kit.data.sampler import MultiTaskBatchSampler
 from kaggle_kit.models.tiny import train_tokenizer
 
 #       0         1         2         3         4

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_kit.batches.encode import encode
 from kaggle_kit.core.types import ComponentSpec, Kind, Relation, TaskSpec, UnifiedSample
 from kaggle_kit.data.candidates import between_concepts, farthest, labelled, only_forward, seen_types
 from kaggle_kit.data.concepts import with_gold_concepts
-from kaggle_kit.data.encode import encode
 from kaggle_kit.data.formats import Reading, read, write
 from kaggle_kit.data.passages import PassageSettings
-from kaggle_kit.evaluation.decode.relations import Link
 from kaggle_kit.evaluation.metrics import documents, score
-from kaggle_kit.evaluation.thresholds import UNDECIDED, choose_thresholds
+from kaggle_kit.experiment.rounds import with_concepts
+from kaggle_kit.heads.decode.relations import Link
+from kaggle_kit.heads.thresholds import UNDECIDED, choose_thresholds
 from kaggle_kit.models.tiny import train_tokenizer
-from kaggle_kit.ops.rounds import with_concepts
 
 DOCUMENT = """\
 1|t|Cocaine was given.

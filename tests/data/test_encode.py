@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kaggle_kit.batches import encode as encoding
+from kaggle_kit.batches.encode import encode
 from kaggle_kit.core.errors import ConfigError, CorpusError
 from kaggle_kit.core.types import (
     Access,
@@ -18,8 +20,6 @@ from kaggle_kit.core.types import (
     TaskSpec,
     UnifiedSample,
 )
-from kaggle_kit.data import encode as encoding
-from kaggle_kit.data.encode import encode
 from kaggle_kit.data.pairs import pair_sequences, truncated
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.models.tiny import train_tokenizer

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kaggle_kit.batches.pace import FEWEST_TOKENS, Draw, StepTargets, follow
+from kaggle_kit.batches.plan import PlanSettings, StepPlan, TaskRows
+from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.data.pace import FEWEST_TOKENS, Draw, StepTargets, follow
-from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows
-from kaggle_kit.data.sampler import MultiTaskBatchSampler
 
 
 def rows_of(lengths, per_group: int = 1, beginning: int = 0) -> TaskRows:

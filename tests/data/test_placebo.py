@@ -8,6 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kaggle_kit.batches.batch import make_batch
+from kaggle_kit.batches.encode import EncodedTask, encode
+from kaggle_kit.batches.placebo import Room, placebo
+from kaggle_kit.batches.plan import PlannedBatch
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import (
     Access,
@@ -19,11 +23,7 @@ from kaggle_kit.core.types import (
     TaskSpec,
     UnifiedSample,
 )
-from kaggle_kit.data.batch import make_batch
-from kaggle_kit.data.encode import EncodedTask, encode
 from kaggle_kit.data.passages import PassageSettings
-from kaggle_kit.data.placebo import Room, placebo
-from kaggle_kit.data.plan import PlannedBatch
 from kaggle_kit.models.tiny import train_tokenizer
 
 FILLER = ("the", "patient", "came", "with", "and", "again", "today", "was", "seen", "for", "some", "time")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kaggle_kit.batches.plan import PlanSettings, TaskRows, steps_per_epoch
+from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.data.plan import PlanSettings, TaskRows, steps_per_epoch
-from kaggle_kit.data.sampler import MultiTaskBatchSampler
 
 
 def rows_of(lengths, groups=None) -> TaskRows:

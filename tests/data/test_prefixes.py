@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kaggle_kit.batches.prefixes import beginnings, shared_prefixes
 from kaggle_kit.core.types import WHOLE, Prefix
-from kaggle_kit.data.prefixes import beginnings, shared_prefixes
 
 
 def test_a_group_begins_with_what_all_its_rows_have_in_common():

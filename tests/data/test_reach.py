@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from kaggle_kit.batches.encode import encode
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, TaskSpec, UnifiedSample
-from kaggle_kit.data.encode import encode
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.models.tiny import train_tokenizer
 

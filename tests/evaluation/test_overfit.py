@@ -11,19 +11,19 @@ import torch
 from torch import nn
 from transformers import get_linear_schedule_with_warmup
 
+from kaggle_kit.batches.batch import make_batch
+from kaggle_kit.batches.encode import encode
 from kaggle_kit.core.schema import PracticeConfig
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, TaskSpec, UnifiedSample
 from kaggle_kit.data import practice
-from kaggle_kit.data.batch import make_batch
 from kaggle_kit.data.corpus import load_corpus, task_spec
-from kaggle_kit.data.encode import encode
 from kaggle_kit.data.formats import write
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.data.registry import task as known_task
 from kaggle_kit.evaluation.metrics import score
 from kaggle_kit.evaluation.predict import by_length, predict
+from kaggle_kit.heads import build_head
 from kaggle_kit.models.attention import PACKED
-from kaggle_kit.models.heads import build_head
 from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.tiny import random_model, train_tokenizer
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from kaggle_kit.batches.encode import encode
 from kaggle_kit.core.types import (
     Access,
     ComponentSpec,
@@ -20,12 +21,11 @@ from kaggle_kit.core.types import (
     TaskSpec,
     UnifiedSample,
 )
-from kaggle_kit.data.encode import encode
 from kaggle_kit.data.passages import PassageSettings
-from kaggle_kit.data.targets.relations import mention_types
 from kaggle_kit.evaluation.predict import by_length, fit_thresholds, predict, row_outputs
-from kaggle_kit.models.heads import build_head
-from kaggle_kit.models.heads.span import SpanScores, _pairs
+from kaggle_kit.heads import build_head
+from kaggle_kit.heads.span_head import SpanScores, _pairs
+from kaggle_kit.heads.targets.relations import mention_types
 from kaggle_kit.models.tiny import train_tokenizer
 
 TEXT = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau"

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, UnifiedSample
-from kaggle_kit.evaluation.decode import relations
-from kaggle_kit.evaluation.decode.relations import Link
-from kaggle_kit.evaluation.thresholds import (
+from kaggle_kit.heads.decode import relations
+from kaggle_kit.heads.decode.relations import Link
+from kaggle_kit.heads.thresholds import (
     GRID,
     UNDECIDED,
     best_threshold,

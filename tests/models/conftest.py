@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from kaggle_kit.batches.batch import MicroBatch
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.schema import LoraSettings, StrategyConfig
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec
-from kaggle_kit.data.batch import MicroBatch
 from kaggle_kit.models import tiny
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.loading import Loaded, load_backbone

@@ -12,6 +12,7 @@ from benchmarks.backbones import BEGIN, DECODERS, ENCODERS, END, PAGE, toy_backb
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
+from kaggle_kit.experiment import preparation
 from kaggle_kit.models import attention, reading, stages
 from kaggle_kit.models.adapters import enable_checkpointing
 from kaggle_kit.models.loading import load_backbone
@@ -21,7 +22,6 @@ from kaggle_kit.models.shapes import linear_shapes, shape_of
 from kaggle_kit.models.stages import Stages
 from kaggle_kit.models.tiny import train_tokenizer
 from kaggle_kit.models.verify import Probe, verify_reading, verify_stages
-from kaggle_kit.ops import wiring
 
 ALL = [*ENCODERS, *DECODERS]
 ATTENTION = [
@@ -193,7 +193,7 @@ def test_more_tokens_than_the_backbone_has_positions_for_are_refused(tmp_path):
     train_tokenizer(["an invented note about nothing"]).save_pretrained(tmp_path)
     changes = ("profile.device=cpu", "training.max_length=39")
     with pytest.raises(ConfigError, match="39 is more than the 38 positions"):
-        wiring.open_backbone(compose(model=str(tmp_path), overrides=changes))
+        preparation.open_backbone(compose(model=str(tmp_path), overrides=changes))
 
 
 @pytest.mark.parametrize("name", ALL)

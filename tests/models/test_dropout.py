@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from kaggle_kit.models.dropout import FastDropout
+from kaggle_kit.heads.dropout import FastDropout
 
 
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.9])

@@ -15,14 +15,14 @@ from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
 from kaggle_kit.core.types import WHOLE, Prefix
+from kaggle_kit.experiment import preparation
+from kaggle_kit.heads.dropout import set_backbone_dropout
 from kaggle_kit.models import decisions, flash, loading
 from kaggle_kit.models.adapters import SharedPrivateLoRA
 from kaggle_kit.models.attention import PACKED, packed_attention
-from kaggle_kit.models.dropout import set_backbone_dropout
 from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.tiny import train_tokenizer
 from kaggle_kit.models.unsloth import check_consistent, load_unsloth, probe
-from kaggle_kit.ops import wiring
 
 T4, A100 = (7, 5), (8, 0)
 
@@ -257,7 +257,7 @@ def test_a_backbone_of_unsloth_is_prepared_as_any_other_and_its_decisions_say_wh
     monkeypatch.setattr(loading, "choose_checkpointing", lambda *_: decisions.Decision("on", "asked for"))
     changes = ("strategy.unsloth=true", "strategy.quantization=nf4", "model.unsloth.compatible=true")
     changes += ("model.revision=abc", f"model.path={toys.saved['llama']}", "training.backbone_dropout=0.2")
-    loaded = wiring.open_backbone(compose(strategy="s1_single", overrides=changes))
+    loaded = preparation.open_backbone(compose(strategy="s1_single", overrides=changes))
     assert (
         asked["source"] == str(toys.saved["llama"]) and asked["revision"] == "abc" and asked["load_in_4bit"]
     )
@@ -322,7 +322,7 @@ def test_a_run_opens_its_encoder_with_the_dropout_that_it_asks_for(tmp_path, ask
     BertModel(config).save_pretrained(tmp_path)
     train_tokenizer(["an invented note about nothing"]).save_pretrained(tmp_path)
     overrides = [f"model.path='{tmp_path}'", "profile.device=cpu", f"training.backbone_dropout={asked}"]
-    loaded = wiring.open_backbone(compose(model="minilm", overrides=overrides))
+    loaded = preparation.open_backbone(compose(model="minilm", overrides=overrides))
     assert dropouts(loaded.backbone) == found
 
 

@@ -8,15 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from kaggle_kit.batches.plan import StepPlan, TaskRows
+from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.config import compose, config_hash, from_yaml, members, strategy_entry, to_yaml
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec
-from kaggle_kit.data.plan import StepPlan, TaskRows
-from kaggle_kit.data.sampler import MultiTaskBatchSampler
+from kaggle_kit.experiment import preparation
+from kaggle_kit.experiments import ablation
 from kaggle_kit.models.shapes import SHAPES
-from kaggle_kit.ops import ablation, wiring
 
 TASKS = ("semeval2014t7", "semeval2021t6", "semeval2017t3")
 ARCHITECTURES = ("a1", "a2", "a3", "a4")
@@ -156,7 +157,7 @@ def test_whatever_would_give_the_levels_other_tokens_is_refused():
 def plan_of(config: RunConfig) -> StepPlan:
     lengths = {name: np.arange(40 + 60 * n) % 17 + 5 for n, name in enumerate(TASKS)}
     rows = {name: TaskRows(tokens, np.arange(len(tokens))) for name, tokens in lengths.items()}
-    return MultiTaskBatchSampler(rows, wiring.plan_settings(config), config.seed).plan()
+    return MultiTaskBatchSampler(rows, preparation.plan_settings(config), config.seed).plan()
 
 
 def test_all_architectures_follow_one_step_plan():
@@ -249,7 +250,7 @@ def run_of(strategy: str, *more: str) -> RunConfig:
 @pytest.fixture(scope="module")
 def specs() -> dict[str, TaskSpec]:
     config = run_of("a1")
-    return wiring.task_specs(config, wiring.open_corpora(config))
+    return preparation.task_specs(config, preparation.open_corpora(config))
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import torch
 from kaggle_kit.core.config import to_yaml
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.data import practice
+from kaggle_kit.experiment import preparation, rounds, token_budget
+from kaggle_kit.experiment.memory_probe import BatchProbe
 from kaggle_kit.models import tiny
 from kaggle_kit.models.decisions import Decision
-from kaggle_kit.ops import batching, rounds, wiring
-from kaggle_kit.ops.batch_probe import BatchProbe
 from kaggle_kit.training.autobatch import Found, Measured, Point, find_optimal_batch_size
 from tests.ops.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
 
@@ -28,12 +28,12 @@ def opened(tmp_path, *more: str) -> Page:
 
 
 def settle(study: Page):
-    return batching.settle_batch(study.config, study.run, study.network, study.loaded, study.encoded)
+    return token_budget.settle_batch(study.config, study.run, study.network, study.loaded, study.encoded)
 
 
 def on_a_gpu(study: Page, monkeypatch) -> Page:
     study.loaded.decisions["device"] = Decision("cuda", "a test")
-    monkeypatch.setattr(batching, "device_name", lambda _: "Tesla T4")
+    monkeypatch.setattr(token_budget, "device_name", lambda _: "Tesla T4")
     return study
 
 
@@ -47,7 +47,7 @@ def test_on_a_cpu_the_configured_budget_stays_and_one_line_says_why(tmp_path):
 
 def test_what_was_found_is_kept_with_device_versions_and_lengths_and_taken_up_again(tmp_path, monkeypatch):
     study = on_a_gpu(opened(tmp_path), monkeypatch)
-    monkeypatch.setattr(batching, "_search", lambda *_: (Found(BEST, (BEST,)), 12 * 2**30))
+    monkeypatch.setattr(token_budget, "_search", lambda *_: (Found(BEST, (BEST,)), 12 * 2**30))
     config, note = settle(study)
     assert config.training.token_budget == 192
     assert "850 tokens/s with 1 layers checkpointed, peak 10.0 of 12.0 GiB allowed" in note
@@ -56,7 +56,7 @@ def test_what_was_found_is_kept_with_device_versions_and_lengths_and_taken_up_ag
     assert kept["lengths"] == {name: longest_group(task) for name, task in study.encoded.items()}
     assert study.loaded.decisions["token_budget"].value == "192"
 
-    monkeypatch.setattr(batching, "_search", None)  # not asked again
+    monkeypatch.setattr(token_budget, "_search", None)  # not asked again
     again = on_a_gpu(opened(tmp_path), monkeypatch)
     resumed, note = settle(again)
     assert resumed == config and note.startswith(
@@ -72,20 +72,20 @@ def test_a_lost_file_is_made_up_for_by_the_newest_checkpoint(tmp_path, monkeypat
     rounds.train(study.config, study.run, study.trainer(), study.corpora)
     kept = json.loads(study.run.batch_json.read_text())
     study.run.batch_json.unlink()
-    assert batching.settled(study.run) == kept
+    assert token_budget.settled(study.run) == kept
 
 
 def test_the_measuring_process_gets_the_ranks_that_the_model_has(tmp_path):
     study = opened(tmp_path, "strategy.rank=12", "strategy.private_rank=6")
     bare = opened(tmp_path / "bare")
     assert bare.config.strategy.rank != 12
-    built = batching.as_built(bare.config, study.network)
+    built = token_budget.as_built(bare.config, study.network)
     assert (built.strategy.rank, built.strategy.private_rank) == (12, 6)
 
 
 def test_a_configured_budget_can_be_insisted_on(tmp_path, monkeypatch):
     study = on_a_gpu(opened(tmp_path, "training.autobatch=false", "training.token_budget=300"), monkeypatch)
-    monkeypatch.setattr(batching, "_search", None)
+    monkeypatch.setattr(token_budget, "_search", None)
     assert settle(study)[1] == "micro-batches of 300 tokens, as configured: training.autobatch is false"
     layers = study.network.backbone.get_base_model().layers
     assert all(layer.gradient_checkpointing for layer in layers)  # nobody has measured that fewer will do
@@ -96,12 +96,12 @@ def test_all_layers_of_a_model_of_7b_or_more_are_checkpointed(tmp_path, monkeypa
     study = on_a_gpu(opened(tmp_path, f"model.parameters={parameters}"), monkeypatch)
     asked = {}
     probe = nullcontext(SimpleNamespace(layers=32, measure=None))
-    monkeypatch.setattr(batching, "Probe", lambda _: probe)
-    monkeypatch.setattr(batching.torch.cuda, "mem_get_info", lambda: (0, 15 * 2**30))
+    monkeypatch.setattr(token_budget, "Probe", lambda _: probe)
+    monkeypatch.setattr(token_budget.torch.cuda, "mem_get_info", lambda: (0, 15 * 2**30))
     monkeypatch.setattr(
-        batching, "find_optimal_batch_size", lambda _, **o: asked.update(o) or Found(BEST, (BEST,))
+        token_budget, "find_optimal_batch_size", lambda _, **o: asked.update(o) or Found(BEST, (BEST,))
     )
-    batching._search(study.config, study.network, study.loaded, {"ner": 100})
+    token_budget._search(study.config, study.network, study.loaded, {"ner": 100})
     assert (asked["fewest"], asked["layers"]) == (fewest, 32)
 
 
@@ -109,10 +109,10 @@ def test_a_measuring_process_that_dies_leaves_the_configured_budget_and_its_last
     study = on_a_gpu(opened(tmp_path), monkeypatch)
 
     def search(*_):
-        with batching.Probe(config_of("s1_single", RANKING, more=("model.path=nowhere",))):
+        with token_budget.Probe(config_of("s1_single", RANKING, more=("model.path=nowhere",))):
             pass
 
-    monkeypatch.setattr(batching, "_search", search)
+    monkeypatch.setattr(token_budget, "_search", search)
     config, note = settle(study)
     assert config.training.token_budget == 2048
     assert "as configured: the measuring process ended with 1" in note and "nowhere holds no config" in note
@@ -120,8 +120,8 @@ def test_a_measuring_process_that_dies_leaves_the_configured_budget_and_its_last
 
 def test_another_budget_changes_micro_batches_and_neither_steps_nor_rows_nor_tokens(tmp_path):
     study = opened(tmp_path)
-    other = batching.repack(study.plan, study.encoded, 200)
-    assert batching.repack(study.plan, study.encoded, 2048) is study.plan
+    other = token_budget.repack(study.plan, study.encoded, 200)
+    assert token_budget.repack(study.plan, study.encoded, 2048) is study.plan
     assert other.sha256 != study.plan.sha256 and other.tokens == study.plan.tokens
     for one, two in zip(study.plan.steps, other.steps, strict=True):
         assert one.tokens == two.tokens
@@ -133,9 +133,9 @@ def test_another_budget_changes_micro_batches_and_neither_steps_nor_rows_nor_tok
 
 def test_another_budget_moves_no_boundary_between_phases(tmp_path):
     study = opened(tmp_path)
-    for part in wiring.HALVES:
-        half = wiring.plan_training(study.config, study.encoded, part)
-        other = batching.repack(half, study.encoded, 200)
+    for part in preparation.HALVES:
+        half = preparation.plan_training(study.config, study.encoded, part)
+        other = token_budget.repack(half, study.encoded, 200)
         assert [rows_of(step) for step in half.steps] == [rows_of(step) for step in other.steps]
         assert other.settings.part == part and other.tokens == half.tokens
 
@@ -169,7 +169,7 @@ def test_the_measuring_process_takes_real_steps_of_the_runs_own_model(monkeypatc
     monkeypatch.setenv("KAGGLE_KIT_CACHE", str(tmp_path))
     config = config_of("s3a_flat", NER, RANKING)
     config.model.path = str(tiny.build_tiny("llama", practice.corpus_text(config.practice), steps=0))
-    with batching.Probe(config) as probe:
+    with token_budget.Probe(config) as probe:
         found = find_optimal_batch_size(
             probe.measure, layers=probe.layers, limit_bytes=2**40, least=128, most=256, layer_bytes=1
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.canary_search import Finding, search
-from kaggle_kit.ops.pages import find_pages
+from kaggle_kit.core.page_files import find_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 

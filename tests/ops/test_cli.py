@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from kaggle_kit.cli.app import app
 from kaggle_kit.core.errors import STOPPED, KitError
-from kaggle_kit.ops import run as run_module
-from kaggle_kit.ops.cli import app
+from kaggle_kit.experiment import page_run as run_module
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "aspirin causes bleeding"
@@ -222,7 +222,7 @@ def test_pages_execute_refuses_what_the_page_does_not_declare():
 
 def test_the_module_is_a_program_that_starts_without_torch():
     code = (
-        "import sys\nfrom kaggle_kit.ops.cli import app\n"
+        "import sys\nfrom kaggle_kit.cli.app import app\n"
         "app(['score', '--help'], standalone_mode=False)\n"
         "assert not {'torch', 'numpy', 'hydra', 'jupytext'} & set(sys.modules)"
     )

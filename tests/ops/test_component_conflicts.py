@@ -6,7 +6,7 @@ import torch
 
 from kaggle_kit.analysis.conflict_table import conflict_table
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.ops import rounds
+from kaggle_kit.experiment import rounds
 from kaggle_kit.training.pcgrad import PCGradOptimizer
 from tests.ops.test_rounds import page, small_models  # noqa: F401
 

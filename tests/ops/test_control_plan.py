@@ -9,13 +9,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from kaggle_kit.batches.pace import StepTargets
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.data.pace import StepTargets
-from kaggle_kit.ops import control_plan, trials, twins, wiring
-from kaggle_kit.ops.search import Search, search_settings
+from kaggle_kit.experiment import preparation
+from kaggle_kit.experiments import hp_search, token_controlled, token_controlled_plan
+from kaggle_kit.experiments.hp_search_journal import Search, search_settings
 from tests.ops.test_rounds import small_models  # noqa: F401
 from tests.ops.test_twins import NER, RELATIONS, multi_task, train
 from tests.signing import sign
@@ -46,7 +47,7 @@ def with_log(multi: RunFolder, folder, change) -> RunFolder:
 
 @pytest.mark.parametrize("task", [NER, RELATIONS])
 def test_each_step_of_a_baseline_follows_the_same_step_of_its_run(tmp_path, multi, task):
-    config, _ = twins.control_of(multi, of_run(multi, task=task))
+    config, _ = token_controlled.control_of(multi, of_run(multi, task=task))
     run = train(config, start_run(config, page="token_controlled", runs_dir=tmp_path), multi)
     theirs = np.cumsum([sum(line["tokens"].values()) for line in multi.tokens()])
     own = np.cumsum([line["tokens"][task] for line in run.tokens()])
@@ -58,9 +59,9 @@ def test_each_step_of_a_baseline_follows_the_same_step_of_its_run(tmp_path, mult
 
 
 def test_a_share_control_has_its_own_tokens_in_steps_scaled_alike(multi):
-    config, _ = twins.control_of(multi, of_run(multi, "experiment.control=share"))
+    config, _ = token_controlled.control_of(multi, of_run(multi, "experiment.control=share"))
     tokens = multi.manifest()["totals"]["tokens"]
-    targets = control_plan.step_targets(multi, config)
+    targets = token_controlled_plan.step_targets(multi, config)
     assert targets.total == tokens[NER]
     assert len(targets) == max(1, round(8 * tokens[NER] / sum(tokens.values())))
 
@@ -70,18 +71,20 @@ def test_a_log_that_its_manifest_does_not_confirm_is_refused(tmp_path, multi):
         lines[2]["tokens"][NER] += 1
         return lines
 
-    config, _ = twins.control_of(multi, of_run(multi))
+    config, _ = token_controlled.control_of(multi, of_run(multi))
     with pytest.raises(RunFolderError, match="has 7 steps and the manifest 8"):
-        control_plan.step_targets(with_log(multi, tmp_path / "cut", lambda lines: lines[:-1]), config)
+        token_controlled_plan.step_targets(
+            with_log(multi, tmp_path / "cut", lambda lines: lines[:-1]), config
+        )
     with pytest.raises(RunFolderError, match="tokens add up to"):
-        control_plan.step_targets(with_log(multi, tmp_path / "edited", more), config)
+        token_controlled_plan.step_targets(with_log(multi, tmp_path / "edited", more), config)
 
 
 def test_a_run_whose_tokens_are_not_those_that_the_control_was_settled_on_is_refused(multi):
-    config, _ = twins.control_of(multi, of_run(multi))
+    config, _ = token_controlled.control_of(multi, of_run(multi))
     config.training.target_tokens += 1
     with pytest.raises(ConfigError, match=r"training\.target_tokens is .*, but s2_shared"):
-        control_plan.step_targets(multi, config)
+        token_controlled_plan.step_targets(multi, config)
 
 
 def test_a_run_that_records_no_steps_has_no_control(tmp_path, multi):
@@ -91,7 +94,7 @@ def test_a_run_that_records_no_steps_has_no_control(tmp_path, multi):
     del manifest["optimiser_steps"]
     sign(RunFolder(path), manifest)
     with pytest.raises(RunFolderError, match="records no optimiser_steps; run its page again"):
-        twins.control_of(RunFolder.open(path), of_run(multi))
+        token_controlled.control_of(RunFolder.open(path), of_run(multi))
 
 
 # --- computed tokens ---------------------------------------------------------------------------------
@@ -107,7 +110,7 @@ def test_a_declared_count_of_computed_tokens_is_met_exactly(tmp_path, small_mode
     assert totals["computed_tokens"][ranking] < totals["tokens"][ranking]
     for task in (NER, ranking):
         wanted = [*STEPS, "experiment.match=computed", f"experiment.twin={multi.run_id}"]
-        control, _ = twins.control_of(multi, compose(task=[task], overrides=wanted, seed=3))
+        control, _ = token_controlled.control_of(multi, compose(task=[task], overrides=wanted, seed=3))
         run = train(control, start_run(control, page="token_controlled", runs_dir=tmp_path), multi)
         own = run.manifest()
         assert own["totals"]["computed_tokens"] == {task: sum(totals["computed_tokens"].values())}
@@ -116,17 +119,17 @@ def test_a_declared_count_of_computed_tokens_is_met_exactly(tmp_path, small_mode
 
 
 def test_an_unknown_count_is_refused(multi):
-    config, _ = twins.control_of(multi, of_run(multi))
+    config, _ = token_controlled.control_of(multi, of_run(multi))
     config.experiment["match"] = "padded"
     with pytest.raises(ConfigError, match="experiment.match is 'padded'; allowed: presented, computed"):
-        control_plan.step_targets(multi, config)
+        token_controlled_plan.step_targets(multi, config)
 
 
 # --- placebo -----------------------------------------------------------------------------------------
 
 
 def test_a_placebo_repeats_its_run_with_other_labels_of_its_partners_alone(tmp_path, multi):
-    config, _ = twins.control_of(multi, of_run(multi, "experiment.placebo=true"))
+    config, _ = token_controlled.control_of(multi, of_run(multi, "experiment.placebo=true"))
     run = train(config, start_run(config, page="token_controlled", runs_dir=tmp_path), multi)
     theirs, own = multi.manifest(), run.manifest()
     assert own["twin"]["control"] == "placebo" and own["twin"]["task"] == NER
@@ -138,12 +141,12 @@ def test_a_placebo_repeats_its_run_with_other_labels_of_its_partners_alone(tmp_p
 
 
 def test_only_the_partners_of_a_placebo_lose_their_labels(multi):
-    config, _ = twins.control_of(multi, of_run(multi, "experiment.placebo=true"))
-    corpora = wiring.open_corpora(config)
-    specs = wiring.task_specs(config, corpora)
-    samples = wiring.split_samples(config, corpora, "train")
-    real = wiring.encode_split(config, samples, specs, wiring.open_backbone(config))
-    fake = control_plan.labelled(config, real)
+    config, _ = token_controlled.control_of(multi, of_run(multi, "experiment.placebo=true"))
+    corpora = preparation.open_corpora(config)
+    specs = preparation.task_specs(config, corpora)
+    samples = preparation.split_samples(config, corpora, "train")
+    real = preparation.encode_split(config, samples, specs, preparation.open_backbone(config))
+    fake = token_controlled_plan.labelled(config, real)
     assert fake[NER] is real[NER] and fake[RELATIONS] is not real[RELATIONS]
     for part in specs[RELATIONS].components:
         for name in fake[RELATIONS].replaced:
@@ -151,7 +154,7 @@ def test_only_the_partners_of_a_placebo_lose_their_labels(multi):
                 rows = [task.rows(range(len(task)))[name] for task in (real[RELATIONS], fake[RELATIONS])]
                 flat = [np.concatenate([np.asarray(row) for row in column]).tolist() for column in rows]
                 assert Counter(flat[0]) == Counter(flat[1]) and flat[0] != flat[1]
-    again = control_plan.labelled(config, real)[RELATIONS]
+    again = token_controlled_plan.labelled(config, real)[RELATIONS]
     assert all(
         np.array_equal(np.concatenate(one), np.concatenate(other))
         for one, other in zip(again.replaced.values(), fake[RELATIONS].replaced.values(), strict=True)
@@ -171,18 +174,18 @@ def test_a_placebo_of_a_run_in_two_phases_is_refused(tmp_path, multi):
     manifest = multi.manifest()
     sign(RunFolder(path), manifest | {"plans": ["a", "b"]})
     with pytest.raises(ConfigError, match="was trained in 2 phases"):
-        twins.control_of(RunFolder.open(path), of_run(multi, "experiment.placebo=true"))
+        token_controlled.control_of(RunFolder.open(path), of_run(multi, "experiment.placebo=true"))
 
 
 def test_another_corpus_or_setting_is_refused_before_a_placebo_trains(multi):
-    config, _ = twins.control_of(multi, of_run(multi, "experiment.placebo=true"))
-    corpora = wiring.open_corpora(config)
-    specs = wiring.task_specs(config, corpora)
-    samples = wiring.split_samples(config, corpora, "train")
+    config, _ = token_controlled.control_of(multi, of_run(multi, "experiment.placebo=true"))
+    corpora = preparation.open_corpora(config)
+    specs = preparation.task_specs(config, corpora)
+    samples = preparation.split_samples(config, corpora, "train")
     fewer = {name: of[:-2] for name, of in samples.items()}
-    encoded = wiring.encode_split(config, fewer, specs, wiring.open_backbone(config))
+    encoded = preparation.encode_split(config, fewer, specs, preparation.open_backbone(config))
     with pytest.raises(ConfigError, match="the plan's steps and tokens are .* follow from s2_shared"):
-        control_plan.plan_control(multi, config, encoded)
+        token_controlled_plan.plan_control(multi, config, encoded)
 
 
 # --- a search of its own -------------------------------------------------------------------------------
@@ -194,34 +197,34 @@ def searching(multi: RunFolder, *more: str):
 
 
 def test_a_search_for_a_baseline_has_the_baselines_configuration_tokens_and_steps(multi):
-    config, found = twins.searched(searching(multi), multi.path.parent)
-    control, _ = twins.control_of(multi, of_run(multi))
+    config, found = token_controlled.searched(searching(multi), multi.path.parent)
+    control, _ = token_controlled.control_of(multi, of_run(multi))
     assert found.path == multi.path and config.training == control.training
     assert config.strategy == control.strategy and config.experiment["name"] == "hp_search"
-    targets = control_plan.step_targets(multi, config)
+    targets = token_controlled_plan.step_targets(multi, config)
     assert targets == StepTargets.of(sum(line["tokens"].values()) for line in multi.tokens())
-    share, _ = twins.searched(searching(multi, "experiment.control=share"), multi.path.parent)
+    share, _ = token_controlled.searched(searching(multi, "experiment.control=share"), multi.path.parent)
     assert share.training.target_tokens == multi.manifest()["totals"]["tokens"][NER]
     for word in ("training.epochs=9", "strategy.rank=4", "training.learning_rate=1"):
         with pytest.raises(ConfigError, match=f"^{word.partition('=')[0]} is"):
-            twins.searched(searching(multi, word), multi.path.parent)
+            token_controlled.searched(searching(multi, word), multi.path.parent)
     plain = compose(task=[NER], overrides=["experiment=hp_search"])
-    assert twins.searched(plain, multi.path.parent) == (plain, None)
+    assert token_controlled.searched(plain, multi.path.parent) == (plain, None)
 
 
 def test_every_trial_of_a_baselines_search_trains_its_tokens_in_its_steps(tmp_path, multi, monkeypatch):
-    monkeypatch.setattr(trials, "pass_gate", lambda *given: "gate passed")
+    monkeypatch.setattr(hp_search, "pass_gate", lambda *given: "gate passed")
     toy = ("experiment.full_models=[tiny]", "experiment.trials=2", "experiment.random_trials=2")
-    config, _ = twins.searched(searching(multi, *toy), multi.path.parent)
+    config, _ = token_controlled.searched(searching(multi, *toy), multi.path.parent)
     run = start_run(config, page="hp_search", run_dir=tmp_path / "search")
-    corpora = twins.open_corpora(multi, config)
+    corpora = token_controlled.open_corpora(multi, config)
     search = Search(search_settings(config), run.path, config.seed)
-    trials.run_search(config, run, corpora, search, control_plan.step_targets(multi, config))
-    words = trials.finish_search(run, corpora, search)
+    hp_search.run_search(config, run, corpora, search, token_controlled_plan.step_targets(multi, config))
+    words = hp_search.finish_search(run, corpora, search)
     target = sum(multi.manifest()["totals"]["tokens"].values())
     for number, record in enumerate(search.records()):
         assert record["tokens"] == {NER: target}
-        trial = RunFolder.open(trials.trial_folder(run, number), finished=False)
+        trial = RunFolder.open(hp_search.trial_folder(run, number), finished=False)
         assert len(trial.events()) == multi.manifest()["optimiser_steps"]
     assert f"experiment.tuning.target_tokens={target}" in words
     assert {word.partition("=")[0] for word in words if word.startswith(("training", "strategy"))} == {

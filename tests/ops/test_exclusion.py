@@ -14,7 +14,8 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.ops import exclusion, rounds, sessions, wiring
+from kaggle_kit.experiment import preparation, rounds, training_session
+from kaggle_kit.experiments import mimic_exclusion
 from tests.ops.test_rounds import Page, small_models  # noqa: F401
 
 NER, SPANS = MIMIC = ["semeval2014t7", "semeval2015t14"]
@@ -49,12 +50,12 @@ class Arm(Page):
 
     def __init__(self, arm: str, strategy: str, folder) -> None:
         config = config_of(arm, strategy=strategy)
-        exclusion.check(config)
+        mimic_exclusion.check(config)
         super().__init__(config, start_run(config, page="mimic_exclusion", runs_dir=folder))
-        self.plans = exclusion.plan_phases(config, self.encoded)
-        self.evaluated = exclusion.evaluated(config)
+        self.plans = mimic_exclusion.plan_phases(config, self.encoded)
+        self.evaluated = mimic_exclusion.evaluated(config)
         self.built = self.values()
-        phases = exclusion.phases(config, self.network, self.plans)
+        phases = mimic_exclusion.phases(config, self.network, self.plans)
         first, second = (phase.prepare for phase in phases)
         phases = [
             replace(phases[0], prepare=lambda: (first(), self.note("first"))),
@@ -62,7 +63,7 @@ class Arm(Page):
         ]
         self.learning, self.start = {}, {}
         parts = (config, self.run, self.network, self.loaded)
-        self.session = sessions.run_session(*parts, self.encoded, self.corpora, phases)
+        self.session = training_session.run_session(*parts, self.encoded, self.corpora, phases)
         dev = {name: self.dev[name] for name in self.evaluated.tasks}
         metrics = rounds.evaluate(self.evaluated, *parts[1:], self.encoded_dev, dev, self.train, "dev")
         self.run.write_metrics(metrics)
@@ -83,8 +84,8 @@ class Arm(Page):
 def arms(request, tmp_path_factory, small_models) -> dict[str, Arm]:  # noqa: F811
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sessions, "pass_gate", lambda *parts: f"gate on {', '.join(parts[4])}")
-        return {arm: Arm(arm, request.param, folder) for arm in exclusion.ARMS}
+        patch.setattr(training_session, "pass_gate", lambda *parts: f"gate on {', '.join(parts[4])}")
+        return {arm: Arm(arm, request.param, folder) for arm in mimic_exclusion.ARMS}
 
 
 def strategy_of(arms: dict[str, Arm]) -> str:
@@ -116,7 +117,7 @@ def test_the_second_phase_is_the_same_in_every_step(arms):
     assert all(plan == plans[0] and plan.steps_sha256 == plans[0].steps_sha256 for plan in plans)
     assert set(plans[0].tokens) == set(MIMIC)
     mimic = {name: arms["full"].encoded[name] for name in MIMIC}
-    alone = wiring.plan_training(arms["full"].config, mimic)
+    alone = preparation.plan_training(arms["full"].config, mimic)
     assert plans[0].steps == alone.steps[-len(plans[0]) :] and len(plans[0]) == len(alone) // 2
 
 
@@ -190,16 +191,16 @@ def test_the_arms_are_set_against_each_other_where_they_have_finished(arms):
 )
 def test_what_would_be_no_arm_of_the_comparison_is_refused(arm, more, told):
     with pytest.raises(ConfigError, match=told):
-        exclusion.check(config_of(arm, *more))
+        mimic_exclusion.check(config_of(arm, *more))
 
 
 def test_other_tasks_arms_and_experiments_are_refused():
     with pytest.raises(ConfigError, match=f"every arm needs exactly --task {','.join(FIVE)}"):
-        exclusion.check(config_of("full", tasks=[*MIMIC, *KEPT]))
+        mimic_exclusion.check(config_of("full", tasks=[*MIMIC, *KEPT]))
     with pytest.raises(ConfigError, match=r"experiment\.arm=half is not legal; allowed: full, excluded"):
         config_of("half")
     with pytest.raises(ConfigError, match="set experiment=mimic_exclusion"):
-        exclusion.check(compose(task=FIVE, strategy="s3a_flat"))
+        mimic_exclusion.check(compose(task=FIVE, strategy="s3a_flat"))
     with pytest.raises(
         ConfigError, match="for strategy s3a_flat or s3b_hierarchical, and the strategy is 's4"
     ):

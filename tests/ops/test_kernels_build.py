@@ -14,15 +14,15 @@ import pytest
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.page_files import PAGES_DIR, page_path
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.secrets import SecretLeak
-from kaggle_kit.ops.arms import CONTROL
-from kaggle_kit.ops.kernels import build, kit
-from kaggle_kit.ops.kernels.build import Experiment, build_experiment, mark_session, session_of
-from kaggle_kit.ops.kernels.dataset import build_dataset
-from kaggle_kit.ops.pages import PAGES_DIR, page_path
-from kaggle_kit.ops.run import run_page
-from kaggle_kit.ops.twins import MULTI
+from kaggle_kit.experiment.page_run import run_page
+from kaggle_kit.experiments.token_controlled import MULTI
+from kaggle_kit.experiments.transfer_runs import CONTROL
+from kaggle_kit.kaggle import build, bundle
+from kaggle_kit.kaggle.build import Experiment, build_experiment, mark_session, session_of
+from kaggle_kit.kaggle.dataset import build_dataset
 from tests.kaggle_service.counting import COUNTING
 
 
@@ -55,7 +55,7 @@ def test_an_experiment_is_injected_behind_the_defaults_and_nothing_has_run(tmp_p
 
 
 def test_building_twice_gives_the_same_bytes_and_unique_cell_ids(tmp_path, pages, monkeypatch):
-    packed = kit.pack()  # once, so that an edit of the checkout meanwhile changes nothing
+    packed = bundle.pack()  # once, so that an edit of the checkout meanwhile changes nothing
     monkeypatch.setattr(build, "pack", lambda: packed)
     experiment = Experiment.of("counting", pages)
     first = build_experiment(experiment, tmp_path / "a", "jane", pages_dir=pages)
@@ -77,8 +77,8 @@ def test_experiments_that_differ_in_one_value_get_kernels_of_their_own(tmp_path,
 
 
 def test_the_embedded_kit_unpacks_and_imports_without_the_checkout(tmp_path):
-    cell = kit.first_cell(run_dir="", internet=False, packed=kit.pack())
-    opening, _, _ = cell.partition("from kaggle_kit.ops.kernels.image")
+    cell = bundle.first_cell(run_dir="", internet=False, packed=bundle.pack())
+    opening, _, _ = cell.partition("from kaggle_kit.core.kaggle_image")
     code = f"{opening}\nimport kaggle_kit.core.config as c; print(c.__file__); print(c.params_dir())"
     environ = {"TMPDIR": str(tmp_path), "PATH": ""}
     command = [sys.executable, "-"]
@@ -88,7 +88,7 @@ def test_the_embedded_kit_unpacks_and_imports_without_the_checkout(tmp_path):
 
 
 def test_the_embedded_kit_holds_the_pages_that_other_pages_run_first(tmp_path):
-    with tarfile.open(fileobj=io.BytesIO(kit.pack()), mode="r:xz") as archive:
+    with tarfile.open(fileobj=io.BytesIO(bundle.pack()), mode="r:xz") as archive:
         archive.extractall(tmp_path, filter="data")
     code = (
         "from kaggle_kit.ops import pages; "
@@ -102,9 +102,9 @@ def test_the_embedded_kit_holds_the_pages_that_other_pages_run_first(tmp_path):
 
 
 def test_without_internet_the_first_cell_finds_the_kit_among_the_inputs(tmp_path, monkeypatch):
-    monkeypatch.setattr(kit, "KAGGLE_INPUT", tmp_path / "input")
+    monkeypatch.setattr(bundle, "KAGGLE_INPUT", tmp_path / "input")
     build_dataset(tmp_path / "input" / "datasets" / "jane" / "kit", "jane", packages=())
-    opening = kit.first_cell(run_dir="", internet=False, packed=None).partition("from kaggle_kit.ops")[0]
+    opening = bundle.first_cell(run_dir="", internet=False, packed=None).partition("from kaggle_kit.ops")[0]
     code = f"{opening}\nimport kaggle_kit; print(kaggle_kit.__file__)"
     command, environ = [sys.executable, "-"], {"TMPDIR": str(tmp_path), "PATH": ""}
     done = subprocess.run(command, input=code, cwd=tmp_path, env=environ, capture_output=True, text=True)
@@ -112,8 +112,8 @@ def test_without_internet_the_first_cell_finds_the_kit_among_the_inputs(tmp_path
 
 
 def test_a_first_cell_that_finds_no_kit_says_what_to_attach(tmp_path, monkeypatch):
-    monkeypatch.setattr(kit, "KAGGLE_INPUT", tmp_path)
-    cell = kit.first_cell(run_dir="", internet=False, packed=None)
+    monkeypatch.setattr(bundle, "KAGGLE_INPUT", tmp_path)
+    cell = bundle.first_cell(run_dir="", internet=False, packed=None)
     with pytest.raises(
         FileNotFoundError, match="no kaggle_kit.kit in .*add the dataset of `kernels dataset`"
     ):
@@ -125,7 +125,7 @@ def test_the_packed_kit_is_the_same_whatever_the_times_of_its_files(tmp_path):
         (tmp_path / folder / "kaggle_kit").mkdir(parents=True)
         (tmp_path / folder / "kaggle_kit" / "x.py").write_text("x = 1\n")
         (tmp_path / folder / "kaggle_kit" / "x.pyc").write_text(folder)
-    assert kit.pack(tmp_path / "a") == kit.pack(tmp_path / "b")
+    assert bundle.pack(tmp_path / "a") == bundle.pack(tmp_path / "b")
 
 
 def test_real_corpora_are_attached_by_their_slugs_and_practice_needs_none(tmp_path):
@@ -149,11 +149,11 @@ def test_without_internet_the_kit_comes_from_the_attached_dataset(tmp_path, page
 
 
 def test_the_kit_dataset_lies_flat_and_holds_the_kit(tmp_path, monkeypatch):
-    monkeypatch.setattr("kaggle_kit.ops.kernels.dataset.pack", lambda: b"the kit")
+    monkeypatch.setattr("kaggle_kit.kaggle.dataset.pack", lambda: b"the kit")
     folder = build_dataset(tmp_path / "dataset", "jane", packages=())
-    assert {path.name for path in folder.iterdir()} == {kit.KIT_FILE, "dataset-metadata.json"}
+    assert {path.name for path in folder.iterdir()} == {bundle.KIT_FILE, "dataset-metadata.json"}
     assert json.loads((folder / "dataset-metadata.json").read_text())["id"] == "jane/kaggle-kit-wheels"
-    assert (folder / kit.KIT_FILE).read_bytes() == b"the kit"
+    assert (folder / bundle.KIT_FILE).read_bytes() == b"the kit"
 
 
 def test_kernels_whose_runs_a_page_reads_are_attached(tmp_path, pages):
@@ -178,7 +178,7 @@ def test_a_session_is_numbered_and_its_own_output_attached_once(tmp_path, pages)
 def test_a_page_too_large_to_push_is_refused_with_its_size(monkeypatch):
     monkeypatch.setattr(build, "LARGEST", 1000)
     with pytest.raises(ConfigError, match="bytes to push, at most 1,000 are allowed"):
-        build.page_text(page_path("overview"), packed=kit.pack())
+        build.page_text(page_path("overview"), packed=bundle.pack())
 
 
 def test_an_unknown_parameter_and_a_page_that_trains_nothing_are_refused():

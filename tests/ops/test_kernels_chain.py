@@ -12,12 +12,12 @@ from rich.console import Console
 
 from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.ops.kernels import metadata as about
-from kaggle_kit.ops.kernels.build import Built, session_of
-from kaggle_kit.ops.kernels.chain import Chain
-from kaggle_kit.ops.kernels.client import KaggleBusy, KaggleError, Quota, QuotaSpent, State, Status
-from kaggle_kit.ops.kernels.link import ChainBusy, Link, Phase, lock
-from kaggle_kit.ops.kernels.live import live_table, row
+from kaggle_kit.kaggle import metadata as about
+from kaggle_kit.kaggle.build import Built, session_of
+from kaggle_kit.kaggle.chain import Chain
+from kaggle_kit.kaggle.client import KaggleBusy, KaggleError, Quota, QuotaSpent, State, Status
+from kaggle_kit.kaggle.link import ChainBusy, Link, Phase, lock
+from kaggle_kit.kaggle.live import live_table, row
 
 HASH = "0123"
 

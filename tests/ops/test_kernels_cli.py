@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from kaggle_kit.cli.app import app
 from kaggle_kit.core.artifacts import RunFolder, Totals
-from kaggle_kit.ops.cli import app
-from kaggle_kit.ops.kernels import build, kit
-from kaggle_kit.ops.kernels import metadata as about
-from kaggle_kit.ops.kernels.build import Built
-from kaggle_kit.ops.kernels.link import Link, Phase
+from kaggle_kit.kaggle import build, bundle
+from kaggle_kit.kaggle import metadata as about
+from kaggle_kit.kaggle.build import Built
+from kaggle_kit.kaggle.link import Link, Phase
 from tests.kaggle_service.service import KaggleService
 
 PAGE = "s1_single_task"
@@ -36,7 +36,7 @@ def invoke(*arguments: str | Path):
 
 
 def test_a_page_folder_pushes_with_the_plain_client_once_the_owner_is_filled_in(service, tmp_path):
-    packed = kit.pack()
+    packed = bundle.pack()
     folder = tmp_path / "kernel-metadata"
     written = build.write_pages("jane", folder)
     assert {path.parent.name for path in written} == {path.name for path in folder.iterdir()}
@@ -109,7 +109,7 @@ def test_chain_delivers_what_is_done_names_what_failed_and_ends_with_1(tmp_path,
         links.append(link)
     run = RunFolder.create(links[0].output, "a: 1\n", "0", {})
     run.finish(totals=Totals(), device="cpu", data_hashes={})
-    monkeypatch.setattr("kaggle_kit.ops.cli_kernels._links", lambda *given: links)
+    monkeypatch.setattr("kaggle_kit.cli.kernels._links", lambda *given: links)
     done = invoke("chain", PAGE, "--runs-dir", tmp_path / "runs")
     assert done.exit_code == 1
     assert f"finished: {tmp_path / 'runs' / 'r'}" in done.stdout

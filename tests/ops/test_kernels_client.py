@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.ops.kernels import client as client_module
-from kaggle_kit.ops.kernels import metadata as about
-from kaggle_kit.ops.kernels.chain import Chain
-from kaggle_kit.ops.kernels.client import (
+from kaggle_kit.kaggle import client as client_module
+from kaggle_kit.kaggle import metadata as about
+from kaggle_kit.kaggle.chain import Chain
+from kaggle_kit.kaggle.client import (
     KaggleBusy,
     KaggleClient,
     KaggleError,
@@ -20,7 +20,7 @@ from kaggle_kit.ops.kernels.client import (
     State,
     UnknownSource,
 )
-from kaggle_kit.ops.kernels.link import Phase
+from kaggle_kit.kaggle.link import Phase
 from tests.kaggle_service.service import KaggleService, Session
 from tests.ops.test_kernels_chain import a_link
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_kit.core import kaggle_image
 from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.kaggle_outputs import Progress, deliver, inspect
 from kaggle_kit.core.runtime import SOURCE_ROOT
-from kaggle_kit.ops.kernels import image
-from kaggle_kit.ops.kernels.outputs import Progress, deliver, inspect
 
 
 def unfinished_run(path: Path, *steps: int) -> Path:
@@ -33,7 +33,7 @@ def test_the_newest_mounted_run_is_copied_and_can_be_written_to(tmp_path):
     unfinished_run(older / "runs" / "r", 200)
     unfinished_run(newer / "runs" / "r", 200, 400)
     make_read_only(newer)
-    (note,) = image.restore("runs/r", tmp_path / "input", tmp_path / "working")
+    (note,) = kaggle_image.restore("runs/r", tmp_path / "input", tmp_path / "working")
     assert note == "run: runs/r goes on from step 400"
     copied = tmp_path / "working" / "runs" / "r" / "checkpoints"
     assert {path.name for path in copied.iterdir()} == {"step-000200", "step-000400"}
@@ -44,14 +44,16 @@ def test_the_newest_mounted_run_is_copied_and_can_be_written_to(tmp_path):
 def test_a_run_that_is_already_there_stays_and_one_that_is_nowhere_starts_afresh(tmp_path):
     unfinished_run(tmp_path / "input" / "runs" / "r", 400)
     unfinished_run(tmp_path / "working" / "runs" / "r", 200)
-    assert image.restore("runs/r", tmp_path / "input", tmp_path / "working") == []
+    assert kaggle_image.restore("runs/r", tmp_path / "input", tmp_path / "working") == []
     assert inspect(tmp_path / "working" / "runs" / "r") == Progress(200, False)
-    assert image.restore("runs/s", tmp_path / "input", tmp_path / "working") == ["run: runs/s starts afresh"]
+    assert kaggle_image.restore("runs/s", tmp_path / "input", tmp_path / "working") == [
+        "run: runs/s starts afresh"
+    ]
 
 
 def test_a_kernel_sets_the_allocator_before_torch_is_imported(tmp_path):
     code = (
-        "import os, sys\nfrom kaggle_kit.ops.kernels import image\n"
+        "import os, sys\nfrom kaggle_kit.kaggle import image\n"
         "image.install = lambda *_, **__: []\nimage.remove_torchao = lambda: []\n"
         "print(*image.prepare(run_dir='', internet=False), sep='\\n')\n"
         "names = ('PYTORCH_CUDA_ALLOC_CONF', 'CUDA_VISIBLE_DEVICES')\n"
@@ -68,8 +70,8 @@ def test_a_kernel_whose_torch_is_imported_already_goes_on_and_says_so(monkeypatc
     def late() -> str:
         raise ConfigError("torch is imported already")
 
-    monkeypatch.setattr(image, "set_allocator", late)
-    assert image.allocate() == ["CUDA allocator: as it was, for torch is imported already"]
+    monkeypatch.setattr(kaggle_image, "set_allocator", late)
+    assert kaggle_image.allocate() == ["CUDA allocator: as it was, for torch is imported already"]
 
 
 def test_only_requirements_that_the_image_does_not_fulfil_are_missing(tmp_path):
@@ -77,22 +79,22 @@ def test_only_requirements_that_the_image_does_not_fulfil_are_missing(tmp_path):
     path.write_text(
         "# comment\ntyper>=0.1\ntyper>=999  # too new\nno-such-package-here\ntorch>=999\npytest\n"
     )
-    assert image.unmet(path) == ["typer>=999", "no-such-package-here"]
+    assert kaggle_image.unmet(path) == ["typer>=999", "no-such-package-here"]
 
 
 def test_packages_come_from_attached_wheels_when_the_internet_is_off(tmp_path, monkeypatch):
     (tmp_path / "datasets" / "kit").mkdir(parents=True)
     (tmp_path / "datasets" / "kit" / "a-1-py3-none-any.whl").touch()
     called = []
-    monkeypatch.setattr(image, "_pip", lambda *arguments: called.append(arguments))
-    monkeypatch.setattr(image, "_installed", {"torch": "2.10.0+cu128"}.get)
-    assert image.install(["a"], internet=False, wheels=tmp_path) == ["packages: installed a"]
+    monkeypatch.setattr(kaggle_image, "_pip", lambda *arguments: called.append(arguments))
+    monkeypatch.setattr(kaggle_image, "_installed", {"torch": "2.10.0+cu128"}.get)
+    assert kaggle_image.install(["a"], internet=False, wheels=tmp_path) == ["packages: installed a"]
     where = str(tmp_path / "datasets" / "kit")
     assert called == [("install", "--find-links", where, "--no-index", "a", "torch==2.10.0+cu128")]
 
 
 def test_a_package_that_cannot_be_installed_is_a_note_and_no_error(tmp_path):
-    (note,) = image.install(["no-such-package-here"], internet=False, wheels=tmp_path)
+    (note,) = kaggle_image.install(["no-such-package-here"], internet=False, wheels=tmp_path)
     assert note.startswith("packages: could not install no-such-package-here: ERROR: ")
 
 
@@ -101,9 +103,9 @@ def test_a_package_that_cannot_be_installed_is_a_note_and_no_error(tmp_path):
 )
 def test_a_torchao_that_peft_refuses_is_removed_and_a_newer_one_stays(found, removed, monkeypatch):
     called = []
-    monkeypatch.setattr(image, "_installed", lambda name: found)
-    monkeypatch.setattr(image, "_pip", lambda *arguments: called.append(arguments))
-    notes = image.remove_torchao()
+    monkeypatch.setattr(kaggle_image, "_installed", lambda name: found)
+    monkeypatch.setattr(kaggle_image, "_pip", lambda *arguments: called.append(arguments))
+    notes = kaggle_image.remove_torchao()
     assert bool(notes) is removed
     assert called == ([("uninstall", "--yes", "torchao")] if removed else [])
 

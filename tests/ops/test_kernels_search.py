@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kaggle_kit.core import kaggle_image
 from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.core.config import compose
+from kaggle_kit.core.kaggle_outputs import Progress, inspect, last_step
 from kaggle_kit.core.records import append_record
-from kaggle_kit.ops import startup
-from kaggle_kit.ops.kernels import image
-from kaggle_kit.ops.kernels.client import State
-from kaggle_kit.ops.kernels.link import Phase
-from kaggle_kit.ops.kernels.outputs import Progress, inspect, last_step
+from kaggle_kit.experiment import startup
+from kaggle_kit.kaggle.client import State
+from kaggle_kit.kaggle.link import Phase
 from tests.ops.test_kernels_chain import HASH, Service, a_chain, a_link
 
 
@@ -62,7 +62,7 @@ def test_a_search_that_is_killed_in_a_trial_counts_what_its_checkpoint_holds(tmp
 def test_the_mounted_search_that_came_furthest_is_gone_on_with_and_said_to_be(tmp_path):
     a_search(tmp_path / "input" / "a" / "runs" / "r", (), 8)
     a_search(tmp_path / "input" / "b" / "runs" / "r", (9,), 2)
-    (note,) = image.restore("runs/r", tmp_path / "input", tmp_path / "working")
+    (note,) = kaggle_image.restore("runs/r", tmp_path / "input", tmp_path / "working")
     assert note == "run: runs/r goes on from step 11"
     run = RunFolder.open(tmp_path / "working" / "runs" / "r", finished=False)
     assert last_step(run.path) == 11

@@ -20,11 +20,12 @@ from kaggle_kit.core.runs import run_flags, start_run
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, TaskSpec, UnifiedSample
 from kaggle_kit.data import practice, registry
 from kaggle_kit.evaluation.documents import document_table, figure
+from kaggle_kit.experiment import preparation, rounds
+from kaggle_kit.experiment.load_trained_run import reload_run
+from kaggle_kit.experiments import ood
+from kaggle_kit.experiments import transfer_runs as arms_module
+from kaggle_kit.experiments.transfer_runs import assert_arms, comparable_arms
 from kaggle_kit.models.adapter_files import save_adapters
-from kaggle_kit.ops import arms as arms_module
-from kaggle_kit.ops import ood, rounds, wiring
-from kaggle_kit.ops.arms import assert_arms, comparable_arms
-from kaggle_kit.ops.reload import reload_run
 from tests.analysis.judged_runs import altered
 from tests.ops.test_rounds import Page, small_models  # noqa: F401
 from tests.signing import sign
@@ -94,7 +95,7 @@ def test_a_reloaded_run_predicts_to_the_letter_what_the_run_predicted(pair):
     for run in pair.runs:
         again = reload_run(run)
         for task in run.facts["tasks"]:
-            gold = wiring.split_samples(again.config, again.corpora, "dev")[task]
+            gold = preparation.split_samples(again.config, again.corpora, "dev")[task]
             predicted = again.predict(again.config.tasks[task], again.specs[task], gold)
             stored = (run.predictions / f"{task}.dev.jsonl").read_text()
             assert "".join(map(line, predicted)) == stored

@@ -6,7 +6,7 @@ import pytest
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops import rounds, sessions, wiring
+from kaggle_kit.experiment import preparation, rounds, training_session
 from tests.ops.test_rounds import NER, RANKING, Page, small_models  # noqa: F401
 
 SPANS, RELATIONS = "semeval2015t14", "semeval2021t6"
@@ -27,17 +27,19 @@ SETTINGS = (
 def no_gate():
     """The gate has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sessions, "pass_gate", lambda *_: "")
+        patch.setattr(training_session, "pass_gate", lambda *_: "")
         yield
 
 
-def phases(page: Page) -> list[sessions.Phase]:
+def phases(page: Page) -> list[training_session.Phase]:
     if page.config.strategy.kind != "sequential":
-        return [sessions.Phase(page.plan)]
-    first, second = (wiring.plan_training(page.config, page.encoded, part) for part in wiring.HALVES)
+        return [training_session.Phase(page.plan)]
+    first, second = (
+        preparation.plan_training(page.config, page.encoded, part) for part in preparation.HALVES
+    )
     return [
-        sessions.Phase(first, name="shared", prepare=page.network.pretrain_shared),
-        sessions.Phase(second, name="own", prepare=page.network.adapt),
+        training_session.Phase(first, name="shared", prepare=page.network.pretrain_shared),
+        training_session.Phase(second, name="own", prepare=page.network.adapt),
     ]
 
 
@@ -59,7 +61,7 @@ def test_a_strategy_learns_a_small_practice_set_by_heart(tmp_path, strategy, tas
     config = compose(task=tasks, strategy=strategy, overrides=list(SETTINGS), seed=1)
     page = Page(config, start_run(config, page="toy", runs_dir=tmp_path))
     parts = (config, page.run, page.network, page.loaded)
-    sessions.run_session(*parts, page.encoded, page.corpora, phases(page))
+    training_session.run_session(*parts, page.encoded, page.corpora, phases(page))
     found = rounds.evaluate(*parts, page.encoded, page.train, page.train, "train")
     scores = {m.task: m.value for m in found if m.name == config.tasks[m.task].primary_metric}
     assert scores.keys() == set(tasks)

@@ -6,9 +6,9 @@ import nbformat
 import pytest
 from typer.testing import CliRunner
 
+from kaggle_kit.cli.pages import app
+from kaggle_kit.core import page_files
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.ops import pages
-from kaggle_kit.ops.cli_pages import app
 
 PAGE = """\
 # %% [markdown]
@@ -36,33 +36,33 @@ def page(tmp_path):
 
 
 def test_a_page_is_found_by_name_in_any_folder(page):
-    assert pages.find_pages(page.parents[1]) == {"toy": page}
+    assert page_files.find_pages(page.parents[1]) == {"toy": page}
 
 
 def test_an_unknown_page_names_the_nearest(page):
     with pytest.raises(ConfigError, match="did you mean 'toy'"):
-        pages.page_path("toi", page.parents[1])
+        page_files.page_path("toi", page.parents[1])
 
 
 def test_two_pages_of_one_name_are_refused(page):
     (page.parents[1] / "toy.py").write_text(PAGE)
     with pytest.raises(ConfigError, match="two pages are named 'toy'"):
-        pages.find_pages(page.parents[1])
+        page_files.find_pages(page.parents[1])
 
 
 def test_a_missing_folder_is_a_clear_error(tmp_path):
     with pytest.raises(ConfigError, match="checkout"):
-        pages.find_pages(tmp_path / "absent")
+        page_files.find_pages(tmp_path / "absent")
 
 
 def test_generating_a_pair_twice_gives_the_same_bytes(page):
-    first = pages.pair(page).read_bytes()
+    first = page_files.pair(page).read_bytes()
     page.with_suffix(".ipynb").unlink()
-    assert pages.pair(page).read_bytes() == first
+    assert page_files.pair(page).read_bytes() == first
 
 
 def test_a_pair_is_a_valid_notebook_that_any_runner_accepts(page):
-    book = nbformat.read(pages.pair(page), as_version=4)
+    book = nbformat.read(page_files.pair(page), as_version=4)
     nbformat.validate(book)
     assert book.metadata.kernelspec.name == "python3"
     assert book.metadata.language_info.name == "python"
@@ -71,40 +71,40 @@ def test_a_pair_is_a_valid_notebook_that_any_runner_accepts(page):
 
 
 def test_equal_cells_get_different_ids_and_other_cells_keep_theirs(page):
-    before = [cell.id for cell in pages.notebook(page).cells]
+    before = [cell.id for cell in page_files.notebook(page).cells]
     assert len(set(before)) == 4
     page.write_text(PAGE.replace("# # A question", "# # Another question"))
-    after = [cell.id for cell in pages.notebook(page).cells]
+    after = [cell.id for cell in page_files.notebook(page).cells]
     assert (before[0] != after[0], before[1:] == after[1:]) == (True, True)
 
 
 def test_a_pair_is_stale_once_its_source_changes(page):
-    assert not pages.is_paired(page)
-    pages.pair(page)
-    assert pages.is_paired(page)
+    assert not page_files.is_paired(page)
+    page_files.pair(page)
+    assert page_files.is_paired(page)
     page.write_text(PAGE.replace("42", "43"))
-    assert not pages.is_paired(page)
+    assert not page_files.is_paired(page)
 
 
 def test_parameters_are_names_with_literal_defaults(page):
-    assert pages.parameters(page) == {"model": "tiny", "seed": 42, "overrides": []}
+    assert page_files.parameters(page) == {"model": "tiny", "seed": 42, "overrides": []}
 
 
 @pytest.mark.parametrize("line", ["seed = int('4')", "a, b = 1, 2", "import os", "seed =", "a.b = 1"])
 def test_a_parameter_that_is_no_literal_is_refused(page, line):
     page.write_text(PAGE.replace("seed = 42", line))
     with pytest.raises(ConfigError, match="name = literal"):
-        pages.parameters(page)
+        page_files.parameters(page)
 
 
 def test_a_page_without_a_parameters_cell_is_refused(page):
     page.write_text(PAGE.replace(' tags=["parameters"]', ""))
     with pytest.raises(ConfigError, match="found 0 cells"):
-        pages.parameters(page)
+        page_files.parameters(page)
 
 
 def test_the_command_reports_a_stale_pair_and_then_writes_it(page, monkeypatch):
-    monkeypatch.setattr(pages.find_pages, "__defaults__", (page.parents[1],))
+    monkeypatch.setattr(page_files.find_pages, "__defaults__", (page.parents[1],))
     runner = CliRunner()
     stale = runner.invoke(app, ["pair", "--check"])
     assert (stale.exit_code, "stale: " in stale.output) == (1, True)
@@ -116,4 +116,4 @@ def test_the_command_reports_a_stale_pair_and_then_writes_it(page, monkeypatch):
 
 
 def test_every_page_of_the_project_has_its_pair():
-    assert [path.name for path in pages.find_pages().values() if not pages.is_paired(path)] == []
+    assert [path.name for path in page_files.find_pages().values() if not page_files.is_paired(path)] == []

@@ -10,9 +10,9 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from kaggle_kit.ops.cli import app
-from kaggle_kit.ops.kernels.build import Experiment
-from kaggle_kit.ops.pages import find_pages
+from kaggle_kit.cli.app import app
+from kaggle_kit.core.page_files import find_pages
+from kaggle_kit.kaggle.build import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def test_the_command_composes_as_printed_with_its_key_value_words(words, monkeyp
         names = ("model", "task", "strategy", "profile", "seed", "overrides")
         met.append(Experiment.of(page, **{name: given[name] for name in names}).config())
 
-    monkeypatch.setattr("kaggle_kit.ops.run.run_page", composed)
+    monkeypatch.setattr("kaggle_kit.experiment.page_run.run_page", composed)
     told = CliRunner().invoke(app, [word for n, word in enumerate(words) if not {n, n - 1} & set(at)])
     assert told.exit_code == 0, told.output
     assert met

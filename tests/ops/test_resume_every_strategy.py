@@ -19,8 +19,9 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.experiment import model_selection, preparation, rounds
+from kaggle_kit.experiments import ablation
 from kaggle_kit.models.build import build_model
-from kaggle_kit.ops import ablation, rounds, selection, wiring
 from kaggle_kit.training.checkpoint_files import list_checkpoints, read_checkpoint, read_manifest
 from tests.ops.test_rounds import reachable_target, small_models  # noqa: F401
 
@@ -63,14 +64,14 @@ class Session:
         config = self.config
         page = config.experiment.get("page", "toy")
         self.run = start_run(config, page=page, run_dir=self.folder)
-        self.corpora = wiring.open_corpora(config)
-        self.specs = specs = wiring.task_specs(config, self.corpora)
-        self.train = wiring.split_samples(config, self.corpora, "train")
-        self.dev = wiring.split_samples(config, self.corpora, "dev")
+        self.corpora = preparation.open_corpora(config)
+        self.specs = specs = preparation.task_specs(config, self.corpora)
+        self.train = preparation.split_samples(config, self.corpora, "train")
+        self.dev = preparation.split_samples(config, self.corpora, "dev")
         torch.manual_seed(config.seed)
-        self.loaded = wiring.open_backbone(config)
-        self.encoded = wiring.encode_split(config, self.train, specs, self.loaded)
-        self.encoded_dev = wiring.encode_split(config, self.dev, specs, self.loaded)
+        self.loaded = preparation.open_backbone(config)
+        self.encoded = preparation.encode_split(config, self.train, specs, self.loaded)
+        self.encoded_dev = preparation.encode_split(config, self.dev, specs, self.loaded)
         strategy = config.strategy
         if "levels" in config.experiment:
             strategy, _ = ablation.matched_strategy(config, self.loaded, specs)
@@ -93,7 +94,7 @@ class Session:
         if self.config.strategy.kind != "sequential":
             yield self.phase("training")
             return
-        half, other = wiring.HALVES
+        half, other = preparation.HALVES
         self.network.pretrain_shared()
         first = self.phase("shared", half)
         yield first
@@ -101,10 +102,10 @@ class Session:
         yield self.phase("own", other, after=first)
 
     def phase(self, name: str, part: tuple[float, float] = (0.0, 1.0), after=None):
-        plan = wiring.plan_training(self.config, self.encoded, part)
-        samples = wiring.quick_samples(self.config, self.dev)
-        encoded = wiring.encode_split(self.config, samples, self.specs, self.loaded)
-        score = selection.quick_evaluation(self.config, self.network, self.loaded, encoded, samples)
+        plan = preparation.plan_training(self.config, self.encoded, part)
+        samples = preparation.quick_samples(self.config, self.dev)
+        encoded = preparation.encode_split(self.config, samples, self.specs, self.loaded)
+        score = model_selection.quick_evaluation(self.config, self.network, self.loaded, encoded, samples)
         trainer = rounds.open_trainer(
             self.config,
             self.run,

@@ -17,10 +17,11 @@ from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import PracticeConfig, RunConfig
 from kaggle_kit.data.practice import generate
 from kaggle_kit.evaluation.documents import document_table, figure
+from kaggle_kit.experiment import model_selection, preparation, rounds
+from kaggle_kit.experiments import ablation
 from kaggle_kit.models import tiny
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.parity import head_parameters
-from kaggle_kit.ops import ablation, rounds, selection, wiring
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, VRAMCallback
 
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
@@ -34,7 +35,7 @@ def small_models(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KAGGLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(tiny, "SHAPE", tiny.SHAPE | SMALL)
-        patch.setattr(wiring, "build_tiny", lambda name, texts: build(name, texts, steps=0))
+        patch.setattr(preparation, "build_tiny", lambda name, texts: build(name, texts, steps=0))
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         yield
@@ -49,7 +50,7 @@ def config_of(strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> RunConf
 def reachable_target(*tasks: str) -> int:
     """A count of active parameters that ranks can meet at toy size: the largest heads and 19 ranks or so."""
     config = config_of("a1", *tasks)
-    specs = wiring.task_specs(config, wiring.open_corpora(config))
+    specs = preparation.task_specs(config, preparation.open_corpora(config))
     heads = head_parameters(specs.values(), SMALL["hidden_size"], decoder=True)
     return max(heads.values()) + 40_000
 
@@ -62,19 +63,21 @@ class Page:
     run: RunFolder
 
     def __post_init__(self) -> None:
-        self.corpora = wiring.open_corpora(self.config)
-        self.specs = wiring.task_specs(self.config, self.corpora)
-        self.train = wiring.split_samples(self.config, self.corpora, "train")
-        self.dev = wiring.split_samples(self.config, self.corpora, "dev")
+        self.corpora = preparation.open_corpora(self.config)
+        self.specs = preparation.task_specs(self.config, self.corpora)
+        self.train = preparation.split_samples(self.config, self.corpora, "train")
+        self.dev = preparation.split_samples(self.config, self.corpora, "dev")
         torch.manual_seed(self.config.seed)
-        self.loaded = wiring.open_backbone(self.config)
-        self.encoded = wiring.encode_split(self.config, self.train, self.specs, self.loaded)
-        self.encoded_dev = wiring.encode_split(self.config, self.dev, self.specs, self.loaded)
-        self.plan = wiring.plan_training(self.config, self.encoded)
+        self.loaded = preparation.open_backbone(self.config)
+        self.encoded = preparation.encode_split(self.config, self.train, self.specs, self.loaded)
+        self.encoded_dev = preparation.encode_split(self.config, self.dev, self.specs, self.loaded)
+        self.plan = preparation.plan_training(self.config, self.encoded)
         self.network = build_model(self.loaded, self.specs.values(), self.config.strategy)
 
     def trainer(self):
-        quick = selection.quick_evaluation(self.config, self.network, self.loaded, self.encoded_dev, self.dev)
+        quick = model_selection.quick_evaluation(
+            self.config, self.network, self.loaded, self.encoded_dev, self.dev
+        )
         return rounds.open_trainer(
             self.config, self.run, self.network, self.loaded, self.plan, self.encoded, quick
         )
@@ -207,10 +210,10 @@ def test_a_token_controlled_run_ends_on_its_target_and_says_so(tmp_path):
 
 def test_the_phases_of_s4_are_the_halves_of_the_plan_that_s2_follows(tmp_path):
     study, other = (page(tmp_path, name, NER, RANKING) for name in ("s4_sequential", "s2_shared"))
-    halves = [wiring.plan_training(study.config, study.encoded, part) for part in wiring.HALVES]
+    halves = [preparation.plan_training(study.config, study.encoded, part) for part in preparation.HALVES]
     assert halves[0].steps + halves[1].steps == other.plan.steps
     short = page(tmp_path, "s1_single", NER, more=("training.max_steps=5", "training.epochs=3"))
-    halves = [wiring.plan_training(short.config, short.encoded, part) for part in wiring.HALVES]
+    halves = [preparation.plan_training(short.config, short.encoded, part) for part in preparation.HALVES]
     assert (len(short.plan), [len(plan) for plan in halves]) == (5, [3, 2])
 
 

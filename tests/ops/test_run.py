@@ -16,12 +16,11 @@ from kaggle_kit.core.allocator import NAMES, SETTING
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError, CorpusMissing, KitError, RunFolderError
+from kaggle_kit.core.kaggle_outputs import inspect
 from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.core.secrets import SecretLeak
-from kaggle_kit.models.tiny import build_tiny
-from kaggle_kit.ops import run as run_module
-from kaggle_kit.ops.kernels.outputs import inspect
-from kaggle_kit.ops.run import (
+from kaggle_kit.experiment import page_run as run_module
+from kaggle_kit.experiment.page_run import (
     PageFailed,
     RunPaused,
     ThisInterpreter,
@@ -30,6 +29,7 @@ from kaggle_kit.ops.run import (
     is_claimed,
     run_page,
 )
+from kaggle_kit.models.tiny import build_tiny
 
 PARAMETERS = """\
 # %% tags=["parameters"]
@@ -236,7 +236,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_signal_to_the_command_reaches_the_training_which_saves_and_pauses(tmp_path, name):
     pages_dir, own = write_page(tmp_path, START, WAIT), tmp_path / "own"
     code = (
-        "import sys; from pathlib import Path; from kaggle_kit.ops.run import RunPaused, run_page\n"
+        "import sys; from pathlib import Path; from kaggle_kit.experiment.page_run import RunPaused, run_page\n"
         "try: run_page('toy', task='semeval2017t3', into=Path(sys.argv[1]), pages_dir=Path(sys.argv[2]))\n"
         "except RunPaused as paused: sys.exit(paused.exit_code)"
     )

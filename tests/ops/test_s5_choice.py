@@ -9,13 +9,13 @@ import pytest
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops import selection
+from kaggle_kit.experiment import model_selection
 from tests.ops.test_rounds import NER, RANKING, Page, config_of, page, small_models  # noqa: F401
 
 
 def test_s5_takes_the_better_of_the_finished_candidates_over_their_seeds(tmp_path):
     config = config_of("s5_qlora", NER, RANKING)
-    _, because = selection.better_candidate(config, tmp_path)
+    _, because = model_selection.better_candidate(config, tmp_path)
     assert because.startswith("no finished run of s3a_flat, s3b_hierarchical")
     for strategy, scores in {"s3a_flat": (0.30, 0.40), "s3b_hierarchical": (0.36, 0.36)}.items():
         for seed, score in enumerate(scores):
@@ -26,13 +26,13 @@ def test_s5_takes_the_better_of_the_finished_candidates_over_their_seeds(tmp_pat
             run.finish(**FINISHED)
     unscored = start_run(config_of("s3b_hierarchical", NER, RANKING), page="hp_search", runs_dir=tmp_path)
     unscored.finish(totals=Totals(), device="cpu", data_hashes={})  # counts for nothing, not for zero
-    chosen, because = selection.better_candidate(config, tmp_path)
+    chosen, because = model_selection.better_candidate(config, tmp_path)
     assert because.startswith("s3b_hierarchical is the better of s3a_flat 0.")
     assert (chosen.strategy.kind, chosen.strategy.quantization) == ("hierarchical", "nf4")
     assert chosen.strategy.name == "s5_qlora"
     assert chosen.experiment["choice"] == {"of": "s3b_hierarchical", "split": "dev"}
     config.experiment["candidates"] = [path.name for path in tmp_path.glob("s3a_flat*")]
-    _, because = selection.better_candidate(config, tmp_path)  # a study names the runs that count
+    _, because = model_selection.better_candidate(config, tmp_path)  # a study names the runs that count
     assert because.startswith("s3a_flat is the better of s3a_flat 0.")
 
 
@@ -73,7 +73,7 @@ def test_s5_trains_what_the_better_candidate_was_trained_with(tmp_path):
         more = ("strategy.rank=32", "strategy.cut=0.25", f"seed={seed}")
         candidate(tmp_path, "s3b_hierarchical", "dev", score, more, order)
     asked = config_of("s5_qlora", NER, RANKING)
-    chosen, because = selection.better_candidate(asked, tmp_path)
+    chosen, because = model_selection.better_candidate(asked, tmp_path)
     theirs = config_of("s3b_hierarchical", NER, RANKING, more=("strategy.rank=32", "strategy.cut=0.25"))
     own = {"name": "s5_qlora", "title": asked.strategy.title, "quantization": "nf4"}
     candidates = ["s3a_flat", "s3b_hierarchical"]
@@ -88,27 +88,27 @@ def test_s5_does_not_average_runs_that_differ_in_more_than_the_seed(tmp_path, mo
     config = config_of("s5_qlora", NER, RANKING)
     named = r": .* in s3a_flat-.* but .* in s3a_flat-.*experiment\.candidates=\["
     with pytest.raises(IncomparableRuns, match=f"^config.{more.partition('=')[0]}{named}"):
-        selection.better_candidate(config, tmp_path)
+        model_selection.better_candidate(config, tmp_path)
     config.experiment["candidates"] = [kept.run_id]
-    assert selection.better_candidate(config, tmp_path)[0].strategy.rank == 16
+    assert model_selection.better_candidate(config, tmp_path)[0].strategy.rank == 16
 
 
 def test_a_strategy_key_set_on_s5_itself_is_refused_once_a_candidate_decides(tmp_path):
     config = config_of("s5_qlora", NER, RANKING, more=("strategy.private_rank=4",))
-    assert selection.better_candidate(config, tmp_path)[0].strategy.private_rank == 4  # as declared
+    assert model_selection.better_candidate(config, tmp_path)[0].strategy.private_rank == 4  # as declared
     candidate(tmp_path / "other", "s3a_flat", "dev", 0.2)
     with pytest.raises(ConfigError, match=r"^strategy\.private_rank is 4 here and 8 in .* set it on the"):
-        selection.better_candidate(config, tmp_path / "other")
+        model_selection.better_candidate(config, tmp_path / "other")
     candidate(tmp_path / "same", "s3a_flat", "dev", 0.2, ("strategy.private_rank=4",))
-    assert selection.better_candidate(config, tmp_path / "same")[0].strategy.private_rank == 4
+    assert model_selection.better_candidate(config, tmp_path / "same")[0].strategy.private_rank == 4
     unquantised = config_of("s5_qlora", NER, RANKING, more=("strategy.quantization=none",))
-    assert selection.better_candidate(unquantised, tmp_path / "same")[0].strategy.quantization == "none"
+    assert model_selection.better_candidate(unquantised, tmp_path / "same")[0].strategy.quantization == "none"
 
 
 def test_s5_chooses_on_dev_whatever_else_its_candidates_report(tmp_path):
     candidate(tmp_path, "s3a_flat", "dev", 0.2)
     candidate(tmp_path, "s3b_hierarchical", "test", 0.9)
-    chosen, because = selection.better_candidate(config_of("s5_qlora", NER, RANKING), tmp_path)
+    chosen, because = model_selection.better_candidate(config_of("s5_qlora", NER, RANKING), tmp_path)
     assert because.startswith("s3a_flat is the better of") and chosen.strategy.kind == "shared_private"
 
 
@@ -116,27 +116,27 @@ def test_s5_says_that_candidates_scored_on_test_alone_do_not_choose(tmp_path):
     config = config_of("s5_qlora", NER, RANKING)
     paper = replace(config, profile=replace(config.profile, paper=True))
     with pytest.raises(ConfigError, match=r"scored on dev, where S5 chooses; .* profile.report=\[dev,test\]"):
-        selection.better_candidate(paper, tmp_path)
+        model_selection.better_candidate(paper, tmp_path)
 
 
 def test_s5_is_refused_where_its_candidates_are_loaded_in_nf4_already(tmp_path):
     config = config_of("s5_qlora", NER, RANKING)
     large = replace(config, model=replace(config.model, parameters=7_000_000_000))
     with pytest.raises(ConfigError, match=r"s3a_flat on tiny \(7.00B parameters\) is loaded in NF4 already"):
-        selection.better_candidate(large, tmp_path)
+        model_selection.better_candidate(large, tmp_path)
     for strategy in ("s3a_flat", "s3b_hierarchical"):
         candidate(tmp_path, strategy, "dev", 0.2, more=("strategy.quantization=none",))
-    assert selection.better_candidate(large, tmp_path)[0].strategy.quantization == "nf4"
+    assert model_selection.better_candidate(large, tmp_path)[0].strategy.quantization == "nf4"
 
 
 def test_a_paused_s5_goes_on_with_its_choice_though_a_better_candidate_has_finished_since(tmp_path):
     candidate(tmp_path / "runs", "s3a_flat", "dev", 0.2)
     asked = config_of("s5_qlora", NER, RANKING)
-    begun, _ = selection.better_candidate(asked, tmp_path / "runs", tmp_path / "own")
+    begun, _ = model_selection.better_candidate(asked, tmp_path / "runs", tmp_path / "own")
     start_run(begun, page="s5_qlora", run_dir=tmp_path / "own", asked=asked)
     candidate(tmp_path / "runs", "s3b_hierarchical", "dev", 0.9)
-    again, because = selection.better_candidate(asked, tmp_path / "runs", tmp_path / "own")
+    again, because = model_selection.better_candidate(asked, tmp_path / "runs", tmp_path / "own")
     assert again == begun and because == "shared_private, as this run began"
     assert start_run(again, page="s5_qlora", run_dir=tmp_path / "own", asked=asked)
-    other, _ = selection.better_candidate(replace(asked, seed=4), tmp_path / "runs", tmp_path / "own")
+    other, _ = model_selection.better_candidate(replace(asked, seed=4), tmp_path / "runs", tmp_path / "own")
     assert other.strategy.kind == "hierarchical"

@@ -10,7 +10,14 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.ops.search import Attempt, Pruned, Search, SearchSettings, overrides, search_settings
+from kaggle_kit.experiments.hp_search_journal import (
+    Attempt,
+    Pruned,
+    Search,
+    SearchSettings,
+    overrides,
+    search_settings,
+)
 
 RATE, RANK = "training.learning_rate", "strategy.rank"
 SPACE = {

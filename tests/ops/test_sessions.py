@@ -9,17 +9,17 @@ import torch
 
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.kaggle_outputs import last_step
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops import rounds, sessions, wiring
-from kaggle_kit.ops.kernels.outputs import last_step
+from kaggle_kit.experiment import preparation, rounds, training_session
 from kaggle_kit.training.session import LIMIT_VARIABLE
 from tests.ops.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
 
 LEARNS = ("training.learning_rate=1e-2", "training.epochs=1")
 
 
-def session_of(study: Page, phases) -> sessions.Session:
-    return sessions.run_session(
+def session_of(study: Page, phases) -> training_session.Session:
+    return training_session.run_session(
         study.config, study.run, study.network, study.loaded, study.encoded, study.corpora, phases
     )
 
@@ -29,12 +29,12 @@ def opened(tmp_path, strategy: str, *tasks: str) -> Page:
     return Page(config, start_run(config, page="toy", run_dir=tmp_path / strategy))
 
 
-def two_phases(study: Page) -> list[sessions.Phase]:
+def two_phases(study: Page) -> list[training_session.Phase]:
     def adapt():
         study.network.adapt(study.config.strategy.adapt_shared)
 
-    first = sessions.Phase(study.plan, name="shared", prepare=study.network.pretrain_shared)
-    return [first, sessions.Phase(study.plan, name="own", prepare=adapt)]
+    first = training_session.Phase(study.plan, name="shared", prepare=study.network.pretrain_shared)
+    return [first, training_session.Phase(study.plan, name="own", prepare=adapt)]
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_session_that_ends_first_leaves_a_paused_run_that_the_next_one_finishe
     tmp_path, no_time, monkeypatch
 ):
     study = opened(tmp_path, "s1_single", NER)
-    session = session_of(study, [sessions.Phase(study.plan)])
+    session = session_of(study, [training_session.Phase(study.plan)])
     note = study.run.paused()
     assert not session.finished and session.end.step == 1
     facts = {"phase": "training", "step": 1, "steps": len(study.plan), "saved_step": 1}
@@ -59,7 +59,7 @@ def test_a_session_that_ends_first_leaves_a_paused_run_that_the_next_one_finishe
     monkeypatch.delenv(LIMIT_VARIABLE)
     monkeypatch.setattr(rounds, "smoke_gate", None)  # passed, and not asked again
     again = opened(tmp_path, "s1_single", NER)
-    session = session_of(again, [sessions.Phase(again.plan)])
+    session = session_of(again, [training_session.Phase(again.plan)])
     assert session.finished and session.end.resumed_from == 1
     assert session.tokens == again.plan.tokens
     assert "passed in an earlier session" in str(session)
@@ -69,7 +69,7 @@ def test_a_session_that_ends_first_leaves_a_paused_run_that_the_next_one_finishe
 
 def test_a_run_of_two_phases_goes_on_in_the_phase_that_its_session_ended_in(tmp_path, monkeypatch):
     whole = opened(tmp_path / "whole", "s4_sequential", NER, RANKING)
-    monkeypatch.setattr(sessions, "pass_gate", lambda *_: "")
+    monkeypatch.setattr(training_session, "pass_gate", lambda *_: "")
     session_of(whole, two_phases(whole))
 
     ended, steps = [], 2 * len(whole.plan)
@@ -94,7 +94,7 @@ def test_a_closed_gate_is_asked_again_and_nothing_is_trained(tmp_path, monkeypat
     monkeypatch.setattr("kaggle_kit.training.smoke.SKIPPED_LIMIT", -1.0)  # no gate opens
     for _ in range(2):
         with pytest.raises(Exception, match="smoke test failed: .*Loss by step: "):
-            session_of(study, [sessions.Phase(study.plan)])
+            session_of(study, [training_session.Phase(study.plan)])
     assert not study.run.gate_json.exists() and study.run.events() == []
 
 
@@ -110,34 +110,36 @@ def test_a_paused_folder_says_so_in_one_readable_file(tmp_path):
     assert run.paused() is None
 
 
-def unlearnt(study: Page, *phases: sessions.Phase) -> set[str]:
+def unlearnt(study: Page, *phases: training_session.Phase) -> set[str]:
     """The groups that the error names; none where there is no error."""
     try:
-        sessions.assert_everything_learns(study.network, phases)
+        training_session.assert_everything_learns(study.network, phases)
     except ConfigError as error:
         return {line.partition(", which")[0] for line in str(error).splitlines()}
     return set()
 
 
 def plan_for(study: Page, *tasks: str):
-    return wiring.plan_training(study.config, {task: study.encoded[task] for task in tasks})
+    return preparation.plan_training(study.config, {task: study.encoded[task] for task in tasks})
 
 
 @pytest.mark.parametrize("strategy", ["a2", "s3a_flat", "s3b_hierarchical"])
 def test_a_run_in_which_an_adapter_would_learn_nothing_stops_before_training(tmp_path, strategy):
     study = opened(tmp_path, strategy, NER, RANKING)
     network, whole = study.network, plan_for(study, NER, RANKING)
-    assert unlearnt(study, sessions.Phase(whole)) == set()
+    assert unlearnt(study, training_session.Phase(whole)) == set()
     missing = {
         "a2": {f"private:{RANKING}", f"heads:{RANKING}"},
         "s3a_flat": {f"private:{RANKING}", f"fusion:{RANKING}", f"heads:{RANKING}"},
         "s3b_hierarchical": {"level2", "cross_level", f"heads:{RANKING}"},
     }[strategy]
-    only = sessions.Phase(plan_for(study, NER))
+    only = training_session.Phase(plan_for(study, NER))
     assert unlearnt(study, only) == missing
-    assert unlearnt(study, only, sessions.Phase(plan_for(study, RANKING))) == set()  # learns in phase two
+    assert (
+        unlearnt(study, only, training_session.Phase(plan_for(study, RANKING))) == set()
+    )  # learns in phase two
     heads = [f"heads:{task}" for task in (NER, RANKING)]
-    frozen = sessions.Phase(whole, prepare=lambda: network.train_only(heads))
+    frozen = training_session.Phase(whole, prepare=lambda: network.train_only(heads))
     assert unlearnt(study, frozen) == network.parameter_groups().keys() - set(heads)
     with pytest.raises(ConfigError, match=rf"heads:{RANKING}, which {RANKING} would train, gets no gradient"):
         session_of(study, [only])
@@ -147,6 +149,6 @@ def test_a_run_in_which_an_adapter_would_learn_nothing_stops_before_training(tmp
 def test_a_detached_level_1_learns_nothing_from_level_2_tasks(tmp_path):
     config = config_of("s3b_hierarchical", NER, RANKING, more=(*LEARNS, "strategy.detach_l1_for_l2=true"))
     study = Page(config, start_run(config, page="toy", run_dir=tmp_path / "run"))
-    assert unlearnt(study, sessions.Phase(plan_for(study, RANKING))) == {"level1", f"heads:{NER}"}
+    assert unlearnt(study, training_session.Phase(plan_for(study, RANKING))) == {"level1", f"heads:{NER}"}
     attached = opened(tmp_path, "s3b_hierarchical", NER, RANKING)
-    assert unlearnt(attached, sessions.Phase(plan_for(attached, RANKING))) == {f"heads:{NER}"}
+    assert unlearnt(attached, training_session.Phase(plan_for(attached, RANKING))) == {f"heads:{NER}"}

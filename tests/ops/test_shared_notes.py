@@ -11,7 +11,7 @@ from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.data.registry import task, task_names
-from kaggle_kit.ops import wiring
+from kaggle_kit.experiment import preparation
 
 PIPES, SLOTS, BRAT = "semeval2014t7", "semeval2015t14", "semeval2021t6"
 SLOT = "no|null|patient|null|no|null|unmarked|null|unmarked|null|false|null|false|null|null|null"
@@ -59,29 +59,29 @@ def trained_on(corpora) -> dict[str, list[str]]:
 
 def test_a_run_on_both_and_a_run_on_one_learn_from_the_same_notes(corpora, caplog):
     with caplog.at_level(logging.WARNING, "kaggle_kit"):
-        both = wiring.open_corpora(config_of(PIPES, SLOTS))
+        both = preparation.open_corpora(config_of(PIPES, SLOTS))
     assert trained_on(both) == {PIPES: ["first"], SLOTS: ["a"]}
     assert both[SLOTS].left_out == ("b", "c") and both[PIPES].left_out == ()
     assert f"{SLOTS}: 2 training documents left out, {PIPES} is scored on them" in caplog.text
-    alone = wiring.open_corpora(config_of(SLOTS))
+    alone = preparation.open_corpora(config_of(SLOTS))
     assert alone[SLOTS].splits == both[SLOTS].splits and alone[SLOTS].left_out == both[SLOTS].left_out
 
 
 def test_what_another_task_of_the_run_is_scored_on_is_left_out_though_nobody_declared_it(corpora):
-    together = wiring.open_corpora(config_of(SLOTS, BRAT))
+    together = preparation.open_corpora(config_of(SLOTS, BRAT))
     assert together[BRAT].left_out == ("x",) and trained_on(together)[BRAT] == ["y"]
 
 
 def test_a_run_can_repeat_what_another_left_out(corpora):
-    twin = wiring.open_corpora(config_of(BRAT), left_out={BRAT: ["x"], SLOTS: ["b"]})
+    twin = preparation.open_corpora(config_of(BRAT), left_out={BRAT: ["x"], SLOTS: ["b"]})
     assert trained_on(twin) == {BRAT: ["y"]} and twin[BRAT].left_out == ("x",)
-    assert wiring.open_corpora(config_of(BRAT))[BRAT].left_out == ()
+    assert preparation.open_corpora(config_of(BRAT))[BRAT].left_out == ()
 
 
 def test_where_the_other_corpus_is_not_here_a_line_says_so(corpora, caplog):
     (corpora / PIPES).rename(corpora / "elsewhere")
     with caplog.at_level(logging.WARNING, "kaggle_kit"):
-        assert wiring.open_corpora(config_of(SLOTS))[SLOTS].left_out == ()
+        assert preparation.open_corpora(config_of(SLOTS))[SLOTS].left_out == ()
     assert f"{SLOTS} shares notes with {PIPES}, which is not on this machine" in caplog.text
 
 
@@ -89,7 +89,7 @@ def test_a_line_says_where_declared_notes_or_a_split_of_them_are_not_to_be_found
     for folder in ("devel", "test"):
         (corpora / PIPES / folder).rename(corpora / PIPES / f"no_{folder}")
     with caplog.at_level(logging.WARNING, "kaggle_kit"):
-        assert wiring.open_corpora(config_of(SLOTS))[SLOTS].left_out == ()
+        assert preparation.open_corpora(config_of(SLOTS))[SLOTS].left_out == ()
     assert f"{PIPES} has no split 'dev' at" in caplog.text
     assert f"{SLOTS} shares notes with {PIPES}, but none of its texts was found there" in caplog.text
 
@@ -97,7 +97,7 @@ def test_a_line_says_where_declared_notes_or_a_split_of_them_are_not_to_be_found
 def test_a_task_that_would_have_nothing_left_to_train_on_is_refused(corpora):
     (corpora / BRAT / "train" / "y.txt").write_text("Cold for a week.")
     with pytest.raises(ConfigError, match=f"{BRAT}: all 2 training documents are scored in another task"):
-        wiring.open_corpora(config_of(SLOTS, BRAT))
+        preparation.open_corpora(config_of(SLOTS, BRAT))
 
 
 def test_practice_corpora_lose_nothing(monkeypatch, tmp_path):
@@ -106,7 +106,7 @@ def test_practice_corpora_lose_nothing(monkeypatch, tmp_path):
     config = compose(
         task=tasks, strategy="s2_shared", overrides=["practice.terms=20", "profile.report=[dev,test]"]
     )
-    assert not any(corpus.left_out for corpus in wiring.open_corpora(config).values())
+    assert not any(corpus.left_out for corpus in preparation.open_corpora(config).values())
 
 
 def test_a_task_shares_notes_with_known_tasks_only():

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kaggle_kit.ops import side_by_side
-from kaggle_kit.ops.cli import app
-from kaggle_kit.ops.kernels.image import keep_to_one_gpu
-from kaggle_kit.ops.side_by_side import Ended, run_side_by_side, visible_gpus
+from kaggle_kit.cli.app import app
+from kaggle_kit.core.kaggle_image import keep_to_one_gpu
+from kaggle_kit.kaggle import side_by_side
+from kaggle_kit.kaggle.side_by_side import Ended, run_side_by_side, visible_gpus
 
 # Says which GPU it saw and when; the argument is what it ends with.
 PROGRAM = """

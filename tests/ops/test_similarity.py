@@ -11,7 +11,13 @@ import pytest
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, RankedPair, TaskSpec, UnifiedSample
-from kaggle_kit.ops.similarity import count_words, jaccard, js_divergence, label_schema, write_similarity
+from kaggle_kit.experiments.transfer_similarity import (
+    count_words,
+    jaccard,
+    js_divergence,
+    label_schema,
+    write_similarity,
+)
 
 A, B = "semeval2014t7", "semeval2017t3"
 

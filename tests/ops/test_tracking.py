@@ -12,7 +12,7 @@ from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.secrets import SecretLeak
-from kaggle_kit.ops.tracking import close_tracking, open_tracking, send
+from kaggle_kit.experiment.tracking import close_tracking, open_tracking, send
 
 PLANTED = "0123456789abcdef0123456789abcdef01234567"
 

@@ -11,10 +11,11 @@ from kaggle_kit.analysis.trials import read_trials, trial_curves, trials_table
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.kaggle_outputs import last_step
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.ops import rounds, trials, wiring
-from kaggle_kit.ops.kernels.outputs import last_step
-from kaggle_kit.ops.search import Search, search_settings
+from kaggle_kit.experiment import preparation, rounds
+from kaggle_kit.experiments import hp_search
+from kaggle_kit.experiments.hp_search_journal import Search, search_settings
 from kaggle_kit.training.callbacks import TrainingAlarm
 from kaggle_kit.training.resume import CheckpointCallback
 from tests.ops.test_rounds import small_models  # noqa: F401
@@ -35,14 +36,19 @@ TOY = (
 def no_gate():
     """Models this small would not pass the gate, which has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "pass_gate", lambda *given: "gate passed")
+        patch.setattr(hp_search, "pass_gate", lambda *given: "gate passed")
         yield
 
 
 def begun(folder, strategy="s1_single", tasks=(NER,), more=()):
     config = compose(task=list(tasks), strategy=strategy, overrides=[*TOY, *more], seed=3)
     run = start_run(config, page="hp_search", run_dir=folder)
-    return config, run, wiring.open_corpora(config), Search(search_settings(config), run.path, config.seed)
+    return (
+        config,
+        run,
+        preparation.open_corpora(config),
+        Search(search_settings(config), run.path, config.seed),
+    )
 
 
 @pytest.mark.slow
@@ -52,8 +58,8 @@ def begun(folder, strategy="s1_single", tasks=(NER,), more=()):
 )
 def test_a_search_of_either_arm_leaves_its_trials_its_best_and_the_budget(tmp_path, strategy, tasks):
     config, run, corpora, search = begun(tmp_path / "runs" / "search", strategy, tasks)
-    trials.run_search(config, run, corpora, search)
-    words = trials.finish_search(run, corpora, search)
+    hp_search.run_search(config, run, corpora, search)
+    words = hp_search.finish_search(run, corpora, search)
     records = read_trials(run)
     assert [record["state"] for record in records] == ["complete"] * 2
     assert yaml.safe_load((run.path / "best.yaml").read_text()) == words
@@ -74,7 +80,7 @@ def test_a_search_of_either_arm_leaves_its_trials_its_best_and_the_budget(tmp_pa
 
 def test_reports_are_made_at_equal_shares_of_an_epoch_and_drawn(tmp_path):
     config, run, corpora, search = begun(tmp_path / "search", more=("training.max_steps=10",))
-    trials.run_search(config, run, corpora, search)
+    hp_search.run_search(config, run, corpora, search)
     for record in read_trials(run):
         epochs = record["values"]["training.epochs"]
         assert [point for point, _ in record["reports"]] == list(range(1, epochs + 1))
@@ -87,7 +93,7 @@ def test_reports_are_made_at_equal_shares_of_an_epoch_and_drawn(tmp_path):
 @pytest.mark.slow
 def test_a_search_that_the_session_ends_in_is_paused_and_goes_on_with_the_same_trial(tmp_path, monkeypatch):
     whole = begun(tmp_path / "whole")
-    trials.run_search(*whole)
+    hp_search.run_search(*whole)
     train = rounds.train
 
     def ended_in_the_second(config, run, trainer, corpora, phase):
@@ -99,14 +105,14 @@ def test_a_search_that_the_session_ends_in_is_paused_and_goes_on_with_the_same_t
     config, run, corpora, search = begun(tmp_path / "cut")
     with monkeypatch.context() as patch:
         patch.setattr(rounds, "train", ended_in_the_second)
-        said = trials.run_search(config, run, corpora, search)
+        said = hp_search.run_search(config, run, corpora, search)
     assert "paused at step" in said and not search.finished
     assert run.paused()["trial"] == 1
     kept = last_step(run.path)
-    assert kept > len(RunFolder.open(trials.trial_folder(run, 0), finished=False).events()) == 4
+    assert kept > len(RunFolder.open(hp_search.trial_folder(run, 0), finished=False).events()) == 4
 
     config, run, corpora, search = begun(tmp_path / "cut")
-    trials.run_search(config, run, corpora, search)
+    hp_search.run_search(config, run, corpora, search)
     assert search.finished and run.paused() is None and last_step(run.path) > kept
     values, scores = ([record[key] for record in read_trials(whole[1])] for key in ("values", "score"))
     again = read_trials(run)
@@ -121,6 +127,6 @@ def test_a_trial_that_diverges_is_given_up_and_counts(tmp_path, monkeypatch):
 
     config, run, corpora, search = begun(tmp_path / "search", more=("experiment.trials=1",))
     monkeypatch.setattr(rounds, "train", diverge)
-    trials.run_search(config, run, corpora, search)
+    hp_search.run_search(config, run, corpora, search)
     (record,) = [json.loads(line) for line in (run.path / "trials.jsonl").read_text().splitlines()]
     assert record["state"] == "pruned" and "diverged: step 3" in record["pruned"]

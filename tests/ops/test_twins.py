@@ -14,9 +14,10 @@ from kaggle_kit.core.config import compose, from_yaml
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.experiment import controlled_variables, model_selection, preparation, rounds
+from kaggle_kit.experiments import ablation, token_controlled, token_controlled_plan
 from kaggle_kit.models.adapter_files import save_adapters, saved_ranks
 from kaggle_kit.models.build import build_model
-from kaggle_kit.ops import ablation, comparison, control_plan, rounds, selection, twins, wiring
 from tests.ops.test_rounds import reachable_target, small_models  # noqa: F401
 from tests.signing import sign
 
@@ -27,21 +28,23 @@ SETTINGS = ("experiment=token_controlled", "practice.documents=6", "practice.ter
 
 def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> RunFolder:
     """A page from its run folder to its manifest."""
-    corpora = twins.open_corpora(multi, config) if multi else wiring.open_corpora(config)
-    specs = wiring.task_specs(config, corpora)
+    corpora = token_controlled.open_corpora(multi, config) if multi else preparation.open_corpora(config)
+    specs = preparation.task_specs(config, corpora)
     torch.manual_seed(config.seed)
-    loaded = wiring.open_backbone(config)
-    samples = wiring.split_samples(config, corpora, "train")
-    encoded = wiring.encode_split(config, samples, specs, loaded)
-    encoded = control_plan.labelled(config, encoded) if multi else encoded
+    loaded = preparation.open_backbone(config)
+    samples = preparation.split_samples(config, corpora, "train")
+    encoded = preparation.encode_split(config, samples, specs, loaded)
+    encoded = token_controlled_plan.labelled(config, encoded) if multi else encoded
     solves = "levels" in config.experiment and not multi
     strategy = ablation.matched_strategy(config, loaded, specs)[0] if solves else config.strategy
     network = build_model(loaded, specs.values(), strategy)
     if multi:
-        twins.assert_active_parameters(multi, network)
-    make = partial(control_plan.plan_control, multi) if multi else wiring.plan_training
+        token_controlled.assert_active_parameters(multi, network)
+    make = partial(token_controlled_plan.plan_control, multi) if multi else preparation.plan_training
     plan = make(config, encoded)
-    quick = selection.quick_evaluation(comparison.scored(config), network, loaded, encoded, samples)
+    quick = model_selection.quick_evaluation(
+        controlled_variables.scored(config), network, loaded, encoded, samples
+    )
     budget = sum(plan.tokens.values())
     trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, quick, budget=budget)
     rounds.train(config, run, trainer, corpora)
@@ -78,7 +81,7 @@ def altered(multi: RunFolder, folder, **fields) -> RunFolder:
 
 @pytest.mark.parametrize("control", ["total", "share"])
 def test_a_control_repeats_its_run_but_for_whose_tokens_it_sees(tmp_path, shared, control):
-    config, _ = twins.control_of(shared, asked(shared, f"experiment.control={control}"))
+    config, _ = token_controlled.control_of(shared, asked(shared, f"experiment.control={control}"))
     run = start_run(config, page="token_controlled", runs_dir=tmp_path)
     theirs, own = shared.manifest(), train(config, run, shared).manifest()
     tokens = theirs["totals"]["tokens"]
@@ -118,12 +121,12 @@ def test_under_the_rule_last_quick_evaluation_neither_stops_nor_chooses(shared):
 @pytest.mark.parametrize("task", [NER, RELATIONS])
 def test_a_control_has_the_active_parameters_of_its_task_in_any_strategy(tmp_path, strategy, task):
     multi = multi_task(tmp_path, strategy)
-    config, table = twins.control_of(multi, asked(multi, task=task))
+    config, table = token_controlled.control_of(multi, asked(multi, task=task))
     assert strategy in table and "s1_single" in table
-    corpora = wiring.open_corpora(config)
-    specs = wiring.task_specs(config, corpora)
-    network = build_model(wiring.open_backbone(config), specs.values(), config.strategy)
-    twins.assert_active_parameters(multi, network)
+    corpora = preparation.open_corpora(config)
+    specs = preparation.task_specs(config, corpora)
+    network = build_model(preparation.open_backbone(config), specs.values(), config.strategy)
+    token_controlled.assert_active_parameters(multi, network)
     assert config.strategy.rank > 16 and not config.strategy.pcgrad and config.strategy.fusion == "none"
 
 
@@ -132,28 +135,28 @@ def test_a_control_of_an_ablation_has_the_parameters_of_the_ranks_that_were_solv
     ablated = ("experiment=ablation_architecture", target)
     multi = multi_task(tmp_path, "a3", settings=(*ablated, *SETTINGS[1:]))
     assert saved_ranks(multi.adapters)["shared"] != from_yaml(multi.config_yaml.read_text()).strategy.rank
-    config, table = twins.control_of(multi, asked(multi))
+    config, table = token_controlled.control_of(multi, asked(multi))
     run = train(config, start_run(config, page="token_controlled", runs_dir=tmp_path), multi)
     own, theirs = (folder.manifest()["active_parameters"][NER] for folder in (run, multi))
-    assert own == pytest.approx(theirs, rel=twins.TOLERANCE) and "a3" in table
+    assert own == pytest.approx(theirs, rel=token_controlled.TOLERANCE) and "a3" in table
     assert run.manifest()["twin"]["of"] == multi.run_id
     with pytest.raises(ConfigError, match=r"^experiment\.alpha is 0\.1 here and None in the control"):
-        twins.control_of(multi, asked(multi, "experiment.alpha=0.1"))
+        token_controlled.control_of(multi, asked(multi, "experiment.alpha=0.1"))
     with pytest.raises(RunFolderError, match="strategy.json is missing"):
-        twins.control_of(altered(multi, tmp_path / "elsewhere"), asked(multi))
+        token_controlled.control_of(altered(multi, tmp_path / "elsewhere"), asked(multi))
 
 
 def test_a_run_of_private_adapters_alone_has_no_control(tmp_path):
     multi = multi_task(tmp_path, "a2")
     with pytest.raises(RunFolderError, match="share no adapter: each is trained as a single-task model"):
-        twins.control_of(multi, asked(multi))
+        token_controlled.control_of(multi, asked(multi))
 
 
 def test_a_network_of_another_size_is_refused_before_training(shared):
     group = SimpleNamespace(parameters=(torch.nn.Parameter(torch.zeros(1000)),), tasks=(NER,))
     network = SimpleNamespace(parameter_groups=lambda: {"single": group}, specs=[NER])
     with pytest.raises(ConfigError, match=f"active_parameters.{NER} is 1,000 here and"):
-        twins.assert_active_parameters(shared, network)
+        token_controlled.assert_active_parameters(shared, network)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +173,7 @@ def test_what_the_run_did_otherwise_cannot_be_asked_of_its_control(shared, overr
     with pytest.raises(
         ConfigError, match=f"^{field} is .* here and .* in the control of {shared.run_id[:9]}"
     ):
-        twins.control_of(shared, asked(shared, override))
+        token_controlled.control_of(shared, asked(shared, override))
 
 
 def tuning(study: str, trials: int = 4) -> list[str]:
@@ -187,31 +190,35 @@ def test_a_control_takes_what_a_search_of_its_own_found_with_as_many_trials(tmp_
     sign(multi, shared.manifest() | multi.facts)
     tokens = sum(shared.manifest()["totals"]["tokens"].values())
     at_its_own = f"experiment.tuning.target_tokens={tokens}"
-    config, _ = twins.control_of(multi, asked(multi, *found, *tuning("own"), at_its_own))
+    config, _ = token_controlled.control_of(multi, asked(multi, *found, *tuning("own"), at_its_own))
     assert config.training.learning_rate == 1e-4 and config.training.target_tokens == tokens
     assert config.training.warmup == theirs.training.warmup
     own = {"trials": 4, "split": "dev", "study": "own", "target_tokens": tokens}
     assert config.experiment["tuning"] == own
     with pytest.raises(ConfigError, match=f"target_tokens is 7 and the baseline has {tokens}: search at its"):
-        twins.control_of(multi, asked(multi, *found, *tuning("own"), "experiment.tuning.target_tokens=7"))
+        token_controlled.control_of(
+            multi, asked(multi, *found, *tuning("own"), "experiment.tuning.target_tokens=7")
+        )
     with pytest.raises(ConfigError, match=r"^training\.epochs is 9\.0 here and"):  # of no effect there
-        twins.control_of(multi, asked(multi, *found, *tuning("own"), at_its_own, "training.epochs=9"))
-    assert twins.control_of(multi, asked(multi))[0].experiment["tuning"]["study"] == "theirs"
+        token_controlled.control_of(
+            multi, asked(multi, *found, *tuning("own"), at_its_own, "training.epochs=9")
+        )
+    assert token_controlled.control_of(multi, asked(multi))[0].experiment["tuning"]["study"] == "theirs"
     with pytest.raises(
         ConfigError, match="experiment.tuning.trials is 9 here and 4 in s2_shared-.* one budget"
     ):
-        twins.control_of(multi, asked(multi, *found, *tuning("own", trials=9)))
+        token_controlled.control_of(multi, asked(multi, *found, *tuning("own", trials=9)))
     with pytest.raises(ConfigError, match="^training.learning_rate is 0.0001 here and"):
-        twins.control_of(multi, asked(multi, *found))
+        token_controlled.control_of(multi, asked(multi, *found))
 
 
 def test_another_seed_task_or_control_is_refused_by_name(shared):
     with pytest.raises(ConfigError, match="^seed is 4 here and 3 in the control of"):
-        twins.control_of(shared, asked(shared, seed=4))
+        token_controlled.control_of(shared, asked(shared, seed=4))
     with pytest.raises(ConfigError, match="has no 'semeval2016t12'; name one of"):
-        twins.control_of(shared, asked(shared, task="semeval2016t12"))
+        token_controlled.control_of(shared, asked(shared, task="semeval2016t12"))
     with pytest.raises(ConfigError, match="experiment.control is 'half'; allowed: total, share"):
-        twins.control_of(shared, asked(shared, "experiment.control=half"))
+        token_controlled.control_of(shared, asked(shared, "experiment.control=half"))
 
 
 def test_runs_that_have_no_control_are_refused_naming_the_field(tmp_path, shared):
@@ -224,38 +231,38 @@ def test_runs_that_have_no_control_are_refused_naming_the_field(tmp_path, shared
         folder = tmp_path / field
         folder.mkdir()
         with pytest.raises(RunFolderError, match=f"^{field} of {shared.run_id[:9]}"):
-            twins.control_of(altered(shared, folder, **change), asked(shared))
+            token_controlled.control_of(altered(shared, folder, **change), asked(shared))
 
 
 def test_a_control_leaves_out_the_training_documents_that_its_run_left_out(tmp_path, shared):
-    config, _ = twins.control_of(shared, asked(shared))
-    first, *others = [sample.document_id for sample in wiring.open_corpora(config)[NER].splits["train"]]
+    config, _ = token_controlled.control_of(shared, asked(shared))
+    first, *others = [sample.document_id for sample in preparation.open_corpora(config)[NER].splits["train"]]
     multi = altered(shared, tmp_path, left_out={NER: [first], RELATIONS: []})
-    corpus = twins.open_corpora(multi, config)[NER]
+    corpus = token_controlled.open_corpora(multi, config)[NER]
     assert [sample.document_id for sample in corpus.splits["train"]] == others
     assert corpus.left_out == (first,) and shared.manifest()["left_out"] == {NER: [], RELATIONS: []}
 
 
 def test_a_corpus_that_has_changed_since_is_refused(shared):
     with pytest.raises(ConfigError, match=f"data_hashes.{NER} is 0f here and"):
-        twins.assert_same_data(shared, {NER: SimpleNamespace(sha256="0f")})
+        token_controlled.assert_same_data(shared, {NER: SimpleNamespace(sha256="0f")})
 
 
 def test_in_a_kaggle_session_the_run_is_found_where_another_kernel_left_it(tmp_path, shared, monkeypatch):
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
     monkeypatch.setattr("kaggle_kit.core.folders.KAGGLE_INPUT", shared.path.parent)
-    assert twins.multi_task_run(asked(shared), tmp_path / "working").path == shared.path
+    assert token_controlled.multi_task_run(asked(shared), tmp_path / "working").path == shared.path
 
 
 def test_the_run_is_found_by_id_or_path_and_must_be_finished(tmp_path, shared):
-    found = twins.multi_task_run(asked(shared), shared.path.parent)
+    found = token_controlled.multi_task_run(asked(shared), shared.path.parent)
     assert found.path == shared.path
     by_path = asked(shared, f"experiment.twin={shared.path}")
-    assert twins.multi_task_run(by_path, tmp_path).path == shared.path
-    assert twins.control_of(shared, by_path)[0].experiment["twin"] == shared.run_id
+    assert token_controlled.multi_task_run(by_path, tmp_path).path == shared.path
+    assert token_controlled.control_of(shared, by_path)[0].experiment["twin"] == shared.run_id
     started = start_run(compose(seed=3), page="toy", runs_dir=tmp_path)
     with pytest.raises(RunFolderError, match="is unfinished"):
-        twins.multi_task_run(asked(shared, f"experiment.twin={started.run_id}"), tmp_path)
+        token_controlled.multi_task_run(asked(shared, f"experiment.twin={started.run_id}"), tmp_path)
 
 
 def test_without_a_run_practice_data_get_one_and_real_data_the_command(tmp_path, monkeypatch):
@@ -269,17 +276,17 @@ def test_without_a_run_practice_data_get_one_and_real_data_the_command(tmp_path,
         run = start_run(config, page=page, runs_dir=tmp_path)
         return run.finish(totals=rounds.Totals(), device="cpu", data_hashes={}).parent
 
-    monkeypatch.setattr(twins, "run_page", run_page)
+    monkeypatch.setattr(token_controlled, "run_page", run_page)
     config = compose(task=[NER], overrides=["experiment=token_controlled", "training.epochs=0.5"], seed=3)
-    made = twins.multi_task_run(config, tmp_path)
-    assert twins.multi_task_run(config, tmp_path).path == made.path  # and not made again
+    made = token_controlled.multi_task_run(config, tmp_path)
+    assert token_controlled.multi_task_run(config, tmp_path).path == made.path  # and not made again
     overrides = ["experiment=token_controlled", "training.epochs=0.5", "training.selection=last"]
     assert ran == [("s2_shared", f"{NER},{RELATIONS}", overrides)]
     real = replace(config, profile=replace(config.profile, corpora="any"))
     with pytest.raises(ConfigError, match="run s2_shared --task semeval2014t7,semeval2021t6 --model tiny"):
-        twins.multi_task_run(real, tmp_path)
+        token_controlled.multi_task_run(real, tmp_path)
     with pytest.raises(ConfigError, match="add experiment=token_controlled"):
-        twins.multi_task_run(compose(seed=3), tmp_path)
+        token_controlled.multi_task_run(compose(seed=3), tmp_path)
 
 
 def test_the_page_shows_both_scores_of_the_primary_metric_and_their_difference(tmp_path, shared):
@@ -290,4 +297,4 @@ def test_the_page_shows_both_scores_of_the_primary_metric_and_their_difference(t
     )
     sign(multi)
     own = [Metric(name, 0.5, "fraction", "dev", 9, NER, NER) for name in (figures[NER], "task_a_relaxed_f1")]
-    assert twins.side_by_side(multi, own) == f"{NER}: multi-task 0.7500 - control 0.5000 = +0.2500"
+    assert token_controlled.side_by_side(multi, own) == f"{NER}: multi-task 0.7500 - control 0.5000 = +0.2500"

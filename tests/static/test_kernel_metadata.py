@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.ops.kernels import metadata as about
-from kaggle_kit.ops.pages import find_pages
+from kaggle_kit.core.page_files import find_pages
+from kaggle_kit.kaggle import metadata as about
 
 FOLDERS = sorted(path.parent for path in about.METADATA_DIR.glob("*/kernel-metadata.json"))
 every_kernel = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

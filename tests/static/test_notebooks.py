@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from kaggle_kit.ops.pages import notebook
+from kaggle_kit.core.page_files import notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "notebooks").rglob("*.py"))

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from kaggle_kit.batches.batch import PlanDataset
+from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.plan import PlanSettings, StepPlan, TaskRows
+from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.schema import LoraSettings, RunConfig
 from kaggle_kit.core.types import TaskSpec
-from kaggle_kit.data.batch import PlanDataset
-from kaggle_kit.data.encode import EncodedTask
-from kaggle_kit.data.plan import PlanSettings, StepPlan, TaskRows
-from kaggle_kit.data.sampler import MultiTaskBatchSampler
+from kaggle_kit.experiment import preparation
 from kaggle_kit.models import tiny
 from kaggle_kit.models.adapters import SharedPrivateLoRA
 from kaggle_kit.models.loading import load_backbone
 from kaggle_kit.models.multitask import MultiTaskModel
-from kaggle_kit.ops import wiring
 from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
@@ -76,12 +76,12 @@ def study(tmp_path_factory) -> ToyStudy:
         config = compose(
             model="tiny", task=list(TASKS), strategy="s2_shared", profile="smoke", overrides=overrides, seed=1
         )
-        corpora = wiring.open_corpora(config)
+        corpora = preparation.open_corpora(config)
         texts = [sample.text for sample in corpora[TASKS[0]].splits["train"]]
         config.model.path = str(tiny.build_tiny("llama", texts, steps=0))
-        specs = wiring.task_specs(config, corpora)
+        specs = preparation.task_specs(config, corpora)
         samples = {name: corpora[name].splits["train"] for name in TASKS}
-        encoded = wiring.encode_split(config, samples, specs, load_backbone(config.model, device="cpu"))
+        encoded = preparation.encode_split(config, samples, specs, load_backbone(config.model, device="cpu"))
         yield ToyStudy(config, specs, {name: first(task, 40) for name, task in encoded.items()})
 
 

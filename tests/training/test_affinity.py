@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.training.affinity import AffinityCallback, lookahead, shared_parameters
 
 NER, RANKING = "semeval2014t7", "semeval2017t3"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from kaggle_kit.data.plan import TaskRows
+from kaggle_kit.batches.plan import TaskRows
 from kaggle_kit.training.autobatch import (
     AutoBatchError,
     Measured,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.training import checkpoint_files
 from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback, study_callbacks

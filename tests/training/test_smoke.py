@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from kaggle_kit.data.plan import PlanSettings
+from kaggle_kit.batches.plan import PlanSettings
 from kaggle_kit.training.smoke import SmokeGateError, SmokeReport, smoke_plan, smoke_test
 
 NER, RANKING = "semeval2014t7", "semeval2017t3"

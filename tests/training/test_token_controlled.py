@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.training.token_controlled import TokenControlledTrainer
 
 NER, RANKING = "semeval2014t7", "semeval2017t3"

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import Trainer
 
+from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.data.batch import PlanDataset
 from kaggle_kit.training.callbacks import StudyCallback
 from kaggle_kit.training.losses import UncertaintyWeightedLoss
 from kaggle_kit.training.token_controlled import TokenControlledTrainer

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kaggle_kit.core.types import ComponentSpec, Kind
-from kaggle_kit.models.heads import SequenceRankingHead, build_head
+from kaggle_kit.heads import SequenceRankingHead, build_head
 
 COMPONENT = ComponentSpec("rank", Kind.RANKING, 2, ("irrelevant", "relevant"))
 

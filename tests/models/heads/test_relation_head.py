@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from kaggle_kit.core.types import ComponentSpec, Kind
-from kaggle_kit.models.heads import build_head
-from kaggle_kit.models.heads.relation import BLOCK, DISTANCES, PairGrid
+from kaggle_kit.heads import build_head
+from kaggle_kit.heads.relation_head import BLOCK, DISTANCES, PairGrid
 
 LINKS = ComponentSpec(
     "links", Kind.RELATIONS, 2, ("CAUSES", "TREATS"), candidates=(("Drug", "Disease"), ("Drug", "Drug"))

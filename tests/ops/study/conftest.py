@@ -10,10 +10,10 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from kaggle_kit.ops.cli import app
-from kaggle_kit.ops.study.graph import Study
-from kaggle_kit.ops.study.selection import load_selection
-from kaggle_kit.ops.study.workflow import Places, run_study
+from kaggle_kit.cli.app import app
+from kaggle_kit.study.graph import Study
+from kaggle_kit.study.spec import load_selection
+from kaggle_kit.study.workflow import Places, run_study
 
 STUDY = "rq5_practice"
 SMALL = ("seeds=[1,2]", "controls=[total]", "tasks=[semeval2014t7,semeval2017t3]")

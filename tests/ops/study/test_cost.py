@@ -11,11 +11,11 @@ import pytest
 from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.ops.study import graph, prediction
-from kaggle_kit.ops.study.cost import Limits, RunCost, hours_of, savings, sessions_of, total, without
-from kaggle_kit.ops.study.graph import Study
-from kaggle_kit.ops.study.known import CostTable, Figure, Known, count_tokens, read_table
-from kaggle_kit.ops.study.selection import load_selection
+from kaggle_kit.study import budget, graph
+from kaggle_kit.study.cost import Limits, RunCost, hours_of, savings, sessions_of, total, without
+from kaggle_kit.study.graph import Study
+from kaggle_kit.study.spec import load_selection
+from kaggle_kit.study.throughput import CostTable, Figure, Known, count_tokens, read_table
 from tests.signing import sign
 
 LIMITS = Limits(weekly_gpu_hours=30, sessions_at_once=2, session_hours=11.5)
@@ -84,13 +84,13 @@ TABLE = CostTable(
 
 @pytest.fixture
 def declared_only(monkeypatch):
-    monkeypatch.setattr("kaggle_kit.ops.study.known.count_tokens", lambda config: None)
+    monkeypatch.setattr("kaggle_kit.study.throughput.count_tokens", lambda config: None)
 
 
 def test_a_twin_costs_its_runs_tokens_or_its_tasks_share_of_them(declared_only):
     changes = ["seeds=[1,2]", "tasks=[semeval2014t7,semeval2021t6]", "overrides=[training.epochs=2]"]
     study = Study(load_selection("rq5_practice", changes))
-    costs = {run.id: run for run in prediction.run_costs(study, Known(TABLE))}
+    costs = {run.id: run for run in budget.run_costs(study, Known(TABLE))}
     found = {(r.kind, r.tasks, r.control): costs[id] for id, r in study.runs.items() if r.config.seed == 1}
     both = ("semeval2014t7", "semeval2021t6")
     assert found[graph.MULTI_TASK, both, None].tokens == 8000
@@ -163,7 +163,7 @@ def test_the_plan_of_a_study_shows_its_cost_and_what_can_be_saved(declared_only,
     changes += ["ablations=[{name: plain, strategy: s3a_flat, overrides: [strategy.pcgrad=false]}]"]
     changes += ["profile=t4", "experiment=token_controlled"]
     changes += ["primary={model: gemma2b, strategy: s2_shared}"]
-    lines = prediction.predict("rq5_practice", changes, tmp_path).splitlines()
+    lines = budget.predict("rq5_practice", changes, tmp_path).splitlines()
     rows = {line[:34].strip(): line[34:].split() for line in lines if line[34:44].strip().isdigit()}
     figures = {name: [float(value.replace(",", "")) for value in row] for name, row in rows.items() if name}
     runs, hours, weeks = ({name: row[n] for name, row in figures.items()} for n in (0, 2, 4))
@@ -179,7 +179,7 @@ def test_the_plan_of_a_study_shows_its_cost_and_what_can_be_saved(declared_only,
 def test_a_study_fits_into_the_hours_that_it_promises(name, most_hours, declared_only):
     table = read_table()
     study, known = Study(load_selection(name)), Known(table)
-    bill = total(prediction.run_costs(study, known), table.limit())
+    bill = total(budget.run_costs(study, known), table.limit())
     assert 0.6 * most_hours < bill.hours <= most_hours
     assert all(run.on_gpu for run in study.runs.values())
 
@@ -187,7 +187,7 @@ def test_a_study_fits_into_the_hours_that_it_promises(name, most_hours, declared
 def test_a_placebo_costs_what_its_multi_task_run_costs(declared_only):
     changes = ["seeds=[1,2]", "tasks=[semeval2014t7,semeval2021t6]", "controls=[total,share,placebo]"]
     study = Study(load_selection("rq5_practice", changes))
-    costs = {run.id: run for run in prediction.run_costs(study, Known(TABLE))}
+    costs = {run.id: run for run in budget.run_costs(study, Known(TABLE))}
     for run in study.of_kind(graph.TWIN):
         if run.control == "placebo":
             theirs, own = costs[run.twin_of], costs[run.id]

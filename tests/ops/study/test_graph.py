@@ -8,10 +8,10 @@ import pytest
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import config_run_id
-from kaggle_kit.ops.kernels.build import Experiment
-from kaggle_kit.ops.study import graph
-from kaggle_kit.ops.study.graph import Study
-from kaggle_kit.ops.study.selection import load_selection, parts_of
+from kaggle_kit.kaggle.build import Experiment
+from kaggle_kit.study import graph
+from kaggle_kit.study.graph import Study
+from kaggle_kit.study.spec import load_selection, parts_of
 
 SMALL = [
     "models=[tiny]",

@@ -6,10 +6,10 @@ import json
 
 from kaggle_kit.core.artifacts import HEADER
 from kaggle_kit.core.integrity import FACTS, signed
-from kaggle_kit.ops.study import narration
-from kaggle_kit.ops.study.graph import Study
-from kaggle_kit.ops.study.narration import Narrator, named
-from kaggle_kit.ops.study.selection import load_selection
+from kaggle_kit.study import narration
+from kaggle_kit.study.graph import Study
+from kaggle_kit.study.narration import Narrator, named
+from kaggle_kit.study.spec import load_selection
 
 SMALL = ["seeds=[1,2]", "controls=[]", "verdict=false"]
 

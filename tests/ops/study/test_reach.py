@@ -11,10 +11,10 @@ from kaggle_kit.analysis.looks import look_level
 from kaggle_kit.analysis.stats import Difference, difference_of, holm
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.ops.study.graph import Study
-from kaggle_kit.ops.study.known import Figure
-from kaggle_kit.ops.study.reach import POWER, Member, Spread, _with_strongest, members, reach
-from kaggle_kit.ops.study.selection import load_selection
+from kaggle_kit.study.graph import Study
+from kaggle_kit.study.power import POWER, Member, Spread, _with_strongest, members, reach
+from kaggle_kit.study.spec import load_selection
+from kaggle_kit.study.throughput import Figure
 
 SEED_SD, DOCUMENT_SD, DOCUMENTS, TASKS, ALPHA = 0.008, 0.042, 133, 5, 0.05
 STUDIES = 1500

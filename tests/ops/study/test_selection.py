@@ -6,12 +6,12 @@ import pytest
 
 from kaggle_kit.core.config import compose, members
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.page_files import find_pages
 from kaggle_kit.core.schema import quantization_for
-from kaggle_kit.ops.pages import find_pages
-from kaggle_kit.ops.study import DEFAULT
-from kaggle_kit.ops.study.known import CostTable, read_figures, read_table
-from kaggle_kit.ops.study.reach import SPREAD, Spread
-from kaggle_kit.ops.study.selection import PAGE_OF, controlled, load_selection, parts_of
+from kaggle_kit.study import DEFAULT
+from kaggle_kit.study.power import SPREAD, Spread
+from kaggle_kit.study.spec import PAGE_OF, controlled, load_selection, parts_of
+from kaggle_kit.study.throughput import CostTable, read_figures, read_table
 
 
 @pytest.mark.parametrize("name", members("study"))

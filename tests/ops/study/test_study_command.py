@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from kaggle_kit.ops.cli import app
-from kaggle_kit.ops.study import DEFAULT, workflow
+from kaggle_kit.cli.app import app
+from kaggle_kit.study import DEFAULT, workflow
 
 CHANGE = "seeds=[1,2]"
 

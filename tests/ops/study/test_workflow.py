@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.core.errors import ConfigError, RunFolderError
-from kaggle_kit.ops.run import claimed
-from kaggle_kit.ops.study import graph, status, workflow
-from kaggle_kit.ops.study.workflow import SNAKEFILE
+from kaggle_kit.experiment.page_run import claimed
+from kaggle_kit.study import graph, status, workflow
+from kaggle_kit.study.workflow import SNAKEFILE
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -136,7 +136,7 @@ def test_what_stands_behind_the_dashes_goes_to_snakemake(stand_in, capfd):
 
 def test_the_workflow_is_packaged_and_snakemake_is_needed_by_the_setup_alone():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["tool"]["setuptools"]["package-data"]["kaggle_kit.ops.study"] == [SNAKEFILE.name]
+    assert project["tool"]["setuptools"]["package-data"]["kaggle_kit.study"] == [SNAKEFILE.name]
     assert SNAKEFILE.is_file()
     assert any(line.startswith("snakemake") for line in project["project"]["optional-dependencies"]["dev"])
     assert "snakemake" not in (ROOT / "requirements.txt").read_text(

@@ -1,0 +1,208 @@
+"""Tokenise a split once into a memory-mapped Arrow file, cached by the content it was made from.
+
+    encoded = encode(samples, spec, tokenizer, PassageSettings(max_length=128))
+    encoded.lengths[:3], encoded.rows([0, 1])["input_ids"]
+
+One row is one sequence the backbone reads: a passage of a document, or a question with one of its
+candidates. `groups` says which rows belong together: the candidates of a question, `LIST` of them at
+most. What each component adds to a row is told by its module in `data/targets`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, List, Value
+from datasets.arrow_writer import ArrowWriter
+from transformers import PreTrainedTokenizerBase
+
+from kaggle_kit.batches.plan import TaskRows
+from kaggle_kit.batches.prefixes import beginnings
+from kaggle_kit.batches.reach import Reach
+from kaggle_kit.core.cache import build_once, cache_dir
+from kaggle_kit.core.errors import ConfigError, CorpusError
+from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec, UnifiedSample, relation_parts
+from kaggle_kit.data.pairs import PairSequence, pair_sequences
+from kaggle_kit.data.passages import Passage, PassageSettings, passages
+from kaggle_kit.heads.targets import TARGETS, relations
+
+VERSION = 8  # raise when the meaning of a column changes: cached files of older versions are not read
+
+LIST = 10  # candidates that are compared with each other: a thread's; of a hundred, thread by thread
+NUMBER, NUMBERS = Value("int32"), List(Value("int32"))
+ROW = {"document": NUMBER, "group": NUMBER, "length": NUMBER, "overlap": NUMBER, "input_ids": NUMBERS}
+PASSAGE = {
+    "word_tokens": NUMBERS,
+    "word_starts": NUMBERS,
+    "word_ends": NUMBERS,
+    "owned": List(Value("bool")),
+    "carried": List(Value("bool")),
+    "seen": List(Value("bool")),
+}
+PAIR = {"pair": NUMBER, "second": NUMBER}
+
+
+@dataclass(frozen=True)
+class EncodedTask:
+    """One split of one task, ready to be planned and batched.
+
+    `lengths` (rows,) are real tokens, special tokens included; `overlap` (rows,) those of them that a
+    neighbouring window reads too; `groups` (rows,) is non-decreasing. `reach` counts the annotations that
+    the rows hold. `replaced` columns stand in for those of the file.
+    """
+
+    spec: TaskSpec
+    table: Dataset
+    lengths: np.ndarray
+    overlap: np.ndarray
+    groups: np.ndarray
+    reach: Reach = field(default_factory=Reach)
+    replaced: Mapping[str, list[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @cached_property
+    def beginnings(self) -> np.ndarray | None:
+        """(rows,) tokens that all candidates of a row's group begin with; None where rows are passages."""
+        if "second" not in self.table.column_names:
+            return None
+        return beginnings(self.table["input_ids"], self.groups)
+
+    @property
+    def plan_rows(self) -> TaskRows:
+        """What a plan must know of the rows."""
+        return TaskRows(self.lengths, self.groups, self.beginnings)
+
+    def rows(self, indices: Sequence[int]) -> dict[str, Any]:
+        """The columns of some rows; ragged columns are one array per row."""
+        rows = dict(self.table[list(indices)])
+        return rows | {name: [column[row] for row in indices] for name, column in self.replaced.items()}
+
+    def relating(self, samples: Sequence[UnifiedSample]) -> EncodedTask:
+        """The same rows with the relation candidates of these samples' mentions, one sample a document.
+
+        Prediction relates the mentions it has found; the file holds the candidates among gold ones.
+        """
+        parts = relation_parts(self.spec)
+        replaced: dict[str, list[Any]] = {}
+        if parts:
+            for document, sequences in self._documents():
+                for part in parts:
+                    for row in TARGETS[part.kind].columns(part, sequences, samples[document]):
+                        for name, column in row.items():
+                            replaced.setdefault(name, []).append(column)
+        return replace(self, replaced=replaced)
+
+    def _documents(self) -> Iterator[tuple[int, list[Passage]]]:
+        names = [part.name for part in fields(Passage)]
+        table = self.rows(range(len(self)))
+        columns = zip(table["document"], *(table[name] for name in names), strict=True)
+        for document, rows in groupby(columns, key=lambda row: int(row[0])):
+            yield document, [Passage(**dict(zip(names, row[1:], strict=True))) for row in rows]
+
+
+def encode(
+    samples: Sequence[UnifiedSample],
+    spec: TaskSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: PassageSettings,
+) -> EncodedTask:
+    """Raises CorpusError for samples without text and ConfigError where there is nothing to encode."""
+    key = _content_key(samples, spec, tokenizer, settings)
+    folder = build_once(
+        cache_dir("tokens") / key, lambda out: _write(samples, spec, tokenizer, settings, out)
+    )
+    table = Dataset.from_file(str(folder / "rows.arrow"))
+    reach = Reach.from_json((folder / "reach.json").read_text(encoding="utf-8"))
+    if len(table) == 0:
+        raise ConfigError(f"{spec.name}: the split holds no text to encode; check its layout and limits")
+    flat = table.with_format("numpy", columns=["length", "overlap", "group"])[:]
+    table = table.with_format("numpy")
+    spec = replace(spec, components=tuple(_with_share(part, table) for part in spec.components))
+    lengths = flat["length"].astype(np.int64)
+    return EncodedTask(spec, table, lengths, flat["overlap"], flat["group"], reach)
+
+
+def _with_share(component: ComponentSpec, table: Dataset) -> ComponentSpec:
+    """A relation component knows the share of its candidates that have a label: its loss weighs by it."""
+    if component.kind is not Kind.RELATIONS:
+        return component
+    positive, candidates = relations.counted(component, table[:])
+    return replace(component, positive=positive / max(1, candidates))
+
+
+def _content_key(
+    samples: Sequence[UnifiedSample],
+    spec: TaskSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: PassageSettings,
+) -> str:
+    digest = hashlib.sha256(json.dumps([VERSION, asdict(spec), asdict(settings)]).encode())
+    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    for sample in samples:
+        digest.update(repr(sample).encode())
+    return digest.hexdigest()[:24]
+
+
+def _write(
+    samples: Sequence[UnifiedSample],
+    spec: TaskSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: PassageSettings,
+    folder: Path,
+) -> None:
+    ranking = _is_ranking(spec)
+    features = ROW | (PAIR if ranking else PASSAGE)
+    for component in spec.components:
+        features |= TARGETS[component.kind].features(component)
+    number, reach = -1, Reach()
+    with ArrowWriter(path=str(folder / "rows.arrow"), features=Features(features)) as writer:
+        for document, sample in enumerate(samples):
+            sequences = list(_sequences(sample, ranking, tokenizer, settings))
+            columns = {
+                part.name: list(TARGETS[part.kind].columns(part, sequences, sample))
+                for part in spec.components
+            }
+            if not ranking:
+                reach.add(spec, sequences, sample, columns)
+            for place, (sequence, *parts) in enumerate(zip(sequences, *columns.values(), strict=True)):
+                number += not ranking or place % LIST == 0
+                row = {"document": document, "group": number, "length": len(sequence.input_ids)}
+                row |= vars(sequence)
+                for part in parts:
+                    row |= part
+                writer.write(row)
+        writer.finalize()
+    (folder / "reach.json").write_text(reach.to_json(), encoding="utf-8")
+
+
+def _is_ranking(spec: TaskSpec) -> bool:
+    ranking = [component.kind is Kind.RANKING for component in spec.components]
+    if any(ranking) and not all(ranking):
+        raise ConfigError(
+            f"{spec.name}: {Kind.RANKING.value} reads questions with candidates, the other kinds "
+            "passages of documents; make them two tasks"
+        )
+    return any(ranking)
+
+
+def _sequences(
+    sample: UnifiedSample, ranking: bool, tokenizer: PreTrainedTokenizerBase, settings: PassageSettings
+) -> Iterator[Passage | PairSequence]:
+    if sample.text is None:
+        path = sample.provenance.path if sample.provenance else sample.document_id
+        expected = "the document's text beside them"
+        raise CorpusError(path, found="annotations without their text", expected=expected)
+    if ranking:
+        candidates = [pair.text for pair in sample.pairs]
+        return pair_sequences(sample.text, candidates, tokenizer, settings.max_length)
+    return passages(sample.text, tokenizer, settings)

@@ -1,0 +1,118 @@
+"""How much of a split's annotations the passages hold: what none of them holds, no model can find.
+
+reach.add(spec, passages, sample, columns)      # document by document, while a split is encoded
+reach.summary("bc5cdr, train")  # bc5cdr, train: 3 of 5,134 mentions and 12 of 801 relations are in no passage
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kaggle_kit.core.types import ComponentSpec, Kind, Mention, TaskSpec, UnifiedSample, relation_parts
+from kaggle_kit.data.candidates import gold
+from kaggle_kit.data.passages import Passage
+from kaggle_kit.heads.targets import relations
+
+ENOUGH = 0.9  # of the relations; fewer deserve a word
+ENTITY_KINDS = (Kind.TOKENS, Kind.SPANS)
+
+
+@dataclass
+class Reach:
+    """Counts over one split of one task.
+
+    `outside` of the `mentions` are in no passage. `inexact` of the others begin or end inside a word, or
+    have a fragment of more words than a span component knows: a prediction can only come near them. `apart`
+    of the `relations` have no two mentions in one passage. `candidates` maps a component to how many of its
+    relations are candidates and how many there are: others lie farther apart than training's, or between
+    types that training does not relate. A relation between two concepts counts once.
+    """
+
+    mentions: int = 0
+    outside: int = 0
+    inexact: int = 0
+    relations: int = 0
+    apart: int = 0
+    candidates: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: str) -> Reach:
+        counts = json.loads(text)
+        pairs = {name: (reached, total) for name, (reached, total) in counts.pop("candidates").items()}
+        return cls(**counts, candidates=pairs)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    def add(
+        self,
+        spec: TaskSpec,
+        passages: Sequence[Passage],
+        sample: UnifiedSample,
+        columns: Mapping[str, Sequence[Mapping[str, Any]]],
+    ) -> None:
+        """Count one document. `columns` are those of each component, one dict per passage."""
+        holding = {
+            mention.id: {n for n, passage in enumerate(passages) if passage.holds(mention.fragments)}
+            for mention in sample.mentions
+        }
+        for mention, longest in _wanted(spec, sample):
+            places = holding[mention.id]
+            self.mentions += 1
+            self.outside += not places
+            exact = any(passages[place].matches(mention.fragments, longest) for place in places)
+            self.inexact += bool(places) and not exact
+        for part in relation_parts(spec):
+            self._relate(part, sample, holding, columns[part.name])
+
+    def _relate(
+        self,
+        part: ComponentSpec,
+        sample: UnifiedSample,
+        holding: Mapping[str, set[int]],
+        columns: Sequence[Mapping[str, Any]],
+    ) -> None:
+        names = [mention.id for mention in sample.mentions]
+        found = {tuple(names[n] for n in ends if n >= 0) for ends in relations.related(part, columns)}
+        pairs_of: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        for (ends, _), pairs in gold(part, sample).items():
+            pairs_of[ends] = pairs  # a pair with several labels counts once
+        self.relations += len(pairs_of)
+        for pairs in pairs_of.values():
+            self.apart += not any(set.intersection(*(holding[name] for name in pair)) for pair in pairs)
+        reached, total = self.candidates.get(part.name, (0, 0))
+        reached += sum(not found.isdisjoint(pairs) for pairs in pairs_of.values())
+        self.candidates[part.name] = reached, total + len(pairs_of)
+
+    def summary(self, what: str) -> str | None:
+        """A sentence that begins with `what`; None where there is nothing to hold."""
+        counts = [f"{self.outside:,} of {self.mentions:,} mentions"] if self.mentions else []
+        counts += [f"{self.apart:,} of {self.relations:,} relations"] if self.relations else []
+        edges = f"; {self.inexact:,} mentions do not begin and end with a word" if self.inexact else ""
+        return f"{what}: {' and '.join(counts)} are in no passage{edges}" if counts else None
+
+    def too_few(self, what: str, task: str) -> Iterator[str]:
+        """A sentence for each component with fewer than `ENOUGH` candidates, and what helps."""
+        for name, (reached, total) in self.candidates.items():
+            if reached < ENOUGH * total:
+                yield (
+                    f"{what}: {reached:,} of {total:,} gold relations of {name} are candidates; "
+                    f"to reach more set tasks.{task}.segments=windows, and raise training.max_length "
+                    f"and training.stride"
+                )
+
+
+def _wanted(spec: TaskSpec, sample: UnifiedSample) -> Iterator[tuple[Mention, int | None]]:
+    """The mentions that the task finds or relates, and the longest fragment in words that it can find."""
+    types: dict[str, int | None] = {}
+    for part in relation_parts(spec):
+        types |= dict.fromkeys(relations.mention_types(part))
+    for part in spec.components:
+        if part.kind in ENTITY_KINDS:
+            types |= dict.fromkeys(part.labels, part.max_span_length if part.kind is Kind.SPANS else None)
+    for mention in sample.mentions:
+        if mention.type in types:
+            yield mention, types[mention.type]

@@ -1,0 +1,141 @@
+"""The top of every kernel: what Kaggle's image lacks, the run so far, the tokens.
+
+for note in prepare(run_dir="runs/x", internet=True):
+    print(note)
+
+It runs before anything is installed, so it imports only what every image has. No step of it stops
+the page: a page that does without the missing thing should run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import MutableMapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from kaggle_kit.core.allocator import set_allocator
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.kaggle_outputs import last_step
+from kaggle_kit.core.runtime import KAGGLE_INPUT, KAGGLE_WORKING, KEPT_TO_ONE, SOURCE_ROOT
+from kaggle_kit.core.secrets import redact, use_secrets
+
+NOT_ON_KAGGLE = ("torch", "pytest", "nbval")  # the image's own torch stays; tests are not run there
+# peft refuses to place LoRA beside an older torchao (import_utils.is_torchao_available); the image has
+# 0.10, nothing here uses it, and which newer one fits depends on torch: so it goes.
+TORCHAO_TRAP = Version("0.16.0")
+
+
+def prepare(*, run_dir: str, internet: bool) -> list[str]:
+    """Make the session ready and say what was done, one line each."""
+    keep_to_one_gpu()
+    packages = [*remove_torchao(), *install(unmet(), internet=internet)]
+    return [*allocate(), *packages, *restore(run_dir), *use_secrets()]
+
+
+def keep_to_one_gpu(environ: MutableMapping[str, str] = os.environ) -> None:
+    """A T4 machine has two GPUs, and the HuggingFace Trainer would spread one run over both (DataParallel).
+
+    Who runs several experiments there (`kernels side-by-side`) is told that the user did not choose so.
+    """
+    if "CUDA_VISIBLE_DEVICES" not in environ:
+        environ |= {"CUDA_VISIBLE_DEVICES": "0", KEPT_TO_ONE: "1"}
+
+
+def allocate() -> list[str]:
+    """The allocator's setting, which only counts before torch is imported."""
+    try:
+        return [f"CUDA allocator: {set_allocator()}"]
+    except ConfigError as late:
+        return [f"CUDA allocator: as it was, for {late}"]
+
+
+def unmet(requirements: Path = SOURCE_ROOT / "requirements.txt") -> list[str]:
+    """The lines of requirements.txt that this image does not fulfil; none where there is no such file."""
+    if not requirements.is_file():
+        return []
+    lines = (line.split("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())
+    wanted = [Requirement(line) for line in lines if line]
+    return [str(need) for need in wanted if need.name not in NOT_ON_KAGGLE and not _fulfilled(need)]
+
+
+def install(missing: list[str], *, internet: bool, wheels: Path = KAGGLE_INPUT) -> list[str]:
+    """Install what is missing, without touching torch: from the index, or from wheels in the inputs."""
+    if not missing:
+        return ["packages: the image has all of them"]
+    folders = sorted({str(wheel.parent) for wheel in wheels.rglob("*.whl")})
+    links = [option for folder in folders for option in ("--find-links", folder)]
+    pinned = [f"torch=={installed}"] if (installed := _installed("torch")) else []
+    problem = _pip("install", *links, *([] if internet else ["--no-index"]), *missing, *pinned)
+    if problem:
+        return [f"packages: could not install {', '.join(missing)}: {problem}"]
+    return [f"packages: installed {', '.join(missing)}"]
+
+
+def torchao_problem() -> str | None:
+    """Why peft would refuse to place LoRA here, and the cure; None where it would not."""
+    found = _installed("torchao")
+    if found is None or Version(found) >= TORCHAO_TRAP:
+        return None
+    return (
+        f"torchao {found} is installed, and peft places no LoRA beside one below {TORCHAO_TRAP}; nothing "
+        "here needs it: `pip uninstall -y torchao`, then restart the kernel"
+    )
+
+
+def remove_torchao() -> list[str]:
+    """Take away a torchao that peft would stumble over."""
+    if torchao_problem() is None:
+        return []
+    found = _installed("torchao")
+    problem = _pip("uninstall", "--yes", "torchao")
+    return [f"torchao {found}: " + (f"stays ({problem})" if problem else "removed, peft refuses it")]
+
+
+def restore(run_dir: str, inputs: Path = KAGGLE_INPUT, working: Path = KAGGLE_WORKING) -> list[str]:
+    """Copy the run so far from the kernel's own output of an earlier session, where it is mounted.
+
+    The folder appears whole or not at all; one that is already there stays as it is.
+    """
+    target = working / run_dir
+    if not run_dir or target.exists():
+        return []
+    found = [config.parent for config in inputs.glob(f"**/{run_dir}/config.yaml")]
+    if not found:
+        return [f"run: {run_dir} starts afresh"]
+    newest = max(found, key=last_step)
+    unfinished = target.with_name(f".{target.name}.copying")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(newest, unfinished, copy_function=shutil.copyfile)
+    for folder in (unfinished, *(path for path in unfinished.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)  # mounts are read-only, and copytree keeps the mode of folders
+    os.replace(unfinished, target)
+    return [f"run: {run_dir} goes on from step {last_step(target)}"]
+
+
+def _fulfilled(need: Requirement) -> bool:
+    found = _installed(need.name)
+    return found is not None and need.specifier.contains(found, prereleases=True)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _pip(*arguments: str) -> str | None:
+    """What went wrong, in pip's last line; None where nothing did."""
+    command = [sys.executable, "-m", "pip", arguments[0], "--quiet", *arguments[1:]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return None
+    said = (done.stderr or done.stdout).strip().splitlines() or [f"pip ended with {done.returncode}"]
+    return redact(said[-1])

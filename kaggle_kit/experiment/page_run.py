@@ -1,0 +1,319 @@
+"""Execute a notebook page into a run folder, in a kernel of this very interpreter.
+
+folder = run_page("s1_single_task", model="minilm", task="ncbi_disease", profile="open", seed=42)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import papermill
+import psutil
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+
+from kaggle_kit.core import errors
+from kaggle_kit.core.allocator import NAMES, set_allocator
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.cache import cache_dir
+from kaggle_kit.core.config import compose, config_hash, given_names, with_page_defaults
+from kaggle_kit.core.disk import writing
+from kaggle_kit.core.errors import STOPPED, ConfigError, KitError, RunFolderError
+from kaggle_kit.core.folders import reserve
+from kaggle_kit.core.page_files import PAGES_DIR, check_declared, notebook, page_path, parameters
+from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.runs import config_run_id, refuse_other_page, refuse_toy
+from kaggle_kit.core.runtime import SOURCE_ROOT, logger
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.core.secrets import redact, refuse_secrets
+from kaggle_kit.data.locate import locate
+
+# papermill cannot read a parameter whose value holds "="; `check_declared` has read them all by then
+MISTAKEN = ("Unable to parse line", "Passed unknown parameter")
+LAUNCHER = "ipykernel_launcher"
+# What stops a run: Ctrl-C, `timeout`, `docker stop`, `scancel`, a terminal that is closed.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LOCK = ".lock"  # in a run folder, held by the process that runs its page
+
+
+class PageFailed(RunFolderError):
+    """A page raised; the message names the cell, the error, and where the executed page lies."""
+
+    exit_code = 1
+    refusal: str | None = None  # what an error of `core.errors` said, which the user can mend
+
+
+class Headings(NBClientEngine):
+    """Logs a page's headings as it comes to them."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **more: Any) -> None:
+        begin = nb_man.cell_start
+
+        def cell_start(cell: NotebookNode, *where: Any, **also: Any) -> None:
+            if cell.cell_type == "markdown" and cell.source.startswith("## "):
+                logger.info("%s", cell.source.partition("\n")[0].removeprefix("## "))
+            begin(cell, *where, **also)
+
+        nb_man.cell_start = cell_start
+        super().execute_managed_notebook(nb_man, kernel_name, **more)
+
+
+papermill_engines.register("headings", Headings)
+
+
+class RunPaused(KitError):
+    """The session was over before the training; the page ended normally, and the run can go on."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+    label = "paused"
+
+
+def _is_no_mistake(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(MISTAKEN)
+
+
+class ThisInterpreter(AsyncKernelManager):
+    """A kernel of `sys.executable`, whatever kernelspecs are installed, that imports this checkout."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        # The kernel's own log would only add notes on its transport; what a page raises comes by message.
+        # A traceback with the values of variables would write notes of a restricted corpus into the page.
+        quiet = ["--IPKernelApp.log_level=CRITICAL", "--InteractiveShell.xmode=Minimal"]
+        command = [sys.executable, "-m", LAUNCHER, "-f", "{connection_file}", *quiet]
+        paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
+        # A user's own IPython profile may run anything at the start, and change what is shown.
+        environ = {"PYTHONPATH": os.pathsep.join(paths), "IPYTHONDIR": str(cache_dir("ipython"))}
+        environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # an executed page keeps a bar as it last stood
+        environ |= {name: os.environ[name] for name in NAMES if name in os.environ}  # the user's choice
+        set_allocator(environ, modules=())  # the kernel is new: torch is not imported in it yet
+        return KernelSpec(argv=command, env=environ, display_name="Python 3", language="python")
+
+
+def run_page(
+    page: str,
+    *,
+    model: str | None = None,
+    task: str | None = None,
+    profile: str | None = None,
+    strategy: str | None = None,
+    seed: int = 42,
+    overrides: Sequence[str] = (),
+    runs_dir: Path = Path("runs"),
+    resume: Path | None = None,
+    into: Path | None = None,
+    progress: bool = True,
+    pages_dir: Path = PAGES_DIR,
+) -> Path:
+    """Run a training page and return its finished run folder, the executed page inside.
+
+    The configuration is composed here first, so a wrong name fails before a kernel starts. `task` names
+    several tasks with commas between them. Where the model, task, strategy or profile is not named, the
+    experiment's holds, and the page's own default where the experiment has none. The page's own
+    overrides hold as `with_page_defaults` says. `resume` is an unfinished run's folder to go on with. `into`
+    is the run's own folder: a run of this configuration is started in it, gone on with if it is unfinished,
+    and returned if it is finished.
+
+    Raises ConfigError for an unknown page, name or override; PageFailed when a cell raises;
+    RunPaused when its session is over before its training; RunFolderError when the page ends without
+    finishing its run, for a folder that holds another configuration or that another process works in, and
+    for a `resume` that is no run or a finished one.
+    """
+    source = page_path(page, pages_dir)
+    named = {"model": model, "task": task, "strategy": strategy, "profile": profile}
+    own = parameters(source)
+    choices = given_names(own, named, overrides) | {"seed": seed}
+    overrides = with_page_defaults(own, profile, overrides)
+    config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=overrides)
+    refuse_toy(config)
+    refuse_other_page(config, page)
+    if resume and into:
+        raise ConfigError(
+            "resume and into both name a folder; give one: into starts a run or goes on with it"
+        )
+    if into and _is_finished(into := into.expanduser().resolve(), config, page):
+        return into
+    for corpus in config.tasks.values() if config.profile.corpora != "practice" else ():
+        locate(corpus)  # before anything is written
+    own_folder = _unfinished(resume) if resume else into
+    is_new = own_folder is None or not own_folder.exists()
+    run_dir = own_folder or reserve(runs_dir.expanduser().resolve(), config_run_id(config, page))
+    values = choices | {"overrides": overrides, "runs_dir": str(run_dir.parent), "run_dir": str(run_dir)}
+    with _cleared_if_refused(run_dir, is_new), claimed(run_dir):
+        execute_page(source, values, run_dir / "notebook.ipynb", progress=progress)
+    if note := RunFolder.open(run_dir, finished=False).paused():
+        raise RunPaused(f"{note['message']}\nrun folder: {run_dir}")
+    return RunFolder.open(run_dir).path
+
+
+@contextmanager
+def claimed(run_dir: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder. The system lets go of it however this process ends.
+
+    RunFolderError where another process works in the folder.
+    """
+    with writing(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock_file = (run_dir / LOCK).open("a")
+    with lock_file as lock:
+        for patience in (0.2, 0.2, 0.2, None):  # `is_claimed` holds it for a moment
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if patience is None:
+                    raise RunFolderError(
+                        f"{run_dir}: another process runs a page in it; wait for it, or stop it"
+                    ) from error
+                time.sleep(patience)
+        yield
+
+
+def is_claimed(run_dir: Path) -> bool:
+    """Whether a process works in the folder at this moment."""
+    if not (run_dir / LOCK).is_file():
+        return False
+    with (run_dir / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextmanager
+def _cleared_if_refused(run_dir: Path, is_new: bool) -> Iterator[None]:
+    """A page that refuses before it trains says only why, and leaves no folder that was not there before."""
+    try:
+        yield
+    except PageFailed as error:
+        if error.refusal is None or (run_dir / "events.jsonl").exists():
+            raise
+        if is_new:
+            _clear(run_dir)
+        raise KitError(error.refusal) from error
+
+
+def _clear(run_dir: Path) -> None:
+    """Remove what a page leaves before it trains; a folder that holds anything else stays."""
+    for name in ("notebook.ipynb", "config.yaml", LOCK):
+        (run_dir / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        for folder in (*filter(Path.is_dir, run_dir.iterdir()), run_dir):
+            folder.rmdir()
+
+
+def _unfinished(resume: Path) -> Path:
+    """The folder to go on in. RunFolderError, before anything is written, for no run or a finished one."""
+    run = RunFolder.open(resume.expanduser().resolve(), finished=False)
+    if run.finished:
+        raise RunFolderError(
+            f"{run.path} is a finished run; a result is never replaced: leave --resume out to start a new one"
+        )
+    return run.path
+
+
+def _is_finished(run_dir: Path, config: RunConfig, page: str) -> bool:
+    """Whether the folder holds this very run, finished; RunFolderError where it holds another one."""
+    if not (run_dir / "manifest.json").is_file():
+        return False  # the page itself goes on with its own configuration only
+    run, wanted = RunFolder.open(run_dir), config_hash(config)
+    found = run.facts.get("page"), run.facts.get("asked_hash", run.facts["config_hash"])
+    if found != (page, wanted):
+        raise RunFolderError(
+            f"{run_dir} holds page {found[0]} with configuration {found[1]}, not {page} with {wanted}; "
+            "name another folder, or ask for what its config.yaml says"
+        )
+    return True
+
+
+def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progress: bool = True) -> Path:
+    """Execute one page with `values` for its parameters and keep the executed copy, failed or not.
+
+    A signal that asks this process to stop is handed to the page, whose training then saves and pauses; a
+    second one ends it at once. Raises ConfigError for a parameter that the page does not declare, PageFailed
+    when a cell raises or the kernel dies.
+    """
+    check_declared(page, values)
+    refuse_secrets(str(dict(values)), f"a parameter of {page.stem}")
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    logger.info("running %s, executed copy in %s", page.stem, output)
+    for name in ("papermill", "papermill.translators"):
+        logging.getLogger(name).addFilter(_is_no_mistake)
+    try:
+        with _signals_to_the_kernel() as stopped, writing(output):
+            papermill.execute_notebook(
+                notebook(page),
+                output,
+                parameters=dict(values),
+                kernel_manager_class=ThisInterpreter,
+                progress_bar=False,
+                engine_name="headings" if progress else None,
+            )
+    except DeadKernelError as error:
+        why = "was stopped before it could pause" if stopped else "died, as it does when memory runs out"
+        failed = PageFailed(
+            f"the kernel of page {page.stem} {why}; {_how_to_go_on(page, values)}\nexecuted page: {output}"
+        )
+        failed.exit_code = STOPPED if stopped else 1
+        raise failed from error
+    except PapermillExecutionError as error:
+        code = [line.strip() for line in error.source.splitlines() if line.strip()[:1] not in ("", "#")]
+        failed = PageFailed(
+            f"page {page.stem} failed at In [{error.exec_count}], which begins {code[0]!r}: "
+            f"{error.ename}: {redact(error.evalue)}\nexecuted page: {output}"
+        )
+        if isinstance(getattr(errors, error.ename, None), type):
+            failed.refusal = redact(error.evalue)
+        raise failed from error
+    finally:
+        if output.is_file():  # a library may have shown a token in an error of its own
+            text = output.read_text(encoding="utf-8")
+            if (safe := redact(text)) != text:
+                write_atomically(output, safe)
+    return output
+
+
+@contextmanager
+def _signals_to_the_kernel() -> Iterator[list[int]]:
+    """Inside, `SIGNALS` go to the kernel, which lies in a session of its own; the numbers of those met."""
+    met: list[int] = []
+
+    def hand_on(number: int, frame: object) -> None:
+        met.append(number)
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):  # it may end at this very moment
+                if LAUNCHER in child.cmdline():
+                    child.send_signal(signal.SIGTERM if len(met) == 1 else signal.SIGKILL)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield met
+        return
+    before = {name: signal.signal(name, hand_on) for name in SIGNALS}
+    try:
+        yield met
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _how_to_go_on(page: Path, values: Mapping[str, Any]) -> str:
+    if not values.get("run_dir"):
+        return "run it again"
+    return f"go on with `python -m kaggle_kit run {page.stem} --resume {values['run_dir']}`"

@@ -1,0 +1,155 @@
+"""What a page was given, checked before anything long begins, and what it will do, in one table.
+
+    print(check_startup(config, run))
+
+A kernel really runs on the device that the profile asks for; what would stop the run hours later (no
+disk, packages that do not fit together) stops it here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import torch
+
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.errors import StartupError
+from kaggle_kit.core.kaggle_image import torchao_problem, unmet
+from kaggle_kit.core.kaggle_outputs import last_step
+from kaggle_kit.core.runtime import GIB, kaggle_run_type, library_versions
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.models.decisions import allocator_in_force, choose_device, choose_dtype
+from kaggle_kit.training.autobatch import SHARE
+from kaggle_kit.training.session import SessionClock
+
+LEAST_DISK_GIB = 0.5  # two checkpoints and the best one of a small model, its predictions and logs
+WORTH_SHOWING = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row: what was looked at, what was found, and why that stops the run (None where it does not)."""
+
+    what: str
+    found: str
+    problem: str | None = None
+
+
+def check_startup(config: RunConfig, run: RunFolder, clock: SessionClock | None = None) -> str:
+    """The table. Raises StartupError where the run cannot be carried, ConfigError for a missing device."""
+    findings = [
+        *_device(config),
+        _disk(run),
+        _session(clock or SessionClock()),
+        _packages(),
+        Finding("batch", _batch(config, run)),
+        Finding("run", _plan_of_action(run)),
+    ]
+    table = _table(findings)
+    if problems := [one.problem for one in findings if one.problem]:
+        raise StartupError("\n".join(["this machine cannot carry the run:", *problems, table]))
+    return table
+
+
+def _device(config: RunConfig) -> Iterable[Finding]:
+    asked, precision = config.profile.device, config.profile.precision
+    device = choose_device(asked).value
+    if device == "cpu":
+        yield Finding("device", f"cpu, {torch.get_num_threads()} threads; asked for: {asked}")
+    else:
+        capability = torch.cuda.get_device_capability()
+        free, total = torch.cuda.mem_get_info()
+        name = f"{torch.cuda.get_device_name()}, compute capability {capability[0]}.{capability[1]}"
+        memory = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
+        note = "" if _is_t4(config) else "; not the T4 that the kernel asked for"
+        yield Finding("device", f"{name}, {memory}; asked for: {asked}{note}")
+        yield _allocator()
+    dtype = choose_dtype(device, precision, torch.cuda.get_device_capability() if device == "cuda" else None)
+    yield _kernel(device, getattr(torch, dtype.value))
+
+
+def _allocator() -> Finding:
+    """Fixed segments stop no run, but may waste a T4's memory on rows of changing length."""
+    used = allocator_in_force()
+    return Finding("allocator", f"{used.value}, {used.reason}")
+
+
+def _is_t4(config: RunConfig) -> bool:
+    """Kaggle replaces a machine shape that it does not know silently; elsewhere any GPU will do."""
+    wanted = config.profile.name == "t4" and kaggle_run_type() is not None
+    return not wanted or "T4" in torch.cuda.get_device_name()
+
+
+def _kernel(device: str, dtype: torch.dtype, size: int = 64) -> Finding:
+    """A product and its gradient on the device, against the same in float64 on the CPU."""
+    named = f"{str(dtype).removeprefix('torch.')} product and gradient"
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(size, size, generator=generator) for _ in range(2))
+    try:
+        there = left.to(device, dtype).requires_grad_()
+        (there @ right.to(device, dtype)).sum().backward()
+        gradient = there.grad.double().cpu()
+    except RuntimeError as error:  # such as "no kernel image is available for execution on the device"
+        reason = str(error).splitlines()[0]
+        return Finding("kernel", f"{named} failed", f"no kernel runs on {device}: {reason}; choose another")
+    exact = right.to(dtype).double().sum(1).expand(size, size)
+    off = float((gradient - exact).abs().max() / exact.abs().max())
+    wrong = f"{named} on {device} is off by {off:.1%}; do not trust this device" if not off < 0.01 else None
+    return Finding("kernel", f"{named} right to {off:.0e}", wrong)
+
+
+def _disk(run: RunFolder) -> Finding:
+    free = shutil.disk_usage(run.path).free / GIB
+    short = f"{free:.1f} GiB are free in {run.path}; {LEAST_DISK_GIB} are needed, delete old runs"
+    return Finding("disk", f"{free:.1f} GiB free", short if free < LEAST_DISK_GIB else None)
+
+
+def _session(clock: SessionClock) -> Finding:
+    left = clock.limit_seconds - clock.elapsed
+    ends = datetime.now(UTC) + timedelta(seconds=left)
+    limit = f"{clock.limit_seconds / 3600:g} h"
+    if left <= 0:
+        return Finding("session", f"its limit of {limit} has passed: one step, then the run is paused")
+    return Finding(
+        "session", f"{left / 3600:.2f} of {limit} left; the run pauses before {ends:%d %b %H:%M} UTC"
+    )
+
+
+def _packages() -> Finding:
+    versions = library_versions(WORTH_SHOWING)
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+    missing = unmet()
+    if missing:
+        shown += f"; requirements.txt also asks for {', '.join(missing)}"
+    return Finding("packages", shown, torchao_problem())
+
+
+def _batch(config: RunConfig, run: RunFolder) -> str:
+    """Which token budget the micro-batches will have (`experiment/token_budget.py`)."""
+    if run.batch_json.is_file():
+        kept = json.loads(run.batch_json.read_text(encoding="utf-8"))
+        return f"micro-batches of {kept['token_budget']:,} tokens, settled in an earlier session"
+    if config.training.autobatch and choose_device(config.profile.device).value == "cuda":
+        return f"the fastest token budget within {SHARE:.0%} of the memory will be found first"
+    return f"micro-batches of {config.training.token_budget:,} tokens, as configured"
+
+
+def _plan_of_action(run: RunFolder) -> str:
+    note = run.paused()
+    step = last_step(run.path)
+    if (run.path / "trials").is_dir():  # a search, which has no checkpoint of its own
+        return f"goes on with its trials, {step} steps of which are kept"
+    if step:
+        since = f", paused by {note['reason']}" if note else ""
+        return f"goes on from the checkpoint of step {step}{since}"
+    if note or run.events():
+        return "begins anew: an earlier session left no checkpoint"
+    return "fresh: smoke gate of 50 steps, then training"
+
+
+def _table(findings: Iterable[Finding]) -> str:
+    return "\n".join(f"{one.what:10}{one.found}" for one in findings)

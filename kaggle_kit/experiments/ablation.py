@@ -1,0 +1,125 @@
+"""One-factor ablations at equal parameters, over one step plan.
+
+    strategy, table = matched_strategy(config, loaded, specs)      # before anything trains
+
+An experiment declares its `factor`, the `levels` of it, and the `level` of this run, which
+`params/experiment/ablation_<factor>.yaml` writes into the strategy. The factor `architecture` compares
+whole entries of params/strategy (A1–A4); any other is one key of the strategy, and all else is the same
+in every level. All levels train the same tasks by the same steps and are scored as the last step leaves
+them, so their tokens and their steps are equal by construction; a manifest's `steps_sha256` shows it.
+
+`parity` names which parameters are counted (active per token, task by task, or total). Ranks are those
+that are declared; with a `target`, a number of parameters, they are solved for it instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+
+from kaggle_kit.core.config import changed_strategy, strategy_entry
+from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.schema import RunConfig, StrategyConfig
+from kaggle_kit.core.types import TaskSpec
+from kaggle_kit.experiment import preparation
+from kaggle_kit.models.loading import Loaded
+from kaggle_kit.models.parity import (
+    RANKS,
+    Base,
+    Variant,
+    assert_parameter_parity,
+    head_parameters,
+    solve_ranks,
+)
+from kaggle_kit.models.shapes import shape_of
+
+ARCHITECTURE = "architecture"
+
+
+def levels(config: RunConfig) -> dict[str, StrategyConfig]:
+    """Level -> strategy, in the declared order; all but the factor is the run's own strategy.
+
+    Raises ConfigError where the experiment is no ablation, its factor is no key of the strategy, the run's
+    strategy is not what the reference becomes at the run's level, a level would follow another step plan,
+    or a run would not be scored at its last step.
+    """
+    experiment, own = config.experiment, config.strategy
+    if missing := [key for key in ("factor", "levels", "level") if key not in experiment]:
+        raise ConfigError(
+            f"experiment has no {', '.join(missing)}; choose an ablation, such as experiment=ablation_pcgrad"
+        )
+    found = _declared(config)
+    if experiment["level"] not in found or found[experiment["level"]] != own:
+        raise ConfigError(
+            f"strategy {own.name!r} is not what experiment {experiment['name']!r} declares for level "
+            f"{experiment['level']!r} of {experiment['factor']}; leave the strategy to the experiment's file"
+        )
+    if config.training.selection != "last":
+        raise ConfigError(
+            f"training.selection={config.training.selection} would let each level choose its own step, and "
+            "so its own tokens; leave it to the experiment, which sets last"
+        )
+    _assert_one_plan(config, found)
+    return found
+
+
+def matched_strategy(
+    config: RunConfig, loaded: Loaded, specs: Mapping[str, TaskSpec]
+) -> tuple[StrategyConfig, str]:
+    """The run's strategy with the ranks that make all levels equal, and the parity table.
+
+    Raises ConfigError where the levels are more than 5 % apart, where no ranks meet `experiment.target`,
+    where ranks are given beside a target, which solves them, and what `levels` raises.
+    """
+    strategies = list(levels(config).values())
+    backbone = loaded.backbone.config
+    heads = head_parameters(specs.values(), backbone.hidden_size, decoder=loaded.decoder)
+    low = frozenset(name for name, spec in specs.items() if all(p.level == 1 for p in spec.components))
+    base = Base(shape_of(backbone), config.model.lora, heads, first_level=low)
+    parity = config.experiment.get("parity", "active")
+    variants = [Variant.of(strategy, base) for strategy in strategies]
+    if (target := config.experiment.get("target")) is not None:
+        _refuse_given_ranks(config)
+        variants = solve_ranks(strategies, base, target=target, parity=parity)
+    table = assert_parameter_parity(variants, parity=parity)
+    return next(v.strategy for v in variants if v.strategy.name == config.strategy.name), table
+
+
+def _declared(config: RunConfig) -> dict[str, StrategyConfig]:
+    factor, declared = config.experiment["factor"], config.experiment["levels"]
+    if factor == ARCHITECTURE:
+        return {level: strategy_entry(level) for level in declared}
+    allowed = [field.name for field in fields(StrategyConfig)]
+    if factor not in allowed:
+        raise ConfigError(f"experiment.factor={factor} is no key of a strategy{nearest(factor, allowed)}")
+    reference = config.experiment["reference"]
+    return {
+        level: changed_strategy(config.strategy, name=f"{reference}_{factor}_{level}", **{factor: level})
+        for level in declared
+    }
+
+
+def _assert_one_plan(config: RunConfig, found: Mapping[str, StrategyConfig]) -> None:
+    """ConfigError unless the levels draw alike. A plan follows from rows, settings and seed alone."""
+    plans = {
+        level: preparation.plan_settings(replace(config, strategy=strategy)).drawing
+        for level, strategy in found.items()
+    }
+    first = next(iter(plans))
+    for level, settings in plans.items():
+        if settings != plans[first]:
+            raise ConfigError(
+                f"levels {first} and {level} would follow two step plans, {plans[first]} and {settings}: "
+                "their tokens would differ; give all levels the same sampling"
+            )
+
+
+def _refuse_given_ranks(config: RunConfig) -> None:
+    reference = strategy_entry(config.experiment.get("reference") or config.strategy.name)
+    for key in RANKS:
+        own, declared = getattr(config.strategy, key), getattr(reference, key)
+        if own != declared:
+            raise ConfigError(
+                f"strategy.{key}={own} beside experiment.target={config.experiment['target']}, for which "
+                "ranks are solved; leave one of them out"
+            )

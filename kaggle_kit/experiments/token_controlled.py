@@ -1,0 +1,332 @@
+"""Token-controlled baselines and placebos: the controls of a finished multi-task run.
+
+    multi = twins.multi_task_run(asked, runs_dir)       # experiment.twin; for practice, one is made
+    config, table = twins.control_of(multi, asked)      # refuses whatever would be no control
+    corpora = twins.open_corpora(multi, config)
+    twins.assert_active_parameters(multi, network)
+
+A token-controlled baseline is its multi-task run with one thing changed: the tokens come from one task. A
+placebo has that run's tasks and model, but the labels of its partner tasks are permuted. Everything else,
+seed and steps included, is read from that run's folder and cannot be chosen anew; but a search of its
+own, at the baseline's tokens and with as many trials as that run's, may have set what `TUNED` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from kaggle_kit.core.artifacts import Metric, RunFolder
+from kaggle_kit.core.config import (
+    compose,
+    config_hash,
+    read_config,
+    strategy_entry,
+    validate,
+    without_machine_keys,
+)
+from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.folders import find_run, find_runs
+from kaggle_kit.core.request import name_of
+from kaggle_kit.core.runtime import in_workspace, logger
+from kaggle_kit.core.schema import RunConfig, StrategyConfig, TrainingConfig
+from kaggle_kit.data.corpus import Corpus
+from kaggle_kit.experiment import preparation
+from kaggle_kit.experiment.controlled_variables import active_parameters, as_saved
+from kaggle_kit.experiment.page_run import run_page
+from kaggle_kit.experiments.token_controlled_plan import TOTALS, matched
+from kaggle_kit.models.multitask import MultiTaskModel
+from kaggle_kit.models.parity import Variant, assert_parameter_parity
+
+CONTROLS = ("total", "share")
+SINGLE, MULTI = "s1_single", "s2_shared"
+PARTNER = {"semeval2021t6": "semeval2014t7"}  # in the pair that is made where no run was named; else 2021t6
+RECORDED = ("active_parameters", "parameter_groups", "selection", "optimiser_steps")
+TOLERANCE = 0.05  # of the active parameters
+# Steps and tokens follow from the run, whatever epochs and effective batch say; its rank from parity.
+TUNED = ("learning_rate", "warmup")
+SETTINGS = ("training.", "practice.")  # what else the pair that is made takes over from the page
+SHORTENED = (
+    "training.epochs",
+    "training.max_steps",
+)  # where neither is given, the pair takes one epoch
+REPLACED = ("experiment.twin", "training.max_steps")  # by the run's id, and by the token target
+NAMED = ("model.name", "profile.name", "seed")  # these the page always says
+
+
+def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
+    """The run that `experiment.twin` names, by its id below `runs_dir` or by the path of its folder.
+
+    Where none is named, practice profiles get one: S2 on two tasks by its own page, unless it is there
+    already. Any other profile is refused with the command that makes one. RunFolderError for a run
+    that is absent or unfinished.
+    """
+    if "control" not in asked.experiment:
+        raise ConfigError("experiment.control is missing; add experiment=token_controlled to the overrides")
+    folder = in_workspace(runs_dir)
+    if named := asked.experiment.get("twin"):
+        return find_run(folder, str(named))
+    (task,) = asked.tasks
+    tasks = f"{task},{PARTNER.get(task, 'semeval2021t6')}"
+    names = {"model": name_of(asked.model), "profile": asked.profile.name, "seed": asked.seed}
+    experiment = f"experiment={asked.experiment['name']}"
+    if asked.profile.corpora != "practice":
+        options = " ".join(f"--{name} {value}" for name, value in {"task": tasks, **names}.items())
+        raise ConfigError(
+            f"experiment.twin is empty; give it the id of a finished multi-task run below {folder}, such as "
+            f"that of `python -m kaggle_kit run {MULTI} {options} {experiment}`"
+        )
+    settings = [f"{key}={value}" for key, value in _chosen(asked).items() if key.startswith(SETTINGS)]
+    if not any(key in SHORTENED for key in _chosen(asked)):
+        settings.append("training.epochs=1")
+    overrides = [experiment, *settings]
+    wanted = config_hash(compose(task=tasks.split(","), strategy=MULTI, overrides=overrides, **names))
+    for run in find_runs(folder, damaged=[]):
+        if (run.facts["page"], run.facts["config_hash"]) == (MULTI, wanted):
+            return run
+    logger.info("no experiment.twin: training %s on %s first", MULTI, tasks)
+    made = run_page(MULTI, task=tasks, strategy=MULTI, overrides=overrides, runs_dir=folder, **names)
+    return RunFolder.open(made)
+
+
+def control_of(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
+    """The configuration of the control that `asked` names by its task, and the parity table.
+
+    `experiment.control` is `total`, for as many tokens as the run saw of all tasks, or `share`, for as
+    many as it saw of this one; with `experiment.placebo` it is the run itself, on other labels of all tasks
+    but this one. Raises RunFolderError for a run that stopped early, and ConfigError,
+    naming the field, for whatever was asked for otherwise than the run did it, and where no rank gives
+    the run's active parameters within 5 %.
+    """
+    config, table = _placebo(multi, asked) if asked.experiment.get("placebo") else _baseline(multi, asked)
+    _assert_as_asked(config, asked, multi, besides_experiment="levels" in config.experiment)
+    validate(config)
+    return config, table
+
+
+def searched(asked: RunConfig, runs_dir: Path | str) -> tuple[RunConfig, RunFolder | None]:
+    """What a search trains: a baseline of the run that `experiment.twin` names, or what was asked for.
+
+    A search for a baseline runs at the baseline's own tokens and steps. Raises as `control_of` does.
+    """
+    if not (named := asked.experiment.get("twin")):
+        return asked, None
+    multi = find_run(in_workspace(runs_dir), str(named))
+    config, _ = _baseline(multi, replace(asked, experiment=asked.experiment | {"tuning": {}}))
+    own = {key: config.experiment[key] for key in ("twin", "twin_config", "control")}
+    config = replace(config, experiment=asked.experiment | own | {"match": matched(config)})
+    _assert_as_asked(config, asked, multi, besides_experiment=True)
+    validate(config)
+    return config, multi
+
+
+def open_corpora(multi: RunFolder, config: RunConfig) -> dict[str, Corpus]:
+    """The corpora of the multi-task run, without the training documents that it left out, and no others."""
+    corpora = preparation.open_corpora(config, left_out=multi.manifest().get("left_out"))
+    assert_same_data(multi, corpora)
+    return corpora
+
+
+def assert_same_data(multi: RunFolder, corpora: Mapping[str, Corpus]) -> None:
+    """Raises ConfigError where a corpus is not the one that the multi-task run was trained on."""
+    hashes = multi.manifest()["data_hashes"]
+    for name, corpus in corpora.items():
+        if corpus.sha256 != hashes.get(name):
+            raise ConfigError(
+                f"data_hashes.{name} is {corpus.sha256} here and {hashes.get(name)} in {multi.run_id}: "
+                "the corpus has changed since; put the same files there, or train the multi-task run again"
+            )
+
+
+def assert_active_parameters(multi: RunFolder, network: MultiTaskModel) -> None:
+    """Raises ConfigError unless the built model's active parameters are the run's within 5 %."""
+    theirs = multi.manifest()["active_parameters"]
+    for task, count in active_parameters(network).items():
+        if abs(count / theirs[task] - 1) > TOLERANCE:
+            raise ConfigError(
+                f"active_parameters.{task} is {count:,} here and {theirs[task]:,} in {multi.run_id}: "
+                f"more than {TOLERANCE:.0%} apart; leave strategy.rank and the model as they follow"
+            )
+
+
+def _baseline(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
+    """One task at the run's tokens, or at its own share of them."""
+    (task,) = asked.tasks
+    manifest, theirs = multi.manifest(), read_config(multi.config_yaml)
+    _assert_controllable(multi, manifest, task)
+    tokens = manifest["totals"][TOTALS[matched(theirs)]]
+    target = sum(tokens.values()) if _control(asked) == "total" else tokens[task]
+    strategy, table = _matched(multi, theirs, task)
+    training, tuning = _tuned(theirs, asked, multi, target)
+    config = replace(
+        theirs,
+        model=replace(theirs.model, path=asked.model.path or theirs.model.path),
+        tasks={task: replace(theirs.tasks[task], path=asked.tasks[task].path or theirs.tasks[task].path)},
+        strategy=strategy,
+        training=replace(training, target_tokens=target, max_steps=None),
+        experiment=theirs.experiment | tuning | _link(multi, asked),
+    )
+    return config, table
+
+
+def _placebo(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
+    """The run itself; only which of its tasks keeps its labels, and is scored, is new."""
+    (task,) = asked.tasks
+    manifest, theirs = multi.manifest(), read_config(multi.config_yaml)
+    _assert_controllable(multi, manifest, task)
+    if len(manifest["plans"]) > 1:
+        raise ConfigError(
+            f"{multi.run_id} was trained in {len(manifest['plans'])} phases: experiment.placebo is for runs "
+            "of one phase; leave it out"
+        )
+    strategy = as_saved(theirs.strategy, multi.adapters) if "levels" in theirs.experiment else theirs.strategy
+    own = {"placebo": True, "scored": task}
+    config = replace(
+        theirs,
+        model=replace(theirs.model, path=asked.model.path or theirs.model.path),
+        strategy=strategy,
+        experiment=theirs.experiment | _link(multi, asked) | own,
+    )
+    return config, f"placebo: the model, the tasks and the steps of {multi.run_id}; {task} keeps its labels"
+
+
+def _link(multi: RunFolder, asked: RunConfig) -> dict[str, Any]:
+    """The keys of `experiment` that make a run the control of another."""
+    return {"twin": multi.run_id, "twin_config": multi.manifest()["config_hash"], "control": _control(asked)}
+
+
+def _control(asked: RunConfig) -> str:
+    if (control := asked.experiment.get("control")) not in CONTROLS:
+        raise ConfigError(f"experiment.control is {control!r}; allowed: {', '.join(CONTROLS)}")
+    return control
+
+
+def side_by_side(multi: RunFolder, metrics: Sequence[Metric]) -> str:
+    """One line per primary metric of the control: the multi-task run's score, its own, the difference."""
+    tasks = multi.config()["tasks"]
+    theirs = {(metric.task, metric.split, metric.name): metric.value for metric in multi.metrics()}
+    lines = []
+    for own in metrics:
+        score = theirs.get((own.task, own.split, own.name))
+        if own.name == tasks[own.task]["primary_metric"] and score is not None:
+            difference = score - own.value
+            lines.append(f"{own.task}: multi-task {score:.4f} - control {own.value:.4f} = {difference:+.4f}")
+    return "\n".join(lines)
+
+
+def _assert_controllable(multi: RunFolder, manifest: Mapping[str, Any], task: str) -> None:
+    tasks = manifest["tasks"]
+    if len(tasks) < 2:
+        raise RunFolderError(
+            f"tasks of {multi.run_id} is {tasks}: not a multi-task run, it has no control; "
+            f"name one on several tasks by experiment.twin, such as a run of {MULTI}"
+        )
+    if task not in tasks:
+        raise ConfigError(f"tasks of {multi.run_id} has no {task!r}; name one of {', '.join(tasks)}")
+    if absent := [key for key in RECORDED if key not in manifest]:
+        raise RunFolderError(f"{multi.run_id} records no {', '.join(absent)}; run its page again")
+    if "shared" not in manifest["parameter_groups"]:
+        raise RunFolderError(
+            f"the tasks of {multi.run_id} share no adapter: each is trained as a single-task model already, "
+            f"and nothing could be transferred; name a run of another strategy, such as {MULTI}"
+        )
+    if (rule := manifest["selection"]["rule"]) != "last":
+        raise RunFolderError(
+            f"selection.rule of {multi.run_id} is {rule!r}: its weights were chosen among steps, a control's "
+            "are not. Train it with experiment=token_controlled, which sets training.selection=last"
+        )
+    stops = [phase.get("QuickEvaluationCallback", {}).get("stopped_at") for phase in manifest["callbacks"]]
+    if any(stops):
+        raise RunFolderError(
+            f"stopped_at of {multi.run_id} is step {max(filter(None, stops))}: it ended early; train it "
+            "with experiment=token_controlled, under which no run stops before its last step"
+        )
+
+
+def _tuned(
+    theirs: RunConfig, asked: RunConfig, multi: RunFolder, target: int
+) -> tuple[TrainingConfig, dict[str, Any]]:
+    """The training settings of the control, and its `tuning` where a search of its own found them."""
+    own, other = (config.experiment.get("tuning") or {} for config in (asked, theirs))
+    if not own.get("trials") or own == other:
+        return theirs.training, {}
+    for key in ("trials", "split"):
+        if own.get(key) != other.get(key):
+            raise ConfigError(
+                f"experiment.tuning.{key} is {own.get(key)} here and {other.get(key)} in {multi.run_id}; "
+                "both arms have one budget: search for the control as for that run, or leave it out"
+            )
+    if own.get("target_tokens") != target:
+        raise ConfigError(
+            f"experiment.tuning.target_tokens is {own.get('target_tokens')} and the baseline has {target}: "
+            f"search at its own tokens, by the page hp_search with experiment.twin={multi.run_id} "
+            f"experiment.control={asked.experiment['control']}"
+        )
+    found = {name: getattr(asked.training, name) for name in TUNED}
+    return replace(theirs.training, **found), {"tuning": dict(own)}
+
+
+def _matched(multi: RunFolder, theirs: RunConfig, task: str) -> tuple[StrategyConfig, str]:
+    """One adapter of the rank that gives the run's active parameters, heads included."""
+    manifest = multi.manifest()
+    groups, active = manifest["parameter_groups"], manifest["active_parameters"][task]
+    shared = replace(theirs.strategy, rank=theirs.strategy.rank or theirs.model.lora.rank)
+    if "levels" in theirs.experiment:
+        shared = as_saved(shared, multi.adapters)
+    unit = groups["shared"] // shared.rank  # LoRA parameters of one unit of rank
+    head = groups[f"heads:{task}"]
+    entry = strategy_entry(SINGLE)
+    matched = replace(
+        entry,
+        rank=max(1, round((active - head) / unit)),
+        attention=shared.attention,
+        quantization=shared.quantization,
+        unsloth=shared.unsloth,
+        loss_weighting="static" if shared.loss_weighting == "static" else "equal",
+    )
+    count = matched.rank * unit + head
+    pair = [Variant(shared, {task: active}, sum(groups.values())), Variant(matched, {task: count}, count)]
+    return matched, assert_parameter_parity(pair, TOLERANCE)
+
+
+def _assert_as_asked(config: RunConfig, asked: RunConfig, multi: RunFolder, besides_experiment: bool) -> None:
+    """Whatever was chosen for the control must be what follows from the run: nothing is silently ignored.
+
+    `besides_experiment`: the run has an experiment of its own, so what that one sets was not chosen.
+    """
+    derived = _flat(config)
+    problems = [
+        f"{key} is {value} here and {derived.get(key)} in the control of {multi.run_id}; leave it out, "
+        "or name another run by experiment.twin"
+        for key, value in _chosen(asked, besides_experiment).items()
+        if key not in REPLACED and value != derived.get(key)
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _chosen(asked: RunConfig, besides_experiment: bool = False) -> dict[str, Any]:
+    """Key -> value of all that the page was told, by names, overrides and (or besides) its experiment."""
+    names = {"model": name_of(asked.model), "strategy": asked.strategy.name, "profile": asked.profile.name}
+    experiment = asked.experiment.get("name") if besides_experiment else None
+    plain = _flat(compose(task=list(asked.tasks), seed=asked.seed, experiment=experiment, **names))
+    told = _flat(asked)
+    if not (asked.experiment.get("tuning") or {}).get(
+        "trials"
+    ):  # the experiment's own "untuned" asks nothing
+        told = {key: value for key, value in told.items() if not key.startswith("experiment.tuning.")}
+    return {key: told[key] for key in told if key in NAMED or told[key] != plain.get(key)}
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    return dict(_leaves(without_machine_keys(asdict(config)), ()))
+
+
+def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(value, (*path, str(key)))
+    else:
+        yield ".".join(path), node

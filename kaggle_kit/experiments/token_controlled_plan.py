@@ -1,0 +1,108 @@
+"""What a control trains on: the steps that follow from its multi-task run, and labels that are a placebo's.
+
+    encoded = control_plan.labelled(config, encoded)            # permuted labels, in a placebo alone
+    plan = control_plan.plan_control(multi, config, encoded)    # asserted before anything trains
+
+Steps and tokens are read from the multi-task run's `tokens.jsonl`, which its manifest must confirm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.pace import StepTargets
+from kaggle_kit.batches.placebo import placebo
+from kaggle_kit.batches.plan import COUNTS, StepPlan
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.experiment import preparation
+from kaggle_kit.experiment.controlled_variables import PLACEBO, control_kind, scored
+
+LOGGED = dict(zip(COUNTS, ("tokens", "computed"), strict=True))  # count -> field of a line of tokens.jsonl
+TOTALS = dict(zip(COUNTS, ("tokens", "computed_tokens"), strict=True))  # and of the manifest's totals
+
+
+def matched(config: RunConfig) -> str:
+    """Which tokens the arms of a comparison have in common: `presented` or `computed`. ConfigError."""
+    if (count := config.experiment.get("match", COUNTS[0])) not in COUNTS:
+        raise ConfigError(f"experiment.match is {count!r}; allowed: {', '.join(COUNTS)}")
+    return count
+
+
+def step_targets(multi: RunFolder, config: RunConfig) -> StepTargets:
+    """The pace of a baseline: that of its multi-task run, or that scaled to the tokens of its share.
+
+    RunFolderError where the run's log and manifest disagree, ConfigError where the run's tokens are not
+    those that the configuration was settled on.
+    """
+    field = LOGGED[matched(config)]
+    course = StepTargets.of(sum(line[field].values()) for line in logged_steps(multi))
+    targets = course if control_kind(config) == "total" else course.scaled(config.training.target_tokens)
+    if targets.total != config.training.target_tokens:
+        raise ConfigError(
+            f"training.target_tokens is {config.training.target_tokens:,}, but {multi.run_id} has "
+            f"{targets.total:,} {matched(config)} tokens; start the control again"
+        )
+    return targets
+
+
+def logged_steps(multi: RunFolder) -> list[dict[str, Any]]:
+    """The lines of `tokens.jsonl`, one a step. RunFolderError unless the manifest says the same."""
+    lines, manifest = multi.tokens(), multi.manifest()
+    if [line["step"] for line in lines] != list(range(1, manifest["optimiser_steps"] + 1)):
+        raise RunFolderError(
+            f"{multi.tokens_jsonl} has {len(lines)} steps and the manifest {manifest['optimiser_steps']}: "
+            "one was edited or cut; run its page again"
+        )
+    for count, field in LOGGED.items():
+        recorded = manifest["totals"][TOTALS[count]]
+        found = {task: sum(line[field].get(task, 0) for line in lines) for task in recorded}
+        if found != recorded:
+            raise RunFolderError(
+                f"{multi.tokens_jsonl}: {field} add up to {found}, but the manifest's totals.{TOTALS[count]} "
+                f"is {recorded}: one was edited; run its page again"
+            )
+    return lines
+
+
+def plan_control(multi: RunFolder, config: RunConfig, encoded: Mapping[str, EncodedTask]) -> StepPlan:
+    """Every step of a control. Parity of steps and tokens is asserted here, before anything trains.
+
+    A baseline follows the run's steps; a placebo repeats its plan. Raises ConfigError naming both numbers.
+    """
+    if control_kind(config) == PLACEBO:
+        plan = preparation.plan_training(config, encoded)
+        planned: Any = [dict(step.tokens) for step in plan.steps]
+        wanted: Any = [line["tokens"] for line in logged_steps(multi)]
+    else:
+        targets = step_targets(multi, config)
+        plan = preparation.plan_training(config, encoded, targets=targets)
+        planned = len(plan), plan.counted(matched(config))
+        wanted = len(targets), dict.fromkeys(config.tasks, targets.total)
+    if planned != wanted:
+        raise ConfigError(
+            f"the plan's steps and tokens are {_brief(planned)}, but {_brief(wanted)} follow from "
+            f"{multi.run_id}: its corpus or its settings are not these; train the multi-task run again"
+        )
+    return plan
+
+
+def labelled(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> Mapping[str, EncodedTask]:
+    """The training split with the labels that the control learns from: a placebo's partners get others."""
+    if control_kind(config) != PLACEBO:
+        return encoded
+    seeds = np.random.SeedSequence(config.seed).spawn(len(encoded))
+    return {
+        name: task if name in scored(config).tasks else placebo(task, np.random.default_rng(seed))
+        for (name, task), seed in zip(encoded.items(), seeds, strict=True)
+    }
+
+
+def _brief(found: Any) -> str:
+    text = str(found)
+    return text if len(text) < 200 else f"{text[:150]}… of {len(found)} steps"

@@ -1,0 +1,94 @@
+"""Which finished runs a page without training may compare: a multi-task run and its single-task ones.
+
+folders = comparable_arms(config, runs_dir)         # refuses, naming the field, what is not comparable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaggle_kit.analysis.comparability import assert_comparable
+from kaggle_kit.analysis.verdict_inputs import Entry
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.errors import ConfigError, IncomparableRuns
+from kaggle_kit.core.folders import find_run, find_runs
+from kaggle_kit.core.request import name_of
+from kaggle_kit.core.runtime import in_workspace, logger
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.experiment.page_run import run_page
+
+CONTROL = "token_controlled"  # the page of the single-task arm where no runs are named
+
+
+def comparable_arms(config: RunConfig, runs_dir: Path | str) -> list[RunFolder]:
+    """The runs that `experiment.runs` names by their ids, below `runs_dir` or in attached outputs.
+
+    Where none is named: the newest token-controlled run of the task, model, profile and seed, with the
+    multi-task run whose control it is; on practice data both are trained if they are not there yet.
+    Raises what `assert_arms` raises.
+    """
+    folder, named = in_workspace(runs_dir), config.experiment.get("runs") or []
+    found = [find_run(folder, str(name)) for name in named] or _newest_pair(config, folder)
+    assert_arms(config, [Entry.of(run) for run in found])
+    return found
+
+
+def assert_arms(config: RunConfig, runs: Sequence[Entry]) -> None:
+    """Refuse runs that are no multi-task and single-task runs of what was asked for, or not comparable.
+
+    Raises ConfigError, and IncomparableRuns naming the field.
+    """
+    (task,) = config.tasks
+    for run in runs:
+        if task not in run["tasks"]:
+            raise ConfigError(
+                f"tasks of {run.id} is {run['tasks']}: {task} is none of them; "
+                f"name other runs by experiment.runs, or one of these tasks by --task"
+            )
+        for field, wanted in {"model": config.model.name, "profile": config.profile.name}.items():
+            if run[field] != wanted:
+                raise IncomparableRuns(
+                    field,
+                    f"{run[field]} in {run.id}, and {wanted} was asked for; name others by experiment.runs",
+                )
+    arms: dict[str, list[Entry]] = {"multi-task runs": [], "single-task runs": []}
+    for run in runs:
+        arms["multi-task runs" if len(run["tasks"]) > 1 else "single-task runs"].append(run)
+    if not all(arms.values()):
+        raise ConfigError(
+            f"experiment.runs names runs on {[len(run['tasks']) for run in runs]} tasks; it takes multi-task "
+            f"runs and as many single-task ones, such as the controls that the page {CONTROL} trains"
+        )
+    reported = [{metric.split for metric in run.run.metrics()} for run in runs]
+    split = "test" if all("test" in splits for splits in reported) else "dev"  # as `Reloaded.split`
+    assert_comparable("ood", arms, [task], split)
+
+
+def _newest_pair(config: RunConfig, folder: Path) -> list[RunFolder]:
+    (task,) = config.tasks
+    names = {"model": config.model.name, "profile": config.profile.name, "seed": config.seed}
+    control = _newest_control(folder, task, names)
+    if control is None and config.profile.corpora != "practice":
+        options = " ".join(f"--{name} {value}" for name, value in {"task": task, **names}.items())
+        raise ConfigError(
+            f"experiment.runs is empty and {folder} holds no pair for {task}; train a multi-task run, then "
+            f"`python -m kaggle_kit run {CONTROL} {options} experiment={CONTROL} experiment.twin=ITS_ID`"
+        )
+    if control is None:
+        logger.info("no experiment.runs: training a pair by the page %s first", CONTROL)
+        named = names | {"model": name_of(config.model)}
+        overrides = [f"experiment={CONTROL}", f"training.epochs={config.training.epochs}"]
+        control = RunFolder.open(run_page(CONTROL, task=task, overrides=overrides, runs_dir=folder, **named))
+    return [find_run(folder, control.manifest()["twin"]["of"]), control]
+
+
+def _newest_control(folder: Path, task: str, names: Mapping[str, Any]) -> RunFolder | None:
+    wanted = {"page": CONTROL, "tasks": [task], **names}
+    finished = find_runs(folder, damaged=[])  # the newest sound pair
+    runs = [run for run in finished if all(run.facts[key] == wanted[key] for key in wanted)]
+    there = {run.run_id for run in finished}
+    twins = [(run, run.manifest()["twin"]) for run in runs]
+    pairs = [run for run, twin in twins if twin["control"] == "total" and twin["of"] in there]
+    return max(pairs, key=lambda run: run.manifest()["finished"], default=None)

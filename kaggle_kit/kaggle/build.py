@@ -1,0 +1,242 @@
+"""From a page and an experiment to a folder that `kaggle kernels push -p FOLDER` takes.
+
+    experiment = Experiment("s1_single_task", model="minilm", task="ncbi_disease", profile="open")
+    built = build_experiment(experiment, Path("build/kernels"), owner="jane")
+
+The parameters are injected as papermill does it, nothing is executed. The same page, parameters and
+kit give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from papermill.parameterize import parameterize_notebook
+
+from kaggle_kit.core.config import compose, config_hash, given_names, with_page_defaults
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.page_files import (
+    PAGES_DIR,
+    check_declared,
+    find_pages,
+    notebook,
+    page_path,
+    parameters,
+    settle_ids,
+)
+from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.runs import config_run_id, refuse_other_page, refuse_toy
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.core.secrets import refuse_secrets
+from kaggle_kit.kaggle import metadata as about
+from kaggle_kit.kaggle.bundle import first_cell, pack
+
+LARGEST = 900_000  # bytes of a pushed notebook; Kaggle's own limit is not published
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One run of a training page, by the names that its `parameters` cell declares.
+
+    `task` names several tasks with commas between them, as the pages do.
+    """
+
+    page: str
+    model: str
+    task: str
+    strategy: str
+    profile: str
+    seed: int = 42
+    overrides: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, page: str, pages_dir: Path = PAGES_DIR, **named: Any) -> Experiment:
+        """The experiment of a page, names left out as `run_page` fills them in (`given_names`).
+
+        ConfigError for a page that trains nothing.
+        """
+        own = parameters(page_path(page, pages_dir))
+        names = ("model", "task", "strategy", "profile", "seed")
+        if missing := [name for name in names if name not in own]:
+            raise ConfigError(
+                f"{page} trains nothing: it declares no {', '.join(missing)}; name another page"
+            )
+        overrides = tuple(named.get("overrides") or ())
+        chosen = given_names(own, {name: named.get(name) for name in names[:-1]}, overrides)
+        overrides = tuple(with_page_defaults(own, named.get("profile"), overrides))
+        seed = own["seed"] if named.get("seed") is None else named["seed"]
+        return cls(page, **chosen, seed=seed, overrides=overrides)
+
+    def config(self) -> RunConfig:
+        names = {"model": self.model, "strategy": self.strategy, "profile": self.profile}
+        config = compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
+        refuse_toy(config)
+        refuse_other_page(config, self.page)
+        if config.model.weights:
+            raise ConfigError(
+                f"model {self.model!r} is a folder of this machine, which no kernel sees; give its hub id, "
+                "or a file of params/model with model.path=/kaggle/input/… and --model-source"
+            )
+        return config
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A folder ready to push. `run_dir` is where the kernel writes its run, below its working folder."""
+
+    folder: Path
+    ref: str
+    run_dir: str
+    config_hash: str
+    size: int
+
+
+def build_experiment(
+    experiment: Experiment,
+    out: Path,
+    owner: str,
+    *,
+    datasets: Sequence[str] = (),
+    models: Sequence[str] = (),
+    kernels: Sequence[str] = (),
+    kit_dataset: str | None = None,
+    pages_dir: Path = PAGES_DIR,
+) -> Built:
+    """Build `out/<slug>/` for one experiment; the corpora that it reads are attached by their usual slugs.
+
+    `kernels` are those whose finished runs it reads: the run of a twin, the candidates of S5.
+
+    With `kit_dataset` (made by `kernels dataset`) the kit and its wheels come from there and the
+    internet is off. Raises ConfigError for a wrong name, a parameter that the page does not declare
+    or a page too large to push; SecretLeak where a token stands among the parameters.
+    """
+    page = page_path(experiment.page, pages_dir)
+    config = experiment.config()
+    run_id, hashed = config_run_id(config, experiment.page), config_hash(config)
+    slug = kernel_slug(experiment, hashed)
+    run_dir = f"runs/{run_id}"
+    values = asdict(experiment) | {"overrides": list(experiment.overrides), "run_dir": run_dir}
+    del values["page"]
+    kernel = about.kernel_of(page)
+    if kit_dataset:
+        kernel, datasets = replace(kernel, internet=False), [kit_dataset, *datasets]
+    packed = None if kit_dataset else pack()
+    text = page_text(page, values, run_dir=run_dir, internet=kernel.internet, packed=packed)
+    folder, corpora = out / slug, corpus_datasets(config, owner)
+    described = about.describe(
+        slug,
+        f"{slug}.ipynb",
+        kernel,
+        owner,
+        datasets=[*corpora, *datasets],
+        models=models,
+        kernels=kernels,
+    )
+    write_atomically(folder / f"{slug}.ipynb", text)
+    about.write(folder, described)
+    return Built(folder, f"{owner}/{slug}", run_dir, hashed, len(text.encode()))
+
+
+def write_pages(
+    owner: str | None, folder: Path = about.METADATA_DIR, pages_dir: Path = PAGES_DIR
+) -> list[Path]:
+    """The metadata folder of every page; with an owner, beside it the notebook that carries the kit.
+
+    None keeps the owner that the folder names already.
+    """
+    owner = owner or about.present_owner(folder)
+    written, packed = [], pack()
+    for name, page in find_pages(pages_dir).items():
+        own = folder / name
+        written.append(about.write(own, about.page_metadata(name, page, own, owner)))
+        if owner != about.NO_OWNER:
+            text = page_text(page, internet=about.kernel_of(page).internet, packed=packed)
+            written.append(write_atomically(own / f"{name}.ipynb", text))
+    return written
+
+
+def page_text(
+    page: Path,
+    values: Mapping[str, Any] | None = None,
+    *,
+    run_dir: str = "",
+    internet: bool = True,
+    packed: bytes | None = None,
+) -> str:
+    """The notebook to push: the page with the unpacking cell in front and `values` injected.
+
+    `packed` is the kit that the page carries; without it the kit is looked for in the attached datasets.
+    """
+    built = notebook(page)
+    if values:
+        check_declared(page, values)
+        built = _inject(built, values)
+    source = first_cell(run_dir=run_dir, internet=internet, packed=packed)
+    opening = nbformat.v4.new_code_cell(source, metadata={"jupyter": {"source_hidden": True}})
+    built.cells.insert(0, opening)
+    settle_ids(built.cells)
+    text = nbformat.writes(built).rstrip("\n") + "\n"
+    if (size := len(text.encode())) > LARGEST:
+        raise ConfigError(
+            f"{page.stem}: {size:,} bytes to push, at most {LARGEST:,} are allowed; "
+            "take the kit from a dataset (kernels dataset, then --kit-dataset)"
+        )
+    return refuse_secrets(text, f"the notebook built from {page.name}")
+
+
+def mark_session(built: Built, session: int, *, attach: bool) -> None:
+    """Number a built folder's next session, and attach the kernel's own output from the second on.
+
+    The number travels in the notebook's metadata, so that a push whose answer was lost can be told
+    from one that never arrived.
+    """
+    if attach:
+        attach_own_output(built.folder)
+    path = built.folder / about.read_metadata(built.folder)["code_file"]
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["metadata"]["kaggle_kit"] = {"session": session}
+    write_atomically(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def attach_own_output(folder: Path) -> None:
+    """Name the kernel among its own sources; only for a kernel that has ended well once."""
+    described = about.read_metadata(folder)
+    if described["id"] not in described["kernel_sources"]:
+        described["kernel_sources"].append(described["id"])
+        about.write(folder, described)
+
+
+def session_of(text: str) -> int | None:
+    """The session number that a notebook carries; None for a notebook without one."""
+    try:
+        return json.loads(text)["metadata"]["kaggle_kit"]["session"]
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def kernel_slug(experiment: Experiment, hashed: str) -> str:
+    """Readable and one per configuration: page, task, model and seed, cut short, then the hash."""
+    names = f"{experiment.page}-{experiment.task}-{experiment.model}-{experiment.seed}"
+    readable = re.sub(r"[^a-z0-9]+", "-", names.lower())
+    return f"{readable[: about.LONGEST_TITLE - 9].rstrip('-')}-{hashed[:8]}"
+
+
+def corpus_datasets(config: RunConfig, owner: str) -> Iterable[str]:
+    """The owner's own private datasets that hold the run's corpora; none where they are practice data."""
+    if config.profile.corpora == "practice":
+        return []
+    return [f"{owner}/{task.slugs[0]}" for task in config.tasks.values() if task.slugs and not task.path]
+
+
+def _inject(page: NotebookNode, values: Mapping[str, Any]) -> NotebookNode:
+    page.metadata["papermill"] = {}  # papermill records there what it injected, and looks for tags everywhere
+    for cell in page.cells:
+        cell.metadata.setdefault("tags", [])
+    return parameterize_notebook(page, dict(values))

@@ -1,0 +1,201 @@
+"""The kaggle client as a subprocess, with its sharp edges turned into results and errors.
+
+    client = KaggleClient()
+    client.push(folder); client.status("jane/s1-minilm").state; client.output("jane/s1-minilm", Path("out"))
+
+The client ends with code 0 where the service refused a push politely ("Maximum batch GPU session
+count of 2 reached."), so its text is read. `KaggleBusy` means: the same call may work later.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from kaggle_kit.core.errors import KitError
+from kaggle_kit.core.secrets import redact
+from kaggle_kit.kaggle.metadata import NO_OWNER, read_metadata, refuse_public
+
+PUSHED = re.compile(r"Kernel version (\d+) successfully pushed")
+PUSH_ERROR = re.compile(r"Kernel push error: (.*)")
+INVALID = re.compile(r"The following are not valid (\w+ sources?).*?: (\[.*\])")
+STATUS = re.compile(r'has status "(?:KernelWorkerStatus\.)?(\w+)"')
+FAILURE = re.compile(r'Failure message: "(.*)"', re.DOTALL)
+SESSIONS_FULL = re.compile(r"session count|concurrent|already running", re.IGNORECASE)
+QUOTA_SPENT = re.compile(r"quota", re.IGNORECASE)
+PASSES = re.compile(
+    r"\b(429|5\d\d)\b|connection|timed? ?out|temporar|try again|too many|rate limit|remote end"
+    r"|incomplete ?read|does not match expected size|internal error|unavailable",
+    re.IGNORECASE,
+)
+# Since 2.2.5 the client ends the message of an HTTP error with advice of its own, behind an empty line.
+ADVICE = re.compile(
+    r"\n\s*\n(?:You don't have access|The resource was not found|You have been rate limited"
+    r"|This is a problem on Kaggle's side).*",
+    re.DOTALL,
+)
+CALL_SECONDS = 1800  # a large output takes minutes; nothing takes longer than this
+
+
+class KaggleError(KitError):
+    """The service or its client refused, and would refuse again."""
+
+
+class UnknownSource(KaggleError):
+    """A kernel was pushed and runs, without a source that it names: pushing again would change nothing."""
+
+
+class KaggleBusy(KaggleError):
+    """Not now: no free session, quota spent, or the connection failed."""
+
+
+class QuotaSpent(KaggleBusy):
+    """The week's GPU hours are used up."""
+
+
+class State(StrEnum):
+    """Where a kernel's newest session stands; names of the service."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    NEW_SCRIPT = "NEW_SCRIPT"
+    CANCEL_REQUESTED = "CANCEL_REQUESTED"
+    COMPLETE = "COMPLETE"
+    ERROR = "ERROR"
+    CANCEL_ACKNOWLEDGED = "CANCEL_ACKNOWLEDGED"
+
+    @property
+    def ended(self) -> bool:
+        return self in (State.COMPLETE, State.ERROR, State.CANCEL_ACKNOWLEDGED)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    state: State
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """GPU hours left this week, and when (as the service writes it) they are renewed."""
+
+    hours: float
+    renewed: str
+
+    def seconds_until_renewed(self, now: datetime) -> float | None:
+        """Seconds to the renewal, or None where the service gave no time that can be read."""
+        try:
+            renewed = datetime.fromisoformat(self.renewed)
+        except ValueError:
+            return None
+        return (renewed.replace(tzinfo=renewed.tzinfo or now.tzinfo) - now).total_seconds()
+
+
+class KaggleClient:
+    """Calls `kaggle` with `environ`. Every method raises KaggleBusy or KaggleError."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self.environ = dict(environ)
+
+    def push(self, folder: Path) -> int:
+        """Push a kernel folder and return the version number, 0 where the service named none.
+
+        Raises PublicKernel for a kernel that is not private; UnknownSource where the kernel started without
+        one of its sources.
+        """
+        described = read_metadata(folder)
+        refuse_public(described, folder)
+        if NO_OWNER in described["id"]:
+            raise KaggleError(f"{folder}: the kernel has no owner; run `kernels init --owner NAME`")
+        text = self._call("kernels", "push", "-p", str(folder))
+        if refused := PUSH_ERROR.search(text):
+            raise _failure(refused[1])
+        if wrong := INVALID.findall(text):
+            said = "; ".join(f"{kind}: {names}" for kind, names in wrong)
+            raise UnknownSource(
+                f"{folder}: pushed, but the service knows no {said}; stop the session on kaggle.com, create "
+                "what is missing (a private dataset, say) or correct its name, and push again"
+            )
+        version = PUSHED.search(text)
+        return int(version[1]) if version else 0
+
+    def status(self, ref: str) -> Status:
+        text = self._call("kernels", "status", ref)
+        state = STATUS.search(text)
+        if state is None or state[1].upper() not in State.__members__:
+            raise KaggleError(
+                f"{ref}: the client said {_last(text)!r}, which names no known status; allowed: "
+                f"{', '.join(State.__members__)}; see `kaggle kernels status {ref}`, and ask again"
+            )
+        message = FAILURE.search(text)
+        return Status(State[state[1].upper()], message[1].strip() if message else "")
+
+    def output(self, ref: str, folder: Path) -> Path:
+        """Download everything that the newest session left, and its log as `<slug>.log`."""
+        self._call("kernels", "output", ref, "-p", str(folder), "-o", "-q", "--page-size", "200")
+        return folder
+
+    def pull(self, ref: str, folder: Path) -> Path:
+        """Download the newest pushed notebook and its metadata."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._call("kernels", "pull", ref, "-p", str(folder), "-m")
+        return folder
+
+    def quota(self) -> Quota | None:
+        """The week's GPU hours; None where this client or account does not tell."""
+        try:
+            rows = csv.DictReader(self._call("quota", "-v").splitlines())
+            gpu = next(row for row in rows if row.get("resource") == "GPU")
+            return Quota(float(gpu["remaining"].rstrip("h")), gpu.get("refreshAt") or "")
+        except (KaggleError, StopIteration, LookupError, ValueError):
+            return None
+
+    def _call(self, *arguments: str) -> str:
+        command = [*_command(), *arguments]
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                env=self.environ,
+                timeout=CALL_SECONDS,
+                stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise KaggleBusy(f"kaggle {arguments[0]}: no answer for {CALL_SECONDS} s") from error
+        except FileNotFoundError as error:
+            raise KaggleError(
+                "there is no kaggle client; `pip install -e '.[kaggle]'` in a checkout installs it"
+            ) from error
+        text = redact(done.stdout + done.stderr, self.environ)
+        if done.returncode:
+            raise _failure(text)
+        return text
+
+
+def _command() -> list[str]:
+    """The client of this interpreter's environment, else the one on the PATH."""
+    own = Path(sys.executable).with_name("kaggle")
+    return [str(own)] if own.is_file() else ["kaggle"]
+
+
+def _failure(text: str) -> KaggleError:
+    said = _last(text)
+    if QUOTA_SPENT.search(said):
+        return QuotaSpent(said)
+    if SESSIONS_FULL.search(said) or PASSES.search(text):
+        return KaggleBusy(said)
+    return KaggleError(said)
+
+
+def _last(text: str) -> str:
+    lines = [line.strip() for line in ADVICE.sub("", text).splitlines() if line.strip()]
+    return lines[-1] if lines else "the kaggle client said nothing"

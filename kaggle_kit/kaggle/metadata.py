@@ -1,0 +1,164 @@
+"""What Kaggle is told of every page: the kernel-metadata.json files, made from what the pages declare.
+
+    write(folder, page_metadata("overview", page, folder))    # python -m kaggle_kit kernels init
+
+Field names and their checks: `kernels_push` of the kaggle client. A kernel is always private: its
+output may hold what a data use agreement covers, and so the files and `push` both insist on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kaggle_kit.core.errors import ConfigError, KitError
+from kaggle_kit.core.page_files import PAGES_DIR, find_pages, parameters
+from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.runtime import KERNELS_FOLDER, SOURCE_ROOT
+
+METADATA_DIR = SOURCE_ROOT / KERNELS_FOLDER
+FILE_NAME = "kernel-metadata.json"  # the client reads no other name
+NO_OWNER = "INSERT_OWNER_HERE"
+T4 = "NvidiaTeslaT4"  # the editor's "GPU T4 x2"; Kaggle replaces an unknown name silently
+LONGEST_TITLE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What a page needs of Kaggle's machine."""
+
+    gpu: bool
+    internet: bool
+
+
+TRAINING = Kernel(gpu=True, internet=True)
+READING = Kernel(gpu=False, internet=True)
+
+
+class PublicKernel(KitError):
+    """A kernel that is not private was about to be built or pushed."""
+
+
+def kernel_of(page: Path) -> Kernel:
+    """A page that declares a `model` gets a GPU."""
+    return TRAINING if "model" in parameters(page) else READING
+
+
+def page_slug(name: str) -> str:
+    return f"kaggle-kit-{name.replace('_', '-')}"
+
+
+def describe(
+    slug: str,
+    code_file: str,
+    kernel: Kernel,
+    owner: str = NO_OWNER,
+    *,
+    datasets: Sequence[str] = (),
+    models: Sequence[str] = (),
+    kernels: Sequence[str] = (),
+) -> dict[str, Any]:
+    """One kernel-metadata.json. The title is the slug in words, because Kaggle makes one from the other.
+
+    What is mounted: datasets and kernels as `owner/slug`, models with framework, variation and version.
+    """
+    if not 5 <= len(slug) <= LONGEST_TITLE:
+        raise ConfigError(f"kernel name {slug!r}: {len(slug)} characters; 5 to {LONGEST_TITLE} are allowed")
+    return {
+        "id": f"{owner}/{slug}",
+        "title": slug.replace("-", " ").capitalize(),
+        "code_file": code_file,
+        "language": "python",
+        "kernel_type": "notebook",
+        "is_private": True,
+        "enable_gpu": kernel.gpu,
+        "enable_tpu": False,
+        "enable_internet": kernel.internet,
+        **({"machine_shape": T4} if kernel.gpu else {}),
+        "dataset_sources": list(datasets),
+        "competition_sources": [],
+        "kernel_sources": list(kernels),
+        "model_sources": list(models),
+    }
+
+
+def page_metadata(name: str, page: Path, folder: Path, owner: str = NO_OWNER) -> dict[str, Any]:
+    """What `folder`, a page's own below kernel-metadata/, must say.
+
+    Without an owner it names the page's bare notebook, which looks for the kit among its inputs; with
+    one, the notebook that `kernels init` builds beside the file, which carries the kit.
+    """
+    bare = Path(os.path.relpath(page.with_suffix(".ipynb"), folder)).as_posix()
+    code_file = bare if owner == NO_OWNER else f"{name}.ipynb"
+    return describe(page_slug(name), code_file, kernel_of(page), owner)
+
+
+def owner_of(folder: Path) -> str:
+    """Who a folder's kernel belongs to; NO_OWNER where nobody has been named yet."""
+    return str(read_metadata(folder)["id"]).partition("/")[0] if (folder / FILE_NAME).is_file() else NO_OWNER
+
+
+def stale_metadata(folder: Path = METADATA_DIR, pages_dir: Path = PAGES_DIR) -> list[str]:
+    """What is wrong with the metadata folders: a page without one, one without a page, a difference."""
+    pages = find_pages(pages_dir)
+    problems = [f"{path}: there is no such page" for path in _folders(folder) if path.name not in pages]
+    for name, page in pages.items():
+        own = folder / name
+        if not (own / FILE_NAME).is_file():
+            problems.append(f"{own / FILE_NAME} is missing")
+        elif read_metadata(own) != page_metadata(name, page, own, owner_of(own)):
+            problems.append(f"{own / FILE_NAME} differs from what the page declares")
+    return problems
+
+
+def present_owner(folder: Path = METADATA_DIR) -> str:
+    """`known_owner`, or NO_OWNER where nobody was named yet. ConfigError where several were."""
+    return known_owner(folder) if _owners(folder) else NO_OWNER
+
+
+def known_owner(folder: Path = METADATA_DIR) -> str:
+    """The owner that `kernels init --owner` filled in; ConfigError where nobody was named yet."""
+    owners = _owners(folder)
+    if len(owners) != 1:
+        found = ", ".join(sorted(owners)) or "none"
+        raise ConfigError(
+            f"one Kaggle owner is needed, {folder.name}/ names {found}; run `kernels init --owner NAME`"
+        )
+    return owners.pop()
+
+
+def refuse_public(metadata: Mapping[str, Any], where: Path) -> None:
+    """PublicKernel unless the kernel is private: its output may hold restricted text."""
+    private = metadata.get("is_private")
+    if private is not True and private != "true":
+        raise PublicKernel(
+            f"{where}: is_private is {private!r}; only private kernels are pushed, "
+            "because corpora under a data use agreement may not become public; set it to true"
+        )
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """A folder's metadata; ConfigError where there is none or it is not JSON."""
+    path = folder / FILE_NAME
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} is not there; run `python -m kaggle_kit kernels init`") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON ({error}); run `python -m kaggle_kit kernels init`") from error
+
+
+def write(folder: Path, metadata: Mapping[str, Any]) -> Path:
+    return write_atomically(folder / FILE_NAME, json.dumps(metadata, indent=2) + "\n")
+
+
+def _owners(folder: Path) -> set[str]:
+    return {owner_of(path) for path in _folders(folder)} - {NO_OWNER}
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"*/{FILE_NAME}"))

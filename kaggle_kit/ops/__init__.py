@@ -1,1 +1,0 @@
-"""Floor 4: the command line, and what wires the floors together."""
