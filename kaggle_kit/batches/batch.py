@@ -22,8 +22,8 @@ from kaggle_kit.batches.encode import PASSAGE, EncodedTask
 from kaggle_kit.batches.plan import PlannedBatch, StepPlan
 from kaggle_kit.batches.prefixes import shared_prefixes
 from kaggle_kit.core.types import Prefix
+from kaggle_kit.heads import KINDS
 from kaggle_kit.heads.arrays import before, flat, long
-from kaggle_kit.heads.targets import TARGETS
 
 Targets = dict[str, Tensor]
 
@@ -103,7 +103,7 @@ def make_batch(encoded: EncodedTask, planned: PlannedBatch) -> MicroBatch:
     rows = _shortened(encoded.rows(planned.rows), planned.cut)
     lengths = tuple(int(length) for length in rows["length"])
     starts = before(lengths)
-    parts = {part.name: (TARGETS[part.kind], part) for part in encoded.spec.components}
+    parts = {part.name: (KINDS[part.kind], part) for part in encoded.spec.components}
     targets = {name: kind.tensors(part, rows, starts) for name, (kind, part) in parts.items()}
     return MicroBatch(
         task=planned.task,

@@ -32,7 +32,7 @@ from kaggle_kit.core.errors import ConfigError, CorpusError
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec, UnifiedSample, relation_parts
 from kaggle_kit.data.pairs import PairSequence, pair_sequences
 from kaggle_kit.data.passages import Passage, PassageSettings, passages
-from kaggle_kit.heads.targets import TARGETS, relations
+from kaggle_kit.heads import KINDS, relations
 
 VERSION = 8  # raise when the meaning of a column changes: cached files of older versions are not read
 
@@ -97,7 +97,7 @@ class EncodedTask:
         if parts:
             for document, sequences in self._documents():
                 for part in parts:
-                    for row in TARGETS[part.kind].columns(part, sequences, samples[document]):
+                    for row in KINDS[part.kind].columns(part, sequences, samples[document]):
                         for name, column in row.items():
                             replaced.setdefault(name, []).append(column)
         return replace(self, replaced=replaced)
@@ -163,14 +163,13 @@ def _write(
     ranking = _is_ranking(spec)
     features = ROW | (PAIR if ranking else PASSAGE)
     for component in spec.components:
-        features |= TARGETS[component.kind].features(component)
+        features |= KINDS[component.kind].features(component)
     number, reach = -1, Reach()
     with ArrowWriter(path=str(folder / "rows.arrow"), features=Features(features)) as writer:
         for document, sample in enumerate(samples):
             sequences = list(_sequences(sample, ranking, tokenizer, settings))
             columns = {
-                part.name: list(TARGETS[part.kind].columns(part, sequences, sample))
-                for part in spec.components
+                part.name: list(KINDS[part.kind].columns(part, sequences, sample)) for part in spec.components
             }
             if not ranking:
                 reach.add(spec, sequences, sample, columns)

@@ -28,7 +28,7 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.tags import chunks, tag_names
 from kaggle_kit.core.types import ComponentSpec, Kind
 from kaggle_kit.heads.arrays import table
-from kaggle_kit.heads.targets.relations import CANDIDATE
+from kaggle_kit.heads.relations import CANDIDATE
 
 TRIES = 200  # random places per chunk before all free ones are listed
 

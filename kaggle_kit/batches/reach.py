@@ -14,7 +14,7 @@ from typing import Any
 from kaggle_kit.core.types import ComponentSpec, Kind, Mention, TaskSpec, UnifiedSample, relation_parts
 from kaggle_kit.data.candidates import gold
 from kaggle_kit.data.passages import Passage
-from kaggle_kit.heads.targets import relations
+from kaggle_kit.heads import relations
 
 ENOUGH = 0.9  # of the relations; fewer deserve a word
 ENTITY_KINDS = (Kind.TOKENS, Kind.SPANS)

@@ -22,8 +22,8 @@ from kaggle_kit.batches.batch import make_batch
 from kaggle_kit.batches.encode import EncodedTask
 from kaggle_kit.batches.plan import PlannedBatch
 from kaggle_kit.core.types import ComponentSpec, Kind, Mention, UnifiedSample, relation_parts
-from kaggle_kit.heads.decode import DECODE
-from kaggle_kit.heads.decode.relations import all_links
+from kaggle_kit.heads import KINDS
+from kaggle_kit.heads.relations import all_links
 from kaggle_kit.heads.thresholds import choose_thresholds
 
 ENTITY_KINDS = (Kind.TOKENS, Kind.SPANS)
@@ -48,7 +48,7 @@ def predict(
     predicted = _without_relations(heads, encoded, samples, read)
     parts, table, outputs = _related(encoded, predicted, read)
     for part in parts:
-        predicted = DECODE[part.kind].decode(
+        predicted = KINDS[part.kind].decode(
             part, heads[part.name], table, outputs[part.name], samples, predicted
         )
     return predicted
@@ -94,7 +94,7 @@ def _without_relations(
         related = encoded.relating(predicted)
         outputs, table = read(related), related.rows(range(len(related)))
     for part in parts:
-        predicted = DECODE[part.kind].decode(
+        predicted = KINDS[part.kind].decode(
             part, heads[part.name], table, outputs[part.name], samples, predicted
         )
     return predicted
@@ -124,7 +124,7 @@ def row_outputs(
         with torch.autocast(device, torch.float16, enabled=float16 and device != "cpu"):
             outputs = model(batch)
         for name, output in outputs.items():
-            parts = DECODE[kinds[name]].split(output, batch.targets[name])
+            parts = KINDS[kinds[name]].split(output, batch.targets[name])
             for row, part in zip(planned.rows, parts, strict=True):
                 rows[name][row] = part
     return rows

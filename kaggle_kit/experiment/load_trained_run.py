@@ -25,7 +25,6 @@ from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.evaluation.official import score_samples
 from kaggle_kit.experiment import model_selection, preparation, rounds
 from kaggle_kit.experiment.controlled_variables import as_saved
-from kaggle_kit.experiments import token_controlled
 from kaggle_kit.models.adapter_files import load_adapters
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.loading import Loaded
@@ -91,7 +90,7 @@ def reload_run(run: RunFolder, model_path: str | None = None) -> Reloaded:
     config = read_config(run.config_yaml)
     config = replace(config, model=replace(config.model, path=model_path or config.model.path))
     corpora = preparation.open_corpora(config, left_out=run.manifest().get("left_out"))
-    token_controlled.assert_same_data(run, corpora)
+    preparation.assert_same_data(run, corpora)
     specs = preparation.task_specs(config, corpora)
     torch.manual_seed(config.seed)
     loaded = preparation.open_backbone(config)

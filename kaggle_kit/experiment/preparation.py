@@ -17,6 +17,7 @@ from kaggle_kit.batches.encode import EncodedTask, encode
 from kaggle_kit.batches.pace import StepTargets
 from kaggle_kit.batches.plan import COUNTS, PlanSettings, StepPlan
 from kaggle_kit.batches.sampler import MultiTaskBatchSampler
+from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runtime import logger
 from kaggle_kit.core.schema import RunConfig, TaskConfig
@@ -103,6 +104,17 @@ def task_specs(config: RunConfig, corpora: Mapping[str, Corpus]) -> dict[str, Ta
         name: replace(spec, components=tuple(replace(part, loss_weight=1.0) for part in spec.components))
         for name, spec in specs.items()
     }
+
+
+def assert_same_data(run: RunFolder, corpora: Mapping[str, Corpus]) -> None:
+    """Raise ConfigError where a corpus is not the one that a run was trained on."""
+    hashes = run.manifest()["data_hashes"]
+    for name, corpus in corpora.items():
+        if corpus.sha256 != hashes.get(name):
+            raise ConfigError(
+                f"data_hashes.{name} is {corpus.sha256} here and {hashes.get(name)} in {run.run_id}: "
+                "the corpus has changed since; put the same files there, or train that run again"
+            )
 
 
 def split_samples(

@@ -125,19 +125,8 @@ def searched(asked: RunConfig, runs_dir: Path | str) -> tuple[RunConfig, RunFold
 def open_corpora(multi: RunFolder, config: RunConfig) -> dict[str, Corpus]:
     """The corpora of the multi-task run, without the training documents that it left out, and no others."""
     corpora = preparation.open_corpora(config, left_out=multi.manifest().get("left_out"))
-    assert_same_data(multi, corpora)
+    preparation.assert_same_data(multi, corpora)
     return corpora
-
-
-def assert_same_data(multi: RunFolder, corpora: Mapping[str, Corpus]) -> None:
-    """Raises ConfigError where a corpus is not the one that the multi-task run was trained on."""
-    hashes = multi.manifest()["data_hashes"]
-    for name, corpus in corpora.items():
-        if corpus.sha256 != hashes.get(name):
-            raise ConfigError(
-                f"data_hashes.{name} is {corpus.sha256} here and {hashes.get(name)} in {multi.run_id}: "
-                "the corpus has changed since; put the same files there, or train the multi-task run again"
-            )
 
 
 def assert_active_parameters(multi: RunFolder, network: MultiTaskModel) -> None:

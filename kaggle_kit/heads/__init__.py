@@ -1,7 +1,17 @@
-"""One head per file, all with the same small interface.
+"""A kind of component per file: targets, module, loss and decoding. `KINDS[component.kind]` is the module.
 
-A head sees real tokens only: `hidden` is (tokens, hidden_size), one flat row without padding, and
-`targets` are the tensors that `data/targets` builds for its kind.
+    features(component)                      -> names and types of its columns in the token file
+    columns(component, sequences, sample)    -> one dict per sequence of the sample
+    tensors(component, rows, starts)         -> the targets of a micro-batch, which its head is given
+    count(targets)                           -> how many things its loss is averaged over
+    split(output, targets)                   -> what belongs to each row, on the CPU
+    decode(component, head, table, outputs, gold, predicted)  -> the predicted samples, added to
+
+`starts` is where each row begins in the flat row of tokens. Every target holds `sizes` (rows,): how
+many of the head's outputs belong to each row. `table` holds the encoded columns of all rows, `outputs` one
+part per row in the same order.
+
+A head sees real tokens only: `hidden` is (tokens, hidden_size), one flat row without padding.
 
     logits = head(hidden, targets)
     loss = head.loss(logits, targets)        # a sum; the trainer divides by what was counted
@@ -9,15 +19,19 @@ A head sees real tokens only: `hidden` is (tokens, hidden_size), one flat row wi
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from torch import nn
 
 from kaggle_kit.core.types import ComponentSpec, Kind
-from kaggle_kit.heads.ranking_head import SequenceRankingHead
-from kaggle_kit.heads.relation_head import RelationExtractionHead
-from kaggle_kit.heads.span_head import SpanClassificationHead
-from kaggle_kit.heads.token_head import TokenClassificationHead
+from kaggle_kit.heads import ranking, relations, spans, tokens
+from kaggle_kit.heads.ranking import SequenceRankingHead
+from kaggle_kit.heads.relations import RelationExtractionHead
+from kaggle_kit.heads.spans import SpanClassificationHead
+from kaggle_kit.heads.tokens import TokenClassificationHead
 
 __all__ = [
+    "KINDS",
     "RelationExtractionHead",
     "SequenceRankingHead",
     "SpanClassificationHead",
@@ -25,6 +39,12 @@ __all__ = [
     "build_head",
 ]
 
+KINDS: dict[Kind, ModuleType] = {
+    Kind.TOKENS: tokens,
+    Kind.SPANS: spans,
+    Kind.RELATIONS: relations,
+    Kind.RANKING: ranking,
+}
 HEADS = {
     Kind.TOKENS: TokenClassificationHead,
     Kind.SPANS: SpanClassificationHead,

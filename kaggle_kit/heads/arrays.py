@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -31,3 +32,10 @@ def before(sizes: Any) -> np.ndarray:
 def long(values: Any) -> Tensor:
     """An int64 tensor on the CPU."""
     return torch.from_numpy(np.asarray(values).astype(np.int64))
+
+
+def repeated(rows: Tensor, entries: Tensor) -> Tensor:
+    """Rows of a (entries, width) matrix, of which some are asked for more than once."""
+    if rows.device.type == "cpu":
+        return rows.index_select(0, entries)
+    return F.embedding(entries, rows)  # the gradient is summed in one order, unlike index_select's

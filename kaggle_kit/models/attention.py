@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from kaggle_kit.heads.arrays import repeated
 from kaggle_kit.models.grids import Cells
-from kaggle_kit.models.packing import PackedLayout, repeated
+from kaggle_kit.models.packing import PackedLayout
 
 PACKED = "packed"
 SHORT = 128  # tokens; on a CPU the fused kernel gains nothing up to here, and takes half as long again at 40

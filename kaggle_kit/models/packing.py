@@ -23,10 +23,10 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kaggle_kit.core.types import WHOLE, Prefix
+from kaggle_kit.heads.arrays import repeated
 from kaggle_kit.models.grids import Cells, Group, Piece
 
 SHORTEST = 0.65  # of a group's longest; below, a new group costs less than its padding
@@ -145,10 +145,3 @@ def attention_padding(lengths: Sequence[int], prefixes: Sequence[Prefix] = ()) -
     own = [length - prefix.tokens for length, prefix in zip(lengths, prefixes, strict=True)]
     parts = grouped(lengths, prefixes)
     return sum(len(part) * max(own[number] for number in part) for part in parts) - sum(own)
-
-
-def repeated(rows: Tensor, entries: Tensor) -> Tensor:
-    """Rows of a (entries, width) matrix, of which some are asked for more than once."""
-    if rows.device.type == "cpu":
-        return rows.index_select(0, entries)
-    return F.embedding(entries, rows)  # the gradient is summed in one order, unlike index_select's

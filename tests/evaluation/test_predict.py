@@ -24,8 +24,8 @@ from kaggle_kit.core.types import (
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.evaluation.predict import by_length, fit_thresholds, predict, row_outputs
 from kaggle_kit.heads import build_head
-from kaggle_kit.heads.span_head import SpanScores, _pairs
-from kaggle_kit.heads.targets.relations import mention_types
+from kaggle_kit.heads.relations import mention_types
+from kaggle_kit.heads.spans import SpanScores, _pairs
 from kaggle_kit.models.tiny import train_tokenizer
 
 TEXT = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau"

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, UnifiedSample
-from kaggle_kit.heads.decode import relations
-from kaggle_kit.heads.decode.relations import Link
+from kaggle_kit.heads import relations
+from kaggle_kit.heads.relations import Link
 from kaggle_kit.heads.thresholds import (
     GRID,
     UNDECIDED,

@@ -236,7 +236,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_signal_to_the_command_reaches_the_training_which_saves_and_pauses(tmp_path, name):
     pages_dir, own = write_page(tmp_path, START, WAIT), tmp_path / "own"
     code = (
-        "import sys; from pathlib import Path; from kaggle_kit.experiment.page_run import RunPaused, run_page\n"
+        "import sys; from pathlib import Path\n"
+        "from kaggle_kit.experiment.page_run import RunPaused, run_page\n"
         "try: run_page('toy', task='semeval2017t3', into=Path(sys.argv[1]), pages_dir=Path(sys.argv[2]))\n"
         "except RunPaused as paused: sys.exit(paused.exit_code)"
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaggle_kit.heads.decode.spans import groups
+from kaggle_kit.heads.spans import groups
 
 
 def grouped(fragments: int, *links: tuple[int, int]) -> set[tuple[int, ...]]:

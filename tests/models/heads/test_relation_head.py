@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from kaggle_kit.core.types import ComponentSpec, Kind
 from kaggle_kit.heads import build_head
-from kaggle_kit.heads.relation_head import BLOCK, DISTANCES, PairGrid
+from kaggle_kit.heads.pair_reader import BLOCK, PairGrid
+from kaggle_kit.heads.relations import DISTANCES
 
 LINKS = ComponentSpec(
     "links", Kind.RELATIONS, 2, ("CAUSES", "TREATS"), candidates=(("Drug", "Disease"), ("Drug", "Drug"))

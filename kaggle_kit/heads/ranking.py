@@ -1,16 +1,57 @@
-"""Answer ranking: one score per question–candidate sequence.
+"""Answer ranking: one score per question-candidate sequence.
 
-head = SequenceRankingHead(component, hidden_size=384, pooling="mean")
+    head = SequenceRankingHead(component, hidden_size=384, pooling="mean")
+    targets = tensors(component, rows, starts)
+    # first, last (sequences,) places · labels (sequences,) 1, 0 or -1 unknown · group (sequences,) question
+
+The probability orders the candidates, and from `RELEVANT_FROM` on they are labelled relevant.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from datasets import Value
 from torch import Tensor, nn
 
-from kaggle_kit.core.types import ComponentSpec
+from kaggle_kit.core.types import ComponentSpec, UnifiedSample
+from kaggle_kit.data.pairs import PairSequence
+from kaggle_kit.heads.arrays import long
 from kaggle_kit.heads.dropout import FastDropout
+
+
+def features(component: ComponentSpec) -> dict[str, Any]:
+    return {f"relevant:{component.name}": Value("int8")}
+
+
+def columns(
+    component: ComponentSpec, sequences: Sequence[PairSequence], sample: UnifiedSample
+) -> Iterator[dict[str, int]]:
+    """1, 0, or -1 where the gold label is withheld."""
+    for sequence in sequences:
+        relevant = sample.pairs[sequence.pair].relevant
+        yield {f"relevant:{component.name}": -1 if relevant is None else int(relevant)}
+
+
+def tensors(component: ComponentSpec, rows: Mapping[str, Any], starts: np.ndarray) -> dict[str, Tensor]:
+    return {
+        "first": long(starts),
+        "last": long(starts + np.asarray(rows["length"]) - 1),
+        "labels": long(rows[f"relevant:{component.name}"]),
+        "group": long(rows["group"]),
+        "sizes": long(np.ones(len(starts))),
+    }
+
+
+def count(targets: Mapping[str, Tensor]) -> int:
+    """Candidates whose label is known."""
+    return int((targets["labels"] >= 0).sum())
+
 
 POOLINGS = ("last", "mean")
 MARGIN = 1.0  # in logits
@@ -68,3 +109,29 @@ def _segment_mean(hidden: Tensor, first: Tensor, last: Tensor) -> Tensor:
     owner = torch.repeat_interleave(torch.arange(len(first), device=hidden.device), lengths)
     sums = hidden.new_zeros((len(first), hidden.shape[1])).index_add_(0, owner, hidden)
     return sums / lengths[:, None]
+
+
+RELEVANT_FROM = 0.5  # probability from which a candidate is labelled relevant
+
+
+def split(output: Tensor, targets: Mapping[str, Tensor]) -> Sequence[Tensor]:
+    """A logit per row"""
+    return list(output.float().cpu())
+
+
+def decode(
+    component: ComponentSpec,
+    head: nn.Module,
+    table: Mapping[str, Any],
+    outputs: Sequence[Tensor],
+    gold: Sequence[UnifiedSample],
+    predicted: Sequence[UnifiedSample],
+) -> list[UnifiedSample]:
+    """The samples with the gold pairs, their labels replaced by what the model says."""
+    probability = torch.stack(list(outputs)).sigmoid().tolist()
+    scored = [list(sample.pairs) for sample in gold]
+    for document, pair, value in zip(table["document"], table["pair"], probability, strict=True):
+        scored[document][pair] = replace(
+            scored[document][pair], score=value, relevant=value >= RELEVANT_FROM, label=None
+        )
+    return [replace(sample, pairs=tuple(pairs)) for sample, pairs in zip(predicted, scored, strict=True)]

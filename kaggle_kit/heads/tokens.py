@@ -1,0 +1,157 @@
+"""Token classification: a BIO or BIOES tag per word, from one linear layer, decoded by Viterbi.
+
+    head = TokenClassificationHead(component, hidden_size=384)
+    targets = tensors(component, rows, starts)
+    # index (words,) place of each owned word · labels (words,) its tag · sizes (rows,) owned words
+
+A word is counted in the passage that owns it, and its scores come from that passage, so a mention at a
+window's edge is neither lost nor doubled. A discontiguous mention is tagged fragment by fragment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import List, Value
+from torch import Tensor, nn
+
+from kaggle_kit.core.tags import chunks, may_follow, tag_chunks, tag_names
+from kaggle_kit.core.types import ComponentSpec, Mention, UnifiedSample
+from kaggle_kit.data.passages import Passage
+from kaggle_kit.heads.arrays import flat, long
+from kaggle_kit.heads.dropout import FastDropout
+
+
+def features(component: ComponentSpec) -> dict[str, Any]:
+    return {f"tags:{component.name}": List(Value("int16"))}
+
+
+def columns(
+    component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample
+) -> Iterator[dict[str, list[int]]]:
+    """Tag classes of each passage's words. A discontiguous mention is tagged fragment by fragment."""
+    index = {name: number for number, name in enumerate(tag_names(component.labels, component.scheme))}
+    mentions = [mention for mention in sample.mentions if mention.type in component.labels]
+    for passage in sequences:
+        chunks = []
+        for mention in mentions:
+            words = (passage.words_in(start, end) for start, end in mention.fragments)
+            chunks += [(first, stop, mention.type) for first, stop in words if first < stop]
+        tags = tag_chunks(chunks, len(passage.word_tokens), component.scheme)
+        yield {f"tags:{component.name}": [index[tag] for tag in tags]}
+
+
+def tensors(component: ComponentSpec, rows: Mapping[str, Any], starts: np.ndarray) -> dict[str, Tensor]:
+    owned = [np.asarray(words, bool) for words in rows["owned"]]
+    places = zip(rows["word_tokens"], owned, starts, strict=True)
+    tags = zip(rows[f"tags:{component.name}"], owned, strict=True)
+    return {
+        "index": long(flat(tokens[mine] + start for tokens, mine, start in places)),
+        "labels": long(flat(row[: len(mine)][mine] for row, mine in tags)),
+        "sizes": long([mine.sum() for mine in owned]),
+    }
+
+
+def count(targets: Mapping[str, Tensor]) -> int:
+    """Words."""
+    return len(targets["labels"])
+
+
+IMPOSSIBLE = -1e4  # added to the score of a transition that the scheme forbids
+
+
+class TokenClassificationHead(nn.Module):
+    """Scores every tag of every word."""
+
+    def __init__(self, component: ComponentSpec, hidden_size: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.tags = tag_names(component.labels, component.scheme)
+        self.scheme = component.scheme
+        self.dropout = FastDropout(dropout)
+        self.score = nn.Linear(hidden_size, len(self.tags))
+
+    def forward(self, hidden: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        """(tokens, hidden) -> (words, tags)"""
+        return self.score(self.dropout(hidden.index_select(0, targets["index"]).float()))
+
+    def loss(self, logits: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy summed over the words."""
+        return F.cross_entropy(logits, targets["labels"], reduction="sum")
+
+    def decode(self, logits: Tensor) -> tuple[list[str], Tensor]:
+        """The best legal tag sequence of one document's words, and each word's probability of its tag.
+
+        Viterbi over the words with forbidden transitions; `logits` is (words, tags).
+        """
+        scores = logits.float().log_softmax(-1)
+        path = viterbi(scores, *self._transitions(scores.device))
+        return [self.tags[tag] for tag in path], scores.exp()[
+            torch.arange(len(path)), torch.tensor(path, dtype=torch.long)
+        ]
+
+    def _transitions(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        def penalty(legal: bool) -> float:
+            return 0.0 if legal else IMPOSSIBLE
+
+        between = [[penalty(may_follow(a, b, self.scheme)) for b in self.tags] for a in self.tags]
+        first = [penalty(may_follow(None, tag, self.scheme)) for tag in self.tags]
+        last = [penalty(may_follow(tag, None, self.scheme)) for tag in self.tags]
+        return tuple(torch.tensor(values, device=device) for values in (between, first, last))
+
+
+def viterbi(scores: Tensor, between: Tensor, first: Tensor, last: Tensor) -> list[int]:
+    """The highest-scoring path. scores (words, tags), between (tags, tags) from row to column."""
+    if len(scores) == 0:
+        return []
+    best = scores[0] + first
+    back = []
+    for row in scores[1:]:
+        value, previous = (best[:, None] + between).max(0)
+        back.append(previous)
+        best = value + row
+    path = [int((best + last).argmax())]
+    for previous in reversed(back):
+        path.append(int(previous[path[-1]]))
+    return path[::-1]
+
+
+def split(output: Tensor, targets: Mapping[str, Tensor]) -> Sequence[Tensor]:
+    """(words, tags) per row"""
+    return output.float().cpu().split(targets["sizes"].tolist())
+
+
+def decode(
+    component: ComponentSpec,
+    head: nn.Module,
+    table: Mapping[str, Any],
+    outputs: Sequence[Tensor],
+    gold: Sequence[UnifiedSample],
+    predicted: Sequence[UnifiedSample],
+) -> list[UnifiedSample]:
+    """The samples with the mentions of the best legal tag sequence."""
+    words: list[list[tuple[int, int]]] = [[] for _ in predicted]
+    logits: list[list[Tensor]] = [[] for _ in predicted]
+    columns = (table[name] for name in ("document", "word_starts", "word_ends", "owned"))
+    for document, starts, ends, owned, scores in zip(*columns, outputs, strict=True):
+        words[document].extend(zip(starts[owned].tolist(), ends[owned].tolist(), strict=True))
+        logits[document].append(scores)
+    decoded = []
+    for sample, places, scores in zip(predicted, words, logits, strict=True):
+        found = _mentions(head, places, torch.cat(scores), len(sample.mentions)) if places else ()
+        decoded.append(replace(sample, mentions=(*sample.mentions, *found)))
+    return decoded
+
+
+def _mentions(
+    head: nn.Module, places: Sequence[tuple[int, int]], logits: Tensor, named: int
+) -> Iterator[Mention]:
+    """Chunks of the best tag path; a mention's score is the product of its words' probabilities."""
+    tags, confidence = head.decode(logits)
+    for number, (first, stop, label) in enumerate(chunks(tags), start=named + 1):
+        span = (places[first][0], places[stop - 1][1])
+        yield Mention(f"T{number}", (span,), label, score=float(confidence[first:stop].prod()))
