@@ -34,7 +34,7 @@ check: ## the static gates alone: no torch, under a minute
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
-KAGGLE_TESTS = tests/models tests/training tests/ops/test_kernels_build.py tests/ops/test_kernels_image.py
+KAGGLE_TESTS = tests/models tests/training tests/kaggle/test_build.py tests/core/test_kaggle_image.py
 KAGGLE_PAGE = notebooks/phase2_single_task/s1_single_task.ipynb
 
 test: setup check ## the whole suite: static gates, unit and property tests, every page

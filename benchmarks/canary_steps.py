@@ -56,13 +56,13 @@ QUICK_OVERRIDES = {
 SMALL = """\
 import torch
 from kaggle_kit.models import tiny
-from kaggle_kit.ops import wiring
+from kaggle_kit.experiment import preparation
 from kaggle_kit.training.smoke import SmokeReport, smoke_test
 
 torch.set_num_threads(1)
 tiny.SHAPE.update(hidden_size=64, intermediate_size=128, num_hidden_layers=2)
 build = tiny.build_tiny
-wiring.build_tiny = lambda architecture, texts: build(architecture, texts, steps=0)
+preparation.build_tiny = lambda architecture, texts: build(architecture, texts, steps=0)
 smoke_test.__kwdefaults__.update(steps=5, samples=10)
 SmokeReport.faults = property(lambda report: ())  # random weights on random words need not learn
 """

@@ -1,6 +1,6 @@
 """Measures points of the auto-batch search in a process of its own, one JSON line in, one out.
 
-    python -m kaggle_kit.experiment.memory_probe CONFIG.yaml  # then: {"token_budget": 1024, "checkpointed": 8}
+    python -m kaggle_kit.experiment.memory_probe CONFIG.yaml # then: {"token_budget": 1024, "checkpointed": 8}
 
 It builds the run's own model and takes optimiser steps on its own longest and shortest sequences, so
 heads, adapters, gradient copies and the optimiser's state are all there. Memory is read from the

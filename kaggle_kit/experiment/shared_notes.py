@@ -1,6 +1,6 @@
 """Training documents that a run leaves out, because another task is scored on their text.
 
-    corpora = leave_out(config, corpora)            # wiring.open_corpora does it
+    corpora = leave_out(config, corpora)            # preparation.open_corpora does it
     corpora["semeval2015t14"].left_out              # ids, in the order of the corpus
 
 2015 Task 14 trains on the development notes of 2014 Task 7. A run on both would learn from the notes that

@@ -1,9 +1,9 @@
 """Token-controlled baselines and placebos: the controls of a finished multi-task run.
 
-    multi = twins.multi_task_run(asked, runs_dir)       # experiment.twin; for practice, one is made
-    config, table = twins.control_of(multi, asked)      # refuses whatever would be no control
-    corpora = twins.open_corpora(multi, config)
-    twins.assert_active_parameters(multi, network)
+    multi = token_controlled.multi_task_run(asked, runs_dir)   # experiment.twin; for practice, one is made
+    config, table = token_controlled.control_of(multi, asked)      # refuses whatever would be no control
+    corpora = token_controlled.open_corpora(multi, config)
+    token_controlled.assert_active_parameters(multi, network)
 
 A token-controlled baseline is its multi-task run with one thing changed: the tokens come from one task. A
 placebo has that run's tasks and model, but the labels of its partner tasks are permuted. Everything else,

@@ -2,7 +2,7 @@
 
     write_similarity(run, specs, train)
     watch = watch_affinity(config, encoded)
-    sessions.run_session(…, [sessions.Phase(plan, watches=[watch])])
+    training_session.run_session(…, [training_session.Phase(plan, watches=[watch])])
     write_affinity(run, watch)
 
 What is written are figures over whole corpora; no word of a text is.

@@ -74,7 +74,7 @@ def source_of(config: ModelConfig) -> str:
             )
         return str(folder)
     if config.hub_id is None:
-        raise ConfigError(f"model {config.name} is built locally; open it through ops.wiring.open_backbone")
+        raise ConfigError(f"model {config.name} is built locally; open it through preparation.open_backbone")
     return config.hub_id
 
 

@@ -7,7 +7,8 @@
 `measure(point)` takes at least three optimiser steps of worst-case batches and says what they needed
 (`experiment/memory_probe.py` does it on a GPU, in a process of its own). The search is separate from it, so
 that it can be tried on a device whose memory is known. It never runs out of memory on purpose: a point is
-measured only if what was measured before says that it fits, even if memory grew with the square of the budget.
+measured only if what was measured before says that it fits, even if memory grew with the square of the
+budget.
 """
 
 from __future__ import annotations

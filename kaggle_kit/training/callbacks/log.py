@@ -32,7 +32,7 @@ class RunLogCallback(StudyCallback):
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.send: Callable[[Mapping[str, Any]], None] | None = (
-            None  # where else an event goes (ops/tracking)
+            None  # where else an event goes (experiment/tracking)
         )
         self._learning_rate = 0.0
 

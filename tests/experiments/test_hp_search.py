@@ -18,7 +18,7 @@ from kaggle_kit.experiments import hp_search
 from kaggle_kit.experiments.hp_search_journal import Search, search_settings
 from kaggle_kit.training.callbacks import TrainingAlarm
 from kaggle_kit.training.resume import CheckpointCallback
-from tests.ops.test_rounds import small_models  # noqa: F401
+from tests.experiment.test_rounds import small_models  # noqa: F401
 
 NER, RANKING = "semeval2014t7", "semeval2017t3"
 TOY = (

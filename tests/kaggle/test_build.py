@@ -91,7 +91,7 @@ def test_the_embedded_kit_holds_the_pages_that_other_pages_run_first(tmp_path):
     with tarfile.open(fileobj=io.BytesIO(bundle.pack()), mode="r:xz") as archive:
         archive.extractall(tmp_path, filter="data")
     code = (
-        "from kaggle_kit.ops import pages; "
+        "from kaggle_kit.core import page_files as pages; "
         f"print(*(pages.parameters(pages.page_path(name))['strategy'] for name in {[MULTI, CONTROL]}))"
     )
     environ = {"PATH": "", "PYTHONPATH": str(tmp_path)}
@@ -104,7 +104,7 @@ def test_the_embedded_kit_holds_the_pages_that_other_pages_run_first(tmp_path):
 def test_without_internet_the_first_cell_finds_the_kit_among_the_inputs(tmp_path, monkeypatch):
     monkeypatch.setattr(bundle, "KAGGLE_INPUT", tmp_path / "input")
     build_dataset(tmp_path / "input" / "datasets" / "jane" / "kit", "jane", packages=())
-    opening = bundle.first_cell(run_dir="", internet=False, packed=None).partition("from kaggle_kit.ops")[0]
+    opening = bundle.first_cell(run_dir="", internet=False, packed=None).partition("from kaggle_kit.core")[0]
     code = f"{opening}\nimport kaggle_kit; print(kaggle_kit.__file__)"
     command, environ = [sys.executable, "-"], {"TMPDIR": str(tmp_path), "PATH": ""}
     done = subprocess.run(command, input=code, cwd=tmp_path, env=environ, capture_output=True, text=True)

@@ -27,7 +27,7 @@ from kaggle_kit.experiments import transfer_runs as arms_module
 from kaggle_kit.experiments.transfer_runs import assert_arms, comparable_arms
 from kaggle_kit.models.adapter_files import save_adapters
 from tests.analysis.judged_runs import altered
-from tests.ops.test_rounds import Page, small_models  # noqa: F401
+from tests.experiment.test_rounds import Page, small_models  # noqa: F401
 from tests.signing import sign
 
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"

@@ -17,7 +17,7 @@ from kaggle_kit.experiment.memory_probe import BatchProbe
 from kaggle_kit.models import tiny
 from kaggle_kit.models.decisions import Decision
 from kaggle_kit.training.autobatch import Found, Measured, Point, find_optimal_batch_size
-from tests.ops.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
+from tests.experiment.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
 
 BEST = Measured(Point(192, 1), 10 * 2**30, 6 * 2**30, 850.0)
 

@@ -23,7 +23,7 @@ from kaggle_kit.experiment import model_selection, preparation, rounds
 from kaggle_kit.experiments import ablation
 from kaggle_kit.models.build import build_model
 from kaggle_kit.training.checkpoint_files import list_checkpoints, read_checkpoint, read_manifest
-from tests.ops.test_rounds import reachable_target, small_models  # noqa: F401
+from tests.experiment.test_rounds import reachable_target, small_models  # noqa: F401
 
 NER_AND_RELATIONS, RANKING = "semeval2021t6", "semeval2017t3"
 BOTH = (NER_AND_RELATIONS, RANKING)

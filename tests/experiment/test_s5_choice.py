@@ -10,7 +10,7 @@ from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.experiment import model_selection
-from tests.ops.test_rounds import NER, RANKING, Page, config_of, page, small_models  # noqa: F401
+from tests.experiment.test_rounds import NER, RANKING, Page, config_of, page, small_models  # noqa: F401
 
 
 def test_s5_takes_the_better_of_the_finished_candidates_over_their_seeds(tmp_path):

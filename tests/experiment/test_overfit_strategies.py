@@ -7,7 +7,7 @@ import pytest
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.experiment import preparation, rounds, training_session
-from tests.ops.test_rounds import NER, RANKING, Page, small_models  # noqa: F401
+from tests.experiment.test_rounds import NER, RANKING, Page, small_models  # noqa: F401
 
 SPANS, RELATIONS = "semeval2015t14", "semeval2021t6"
 # one mention in ten lies in pieces, which no tag per word can say, and relations of such a mention are lost

@@ -21,8 +21,8 @@ from kaggle_kit.kaggle.client import (
     UnknownSource,
 )
 from kaggle_kit.kaggle.link import Phase
+from tests.kaggle.test_chain import a_link
 from tests.kaggle_service.service import KaggleService, Session
-from tests.ops.test_kernels_chain import a_link
 
 REF = "jane/a-kernel"
 NOTEBOOK = {"cells": [], "metadata": {"kaggle_kit": {"session": 3}}, "nbformat": 4, "nbformat_minor": 5}

@@ -13,7 +13,7 @@ from kaggle_kit.core.kaggle_outputs import last_step
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.experiment import preparation, rounds, training_session
 from kaggle_kit.training.session import LIMIT_VARIABLE
-from tests.ops.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
+from tests.experiment.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
 
 LEARNS = ("training.learning_rate=1e-2", "training.epochs=1")
 

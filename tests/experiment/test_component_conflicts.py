@@ -8,7 +8,7 @@ from kaggle_kit.analysis.conflict_table import conflict_table
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.experiment import rounds
 from kaggle_kit.training.pcgrad import PCGradOptimizer
-from tests.ops.test_rounds import page, small_models  # noqa: F401
+from tests.experiment.test_rounds import page, small_models  # noqa: F401
 
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"
 

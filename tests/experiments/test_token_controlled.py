@@ -18,7 +18,7 @@ from kaggle_kit.experiment import controlled_variables, model_selection, prepara
 from kaggle_kit.experiments import ablation, token_controlled, token_controlled_plan
 from kaggle_kit.models.adapter_files import save_adapters, saved_ranks
 from kaggle_kit.models.build import build_model
-from tests.ops.test_rounds import reachable_target, small_models  # noqa: F401
+from tests.experiment.test_rounds import reachable_target, small_models  # noqa: F401
 from tests.signing import sign
 
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"

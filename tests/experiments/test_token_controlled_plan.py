@@ -17,8 +17,8 @@ from kaggle_kit.core.runs import start_run
 from kaggle_kit.experiment import preparation
 from kaggle_kit.experiments import hp_search, token_controlled, token_controlled_plan
 from kaggle_kit.experiments.hp_search_journal import Search, search_settings
-from tests.ops.test_rounds import small_models  # noqa: F401
-from tests.ops.test_twins import NER, RELATIONS, multi_task, train
+from tests.experiment.test_rounds import small_models  # noqa: F401
+from tests.experiments.test_token_controlled import NER, RELATIONS, multi_task, train
 from tests.signing import sign
 
 STEPS = ("experiment=token_controlled", "practice.documents=12", "practice.terms=20", "training.epochs=1")

@@ -12,7 +12,7 @@ from kaggle_kit.core.records import append_record
 from kaggle_kit.experiment import startup
 from kaggle_kit.kaggle.client import State
 from kaggle_kit.kaggle.link import Phase
-from tests.ops.test_kernels_chain import HASH, Service, a_chain, a_link
+from tests.kaggle.test_chain import HASH, Service, a_chain, a_link
 
 
 def a_search(path: Path, over: tuple[int, ...] = (), checkpoint: int = 0) -> RunFolder:

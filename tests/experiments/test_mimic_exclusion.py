@@ -16,7 +16,7 @@ from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.experiment import preparation, rounds, training_session
 from kaggle_kit.experiments import mimic_exclusion
-from tests.ops.test_rounds import Page, small_models  # noqa: F401
+from tests.experiment.test_rounds import Page, small_models  # noqa: F401
 
 NER, SPANS = MIMIC = ["semeval2014t7", "semeval2015t14"]
 PRIMARY = ("task_a_strict_f1", "task1_strict_f1")
