@@ -1,0 +1,1 @@
+"""The commands of `python -m kaggle_kit`, a file each."""
