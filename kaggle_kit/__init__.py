@@ -1,8 +1,53 @@
 """Multi-task fine-tuning of small language models on clinical tasks, with every token counted.
 
-The package is the thin module behind the study's notebooks. Importing it loads nothing heavy:
-`import kaggle_kit` takes milliseconds, and torch arrives only with `kaggle_kit.models` or
-`kaggle_kit.training`.
+    from kaggle_kit import Experiment, show
+
+Importing the package loads nothing heavy: each name arrives, and torch with it, when it is first used.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+# What a page needs: the experiment, what shows it, and the names of the specification.
+EXPORTS = {
+    "Experiment": "kaggle_kit.experiment.experiment",
+    "show": "kaggle_kit.experiment",
+    "RunFolder": "kaggle_kit.core.artifacts",
+    "load_model": "kaggle_kit.models.loading",
+    "SharedPrivateLoRA": "kaggle_kit.models.adapters",
+    "AttentionFusion": "kaggle_kit.models.fusion",
+    "MultiTaskModel": "kaggle_kit.models.multitask",
+    "HierarchicalMTLModel": "kaggle_kit.models.hierarchical",
+    "SpanClassificationHead": "kaggle_kit.heads",
+    "TokenClassificationHead": "kaggle_kit.heads",
+    "RelationExtractionHead": "kaggle_kit.heads",
+    "SequenceRankingHead": "kaggle_kit.heads",
+    "MultiTaskTrainer": "kaggle_kit.training.trainer",
+    "TokenControlledTrainer": "kaggle_kit.training.token_controlled",
+    "TokenTracker": "kaggle_kit.training.tokens",
+    "PCGradOptimizer": "kaggle_kit.training.pcgrad",
+    "UncertaintyWeightedLoss": "kaggle_kit.training.losses",
+    "gram_matrix": "kaggle_kit.training.pcgrad",
+    "project_coefficients": "kaggle_kit.training.pcgrad",
+    "shared_gradient": "kaggle_kit.training.gradients",
+    "find_optimal_batch_size": "kaggle_kit.training.autobatch",
+    "assert_parameter_parity": "kaggle_kit.models.parity",
+}
+
+__all__ = ["EXPORTS", "__version__", *EXPORTS]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(EXPORTS)}")
+    import_module("kaggle_kit.core.allocator").set_allocator()  # it counts only before torch is imported
+    module = import_module(EXPORTS[name])
+    return import_module(f"{EXPORTS[name]}.{name}") if name == "show" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -176,6 +176,13 @@ def plan_training(
     return MultiTaskBatchSampler(rows, settings, config.seed).plan()
 
 
+def one_pass(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> StepPlan:
+    """One epoch over these token files, in micro-batches of the configured token budget."""
+    training = replace(config.training, epochs=1, max_steps=None, target_tokens=None)
+    strategy = replace(config.strategy, sampling="proportional")
+    return plan_training(replace(config, training=training, strategy=strategy), encoded)
+
+
 def plan_settings(config: RunConfig) -> PlanSettings:
     """What the configuration says about a plan."""
     training, strategy = config.training, config.strategy

@@ -1,6 +1,6 @@
 """What a page was given, checked before anything long begins, and what it will do, in one table.
 
-    print(check_startup(config, run))
+    for finding in check_startup(config, run): ...
 
 A kernel really runs on the device that the profile asks for; what would stop the run hours later (no
 disk, packages that do not fit together) stops it here.
@@ -39,8 +39,8 @@ class Finding:
     problem: str | None = None
 
 
-def check_startup(config: RunConfig, run: RunFolder, clock: SessionClock | None = None) -> str:
-    """The table. Raises StartupError where the run cannot be carried, ConfigError for a missing device."""
+def check_startup(config: RunConfig, run: RunFolder, clock: SessionClock | None = None) -> list[Finding]:
+    """The rows. Raises StartupError where the run cannot be carried, ConfigError for a missing device."""
     findings = [
         *_device(config),
         _disk(run),
@@ -49,10 +49,10 @@ def check_startup(config: RunConfig, run: RunFolder, clock: SessionClock | None 
         Finding("batch", _batch(config, run)),
         Finding("run", _plan_of_action(run)),
     ]
-    table = _table(findings)
     if problems := [one.problem for one in findings if one.problem]:
-        raise StartupError("\n".join(["this machine cannot carry the run:", *problems, table]))
-    return table
+        shown = [f"{one.what:10}{one.found}" for one in findings]
+        raise StartupError("\n".join(["this machine cannot carry the run:", *problems, *shown]))
+    return findings
 
 
 def _device(config: RunConfig) -> Iterable[Finding]:
@@ -149,7 +149,3 @@ def _plan_of_action(run: RunFolder) -> str:
     if note or run.events():
         return "begins anew: an earlier session left no checkpoint"
     return "fresh: smoke gate of 50 steps, then training"
-
-
-def _table(findings: Iterable[Finding]) -> str:
-    return "\n".join(f"{one.what:10}{one.found}" for one in findings)

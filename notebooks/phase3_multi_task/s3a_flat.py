@@ -14,186 +14,186 @@
 # ---
 
 # %% [markdown]
-# # S3a: shared and private LoRA, fused, with gradient surgery
+# # S3a: shared and private LoRA with gradient surgery
 #
-# **Question.** Does it help to keep apart what tasks share and what is their own, and to project away
-# the part of each task's gradient that opposes another's (PCGrad)?
+# **Question.** Does it help to keep apart what tasks share and what is their own, and to take away the part of
+# each task's gradient that opposes another's?
 #
-# "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
-# minutes on two CPU cores. Its scores show that the machinery works and nothing else.
+# **Hypothesis.** Tasks share some of what they need. One adapter learns that from all of them, a private adapter
+# learns the rest of each task, and PCGrad keeps one task from undoing another's step.
+#
+# ```text
+#              ┌── shared adapter ── all tasks ──┐
+#   tokens ──▶ │                                 ├── fusion ──▶ head of the task
+#              └── private adapter ── one task ──┘
+#
+#   PCGrad:  where the gradients of two tasks point apart (cosine below 0), each loses the part that opposes
+#            the other: g₁ ← g₁ − (g₁·g₂ / g₂·g₂) g₂. Only the shared adapter is projected.
+# ```
+#
+# **What would refute it.** Gradients of two tasks conflict no more often than two half batches of one task; or the
+# fusion stays at one half; or S1, trained to the same total tokens, scores as well (page `token_controlled`).
+#
+# Before this page: `s1_single_task` and `s2_shared`. After it: `ablation_architecture`, `token_controlled` and the
+# verdict in `08_token_controlled_analysis`. "Run all" is safe anywhere: the defaults are a smoke run on synthetic
+# notes, a few minutes on two CPU cores.
 
 # %%
-import importlib.util
-import os
 import sys
-from pathlib import Path
+from glob import glob
 
-if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
-    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
-    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
-    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
-    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
-    if root is None:
-        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
-    sys.path.insert(0, str(root))
-
-from kaggle_kit.core.allocator import set_allocator
-
-set_allocator()  # of CUDA memory; it counts only before torch is imported
+sys.path += [
+    "..",
+    "../..",
+    *glob("/kaggle/input/**/kaggle_kit/..", recursive=True),
+]  # where it is not installed
+from kaggle_kit import Experiment, show
 
 # %% tags=["parameters"]
-model = "tiny"
+model = "tiny"  # a file of params/model, a folder, or a hub id
 task = "semeval2014t7,semeval2021t6,semeval2017t3"
 strategy = "s3a_flat"
-profile = "smoke"
+profile = "smoke"  # smoke, open, t4
 seed = 42
 overrides = ["training.epochs=1"]
 runs_dir = "runs"
 run_dir = ""
 
 # %% [markdown]
-# ## Configuration and run folder
+# ## 1 Set-up
 #
-# Names become one checked configuration; an unknown key stops the page here. The run folder counts as
-# a result only once its manifest is written, in the last cell. The table tells what
-# this machine offers and what will be done.
+# Names become one checked configuration; an unknown key stops the page here. The plan lists every optimiser step
+# before the first one is taken, so the tokens of each task are known now.
 
 # %%
-from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment.startup import check_startup
-
-tasks = task.split(",")
-config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-run = start_run(config, page="s3a_flat", runs_dir=runs_dir, run_dir=run_dir)
-print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
-print(check_startup(config, run))
+asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
+exp = Experiment.open("s3a_flat", **asked, overrides=overrides, runs_dir=runs_dir, run_dir=run_dir)
+show.setup(exp)
 
 # %% [markdown]
-# ## Data
+# ## 2 What the tasks look like
 #
-# Official files in, samples out. What the readers found odd is counted, not hidden.
+# One training sample of each, with what its model has to find. The three tasks have labels of their own; what they
+# may share is how clinical language marks an entity.
 
 # %%
-from kaggle_kit.experiment import preparation
-
-corpora = preparation.open_corpora(config)
-specs = preparation.task_specs(config, corpora)
-train = preparation.split_samples(config, corpora, "train")
-dev = preparation.split_samples(config, corpora, "dev")
-for name, corpus in corpora.items():
-    kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
-    counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
-    print(f"{name}: {counts} ({kind}), {len(corpus.warnings)} oddities")
+show.samples(exp, per_task=1)
 
 # %% [markdown]
-# ## Backbone and plan
+# ## 3 The model
 #
-# The plan lists every optimiser step before the first one is taken, so the tokens that this run will
-# see are known now, for each task.
+# One shared adapter, one private adapter for each task, and a fusion that weighs the two token by token. A group is
+# projected where several tasks train it.
+
+# %%
+from kaggle_kit import MultiTaskModel, SharedPrivateLoRA
+from kaggle_kit.models.build import adapter_ranks
+
+base, settings = exp.backbone, exp.config.strategy
+ranks = adapter_ranks(settings, base.config.lora, list(exp.specs))
+lora = SharedPrivateLoRA(
+    base.backbone, base.config.lora, ranks, fusion=settings.fusion, fusion_rank=settings.fusion_rank
+)
+exp.model = MultiTaskModel(lora, exp.specs.values(), causal=base.causal, decoder=base.decoder)
+show.adapters(exp)
+
+# %% [markdown]
+# ## 4 One step by hand: do these tasks disagree?
+#
+# Each task's gradient of the shared adapter, from the plan's first step. Their inner products make a small matrix,
+# and PCGrad needs nothing else: whatever it takes away from one gradient is a multiple of another. A weight of 1
+# in the update means that nothing was taken away.
 
 # %%
 import torch
 
-torch.manual_seed(config.seed)
-loaded = preparation.open_backbone(config)
-encoded = preparation.encode_split(config, train, specs, loaded)
-plan = preparation.plan_training(config, encoded)
-for what, decision in loaded.decisions.items():
-    print(f"{what}: {decision.value} — {decision.reason}")
-print(f"{len(plan)} steps, tokens per task {plan.tokens}")
+from kaggle_kit import gram_matrix, project_coefficients, shared_gradient
+
+gradients = {name: shared_gradient(exp.model, batches) for name, batches in exp.step(0).by_task()}
+gram = gram_matrix(list(gradients.values()))
+weights = project_coefficients(gram, torch.Generator().manual_seed(seed)).sum(dim=0)
+show.conflicts(gram, weights, tasks=list(gradients))
 
 # %% [markdown]
-# ## Model
+# ## 5 Training
 #
-# A shared adapter sees every task, a private one only its own; a fusion layer weighs their outputs. Only
-# groups that several tasks touch are projected.
+# In every step each task goes forward and backward over its own micro-batches, and its shared gradient is set aside.
+# One projection and one combination end the step. Now and then every task's batch is halved, to see how often noise
+# alone makes gradients conflict.
+#
+# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the smoke gate,
+# and trains. Where the session ends first, a checkpoint is left and the page ends normally.
 
 # %%
-from kaggle_kit.models.build import build_model
-
-network = build_model(loaded, specs.values(), config.strategy)
-for group, members in network.parameter_groups().items():
-    print(f"{group:32} {sum(p.numel() for p in members.parameters):>12,}  {', '.join(members.tasks)}")
+exp.train()
+show.training(exp)
 
 # %% [markdown]
-# ## Training
+# ## 6 Scores
 #
-# Each task's shared gradient is set aside after its micro-batches; one projection and one combination
-# end the step. Now and then every task's batch is halved, to see how often noise alone makes gradients
-# conflict.
-#
-# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
-# smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
-# and the page ends normally.
+# Predictions are written in each task's own format and scored by the official rules.
 
 # %%
-from kaggle_kit.experiment import model_selection, training_session
-
-quick_dev = preparation.quick_samples(config, dev)
-encoded_quick = preparation.encode_split(config, quick_dev, specs, loaded)
-quick = model_selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
-phases = [training_session.Phase(plan, quick)]
-session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
-print(session)
+if exp.finished:
+    exp.evaluate()
+    show.scores(exp)
 
 # %% [markdown]
-# ## Evaluation
+# ## 7 What the method did
 #
-# Predictions are written in each task's own format and scored by the official rules. A paused run
-# skips this.
+# **Did tasks conflict?** Halves of two tasks' batches are compared with halves of one task's batch, which are as
+# noisy: only the excess over those says that tasks conflict. Components of one task (mentions and relations) are
+# measured too; nothing is projected between them.
+#
+# **Did tasks use what they share?** The weight of the shared adapter starts at one half in every layer. A task that
+# leans on its own adapter lies below.
 
 # %%
-from kaggle_kit.experiment import rounds
-
-if session.finished:
-    metrics = rounds.evaluate_reported(config, run, network, loaded, specs, corpora)
-    run.write_metrics(metrics)
-    for metric in metrics:
-        star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
-        print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
+if exp.finished:
+    show.conflict_excess(exp)
+    show.fusion_weights(exp)
 
 # %% [markdown]
-# ## Figures
+# ## 8 Where it errs
+#
+# Development samples that the model gets wrong. Yellow: missed. Red: made up. Blue: found.
 
 # %%
-from IPython.display import Image, display
-
-from kaggle_kit.analysis.figures import loss_curves, png
-
-display(Image(png(loss_curves([run])), width=700))
+if exp.finished:
+    show.errors(exp, n=1)
 
 # %% [markdown]
-# ## Record
+# ## 9 Record
 #
-# The manifest is written last; without it the folder counts as unfinished. A paused run goes on when
-# this page is run again on its folder.
+# Adapters and heads are saved, and the manifest is written last: without it the folder counts as unfinished. A
+# paused run goes on when this page is run again on its folder.
 
 # %%
-from kaggle_kit.models.adapter_files import save_adapters
-
-if session.finished:
-    save_adapters(network, run.adapters)
-    rounds.record(config, run, network, loaded, session.trainers, corpora)
-print(f"finished: {run.path.name}" if session.finished else session.end.message)
+if exp.finished:
+    exp.finish()
+show.record(exp)
 
 # %% [markdown]
-# ## Conflicts
+# ## Checks
 #
-# How often two gradients point against each other. Halves of two tasks' batches are compared with halves of
-# one task's batch, which are as noisy: only the excess over those says that tasks conflict. Components of one
-# task (mentions and relations) are measured too; nothing is projected between them.
+# What must hold of any finished run, and at smoke defaults of this one.
 
 # %%
-from kaggle_kit.analysis.conflict_table import conflict_table
+import math
 
-if session.finished:
-    print(conflict_table(run).to_string(index=False))
+if exp.finished:
+    assert exp.session.tokens == exp.plan.tokens, "each task has seen the tokens that were planned for it"
+    assert all(math.isfinite(loss) for event in exp.run.events() for loss in event["losses"].values())
+    assert float(weights.min()) > 0.0 and (gram.diagonal() > 0).all(), (
+        "every task had a say in the first step"
+    )
+    assert {m.task for m in exp.metrics if m.value > 0} == set(exp.specs), (
+        "something was learnt on every task"
+    )
 
 # %% [markdown]
-# ## How to read the result
+# ## How to read it
 #
-# The arrow marks each task's primary metric, computed by the official scorer's rules on the development
-# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
-# one stands for one seed: a gain over S1 counts only against S1 trained to
-# the same total tokens, and conflicts count only as excess over those within one task.
+# A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real one stands for one
+# seed. A gain over S1 counts only against S1 trained to the same total tokens, which `token_controlled` makes and
+# `08_token_controlled_analysis` judges over seeds. Conflicts count only as excess over those within one task.
