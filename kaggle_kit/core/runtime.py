@@ -10,10 +10,12 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TextIO
 
 LIBRARIES = (
     "torch",
@@ -39,11 +41,22 @@ KAGGLE_WORKING = KAGGLE_ROOT / "working"
 KEPT_TO_ONE = "KAGGLE_KIT_KEPT_TO_ONE_GPU"  # set where a kernel's first cell, not the user, hid the others
 
 
+class _Handler(logging.StreamHandler):
+    """Writes to stderr, but in a notebook to stdout: what is no error is not shown in red."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stdout if "ipykernel" in sys.modules else sys.stderr
+
+    @stream.setter
+    def stream(self, stream: TextIO) -> None: ...
+
+
 def _logger() -> logging.Logger:
     """One handler, however often the module is reloaded; silent where the caller configured logging."""
     named = logging.getLogger("kaggle_kit")
     if not named.handlers:
-        handler = logging.StreamHandler()
+        handler = _Handler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
         handler.addFilter(lambda record: not logging.getLogger().handlers)
         named.addHandler(handler)

@@ -140,7 +140,7 @@ def encode_split(
     specs: Mapping[str, TaskSpec],
     loaded: Loaded,
 ) -> dict[str, EncodedTask]:
-    """The token files of one split of every task; the log says how much of its annotations they hold."""
+    """The token files of one split of every task; the log warns where they hold too few annotations."""
     encoded = {}
     for name, task in config.tasks.items():
         settings = PassageSettings(
@@ -150,10 +150,7 @@ def encode_split(
             last_subword=loaded.causal,
         )
         encoded[name] = encode(samples[name], specs[name], loaded.tokenizer, settings)
-        reach, what = encoded[name].reach, f"{name}, {samples[name][0].split}"
-        if summary := reach.summary(what):
-            logger.info("%s", summary)
-        for message in reach.too_few(what, name):
+        for message in encoded[name].reach.too_few(f"{name}, {samples[name][0].split}", name):
             logger.warning("%s", message)
     return encoded
 

@@ -25,6 +25,7 @@ def setup(exp: Experiment) -> None:
         *((finding.what, finding.found) for finding in exp.startup),
         *((name, _corpus(exp, name, corpus)) for name, corpus in exp.corpora.items()),
         *((name, f"{made.value}: {made.reason}") for name, made in exp.backbone.decisions.items()),
+        *((f"passages of {name}", words) for name, words in _reach(exp)),
         ("plan", f"{len(exp.plan):,} optimiser steps, {sum(exp.plan.tokens.values()):,} tokens"),
         *((f"tokens of {name}", f"{tokens:,}") for name, tokens in exp.plan.tokens.items()),
     ]
@@ -55,6 +56,13 @@ def adapters(exp: Experiment) -> None:
     frozen = sum(p.numel() for p in exp.model.backbone.parameters() if not p.requires_grad)
     title = f"What learns, on top of {frozen:,} frozen parameters of {exp.config.model.name}"
     table(pd.DataFrame(rows), title, {"parameters": "{:,}"})
+
+
+def _reach(exp: Experiment) -> Iterator[tuple[str, str]]:
+    """How many annotations of the training split no passage holds: a ceiling of every model."""
+    for name, encoded in exp.encoded.items():
+        if summary := encoded.reach.summary("train"):
+            yield name, summary
 
 
 def _corpus(exp: Experiment, name: str, corpus: Corpus) -> str:
