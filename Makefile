@@ -35,7 +35,7 @@ WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 KAGGLE_TESTS = tests/models tests/training tests/kaggle/test_build.py tests/core/test_kaggle_image.py
-KAGGLE_PAGE = notebooks/phase2_single_task/s1_single_task.ipynb
+KAGGLE_PAGE = notebooks/2_single_task/s1_single_task.ipynb
 
 test: setup check ## the whole suite: static gates, unit and property tests, every page
 	$(PYTEST) --durations=15
