@@ -71,7 +71,8 @@ def loss_curves(runs: Sequence[RunFolder]) -> Figure:
                 )
             axes.set(title=task, xlabel="optimiser step", ylabel="training loss")
             axes.set_ylim(bottom=0)
-            axes.legend(loc="upper right")
+            if len(runs) > 1:
+                axes.legend(loc="upper right")
         return figure
 
 

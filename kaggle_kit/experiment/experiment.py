@@ -126,8 +126,11 @@ class Experiment:
         """Every optimiser step, before the first one is taken."""
         return preparation.plan_training(self.config, self.encoded)
 
-    def step(self, number: int) -> Step:
-        """The micro-batches of one optimiser step, on the model's device."""
+    def step(self, number: int | None = None) -> Step:
+        """The micro-batches of an optimiser step, on the model's device; by default of one with most tasks."""
+        if number is None:
+            steps = self.plan.steps
+            number = max(range(len(steps)), key=lambda place: (len(steps[place].tokens), -place))
         return PlanDataset(self.plan, self.encoded)[number].to(self.model.backbone.device)
 
     def batches(self, split: str, samples: int) -> dict[str, list[MicroBatch]]:

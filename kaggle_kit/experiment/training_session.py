@@ -65,7 +65,8 @@ class Session:
 
     def __str__(self) -> str:
         rate = sum(self.tokens.values()) / self.seconds if self.seconds else 0.0
-        cost = f"{self.seconds:.0f} s, {rate:,.0f} real tokens/s; per task {self.tokens}"
+        each = ", ".join(f"{task} {tokens:,}" for task, tokens in self.tokens.items())
+        cost = f"{self.seconds:.0f} s, {rate:,.0f} real tokens/s; tokens per task: {each}"
         return "\n".join([*self.notes, self.end.message, cost])
 
 

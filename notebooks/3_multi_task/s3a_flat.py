@@ -42,11 +42,7 @@
 import sys
 from glob import glob
 
-sys.path += [
-    "..",
-    "../..",
-    *glob("/kaggle/input/**/kaggle_kit/..", recursive=True),
-]  # where it is not installed
+sys.path += ["..", "../..", *glob("/kaggle/input/**/kaggle_kit/..", recursive=True)]
 from kaggle_kit import Experiment, show
 
 # %% tags=["parameters"]
@@ -100,7 +96,7 @@ show.adapters(exp)
 # %% [markdown]
 # ## 4 One step by hand: do these tasks disagree?
 #
-# Each task's gradient of the shared adapter, from the plan's first step. Their inner products make a small matrix,
+# Each task's gradient of the shared adapter, from a step of the plan that holds all of them. Their inner products make a small matrix,
 # and PCGrad needs nothing else: whatever it takes away from one gradient is a multiple of another. A weight of 1
 # in the update means that nothing was taken away.
 
@@ -109,7 +105,7 @@ import torch
 
 from kaggle_kit import gram_matrix, project_coefficients, shared_gradient
 
-gradients = {name: shared_gradient(exp.model, batches) for name, batches in exp.step(0).by_task()}
+gradients = {name: shared_gradient(exp.model, batches) for name, batches in exp.step().by_task()}
 gram = gram_matrix(list(gradients.values()))
 weights = project_coefficients(gram, torch.Generator().manual_seed(seed)).sum(dim=0)
 show.conflicts(gram, weights, tasks=list(gradients))
@@ -184,9 +180,7 @@ import math
 if exp.finished:
     assert exp.session.tokens == exp.plan.tokens, "each task has seen the tokens that were planned for it"
     assert all(math.isfinite(loss) for event in exp.run.events() for loss in event["losses"].values())
-    assert float(weights.min()) > 0.0 and (gram.diagonal() > 0).all(), (
-        "every task had a say in the first step"
-    )
+    assert float(weights.min()) > 0.0 and (gram.diagonal() > 0).all(), "every task had a say in the step"
     assert {m.task for m in exp.metrics if m.value > 0} == set(exp.specs), (
         "something was learnt on every task"
     )

@@ -20,8 +20,8 @@ def run(tmp_path):
     return start_run(compose(task="semeval2017t3"), page="toy", runs_dir=tmp_path)
 
 
-def rows(table: str) -> dict[str, str]:
-    return dict(line.split(maxsplit=1) for line in table.splitlines())
+def rows(findings: list[startup.Finding]) -> dict[str, str]:
+    return {finding.what: finding.found for finding in findings}
 
 
 def test_the_table_says_what_was_found_and_what_will_be_done(run):

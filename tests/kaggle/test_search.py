@@ -67,7 +67,5 @@ def test_the_mounted_search_that_came_furthest_is_gone_on_with_and_said_to_be(tm
     run = RunFolder.open(tmp_path / "working" / "runs" / "r", finished=False)
     assert last_step(run.path) == 11
     run.pause(trial=1, trials=3, message="paused at step 2 of 8")
-    table = startup.check_startup(compose(task="semeval2017t3"), run)
-    assert table.splitlines()[-1].split(maxsplit=1)[1] == (
-        "goes on with its trials, 11 steps of which are kept"
-    )
+    findings = startup.check_startup(compose(task="semeval2017t3"), run)
+    assert findings[-1].found == "goes on with its trials, 11 steps of which are kept"

@@ -47,7 +47,11 @@ def scores(exp: Experiment) -> None:
     single = _single_task_scores(exp)
     rows = [_row(exp, metric, single) for metric in exp.metrics if _is_named(exp, metric)]
     toy = any(exp.run.facts["flags"].get(name) for name in ("smoke", "practice"))
-    table(pd.DataFrame(rows), f"Scores by the official rules{f' — {TOY}' if toy else ''}", SCORES)
+    table(
+        pd.DataFrame(rows).dropna(axis="columns", how="all"),
+        f"Scores by the official rules{f' — {TOY}' if toy else ''}",
+        SCORES,
+    )
 
 
 def errors(exp: Experiment, n: int = 3) -> None:
