@@ -127,7 +127,7 @@ class Experiment:
         return preparation.plan_training(self.config, self.encoded)
 
     def step(self, number: int | None = None) -> Step:
-        """The micro-batches of an optimiser step, on the model's device; by default of one with most tasks."""
+        """The micro-batches of an optimiser step on the model's device; by default of one with most tasks."""
         if number is None:
             steps = self.plan.steps
             number = max(range(len(steps)), key=lambda place: (len(steps[place].tokens), -place))
