@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from pathlib import Path
 
 import nbformat
@@ -13,7 +12,8 @@ from kaggle_kit.core.page_files import notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "notebooks").rglob("*.py"))
-MOST_CODE_LINES = 120
+MOST_CODE_LINES, MOST_CELLS = 80, 25
+LEAST_OWN_SHARE = 0.5  # of a page's code lines, which appear on no other page
 MOST_FUNCTION_LINES = 10
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -79,6 +79,7 @@ def test_the_page_is_short_and_defines_no_long_function(page):
     sources = [cell.source for cell in _code(page)]
     lines = [line.strip() for source in sources for line in source.splitlines()]
     assert sum(bool(line) and not line.startswith("#") for line in lines) <= MOST_CODE_LINES
+    assert len(notebook(page).cells) <= MOST_CELLS
     for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < MOST_FUNCTION_LINES, node.name
@@ -88,10 +89,29 @@ def test_the_page_is_short_and_defines_no_long_function(page):
 def test_the_page_begins_with_a_title_and_the_common_bootstrap(page):
     first, *_ = notebook(page).cells
     assert first.cell_type == "markdown" and first.source.startswith("# ")
-    assert _code(page)[0].source == _code(PAGES[0])[0].source
+    finding, finding_too = (
+        _code(each)[0].source.partition("from kaggle_kit")[0] for each in (page, PAGES[0])
+    )
+    assert finding == finding_too and "sys.path" in finding
 
 
-def test_the_bootstrap_sets_the_allocator_without_importing_torch():
-    opening = _code(PAGES[0])[0].source
-    assert opening.splitlines()[-1].startswith("set_allocator()")
-    assert "torch" not in re.findall(r"^\s*(?:import|from) (\w+)", opening, re.M)
+def _code_lines(page: Path) -> list[str]:
+    """The lines of its code cells but for blank ones, comments, the bootstrap and the parameters."""
+    bootstrap, *cells = _code(page)
+    kept = [cell.source for cell in cells if "parameters" not in cell.metadata.get("tags", [])]
+    lines = [line.strip() for source in kept for line in source.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@every_page
+def test_at_least_half_of_a_page_is_its_own(page):
+    elsewhere = {line for other in PAGES if other != page for line in _code_lines(other)}
+    lines = _code_lines(page)
+    own = [line for line in lines if line not in elsewhere]
+    assert len(own) >= LEAST_OWN_SHARE * len(lines), f"{len(own)} of {len(lines)} lines are its own"
+
+
+@every_page
+def test_a_page_ends_with_checks_that_can_fail(page):
+    *_, last = _code(page)
+    assert any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(last.source)))
