@@ -138,6 +138,24 @@ def test_real_corpora_are_attached_by_their_slugs_and_practice_needs_none(tmp_pa
     assert json.loads((practice.folder / "kernel-metadata.json").read_text())["dataset_sources"] == []
 
 
+@pytest.mark.parametrize(
+    ("named", "gpu"),
+    [
+        ({}, False),
+        ({"profile": "open"}, True),
+        ({"profile": "t4"}, True),
+        ({"overrides": ["profile.device=cuda"]}, True),
+        ({"profile": "open", "overrides": ["profile.device=cpu"]}, False),
+    ],
+)
+def test_a_gpu_is_asked_for_unless_the_run_is_on_the_cpu(named, gpu, tmp_path):
+    asked = {"model": "minilm", "task": "ncbi_disease"} | named
+    built = build_experiment(Experiment.of("s1_single_task", **asked), tmp_path, "jane")
+    described = json.loads((built.folder / "kernel-metadata.json").read_text())
+    assert described["enable_gpu"] is gpu
+    assert described.get("machine_shape") == ("NvidiaTeslaT4" if gpu else None)
+
+
 def test_without_internet_the_kit_comes_from_the_attached_dataset(tmp_path, pages):
     experiment = Experiment.of("counting", pages)
     built = build_experiment(experiment, tmp_path, "jane", pages_dir=pages, kit_dataset="jane/kaggle-kit")

@@ -124,7 +124,7 @@ def build_experiment(
     run_dir = f"runs/{run_id}"
     values = asdict(experiment) | {"overrides": list(experiment.overrides), "run_dir": run_dir}
     del values["page"]
-    kernel = about.kernel_of(page)
+    kernel = about.machine(config.profile.device)
     if kit_dataset:
         kernel, datasets = replace(kernel, internet=False), [kit_dataset, *datasets]
     packed = None if kit_dataset else pack()

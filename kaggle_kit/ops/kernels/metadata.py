@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.request import given_names, params_dir
 from kaggle_kit.core.runtime import KERNELS_FOLDER, SOURCE_ROOT
+from kaggle_kit.core.schema import ProfileConfig
 from kaggle_kit.ops.pages import PAGES_DIR, find_pages, parameters
 
 METADATA_DIR = SOURCE_ROOT / KERNELS_FOLDER
@@ -35,17 +39,23 @@ class Kernel:
     internet: bool
 
 
-TRAINING = Kernel(gpu=True, internet=True)
-READING = Kernel(gpu=False, internet=True)
-
-
 class PublicKernel(KitError):
     """A kernel that is not private was about to be built or pushed."""
 
 
+def machine(device: str = "cpu") -> Kernel:
+    """What a run on the `device` of its profile needs: a GPU unless it is the CPU that was asked for."""
+    return Kernel(gpu=device != "cpu", internet=True)
+
+
 def kernel_of(page: Path) -> Kernel:
-    """A page that declares a `model` gets a GPU."""
-    return TRAINING if "model" in parameters(page) else READING
+    """What a page needs at its defaults: the machine of its profile; no GPU where it trains nothing."""
+    own = parameters(page)
+    if "profile" not in own:
+        return machine()
+    name = given_names(own, {"profile": None}, own.get("overrides", ()))["profile"]
+    said = OmegaConf.load(params_dir() / "profile" / f"{name}.yaml").profile
+    return machine(said.get("device", ProfileConfig.device))
 
 
 def page_slug(name: str) -> str:
