@@ -175,13 +175,16 @@ def pull(
 @app.command()
 def dataset(
     owner: Owner = None,
+    package: Annotated[
+        list[str] | None, typer.Option(help="A further package that the image lacks, such as optuna.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The folder to fill.")] = Path("build/kit-dataset"),
 ) -> None:
     """Write a private dataset with the kit and wheels, for kernels without internet."""
-    from kaggle_kit.ops.kernels.dataset import build_dataset
+    from kaggle_kit.ops.kernels.dataset import LACKING, build_dataset
     from kaggle_kit.ops.kernels.metadata import known_owner
 
-    folder = build_dataset(out, owner or known_owner())
+    folder = build_dataset(out, owner or known_owner(), (*LACKING, *(package or ())))
     typer.echo(f"{folder}: next, `kaggle datasets create -p {folder}`")
 
 
