@@ -75,7 +75,7 @@ def test_build_push_and_status_say_what_they_did(service, tmp_path):
 
 
 def test_resume_attaches_the_kernels_own_output(service, tmp_path):
-    described = about.describe("a-kernel", "a.ipynb", about.machine("cuda"), "jane")
+    described = about.describe("a-kernel", "a.ipynb", True, "jane")
     about.write(tmp_path / "a-kernel", described)
     (tmp_path / "a-kernel" / "a.ipynb").write_text('{"cells": []}')
     service.answers["SaveKernel"] = [(200, {"ref": "x", "url": "http://localhost/x", "versionNumber": 2})]

@@ -17,6 +17,7 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.ops.kernels import kit
 from kaggle_kit.ops.kernels.build import Experiment, build_experiment
 from kaggle_kit.ops.kernels.dataset import LACKING, build_dataset
+from kaggle_kit.ops.kernels.names import Sources
 from tests.kaggle_service.counting import COUNTING
 
 NOT_IN_THE_IMAGE = ("antlr4", "bitsandbytes", "hydra", "ipykernel", "kaggle_kit", "__editable__")
@@ -75,8 +76,8 @@ def session(tmp_path: Path, monkeypatch, packages) -> tuple[subprocess.Completed
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "counting.py").write_text(COUNTING)
     experiment = Experiment.of("counting", tmp_path / "pages")
-    source = {"kit_dataset": "jane/kaggle-kit-wheels", "pages_dir": tmp_path / "pages"}
-    built = build_experiment(experiment, tmp_path / "built", "jane", **source)
+    sources = Sources(kit="jane/kaggle-kit-wheels")
+    built = build_experiment(experiment, tmp_path / "built", "jane", sources, tmp_path / "pages")
     page = nbformat.read(next(built.folder.glob("*.ipynb")), as_version=4)
     cells = [ALONE, *(cell.source for cell in page.cells if cell.cell_type == "code")]
     (tmp_path / "working").mkdir()

@@ -51,7 +51,7 @@ def test_a_page_at_its_defaults_takes_no_gpu_for_a_run_on_the_cpu(folder: Path):
 )
 def test_a_pages_machine_is_that_of_the_profile_it_declares(declared, gpu, tmp_path):
     (tmp_path / "page.py").write_text(f'# %% tags=["parameters"]\n{declared}\n')
-    assert about.kernel_of(tmp_path / "page.py") == about.Kernel(gpu=gpu, internet=True)
+    assert about.page_takes_gpu(tmp_path / "page.py") is gpu
 
 
 def test_a_page_without_metadata_a_stray_folder_and_an_edit_are_all_named(tmp_path):
@@ -86,7 +86,7 @@ def test_the_owner_is_the_one_that_init_filled_in(tmp_path):
 
 def test_a_name_that_kaggle_would_refuse_is_refused_here():
     with pytest.raises(ConfigError, match="51 characters; 5 to 50"):
-        about.describe("x" * 51, "x.ipynb", about.machine())
+        about.describe("x" * 51, "x.ipynb", False)
 
 
 def test_metadata_that_is_not_json_says_how_to_write_it_anew(tmp_path):

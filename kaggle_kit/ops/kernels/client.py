@@ -23,6 +23,7 @@ from pathlib import Path
 from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.secrets import redact
 from kaggle_kit.ops.kernels.metadata import NO_OWNER, read_metadata, refuse_public
+from kaggle_kit.ops.kernels.names import checked
 
 PUSHED = re.compile(r"Kernel version (\d+) successfully pushed")
 PUSH_ERROR = re.compile(r"Kernel push error: (.*)")
@@ -115,6 +116,7 @@ class KaggleClient:
         refuse_public(described, folder)
         if NO_OWNER in described["id"]:
             raise KaggleError(f"{folder}: the kernel has no owner; run `kernels init --owner NAME`")
+        checked("kernel", described["id"])
         text = self._call("kernels", "push", "-p", str(folder))
         if refused := PUSH_ERROR.search(text):
             raise _failure(refused[1])
@@ -128,7 +130,7 @@ class KaggleClient:
         return int(version[1]) if version else 0
 
     def status(self, ref: str) -> Status:
-        text = self._call("kernels", "status", ref)
+        text = self._call("kernels", "status", checked("kernel", ref))
         state = STATUS.search(text)
         if state is None or state[1].upper() not in State.__members__:
             raise KaggleError(
@@ -140,13 +142,14 @@ class KaggleClient:
 
     def output(self, ref: str, folder: Path) -> Path:
         """Download everything that the newest session left, and its log as `<slug>.log`."""
-        self._call("kernels", "output", ref, "-p", str(folder), "-o", "-q", "--page-size", "200")
+        where = ("-p", str(folder), "-o", "-q", "--page-size", "200")
+        self._call("kernels", "output", checked("kernel", ref), *where)
         return folder
 
     def pull(self, ref: str, folder: Path) -> Path:
         """Download the newest pushed notebook and its metadata."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._call("kernels", "pull", ref, "-p", str(folder), "-m")
+        self._call("kernels", "pull", checked("kernel", ref), "-p", str(folder), "-m")
         return folder
 
     def quota(self) -> Quota | None:
