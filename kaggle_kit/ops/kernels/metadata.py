@@ -17,8 +17,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from kaggle_kit.core.errors import ConfigError, KitError
+from kaggle_kit.core.params import params_file
 from kaggle_kit.core.records import write_atomically
-from kaggle_kit.core.request import given_names, params_dir
+from kaggle_kit.core.request import given_names
 from kaggle_kit.core.runtime import KERNELS_FOLDER, SOURCE_ROOT
 from kaggle_kit.core.schema import ProfileConfig
 from kaggle_kit.ops.kernels.names import Sources, checked
@@ -47,7 +48,7 @@ def page_takes_gpu(page: Path) -> bool:
     if "profile" not in own:
         return False
     name = given_names(own, {"profile": None}, own.get("overrides", ()))["profile"]
-    said = OmegaConf.load(params_dir() / "profile" / f"{name}.yaml").profile
+    said = OmegaConf.load(params_file(f"profile/{name}.yaml")).profile
     return takes_gpu(said.get("device", ProfileConfig.device))
 
 
