@@ -25,6 +25,7 @@ from kaggle_kit.core.config import compose, config_hash, given_names, with_page_
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runs import config_run_id, refuse_other_page, refuse_toy
+from kaggle_kit.core.runtime import KAGGLE_INPUT
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.ops.kernels import metadata as about
@@ -87,12 +88,25 @@ class Experiment:
         config = compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
         refuse_toy(config)
         refuse_other_page(config, self.page)
-        if config.model.weights:
-            raise ConfigError(
-                f"model {self.model!r} is a folder of this machine, which no kernel sees; give its hub id, "
-                "or a file of params/model with model.path=/kaggle/input/… and --model-source"
-            )
+        _refuse_local(config)
         return config
+
+
+def _refuse_local(config: RunConfig) -> None:
+    """ConfigError for a model or a corpus that lies where no kernel sees it."""
+    if config.model.weights:
+        raise ConfigError(
+            f"model {config.model.path!r} is a folder of this machine, which no kernel sees; give its hub "
+            "id, or a file of params/model with model.path=/kaggle/input/… and --model-source"
+        )
+    for name, task in config.tasks.items() if config.profile.corpora != "practice" else ():
+        mounted = task.path and Path(task.path).is_relative_to(KAGGLE_INPUT)
+        if not (mounted or (task.slugs and not task.path)):
+            raise ConfigError(
+                f"task {name!r}: no kernel sees its corpus (path: {task.path}, slugs: {task.slugs}); make it "
+                "a private dataset of yours, named in the task's file (slugs: [NAME]) or by "
+                f"tasks.{name}.path={KAGGLE_INPUT}/… and --dataset OWNER/NAME"
+            )
 
 
 @dataclass(frozen=True, slots=True)
