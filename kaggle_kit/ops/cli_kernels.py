@@ -115,9 +115,11 @@ def chain(
 
     named = {"model": model, "task": task, "strategy": strategy, "profile": profile, "overrides": overrides}
     sources = _sources(dataset, model_source, kernel, kit_dataset)
+    client = KaggleClient()
+    client.require_token()
     links = _links(page, seed, owner, out, named, sources)
     with live_table(links) as show:
-        Chain(KaggleClient(), links, poll=poll).run(show)
+        Chain(client, links, poll=poll).run(show)
     for link in links:
         if link.phase is Phase.DONE:
             try:

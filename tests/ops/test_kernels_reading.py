@@ -42,6 +42,12 @@ def executed(folder: Path, root: Path) -> str:
     return done.stdout
 
 
+@pytest.fixture(autouse=True)
+def a_token(monkeypatch):
+    monkeypatch.setenv("KAGGLE_USERNAME", "jane")
+    monkeypatch.setenv("KAGGLE_KEY", "not-a-real-key-0123456789")
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     return Factory(tmp_path_factory.mktemp("study")).study(seeds=(1, 2, 3))

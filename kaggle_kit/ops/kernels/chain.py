@@ -27,6 +27,7 @@ from kaggle_kit.ops.kernels.client import (
     KaggleBusy,
     KaggleClient,
     KaggleError,
+    NoToken,
     QuotaSpent,
     State,
     UnknownSource,
@@ -61,7 +62,7 @@ class Chain:
     def run(self, show: Show = lambda links: None) -> Sequence[Link]:
         """Until every chain is done or failed. `show` sees the table after each change.
 
-        Raises ChainBusy where another process works on one of the chains.
+        Raises ChainBusy where another process works on one of the chains, NoToken where a token is missing.
         """
         with ExitStack() as held:
             for link in self.links:
@@ -89,6 +90,8 @@ class Chain:
         except UnknownSource as wrong:  # it was pushed: another try would take that session for a good one
             link.phase, link.uncertain = Phase.FAILED, False
             link.note = f"{wrong}; a chain keeps its kernel folder: remove {link.folder} to begin anew"
+        except NoToken:  # no fault of this chain's, and waiting does not help
+            raise
         except KaggleError as refused:
             link.refusals += 1
             self._wait(link, str(refused))

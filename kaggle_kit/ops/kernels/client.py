@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -30,6 +31,10 @@ PUSH_ERROR = re.compile(r"Kernel push error: (.*)")
 INVALID = re.compile(r"The following are not valid (\w+ sources?).*?: (\[.*\])")
 STATUS = re.compile(r'has status "(?:KernelWorkerStatus\.)?(\w+)"')
 FAILURE = re.compile(r'Failure message: "(.*)"', re.DOTALL)
+# The client's own words without a token, and the service's for one that it does not take.
+NO_TOKEN = re.compile(
+    r"authentication required|find kaggle\.json|401 client error|unauthorized", re.IGNORECASE
+)
 SESSIONS_FULL = re.compile(r"session count|concurrent|already running", re.IGNORECASE)
 QUOTA_SPENT = re.compile(r"quota", re.IGNORECASE)
 PASSES = re.compile(
@@ -48,6 +53,17 @@ CALL_SECONDS = 1800  # a large output takes minutes; nothing takes longer than t
 
 class KaggleError(KitError):
     """The service or its client refused, and would refuse again."""
+
+
+class NoToken(KaggleError):
+    """The client has no token of the user's, or one that the service does not take."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no Kaggle token was found, or it is not valid any more; create one on "
+            "https://www.kaggle.com/settings/api (Generate New Token) and save it in ~/.kaggle/access_token, "
+            "or set KAGGLE_API_TOKEN to it; `kaggle auth login` does without"
+        )
 
 
 class UnknownSource(KaggleError):
@@ -105,6 +121,11 @@ class KaggleClient:
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.environ = dict(environ)
+
+    def require_token(self) -> None:
+        """NoToken where the client finds none; whether the service can be reached is not asked."""
+        with suppress(KaggleBusy):
+            self._call("config", "view")
 
     def push(self, folder: Path) -> int:
         """Push a kernel folder and return the version number, 0 where the service named none.
@@ -192,6 +213,8 @@ def _command() -> list[str]:
 
 def _failure(text: str) -> KaggleError:
     said = _last(text)
+    if NO_TOKEN.search(text):
+        return NoToken()
     if QUOTA_SPENT.search(said):
         return QuotaSpent(said)
     if SESSIONS_FULL.search(said) or PASSES.search(text):
