@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.core.artifacts import RunFolder, Totals
-from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.errors import ConfigError, RunFolderError, StartupError
 from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.ops.kernels import image
 from kaggle_kit.ops.kernels.outputs import Progress, deliver, inspect
@@ -80,6 +80,12 @@ def test_only_requirements_that_the_image_does_not_fulfil_are_missing(tmp_path):
     assert image.unmet(path) == ["typer>=999", "no-such-package-here"]
 
 
+def test_what_the_running_notebook_runs_on_is_no_requirement_of_a_page(tmp_path):
+    path = tmp_path / "requirements.txt"
+    path.write_text("ipykernel>=999\njupyter_client>=999\nipython>=999\n")
+    assert image.unmet(path) == []
+
+
 def test_packages_come_from_attached_wheels_when_the_internet_is_off(tmp_path, monkeypatch):
     (tmp_path / "datasets" / "kit").mkdir(parents=True)
     (tmp_path / "datasets" / "kit" / "a-1-py3-none-any.whl").touch()
@@ -91,9 +97,21 @@ def test_packages_come_from_attached_wheels_when_the_internet_is_off(tmp_path, m
     assert called == [("install", "--find-links", where, "--no-index", "a", "torch==2.10.0+cu128")]
 
 
-def test_a_package_that_cannot_be_installed_is_a_note_and_no_error(tmp_path):
-    (note,) = image.install(["no-such-package-here"], internet=False, wheels=tmp_path)
-    assert note.startswith("packages: could not install no-such-package-here: ERROR: ")
+def test_a_package_that_stays_missing_is_named_once_the_others_are_installed(tmp_path, monkeypatch):
+    def pip(*arguments):
+        tried.append(arguments[2])
+        return None if arguments[2] == "good" else "ERROR: none"
+
+    tried = []
+    monkeypatch.setattr(image, "_pip", pip)
+    monkeypatch.setattr(image, "_installed", {"old": "1.0"}.get)
+    assert image.install(["old>=2", "good"], internet=False, wheels=tmp_path) == [
+        "packages: 1.0 of old>=2 stays: ERROR: none",
+        "packages: installed good",
+    ]
+    with pytest.raises(StartupError, match=r"lacks gone>=1 \(ERROR: none\)\. .*kernels dataset --package"):
+        image.install(["gone>=1", "good"], internet=False, wheels=tmp_path)
+    assert tried == ["old>=2", "good", "gone>=1", "good"]
 
 
 @pytest.mark.parametrize(
