@@ -76,6 +76,11 @@ def test_two_adapters_without_fusion_are_what_stock_peft_adds_up(toys, model, ta
     torch.testing.assert_close(states(toys, model, task), stock_states(toys, model, task), rtol=0, atol=5e-5)
 
 
+def test_adapters_are_placed_without_a_warning_of_what_will_be_removed(toys, recwarn):
+    assert toys.model(kind="shared_private").lora.ranks
+    assert [str(one.message) for one in recwarn if one.category is FutureWarning] == []
+
+
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_adapters_are_placed_and_learn_beside_a_torchao_that_peft_refuses(toys, monkeypatch, quantization):
     def refuse() -> bool:
