@@ -5,4 +5,8 @@ The package is the thin module behind the study's notebooks. Importing it loads 
 `kaggle_kit.training`.
 """
 
+from kaggle_kit.core.noise import leave_out_noise
+
 __version__ = "0.1.0"
+
+leave_out_noise()

@@ -21,7 +21,7 @@ from kaggle_kit.core.errors import StartupError
 from kaggle_kit.core.runtime import GIB, kaggle_run_type, library_versions
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.models.decisions import allocator_in_force, choose_device, choose_dtype
-from kaggle_kit.ops.kernels.image import torchao_problem, unmet
+from kaggle_kit.ops.kernels.image import unmet
 from kaggle_kit.ops.kernels.outputs import last_step
 from kaggle_kit.training.autobatch import SHARE
 from kaggle_kit.training.session import SessionClock
@@ -125,7 +125,7 @@ def _packages() -> Finding:
     missing = unmet()
     if missing:
         shown += f"; requirements.txt also asks for {', '.join(missing)}"
-    return Finding("packages", shown, torchao_problem())
+    return Finding("packages", shown)
 
 
 def _batch(config: RunConfig, run: RunFolder) -> str:

@@ -52,7 +52,7 @@ def test_a_run_that_is_already_there_stays_and_one_that_is_nowhere_starts_afresh
 def test_a_kernel_sets_the_allocator_before_torch_is_imported(tmp_path):
     code = (
         "import os, sys\nfrom kaggle_kit.ops.kernels import image\n"
-        "image.install = lambda *_, **__: []\nimage.remove_torchao = lambda: []\n"
+        "image.install = lambda *_, **__: []\n"
         "print(*image.prepare(run_dir='', internet=False), sep='\\n')\n"
         "names = ('PYTORCH_CUDA_ALLOC_CONF', 'CUDA_VISIBLE_DEVICES')\n"
         "print('torch' in sys.modules, *map(os.environ.get, names))"
@@ -112,18 +112,6 @@ def test_a_package_that_stays_missing_is_named_once_the_others_are_installed(tmp
     with pytest.raises(StartupError, match=r"lacks gone>=1 \(ERROR: none\)\. .*kernels dataset --package"):
         image.install(["gone>=1", "good"], internet=False, wheels=tmp_path)
     assert tried == ["old>=2", "good", "gone>=1", "good"]
-
-
-@pytest.mark.parametrize(
-    ("found", "removed"), [("0.10.0", True), ("0.15.9", True), ("0.16.0", False), (None, False)]
-)
-def test_a_torchao_that_peft_refuses_is_removed_and_a_newer_one_stays(found, removed, monkeypatch):
-    called = []
-    monkeypatch.setattr(image, "_installed", lambda name: found)
-    monkeypatch.setattr(image, "_pip", lambda *arguments: called.append(arguments))
-    notes = image.remove_torchao()
-    assert bool(notes) is removed
-    assert called == ([("uninstall", "--yes", "torchao")] if removed else [])
 
 
 def test_a_run_of_another_configuration_or_with_a_damaged_manifest_is_refused(tmp_path):

@@ -19,7 +19,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.version import Version
 
 from kaggle_kit.core.allocator import set_allocator
 from kaggle_kit.core.errors import ConfigError, StartupError
@@ -29,21 +28,17 @@ from kaggle_kit.ops.kernels.outputs import last_step
 
 # The image's own torch stays, and so does what the running notebook itself runs on; tests are not run there.
 NOT_ON_KAGGLE = ("torch", "ipykernel", "jupyter_client", "ipython", "pytest", "nbval")
-# peft refuses to place LoRA beside an older torchao (import_utils.is_torchao_available); the image has
-# 0.10, nothing here uses it, and which newer one fits depends on torch: so it goes.
 ONLINE = "Without a verified phone number Kaggle turns the internet off: verify it, and push again"
 OFFLINE = (
     "Put the wheels into the kit's dataset with `kernels dataset --package NAME`, upload its new version "
     "with `kaggle datasets version`, and push again"
 )
-TORCHAO_TRAP = Version("0.16.0")
 
 
 def prepare(*, run_dir: str, internet: bool) -> list[str]:
     """Make the session ready and say what was done, one line each. StartupError as `install` has it."""
     keep_to_one_gpu()
-    packages = [*remove_torchao(), *install(unmet(), internet=internet)]
-    return [*allocate(), *packages, *restore(run_dir), *use_secrets()]
+    return [*allocate(), *install(unmet(), internet=internet), *restore(run_dir), *use_secrets()]
 
 
 def keep_to_one_gpu(environ: MutableMapping[str, str] = os.environ) -> None:
@@ -95,26 +90,6 @@ def install(missing: list[str], *, internet: bool, wheels: Path = KAGGLE_INPUT) 
     if absent:
         raise StartupError(f"the image lacks {', '.join(absent)}. {ONLINE if internet else OFFLINE}")
     return notes
-
-
-def torchao_problem() -> str | None:
-    """Why peft would refuse to place LoRA here, and the cure; None where it would not."""
-    found = _installed("torchao")
-    if found is None or Version(found) >= TORCHAO_TRAP:
-        return None
-    return (
-        f"torchao {found} is installed, and peft places no LoRA beside one below {TORCHAO_TRAP}; nothing "
-        "here needs it: `pip uninstall -y torchao`, then restart the kernel"
-    )
-
-
-def remove_torchao() -> list[str]:
-    """Take away a torchao that peft would stumble over."""
-    if torchao_problem() is None:
-        return []
-    found = _installed("torchao")
-    problem = _pip("uninstall", "--yes", "torchao")
-    return [f"torchao {found}: " + (f"stays ({problem})" if problem else "removed, peft refuses it")]
 
 
 def restore(run_dir: str, inputs: Path = KAGGLE_INPUT, working: Path = KAGGLE_WORKING) -> list[str]:
