@@ -46,6 +46,7 @@ ABSTRACT = """\
 1\t0\t5\tFever\tSpecificDisease\tD005334
 1\t31\t36\tfever\tSpecificDisease\tD005334
 """
+LOGS = ("*.journal", "snakemake.log", "page.log", "*.html")  # each has to be among what is searched
 LONG = re.compile(r"[A-Za-z]{7,}")
 LETTERS = "bcdfghjklmnpqrstvwxz"  # no vowels: no word of any language, and no base64 by chance
 SECRETS_MODULE = """\
@@ -239,14 +240,14 @@ def main() -> int:
         looked = {name: looked[name] + more[name] for name in looked}
         in_corpora, _ = search([folder / "corpora"], {"canary": words})
         looked["corpora"] = sum(found.times for found in in_corpora)
-        logs = ("*.journal*", "journal*", "*snakemake.log", "page.log", "*.html")
-        looked["logs"] = sum(len(list((folder / "checkout").rglob(name))) for name in logs)
+        logs = [len(list((folder / "checkout").rglob(name))) for name in LOGS]
+        looked["logs"] = sum(logs)
         looked["wandb"] = len(list(folder.glob("checkout/runs/*/wandb/offline-run-*")))
     head = f"{date.today()}, {'quick' if arguments.quick else 'full'}: {time.monotonic() - begun:.0f} s"
     looked |= {"failed": sum(not step["well"] for step in steps), "requests": len(sink.requests)}
     print(table(steps, findings, len(canaries), looked, head))
     wrong = [step for step in steps if step["expected"] not in (None, step["well"])]
-    return int(bool(findings or wrong))
+    return int(bool(findings or wrong or not all(logs)))
 
 
 if __name__ == "__main__":

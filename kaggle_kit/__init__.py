@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from kaggle_kit.core.noise import leave_out_noise
+
 __version__ = "0.1.0"
 
 # What a page needs: the experiment, what shows it, and the names of the specification.
@@ -51,3 +53,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+leave_out_noise()

@@ -16,6 +16,7 @@ from kaggle_kit.core.errors import RunFolderError
 if TYPE_CHECKING:
     from kaggle_kit.kaggle.build import Built
     from kaggle_kit.kaggle.link import Link
+    from kaggle_kit.kaggle.names import Sources
 
 app = typer.Typer(help="Pages on Kaggle: build, push, chain over sessions, bring back.", no_args_is_help=True)
 
@@ -29,7 +30,10 @@ Seed = Annotated[list[int] | None, typer.Option(help="Give it again for a furthe
 Owner = Annotated[str | None, typer.Option(help="Your Kaggle name; default: the one given to `init`.")]
 Dataset = Annotated[list[str] | None, typer.Option(help="A further private dataset, owner/slug.")]
 ModelSource = Annotated[list[str] | None, typer.Option(help="owner/model/framework/variation/version.")]
-Kernel = Annotated[list[str] | None, typer.Option(help="A kernel whose finished runs the page reads.")]
+Kernel = Annotated[
+    list[str] | None,
+    typer.Option("--kernel", "--from", help="A kernel whose finished runs the page reads, owner/slug."),
+]
 KitDataset = Annotated[str | None, typer.Option(help="Internet off: the dataset made by `kernels dataset`.")]
 Out = Annotated[Path, typer.Option(help="Where kernel folders and chains are kept.")]
 OUT = Path("build/kernels")
@@ -60,7 +64,7 @@ def init(
 
 @app.command()
 def build(
-    page: Page,
+    page: Annotated[str, typer.Argument(help="A page by its name, such as s1_single_task or overview.")],
     overrides: Overrides = None,
     model: Model = None,
     task: Task = None,
@@ -74,11 +78,13 @@ def build(
     kit_dataset: KitDataset = None,
     out: Out = OUT,
 ) -> None:
-    """Write a folder per experiment that `kaggle kernels push -p FOLDER` takes; nothing is executed."""
+    """Write a folder per experiment that `kaggle kernels push -p FOLDER` takes; nothing is executed.
+
+    A page that trains nothing (overview) takes its parameters as NAME=VALUE, and --from.
+    """
     named = {"model": model, "task": task, "strategy": strategy, "profile": profile, "overrides": overrides}
-    sources = {"datasets": dataset or (), "models": model_source or (), "kernels": kernel or ()}
-    sources["kit_dataset"] = kit_dataset
-    for built in _build(page, seed, owner, out, named, sources):
+    sources = _sources(dataset, model_source, kernel, kit_dataset)
+    for built in _build(page, seed, owner, out, named, sources, reading=True):
         typer.echo(f"{built.folder}  {built.ref}  {built.size:,} bytes")
 
 
@@ -108,11 +114,12 @@ def chain(
     from kaggle_kit.kaggle.live import live_table
 
     named = {"model": model, "task": task, "strategy": strategy, "profile": profile, "overrides": overrides}
-    sources = {"datasets": dataset or (), "models": model_source or (), "kernels": kernel or ()}
-    sources["kit_dataset"] = kit_dataset
+    sources = _sources(dataset, model_source, kernel, kit_dataset)
+    client = KaggleClient()
+    client.require_token()
     links = _links(page, seed, owner, out, named, sources)
     with live_table(links) as show:
-        Chain(KaggleClient(), links, poll=poll).run(show)
+        Chain(client, links, poll=poll).run(show)
     for link in links:
         if link.phase is Phase.DONE:
             try:
@@ -175,13 +182,17 @@ def pull(
 @app.command()
 def dataset(
     owner: Owner = None,
+    package: Annotated[
+        list[str] | None, typer.Option(help="A further package that the image lacks, such as optuna.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The folder to fill.")] = Path("build/kit-dataset"),
 ) -> None:
     """Write a private dataset with the kit and wheels, for kernels without internet."""
-    from kaggle_kit.kaggle.dataset import build_dataset
+    from kaggle_kit.kaggle.dataset import LACKING, build_dataset
     from kaggle_kit.kaggle.metadata import known_owner
 
-    folder = build_dataset(out, owner or known_owner())
+    owner = known_owner() if owner is None else owner
+    folder = build_dataset(out, owner, (*LACKING, *(package or ())))
     typer.echo(f"{folder}: next, `kaggle datasets create -p {folder}`")
 
 
@@ -216,19 +227,39 @@ def side_by_side(
         raise typer.Exit(PAUSED)
 
 
+def _sources(
+    datasets: list[str] | None, models: list[str] | None, kernels: list[str] | None, kit: str | None
+) -> Sources:
+    from kaggle_kit.kaggle.names import Sources
+
+    return Sources(tuple(datasets or ()), tuple(kernels or ()), tuple(models or ()), kit)
+
+
 def _build(
-    page: str, seeds: list[int] | None, owner: str | None, out: Path, named: dict, sources: dict
+    page: str,
+    seeds: list[int] | None,
+    owner: str | None,
+    out: Path,
+    named: dict,
+    sources: Sources,
+    reading: bool = False,
 ) -> list[Built]:
-    from kaggle_kit.kaggle.build import Experiment, build_experiment
+    """One folder per seed; with `reading`, a page that trains nothing is built, too."""
+    from kaggle_kit.core.page_files import named_values, page_path, parameters
+    from kaggle_kit.kaggle.build import Experiment, build_experiment, build_reading, trains
     from kaggle_kit.kaggle.metadata import known_owner
 
-    owner = owner or known_owner()
+    owner = known_owner() if owner is None else owner
+    if reading and not trains(parameters(page_path(page))):
+        options = {name: value for name, value in (named | {"seed": seeds}).items() if value}
+        values = named_values(options.pop("overrides", ())) | options
+        return [build_reading(page, values, out, owner, sources)]
     experiments = [Experiment.of(page, **named, seed=seed) for seed in seeds or [None]]
-    return [build_experiment(one, out, owner, **sources) for one in experiments]
+    return [build_experiment(one, out, owner, sources) for one in experiments]
 
 
 def _links(
-    page: str, seeds: list[int] | None, owner: str | None, out: Path, named: dict, sources: dict
+    page: str, seeds: list[int] | None, owner: str | None, out: Path, named: dict, sources: Sources
 ) -> list[Link]:
     """The chains of the experiments. One that has begun keeps the kernel folder it began with."""
     from kaggle_kit.kaggle.link import Link

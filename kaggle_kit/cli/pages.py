@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from kaggle_kit.core.errors import ConfigError
-
 app = typer.Typer(help="The notebook pages and their generated .ipynb pairs.", no_args_is_help=True)
 
 
@@ -51,10 +49,7 @@ def execute(
     out: Annotated[Path, typer.Option(help="The executed copy.")] = Path("reports/page.ipynb"),
 ) -> None:
     """Execute a page that reads run folders; pages that train go by `run`."""
-    from kaggle_kit.core.page_files import page_path
+    from kaggle_kit.core.page_files import named_values, page_path
     from kaggle_kit.experiment.page_run import execute_page
 
-    given = dict(value.split("=", 1) for value in values or () if "=" in value)
-    if len(given) != len(values or ()):
-        raise ConfigError(f"found {' '.join(values)}; expected NAME=VALUE for every parameter, each once")
-    typer.echo(str(execute_page(page_path(page), given, out)))
+    typer.echo(str(execute_page(page_path(page), named_values(values or ()), out)))

@@ -39,6 +39,7 @@ from kaggle_kit.core.types import UnifiedSample
 
 HEADER = "# run: "
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
+MAX_NESTING = 100  # levels of a stored configuration, which has five
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +186,9 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         """The resolved configuration as plain values, readable whatever version wrote it."""
         with reading(self.config_yaml):
-            values = yaml.load(self.config_yaml.read_text(encoding="utf-8"), Loader=SAFE_LOADER)
-            return Recorded(values.items(), self.config_yaml)
+            text = self.config_yaml.read_text(encoding="utf-8")
+            _assert_shallow(text)
+            return Recorded(yaml.load(text, Loader=SAFE_LOADER).items(), self.config_yaml)
 
     def official(self, task: str) -> Path:
         """The folder for the task's predictions in its own file format."""
@@ -298,3 +300,12 @@ def left_out_of(manifest: Mapping[str, Any], task: str) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _assert_shallow(text: str) -> None:
+    """Raise YAMLError for deep nesting: loading it ends the whole process in a PyYAML below 6.0.4."""
+    depth = 0
+    for event in yaml.parse(text, Loader=SAFE_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_NESTING:
+            raise yaml.YAMLError(f"it is nested more than {MAX_NESTING} levels deep")

@@ -50,21 +50,16 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """`folder`, filled by `build` unless it is there and sound; it appears whole or not at all.
 
     Each file's checksum is kept and compared whenever the folder is asked for, so that a damaged entry is
-    built anew. Nobody else on the machine may read it.
+    built anew. Nobody else on the machine may read it. Processes that want the same folder wait for the first
+    of them.
     """
     if _is_sound(folder):
         return folder
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        place = folder.parent / f".{folder.name}.lock"
-        with place.open("a") as lock:
-            fcntl.lockf(
-                lock, fcntl.LOCK_EX
-            )  # who wants the same entry waits for it instead of building it, too
-            try:
-                return folder if _is_sound(folder) else _built(folder, build)
-            finally:
-                place.unlink(missing_ok=True)
+        with (folder.parent / f".{folder.name}.lock").open("a") as lock:  # it stays: others may wait for it
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+            return folder if _is_sound(folder) else _built(folder, build)
 
 
 def _built(folder: Path, build: Callable[[Path], None]) -> Path:

@@ -30,15 +30,8 @@ from yaml import YAMLError
 from kaggle_kit.core.checks import undeclared, validate
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.open_keys import unknown_experiment
-from kaggle_kit.core.request import (
-    GROUPS,
-    Request,
-    given_names,
-    members,
-    params_dir,
-    unknown_member,
-    with_page_defaults,
-)
+from kaggle_kit.core.params import GROUPS, members, own_params, params_dir, params_file
+from kaggle_kit.core.request import Request, given_names, unknown_member, with_page_defaults
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import Access
 
@@ -100,7 +93,7 @@ def compose(
     request = Request.of(names, overrides)
     config = _compose_groups(request, seed)
     restricted = [name for name, entry in config.tasks.items() if entry.access == Access.RESTRICTED]
-    problems = request.problems + _unread(config, request.values)
+    problems = request.problems + _misnamed(request) + _unread(config, request.values)
     problems += [told for key, value in request.values for told in _apply(config, key, value)]
     _raise(problems + _refer(config.experiment, request.chosen("strategy")))
     _raise(
@@ -165,7 +158,7 @@ def read_config(file: Path) -> RunConfig:
 def _entry(group: str, name: str, schema: type) -> Any:
     if unknown := unknown_member(group, name):
         raise ConfigError(unknown[0])
-    entry = OmegaConf.load(params_dir() / group / f"{name}.yaml")
+    entry = OmegaConf.load(params_file(f"{group}/{name}.yaml"))
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), entry))
 
 
@@ -181,14 +174,28 @@ def _compose_groups(request: Request, seed: int) -> DictConfig:
         store = ConfigStore.instance()
         store.store(name="run_schema", node=RunConfig)
         store.store(name=DESCRIBED, group="model", node=request.described or {})
-        store.store(name="run", node={"defaults": ["run_schema", "_self_", *defaults], "seed": seed})
+        shipped = {"hydra": {"searchpath": [f"file://{params_dir()}"]}}  # behind the folder of own files
+        run = {"defaults": ["run_schema", "_self_", *defaults], "seed": seed, **shipped}
+        store.store(name="run", node=run)
         try:
-            with initialize_config_dir(str(params_dir()), version_base="1.3"):
+            with initialize_config_dir(str(own_params() or params_dir()), version_base="1.3"):
                 config = hydra_compose("run", overrides=choices)
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
             raise ConfigError(explain(error)) from error
     OmegaConf.set_struct(config, None)  # the schema is closed already; its open dicts may grow
     return config
+
+
+def _misnamed(request: Request) -> list[str]:
+    """Own entries that go by another name than their files: pages that read a run take it by the entry's."""
+    own = own_params()
+    problems = []
+    for file, package in request.files() if own else ():
+        group, said = file.parent.name, OmegaConf.load(file)
+        name = said.get("name") if package else (said.get(group) or {}).get("name")
+        if own in file.parents and group != "experiment" and name not in (None, file.stem):
+            problems.append(f"{file} says name: {name}; write `name: {file.stem}` there")
+    return problems
 
 
 def _refer(experiment: DictConfig, strategy: str) -> list[str]:
@@ -250,7 +257,7 @@ def _unread(config: DictConfig, values: list[tuple[str, Any]]) -> list[str]:
 
 
 def _keys_of(experiment: str) -> list[str]:
-    return list(OmegaConf.load(params_dir() / "experiment" / f"{experiment}.yaml").get("experiment", {}))
+    return list(OmegaConf.load(params_file(f"experiment/{experiment}.yaml")).get("experiment", {}))
 
 
 def explain(error: Exception) -> str:

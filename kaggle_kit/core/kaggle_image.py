@@ -3,12 +3,13 @@
 for note in prepare(run_dir="runs/x", internet=True):
     print(note)
 
-It runs before anything is installed, so it imports only what every image has. No step of it stops
-the page: a page that does without the missing thing should run.
+It runs before anything is installed, so it imports only what every image has. A package that stays
+missing stops the page there; nothing else does.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -18,25 +19,26 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.version import Version
 
 from kaggle_kit.core.allocator import set_allocator
-from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.errors import ConfigError, StartupError
 from kaggle_kit.core.kaggle_outputs import last_step
 from kaggle_kit.core.runtime import KAGGLE_INPUT, KAGGLE_WORKING, KEPT_TO_ONE, SOURCE_ROOT
 from kaggle_kit.core.secrets import redact, use_secrets
 
-NOT_ON_KAGGLE = ("torch", "pytest", "nbval")  # the image's own torch stays; tests are not run there
-# peft refuses to place LoRA beside an older torchao (import_utils.is_torchao_available); the image has
-# 0.10, nothing here uses it, and which newer one fits depends on torch: so it goes.
-TORCHAO_TRAP = Version("0.16.0")
+# The image's own torch stays, and so does what the running notebook itself runs on; tests are not run there.
+NOT_ON_KAGGLE = ("torch", "ipykernel", "jupyter_client", "ipython", "pytest", "nbval")
+ONLINE = "Without a verified phone number Kaggle turns the internet off: verify it, and push again"
+OFFLINE = (
+    "Put the wheels into the kit's dataset with `kernels dataset --package NAME`, upload its new version "
+    "with `kaggle datasets version`, and push again"
+)
 
 
 def prepare(*, run_dir: str, internet: bool) -> list[str]:
-    """Make the session ready and say what was done, one line each."""
+    """Make the session ready and say what was done, one line each. StartupError as `install` has it."""
     keep_to_one_gpu()
-    packages = [*remove_torchao(), *install(unmet(), internet=internet)]
-    return [*allocate(), *packages, *restore(run_dir), *use_secrets()]
+    return [*allocate(), *install(unmet(), internet=internet), *restore(run_dir), *use_secrets()]
 
 
 def keep_to_one_gpu(environ: MutableMapping[str, str] = os.environ) -> None:
@@ -66,36 +68,28 @@ def unmet(requirements: Path = SOURCE_ROOT / "requirements.txt") -> list[str]:
 
 
 def install(missing: list[str], *, internet: bool, wheels: Path = KAGGLE_INPUT) -> list[str]:
-    """Install what is missing, without touching torch: from the index, or from wheels in the inputs."""
+    """Install what is missing, one by one, without touching torch: from the index, or from attached wheels.
+
+    A package that is only older than asked for stays, and is named. StartupError for those that are absent.
+    """
     if not missing:
         return ["packages: the image has all of them"]
     folders = sorted({str(wheel.parent) for wheel in wheels.rglob("*.whl")})
     links = [option for folder in folders for option in ("--find-links", folder)]
     pinned = [f"torch=={installed}"] if (installed := _installed("torch")) else []
-    problem = _pip("install", *links, *([] if internet else ["--no-index"]), *missing, *pinned)
-    if problem:
-        return [f"packages: could not install {', '.join(missing)}: {problem}"]
-    return [f"packages: installed {', '.join(missing)}"]
-
-
-def torchao_problem() -> str | None:
-    """Why peft would refuse to place LoRA here, and the cure; None where it would not."""
-    found = _installed("torchao")
-    if found is None or Version(found) >= TORCHAO_TRAP:
-        return None
-    return (
-        f"torchao {found} is installed, and peft places no LoRA beside one below {TORCHAO_TRAP}; nothing "
-        "here needs it: `pip uninstall -y torchao`, then restart the kernel"
-    )
-
-
-def remove_torchao() -> list[str]:
-    """Take away a torchao that peft would stumble over."""
-    if torchao_problem() is None:
-        return []
-    found = _installed("torchao")
-    problem = _pip("uninstall", "--yes", "torchao")
-    return [f"torchao {found}: " + (f"stays ({problem})" if problem else "removed, peft refuses it")]
+    notes, absent = [], []
+    for need in missing:
+        problem = _pip("install", *links, *([] if internet else ["--no-index"]), need, *pinned)
+        if problem is None:
+            notes.append(f"packages: installed {need}")
+        elif found := _installed(Requirement(need).name):
+            notes.append(f"packages: {found} of {need} stays: {problem}")
+        else:
+            absent.append(f"{need} ({problem})")
+    importlib.invalidate_caches()
+    if absent:
+        raise StartupError(f"the image lacks {', '.join(absent)}. {ONLINE if internet else OFFLINE}")
+    return notes
 
 
 def restore(run_dir: str, inputs: Path = KAGGLE_INPUT, working: Path = KAGGLE_WORKING) -> list[str]:

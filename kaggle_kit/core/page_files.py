@@ -104,6 +104,15 @@ def parameters(page: Path) -> dict[str, Any]:
         ) from error
 
 
+def named_values(words: Iterable[str]) -> dict[str, str]:
+    """The parameters that a command line gives as NAME=VALUE. ConfigError for another word, or one twice."""
+    given = list(words)
+    values = dict(word.split("=", 1) for word in given if "=" in word)
+    if len(values) != len(given):
+        raise ConfigError(f"found {' '.join(given)}; expected NAME=VALUE for every parameter, each once")
+    return values
+
+
 def check_declared(page: Path, values: Iterable[str]) -> None:
     """ConfigError with the nearest name for a value that is none of the page's parameters."""
     declared = parameters(page)

@@ -6,7 +6,6 @@ request.chosen("strategy"), request.files()
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,26 +19,10 @@ from omegaconf import OmegaConf
 
 from kaggle_kit.core.described import describe, is_place
 from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.params import GROUPS, members, params_file
 from kaggle_kit.core.schema import ModelConfig
 
-GROUPS = ("model", "task", "strategy", "profile", "experiment")
 DEFAULTS = {"model": "tiny", "strategy": "s1_single", "profile": "smoke"}  # where nobody names another
-
-
-def params_dir() -> Path:
-    """The folder of the configuration groups: $KAGGLE_KIT_PARAMS, else `params/` beside the package."""
-    named = os.environ.get("KAGGLE_KIT_PARAMS")
-    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "params"
-    if not folder.is_dir():
-        raise ConfigError(
-            f"no configuration folder at {folder}; set KAGGLE_KIT_PARAMS to the project's params/"
-        )
-    return folder.resolve()
-
-
-def members(group: str) -> list[str]:
-    """The names that a group of `params/` offers, sorted."""
-    return sorted(path.stem for path in (params_dir() / group).glob("*.yaml"))
 
 
 @dataclass(frozen=True)
@@ -93,7 +76,7 @@ class Request:
         for group, name in self.groups:
             if group == "model" and self.described is not None:
                 continue
-            file = params_dir() / group / f"{self.chosen(group) if group in DEFAULTS else name}.yaml"
+            file = params_file(f"{group}/{self.chosen(group) if group in DEFAULTS else name}.yaml")
             found += _with_bases(file) if group == "experiment" else [file]
         return [(file, _package(file)) for file in found]
 
@@ -102,7 +85,7 @@ def _with_bases(file: Path) -> list[Path]:
     """An experiment's file after those that it builds on."""
     said = OmegaConf.load(file).get("defaults", ())
     bases = [other for other in said if isinstance(other, str) and other != "_self_"]
-    return [*(found for name in bases for found in _with_bases(file.with_stem(name))), file]
+    return [*(found for name in bases for found in _with_bases(params_file(f"experiment/{name}.yaml"))), file]
 
 
 def given_names(
@@ -144,7 +127,7 @@ def names_in(experiments: Iterable[str]) -> dict[str, str]:
     """Group -> the member that the experiments choose where nobody names another."""
     found: dict[str, str] = {}
     for experiment in experiments:
-        for entry in OmegaConf.load(params_dir() / "experiment" / f"{experiment}.yaml").get("defaults", ()):
+        for entry in OmegaConf.load(params_file(f"experiment/{experiment}.yaml")).get("defaults", ()):
             if isinstance(entry, str):
                 found |= names_in([entry] if entry != "_self_" else [])
             else:
@@ -204,5 +187,5 @@ def name_of(model: ModelConfig) -> str:
 
 def hub_ids() -> dict[str, str]:
     """Repository of the hub -> the file of params/model that names it."""
-    entries = {name: OmegaConf.load(params_dir() / "model" / f"{name}.yaml") for name in members("model")}
+    entries = {name: OmegaConf.load(params_file(f"model/{name}.yaml")) for name in members("model")}
     return {entry["hub_id"]: name for name, entry in entries.items() if entry.get("hub_id")}

@@ -12,7 +12,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from kaggle_kit.core.request import Request, params_dir
+from kaggle_kit.core.params import shown
+from kaggle_kit.core.request import Request
 from kaggle_kit.core.schema import RunConfig, filled_ranks, quantization_for
 
 DEFAULT = "default of kaggle_kit/core/schema.py"
@@ -45,7 +46,7 @@ def value_sources(values: Mapping[str, Any], request: Request) -> dict[str, str]
         said |= {key: (source, value) for key, value in _leaves(request.described, "model")}
     for file, package in request.files():
         leaves = _leaves(OmegaConf.to_container(OmegaConf.load(file)), package)
-        said |= {key: (_name(file), value) for key, value in leaves}
+        said |= {key: (shown(file), value) for key, value in leaves}
     sources = {}
     for key, value in _leaves(values):
         source, written = said.get(key, (DEFAULT, None))
@@ -69,7 +70,3 @@ def _leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     for key, inner in node.items():
         if place or key != "defaults":
             yield from _leaves(inner, f"{place}.{key}" if place else str(key))
-
-
-def _name(file: Any) -> str:
-    return f"{params_dir().name}/{file.relative_to(params_dir()).as_posix()}"

@@ -8,10 +8,10 @@ label_of(spec, relation)                    # "CONTAINS", or None where the rela
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from kaggle_kit.core.types import ComponentSpec, Mention, Relation, UnifiedSample
-from kaggle_kit.data.concepts import mention_pairs, of_concepts, related_concepts
+from kaggle_kit.data.concepts import UNDIRECTED, in_order, mention_pairs, of_concepts, related_concepts
 from kaggle_kit.data.segments import WORD
 
 ENOUGH = 100  # relations without one against the order of the text: fewer than 3 in 100 others are (95 %)
@@ -56,7 +56,8 @@ def gold(component: ComponentSpec, sample: UnifiedSample) -> dict[Item, list[tup
         if label is None:
             continue
         if of_concepts(relation):
-            items[related_concepts(relation, mentions)[0], label] = mention_pairs(relation, mentions)
+            concepts = in_order(relation.type, related_concepts(relation, mentions)[0])
+            items[concepts, label] = mention_pairs(relation, mentions)
         else:
             ends = relation.source, relation.target
             items[ends, label] = [ends]
@@ -78,14 +79,16 @@ def seen_types(component: ComponentSpec, samples: Iterable[UnifiedSample]) -> tu
     return tuple(sorted(seen))
 
 
-def only_forward(component: ComponentSpec, samples: Iterable[UnifiedSample]) -> bool:
+def only_forward(component: ComponentSpec, samples: Sequence[UnifiedSample]) -> bool:
     """Whether these samples relate mentions in the order of the text alone, `ENOUGH` times or more.
 
     Then the other direction is no candidate: a pair that means the same both ways is not asked twice, with
-    opposite answers.
+    opposite answers. So it is with `UNDIRECTED` relations, however few.
     """
     if component.attribute is not None:
         return False
+    if set(component.labels) <= UNDIRECTED and between_concepts(component, samples):
+        return True
     forward = 0
     for sample in samples:
         places = {mention.id: (mention.start, mention.end) for mention in sample.mentions}

@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from kaggle_kit.core.types import Mention, Relation, UnifiedSample
 
 CONCEPTS = "concepts"
+# Types of relation that hold between two concepts whichever is named first: all of BioRED (Luo et al. 2022).
+# CID is none of them: a chemical induces a disease.
+UNDIRECTED = frozenset(
+    ("Association", "Positive_Correlation", "Negative_Correlation", "Bind", "Cotreatment", "Comparison")
+    + ("Drug_Interaction", "Conversion")
+)
 
 
 def of_concepts(relation: Relation) -> bool:
@@ -34,14 +41,23 @@ def related_concepts(relation: Relation, mentions: Mapping[str, Mention]) -> lis
     return [pair for pair in product(*ends) if pair[0] != pair[1]]
 
 
+def in_order(kind: str, ends: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The two ends of a relation of this type, always in one order where the type is `UNDIRECTED`."""
+    return (min(ends, key=str), max(ends, key=str)) if kind in UNDIRECTED else ends
+
+
 def mention_pairs(relation: Relation, mentions: Mapping[str, Mention]) -> list[tuple[str, str]]:
     """The ids of all pairs of mentions of the relation's two concepts, in the order of the mentions.
 
-    A mention of both concepts makes no pair with itself.
+    A mention of both concepts makes no pair with itself. A pair of an `UNDIRECTED` relation is in the order
+    of the text, since the corpus gives none.
     """
     (source, target), *_ = related_concepts(relation, mentions)
-    ends = [[m.id for m in mentions.values() if concept in m.concepts] for concept in (source, target)]
-    return [pair for pair in product(*ends) if pair[0] != pair[1]]
+    ends = [[m for m in mentions.values() if concept in m.concepts] for concept in (source, target)]
+    pairs = [pair for pair in product(*ends) if pair[0].id != pair[1].id]
+    if relation.type in UNDIRECTED:
+        pairs = [tuple(sorted(pair, key=lambda mention: (mention.start, mention.end))) for pair in pairs]
+    return list(dict.fromkeys((one.id, two.id) for one, two in pairs))
 
 
 def with_gold_concepts(gold: UnifiedSample, predicted: UnifiedSample) -> UnifiedSample:

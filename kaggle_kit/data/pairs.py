@@ -29,7 +29,9 @@ def pair_sequences(
     """One sequence per candidate, in order, none longer than `max_length` tokens."""
     special = SpecialTokens.of(tokenizer)
     room = max_length - len(special.prefix) - len(special.between) - len(special.suffix)
-    asked, *answers = tokenizer([question, *candidates], add_special_tokens=False)["input_ids"]
+    # Not verbose: it warns of what is longer than the model's positions, and is shortened here.
+    encoded = tokenizer([question, *candidates], add_special_tokens=False, verbose=False)
+    asked, *answers = encoded["input_ids"]
     for number, answer in enumerate(answers):
         left, right = truncated(len(asked), len(answer), room)
         head = special.prefix + asked[:left] + special.between

@@ -141,7 +141,10 @@ def _sentence_pieces(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[
     if not ranges:
         return
     encoded = tokenizer(
-        [text[start:end] for start, end in ranges], add_special_tokens=False, return_offsets_mapping=True
+        [text[start:end] for start, end in ranges],
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        verbose=False,  # it warns of what is longer than the model's positions, and is cut into windows here
     )
     for (start, end), ids, offsets in zip(
         ranges, encoded["input_ids"], encoded["offset_mapping"], strict=True

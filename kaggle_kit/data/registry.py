@@ -9,7 +9,8 @@ from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
-from kaggle_kit.core.config import compose, members, params_dir
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.params import members, own_params
 from kaggle_kit.core.schema import TaskConfig
 
 
@@ -20,7 +21,7 @@ def task_names() -> list[str]:
 
 def task(name: str) -> TaskConfig:
     """A task as its file describes it; the caller may change the copy. ConfigError for an unknown id."""
-    return deepcopy(_task(params_dir(), name))
+    return deepcopy(_task(own_params(), name))
 
 
 def describe() -> list[dict[str, str]]:
@@ -29,8 +30,8 @@ def describe() -> list[dict[str, str]]:
 
 
 @cache
-def _task(params: Path, name: str) -> TaskConfig:
-    return compose(task=name).tasks[name]  # params is the cache's key only
+def _task(own: Path | None, name: str) -> TaskConfig:
+    return compose(task=name).tasks[name]  # own is the cache's key only
 
 
 def _row(known: TaskConfig) -> dict[str, str]:

@@ -22,7 +22,8 @@ import numpy as np
 
 from kaggle_kit.core.schema import TaskConfig
 from kaggle_kit.core.types import UnifiedSample
-from kaggle_kit.data.formats.share import default_field
+from kaggle_kit.data.formats.base import flat
+from kaggle_kit.data.formats.share import field_of
 from kaggle_kit.evaluation.metrics import documents
 
 CLUSTERS = {  # format -> the part of a document's id that other documents share
@@ -60,7 +61,7 @@ def cluster_of(task: TaskConfig, document_id: str) -> dict[str, str]:
     Notes are named `00098-016139-DISCHARGE_SUMMARY`, after patient and stay; threads `Q268_R4`.
     """
     pattern = CLUSTERS.get(task.format)
-    match = re.fullmatch(pattern, document_id) if pattern else None
+    match = re.fullmatch(pattern, document_id.rpartition("/")[2]) if pattern else None
     return {"cluster": match[1]} if match else {}
 
 
@@ -94,7 +95,6 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 def _name(task: TaskConfig, sample: UnifiedSample) -> str:
     """The document as its scorer names it: the ShARe scorers go by the name that stands in the lines."""
-    if task.format not in ("share_pipe", "share_slots"):
-        return sample.document_id
-    field = sample.metadata.get("doc_field", default_field(sample.document_id))
-    return field.lower() if task.format == "share_slots" else field
+    if task.format in ("share_pipe", "share_slots"):
+        return field_of(sample).lower() if task.format == "share_slots" else field_of(sample)
+    return flat(sample.document_id) if task.format == "measeval" else sample.document_id

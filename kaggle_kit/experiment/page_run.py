@@ -100,6 +100,7 @@ class ThisInterpreter(AsyncKernelManager):
         # A user's own IPython profile may run anything at the start, and change what is shown.
         environ = {"PYTHONPATH": os.pathsep.join(paths), "IPYTHONDIR": str(cache_dir("ipython"))}
         environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # an executed page keeps a bar as it last stood
+        environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else ipykernel 6.17 notes how one would debug
         environ |= {name: os.environ[name] for name in NAMES if name in os.environ}  # the user's choice
         set_allocator(environ, modules=())  # the kernel is new: torch is not imported in it yet
         return KernelSpec(argv=command, env=environ, display_name="Python 3", language="python")

@@ -18,7 +18,7 @@ import torch
 
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import StartupError
-from kaggle_kit.core.kaggle_image import torchao_problem, unmet
+from kaggle_kit.core.kaggle_image import unmet
 from kaggle_kit.core.kaggle_outputs import last_step
 from kaggle_kit.core.runtime import GIB, kaggle_run_type, library_versions
 from kaggle_kit.core.schema import RunConfig
@@ -125,7 +125,7 @@ def _packages() -> Finding:
     missing = unmet()
     if missing:
         shown += f"; requirements.txt also asks for {', '.join(missing)}"
-    return Finding("packages", shown, torchao_problem())
+    return Finding("packages", shown)
 
 
 def _batch(config: RunConfig, run: RunFolder) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from kaggle_kit.core.types import ComponentSpec, UnifiedSample
 from kaggle_kit.data.candidates import gold
+from kaggle_kit.data.concepts import in_order
 
 CHOOSING = "dev"
 UNDECIDED = 0.5  # with nothing to choose by: what the class weights are made for (data/candidates.py)
@@ -88,5 +89,7 @@ def _scored(
     for link in links:
         ends = [places[number] for number in (link.source, link.target) if number >= 0]
         for pair in product(*(concepts.get(end) or (end,) for end in ends)):
+            if component.concepts:
+                pair = in_order(link.label, pair)
             surest[pair, link.label] = min(link.none, surest.get((pair, link.label), 1.0))
     return [(none, item in items) for item, none in surest.items()], len(items)

@@ -9,9 +9,10 @@ kit give the same bytes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,20 @@ from kaggle_kit.core.page_files import (
 )
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runs import config_run_id, refuse_other_page, refuse_toy
+from kaggle_kit.core.runtime import KAGGLE_INPUT
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.kaggle import metadata as about
 from kaggle_kit.kaggle.bundle import first_cell, pack
+from kaggle_kit.kaggle.names import Sources, checked
 
+CHOICES = ("model", "task", "strategy", "profile", "seed")  # parameters of every page that trains
 LARGEST = 900_000  # bytes of a pushed notebook; Kaggle's own limit is not published
+
+
+def trains(declared: Iterable[str]) -> bool:
+    """Whether a page with these parameters trains a run of its own."""
+    return set(CHOICES) <= set(declared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +72,13 @@ class Experiment:
         ConfigError for a page that trains nothing.
         """
         own = parameters(page_path(page, pages_dir))
-        names = ("model", "task", "strategy", "profile", "seed")
-        if missing := [name for name in names if name not in own]:
+        if not trains(own):
             raise ConfigError(
-                f"{page} trains nothing: it declares no {', '.join(missing)}; name another page"
+                f"{page} trains nothing, so there is no run to chain: `kernels build {page} --from "
+                "OWNER/NAME` builds it with the kernels whose finished runs it reads"
             )
         overrides = tuple(named.get("overrides") or ())
-        chosen = given_names(own, {name: named.get(name) for name in names[:-1]}, overrides)
+        chosen = given_names(own, {name: named.get(name) for name in CHOICES[:-1]}, overrides)
         overrides = tuple(with_page_defaults(own, named.get("profile"), overrides))
         seed = own["seed"] if named.get("seed") is None else named["seed"]
         return cls(page, **chosen, seed=seed, overrides=overrides)
@@ -79,12 +88,25 @@ class Experiment:
         config = compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
         refuse_toy(config)
         refuse_other_page(config, self.page)
-        if config.model.weights:
-            raise ConfigError(
-                f"model {self.model!r} is a folder of this machine, which no kernel sees; give its hub id, "
-                "or a file of params/model with model.path=/kaggle/input/… and --model-source"
-            )
+        _refuse_local(config)
         return config
+
+
+def _refuse_local(config: RunConfig) -> None:
+    """ConfigError for a model or a corpus that lies where no kernel sees it."""
+    if config.model.weights:
+        raise ConfigError(
+            f"model {config.model.path!r} is a folder of this machine, which no kernel sees; give its hub "
+            "id, or a file of params/model with model.path=/kaggle/input/… and --model-source"
+        )
+    for name, task in config.tasks.items() if config.profile.corpora != "practice" else ():
+        mounted = task.path and Path(task.path).is_relative_to(KAGGLE_INPUT)
+        if not (mounted or (task.slugs and not task.path)):
+            raise ConfigError(
+                f"task {name!r}: no kernel sees its corpus (path: {task.path}, slugs: {task.slugs}); make it "
+                "a private dataset of yours, named in the task's file (slugs: [NAME]) or by "
+                f"tasks.{name}.path={KAGGLE_INPUT}/… and --dataset OWNER/NAME"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +124,13 @@ def build_experiment(
     experiment: Experiment,
     out: Path,
     owner: str,
-    *,
-    datasets: Sequence[str] = (),
-    models: Sequence[str] = (),
-    kernels: Sequence[str] = (),
-    kit_dataset: str | None = None,
+    sources: Sources = about.NOTHING,
     pages_dir: Path = PAGES_DIR,
 ) -> Built:
     """Build `out/<slug>/` for one experiment; the corpora that it reads are attached by their usual slugs.
 
-    `kernels` are those whose finished runs it reads: the run of a twin, the candidates of S5.
-
-    With `kit_dataset` (made by `kernels dataset`) the kit and its wheels come from there and the
-    internet is off. Raises ConfigError for a wrong name, a parameter that the page does not declare
-    or a page too large to push; SecretLeak where a token stands among the parameters.
+    Raises ConfigError for a wrong name, a parameter that the page does not declare or a page too large to
+    push; SecretLeak where a token stands among the parameters.
     """
     page = page_path(experiment.page, pages_dir)
     config = experiment.config()
@@ -124,24 +139,42 @@ def build_experiment(
     run_dir = f"runs/{run_id}"
     values = asdict(experiment) | {"overrides": list(experiment.overrides), "run_dir": run_dir}
     del values["page"]
-    kernel = about.kernel_of(page)
-    if kit_dataset:
-        kernel, datasets = replace(kernel, internet=False), [kit_dataset, *datasets]
-    packed = None if kit_dataset else pack()
-    text = page_text(page, values, run_dir=run_dir, internet=kernel.internet, packed=packed)
-    folder, corpora = out / slug, corpus_datasets(config, owner)
-    described = about.describe(
-        slug,
-        f"{slug}.ipynb",
-        kernel,
-        owner,
-        datasets=[*corpora, *datasets],
-        models=models,
-        kernels=kernels,
-    )
-    write_atomically(folder / f"{slug}.ipynb", text)
+    corpora = corpus_datasets(config, checked("owner", owner))
+    sources = replace(sources, datasets=(*corpora, *sources.datasets))
+    described = about.describe(slug, f"{slug}.ipynb", about.takes_gpu(config.profile.device), owner, sources)
+    size = _write_kernel(out / slug, page, values, described)
+    return Built(out / slug, described["id"], run_dir, hashed, size)
+
+
+def build_reading(
+    page: str, values: Mapping[str, str], out: Path, owner: str, sources: Sources = about.NOTHING
+) -> Built:
+    """Build `out/<slug>/` for a page that trains nothing; `values` are those of its parameters.
+
+    It finds the finished runs where Kaggle mounts the output of `sources.kernels`. Raises ConfigError
+    where nothing is named that could hold a run, and as `build_experiment` does.
+    """
+    if not (sources.kernels or sources.datasets):
+        raise ConfigError(
+            f"{page} trains nothing: name the kernels whose finished runs it reads, --from OWNER/NAME for "
+            "each, or a dataset with run folders, --dataset OWNER/NAME"
+        )
+    asked = json.dumps([dict(values), asdict(sources)], sort_keys=True)
+    hashed = hashlib.sha256(asked.encode()).hexdigest()[:16]
+    slug = _slug(page, hashed)
+    described = about.describe(slug, f"{slug}.ipynb", False, owner, sources)
+    size = _write_kernel(out / slug, page_path(page), values, described)
+    return Built(out / slug, described["id"], "", hashed, size)
+
+
+def _write_kernel(folder: Path, page: Path, values: Mapping[str, Any], described: Mapping[str, Any]) -> int:
+    """The notebook with `values` in it, and its metadata. Returns the notebook's bytes."""
+    internet = described["enable_internet"]
+    packed = pack() if internet else None
+    text = page_text(page, values, run_dir=values.get("run_dir", ""), internet=internet, packed=packed)
+    write_atomically(folder / described["code_file"], text)
     about.write(folder, described)
-    return Built(folder, f"{owner}/{slug}", run_dir, hashed, len(text.encode()))
+    return len(text.encode())
 
 
 def write_pages(
@@ -151,13 +184,13 @@ def write_pages(
 
     None keeps the owner that the folder names already.
     """
-    owner = owner or about.present_owner(folder)
+    owner = about.present_owner(folder) if owner is None else checked("owner", owner)
     written, packed = [], pack()
     for name, page in find_pages(pages_dir).items():
         own = folder / name
         written.append(about.write(own, about.page_metadata(name, page, own, owner)))
         if owner != about.NO_OWNER:
-            text = page_text(page, internet=about.kernel_of(page).internet, packed=packed)
+            text = page_text(page, packed=packed)
             written.append(write_atomically(own / f"{name}.ipynb", text))
     return written
 
@@ -223,7 +256,10 @@ def session_of(text: str) -> int | None:
 
 def kernel_slug(experiment: Experiment, hashed: str) -> str:
     """Readable and one per configuration: page, task, model and seed, cut short, then the hash."""
-    names = f"{experiment.page}-{experiment.task}-{experiment.model}-{experiment.seed}"
+    return _slug(f"{experiment.page}-{experiment.task}-{experiment.model}-{experiment.seed}", hashed)
+
+
+def _slug(names: str, hashed: str) -> str:
     readable = re.sub(r"[^a-z0-9]+", "-", names.lower())
     return f"{readable[: about.LONGEST_TITLE - 9].rstrip('-')}-{hashed[:8]}"
 

@@ -3,7 +3,8 @@
     cell = first_cell(run_dir="runs/x", internet=True, packed=pack())
 
 Kaggle takes a single file per kernel, so a page carries the package with it. With the internet off
-it comes from an attached dataset instead (`dataset.py`), beside wheels of what the image lacks.
+it comes from an attached dataset instead (`dataset.py`), beside wheels of what the image lacks. A user's
+own files of the configuration travel with the page either way, and are unpacked over the shipped ones.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import base64
 import io
 import lzma
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
+from kaggle_kit.core.params import own_files
 from kaggle_kit.core.runtime import KAGGLE_INPUT, PACKED_SHA, SOURCE_ROOT, git_sha
+from kaggle_kit.core.secrets import refuse_secrets
 
 KIT_FILE = "kaggle_kit.kit"  # tar.xz under a name of its own: Kaggle unpacks archives that it knows
 PARTS = ("kaggle_kit", "params", "notebooks", "requirements.txt")  # some pages run others first
@@ -29,10 +33,11 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-{packed}
+{archives}
 home = tempfile.mkdtemp(prefix="kaggle_kit-")
-with tarfile.open(fileobj=io.BytesIO(packed), mode="r:xz") as archive:
-    archive.extractall(home, filter="data")
+for packed in archives:
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:xz") as archive:
+        archive.extractall(home, filter="data")
 sys.path.insert(0, home)
 
 from kaggle_kit.core.kaggle_image import prepare
@@ -45,13 +50,26 @@ ATTACHED = """\
 kits = list(Path({inputs!r}).rglob({file!r}))
 if not kits:
     raise FileNotFoundError("no {file} in {inputs}: add the dataset of `kernels dataset` under Add Input")
-packed = kits[0].read_bytes()"""
+archives = [kits[0].read_bytes()]"""
+EMBEDDED = 'archives = [base64.b64decode("""\n{}\n""")]'
+OWN = '\narchives.append(base64.b64decode("""\n{}\n"""))  # own files of the configuration'
 
 
 def pack(root: Path = SOURCE_ROOT) -> bytes:
     """The kit's files as tar.xz: the same bytes for the same files and commit, whatever their times."""
     files = {path.relative_to(root).as_posix(): path.read_bytes() for path in _files(root)}
-    files[PACKED_SHA] = f"{git_sha(root) or ''}\n".encode()
+    return _archive(files | {PACKED_SHA: f"{git_sha(root) or ''}\n".encode()})
+
+
+def own_part() -> str:
+    """The lines that carry the user's own files of the configuration. SecretLeak where one holds a token."""
+    files = {f"params/{file.parent.name}/{file.name}": file.read_bytes() for file in own_files()}
+    for name, content in files.items():
+        refuse_secrets(content.decode(errors="replace"), name)
+    return OWN.format(_text(_archive(files))) if files else ""
+
+
+def _archive(files: Mapping[str, bytes]) -> bytes:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, content in sorted(files.items()):
@@ -66,10 +84,13 @@ def first_cell(*, run_dir: str, internet: bool, packed: bytes | None) -> str:
     if packed is None:
         source = ATTACHED.format(inputs=str(KAGGLE_INPUT), file=KIT_FILE)
     else:
-        text = base64.b64encode(packed).decode()
-        lines = "\n".join(text[start : start + WIDTH] for start in range(0, len(text), WIDTH))
-        source = f'packed = base64.b64decode("""\n{lines}\n""")'
-    return UNPACK.format(packed=source, run_dir=run_dir, internet=internet)
+        source = EMBEDDED.format(_text(packed))
+    return UNPACK.format(archives=source + own_part(), run_dir=run_dir, internet=internet)
+
+
+def _text(packed: bytes) -> str:
+    text = base64.b64encode(packed).decode()
+    return "\n".join(text[start : start + WIDTH] for start in range(0, len(text), WIDTH))
 
 
 def _files(root: Path) -> list[Path]:

@@ -24,11 +24,20 @@ from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.kaggle_outputs import Progress, inspect
 from kaggle_kit.core.secrets import redact
 from kaggle_kit.kaggle.build import mark_session, session_of
-from kaggle_kit.kaggle.client import KaggleBusy, KaggleClient, KaggleError, QuotaSpent, State, UnknownSource
+from kaggle_kit.kaggle.client import (
+    KaggleBusy,
+    KaggleClient,
+    KaggleError,
+    NoToken,
+    QuotaSpent,
+    State,
+    UnknownSource,
+)
 from kaggle_kit.kaggle.link import Link, Phase, lock
 
 Show = Callable[[Sequence[Link]], None]
 GPU_SESSIONS = 2  # "Maximum batch GPU session count of 2 reached."
+CPU_SESSIONS = 5
 LEAST_QUOTA_HOURS = 0.5  # less is not worth a session: the image alone takes minutes
 MAX_STALLED = 3  # sessions in a row that brought a run no further
 MAX_REFUSALS = 3  # equal answers before a refusal is believed: the client hides the HTTP code
@@ -36,7 +45,10 @@ MAX_REFUSALS = 3  # equal answers before a refusal is believed: the client hides
 
 @dataclass
 class Chain:
-    """`poll` and `longest` are seconds between questions: while all is well, and at most after failures."""
+    """`poll` and `longest` are seconds between questions: while all is well, and at most after failures.
+
+    `sessions` is how many may run on a GPU at once.
+    """
 
     client: KaggleClient
     links: Sequence[Link]
@@ -50,7 +62,7 @@ class Chain:
     def run(self, show: Show = lambda links: None) -> Sequence[Link]:
         """Until every chain is done or failed. `show` sees the table after each change.
 
-        Raises ChainBusy where another process works on one of the chains.
+        Raises ChainBusy where another process works on one of the chains, NoToken where a token is missing.
         """
         with ExitStack() as held:
             for link in self.links:
@@ -78,6 +90,8 @@ class Chain:
         except UnknownSource as wrong:  # it was pushed: another try would take that session for a good one
             link.phase, link.uncertain = Phase.FAILED, False
             link.note = f"{wrong}; a chain keeps its kernel folder: remove {link.folder} to begin anew"
+        except NoToken:  # no fault of this chain's, and waiting does not help
+            raise
         except KaggleError as refused:
             link.refusals += 1
             self._wait(link, str(refused))
@@ -88,10 +102,12 @@ class Chain:
     def _push(self, link: Link) -> None:
         if link.uncertain and self._arrived(link):
             return self._started(link, "the push had arrived")
-        if sum(one.phase is Phase.RUNNING for one in self.links) >= self.sessions:
-            link.wake, link.note = self.clock() + self.poll, f"all {self.sessions} sessions are taken"
+        gpu, most = link.on_gpu, self.sessions if link.on_gpu else CPU_SESSIONS
+        if sum(one.phase is Phase.RUNNING and one.on_gpu is gpu for one in self.links) >= most:
+            link.wake, link.note = self.clock() + self.poll, f"all {most} sessions are taken"
             return
-        self._check_quota()
+        if gpu:
+            self._check_quota()
         mark_session(link.built, link.session, attach=link.attach)
         link.uncertain = True
         link.save()

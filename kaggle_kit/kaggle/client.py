@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -23,12 +24,17 @@ from pathlib import Path
 from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.secrets import redact
 from kaggle_kit.kaggle.metadata import NO_OWNER, read_metadata, refuse_public
+from kaggle_kit.kaggle.names import checked
 
 PUSHED = re.compile(r"Kernel version (\d+) successfully pushed")
 PUSH_ERROR = re.compile(r"Kernel push error: (.*)")
 INVALID = re.compile(r"The following are not valid (\w+ sources?).*?: (\[.*\])")
 STATUS = re.compile(r'has status "(?:KernelWorkerStatus\.)?(\w+)"')
 FAILURE = re.compile(r'Failure message: "(.*)"', re.DOTALL)
+# The client's own words without a token, and the service's for one that it does not take.
+NO_TOKEN = re.compile(
+    r"authentication required|find kaggle\.json|401 client error|unauthorized", re.IGNORECASE
+)
 SESSIONS_FULL = re.compile(r"session count|concurrent|already running", re.IGNORECASE)
 QUOTA_SPENT = re.compile(r"quota", re.IGNORECASE)
 PASSES = re.compile(
@@ -47,6 +53,17 @@ CALL_SECONDS = 1800  # a large output takes minutes; nothing takes longer than t
 
 class KaggleError(KitError):
     """The service or its client refused, and would refuse again."""
+
+
+class NoToken(KaggleError):
+    """The client has no token of the user's, or one that the service does not take."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no Kaggle token was found, or it is not valid any more; create one on "
+            "https://www.kaggle.com/settings/api (Generate New Token) and save it in ~/.kaggle/access_token, "
+            "or set KAGGLE_API_TOKEN to it; `kaggle auth login` does without"
+        )
 
 
 class UnknownSource(KaggleError):
@@ -105,6 +122,11 @@ class KaggleClient:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.environ = dict(environ)
 
+    def require_token(self) -> None:
+        """NoToken where the client finds none; whether the service can be reached is not asked."""
+        with suppress(KaggleBusy):
+            self._call("config", "view")
+
     def push(self, folder: Path) -> int:
         """Push a kernel folder and return the version number, 0 where the service named none.
 
@@ -115,6 +137,7 @@ class KaggleClient:
         refuse_public(described, folder)
         if NO_OWNER in described["id"]:
             raise KaggleError(f"{folder}: the kernel has no owner; run `kernels init --owner NAME`")
+        checked("kernel", described["id"])
         text = self._call("kernels", "push", "-p", str(folder))
         if refused := PUSH_ERROR.search(text):
             raise _failure(refused[1])
@@ -128,7 +151,7 @@ class KaggleClient:
         return int(version[1]) if version else 0
 
     def status(self, ref: str) -> Status:
-        text = self._call("kernels", "status", ref)
+        text = self._call("kernels", "status", checked("kernel", ref))
         state = STATUS.search(text)
         if state is None or state[1].upper() not in State.__members__:
             raise KaggleError(
@@ -140,13 +163,14 @@ class KaggleClient:
 
     def output(self, ref: str, folder: Path) -> Path:
         """Download everything that the newest session left, and its log as `<slug>.log`."""
-        self._call("kernels", "output", ref, "-p", str(folder), "-o", "-q", "--page-size", "200")
+        where = ("-p", str(folder), "-o", "-q", "--page-size", "200")
+        self._call("kernels", "output", checked("kernel", ref), *where)
         return folder
 
     def pull(self, ref: str, folder: Path) -> Path:
         """Download the newest pushed notebook and its metadata."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._call("kernels", "pull", ref, "-p", str(folder), "-m")
+        self._call("kernels", "pull", checked("kernel", ref), "-p", str(folder), "-m")
         return folder
 
     def quota(self) -> Quota | None:
@@ -189,6 +213,8 @@ def _command() -> list[str]:
 
 def _failure(text: str) -> KaggleError:
     said = _last(text)
+    if NO_TOKEN.search(text):
+        return NoToken()
     if QUOTA_SPENT.search(said):
         return QuotaSpent(said)
     if SESSIONS_FULL.search(said) or PASSES.search(text):

@@ -16,6 +16,7 @@ from pathlib import Path
 from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.kaggle.bundle import KIT_FILE, pack
+from kaggle_kit.kaggle.names import checked
 
 SLUG = "kaggle-kit-wheels"
 # What the image of 2026 lacks, with the one dependency that has no wheel on the index.
@@ -31,13 +32,13 @@ def build_dataset(folder: Path, owner: str, packages: Sequence[str] = LACKING) -
 
     The wheels are for any Python 3 on the architecture of this machine. Raises WheelsMissing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / KIT_FILE).write_bytes(pack())
     described = {
         "title": SLUG.replace("-", " ").capitalize(),
-        "id": f"{owner}/{SLUG}",
+        "id": f"{checked('owner', owner)}/{SLUG}",
         "licenses": [{"name": "apache-2.0"}],
     }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / KIT_FILE).write_bytes(pack())
     write_atomically(folder / "dataset-metadata.json", json.dumps(described, indent=2) + "\n")
     if packages:
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]

@@ -18,6 +18,7 @@ from pathlib import Path
 from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.kaggle.build import Built
+from kaggle_kit.kaggle.metadata import read_metadata
 
 
 class ChainBusy(KitError):
@@ -93,6 +94,11 @@ class Link:
     def output(self) -> Path:
         """The newest run folder that came back and was in order."""
         return self.folder / "output" / self.run_dir
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its sessions take a GPU, of which few run at once and whose hours are counted."""
+        return read_metadata(Path(self.kernel)).get("enable_gpu") is not False
 
     @property
     def ended(self) -> bool:

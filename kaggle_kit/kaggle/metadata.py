@@ -10,42 +10,46 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.core.page_files import PAGES_DIR, find_pages, parameters
+from kaggle_kit.core.params import params_file
 from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.request import given_names
 from kaggle_kit.core.runtime import KERNELS_FOLDER, SOURCE_ROOT
+from kaggle_kit.core.schema import ProfileConfig
+from kaggle_kit.kaggle.names import Sources, checked
 
 METADATA_DIR = SOURCE_ROOT / KERNELS_FOLDER
 FILE_NAME = "kernel-metadata.json"  # the client reads no other name
 NO_OWNER = "INSERT_OWNER_HERE"
 T4 = "NvidiaTeslaT4"  # the editor's "GPU T4 x2"; Kaggle replaces an unknown name silently
 LONGEST_TITLE = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """What a page needs of Kaggle's machine."""
-
-    gpu: bool
-    internet: bool
-
-
-TRAINING = Kernel(gpu=True, internet=True)
-READING = Kernel(gpu=False, internet=True)
+NOTHING = Sources()
 
 
 class PublicKernel(KitError):
     """A kernel that is not private was about to be built or pushed."""
 
 
-def kernel_of(page: Path) -> Kernel:
-    """A page that declares a `model` gets a GPU."""
-    return TRAINING if "model" in parameters(page) else READING
+def takes_gpu(device: str) -> bool:
+    """Whether a run on the `device` of its profile takes a GPU: it does unless that is the CPU."""
+    return device != "cpu"
+
+
+def page_takes_gpu(page: Path) -> bool:
+    """`takes_gpu` for a page at its defaults; one that trains nothing takes none."""
+    own = parameters(page)
+    if "profile" not in own:
+        return False
+    name = given_names(own, {"profile": None}, own.get("overrides", ()))["profile"]
+    said = OmegaConf.load(params_file(f"profile/{name}.yaml")).profile
+    return takes_gpu(said.get("device", ProfileConfig.device))
 
 
 def page_slug(name: str) -> str:
@@ -53,19 +57,14 @@ def page_slug(name: str) -> str:
 
 
 def describe(
-    slug: str,
-    code_file: str,
-    kernel: Kernel,
-    owner: str = NO_OWNER,
-    *,
-    datasets: Sequence[str] = (),
-    models: Sequence[str] = (),
-    kernels: Sequence[str] = (),
+    slug: str, code_file: str, gpu: bool, owner: str = NO_OWNER, sources: Sources = NOTHING
 ) -> dict[str, Any]:
     """One kernel-metadata.json. The title is the slug in words, because Kaggle makes one from the other.
 
-    What is mounted: datasets and kernels as `owner/slug`, models with framework, variation and version.
+    ConfigError for an owner that Kaggle cannot have.
     """
+    if owner != NO_OWNER:
+        checked("owner", owner)
     if not 5 <= len(slug) <= LONGEST_TITLE:
         raise ConfigError(f"kernel name {slug!r}: {len(slug)} characters; 5 to {LONGEST_TITLE} are allowed")
     return {
@@ -75,14 +74,14 @@ def describe(
         "language": "python",
         "kernel_type": "notebook",
         "is_private": True,
-        "enable_gpu": kernel.gpu,
+        "enable_gpu": gpu,
         "enable_tpu": False,
-        "enable_internet": kernel.internet,
-        **({"machine_shape": T4} if kernel.gpu else {}),
-        "dataset_sources": list(datasets),
+        "enable_internet": sources.kit is None,
+        **({"machine_shape": T4} if gpu else {}),
+        "dataset_sources": [*([sources.kit] if sources.kit else []), *sources.datasets],
         "competition_sources": [],
-        "kernel_sources": list(kernels),
-        "model_sources": list(models),
+        "kernel_sources": list(sources.kernels),
+        "model_sources": list(sources.models),
     }
 
 
@@ -94,7 +93,7 @@ def page_metadata(name: str, page: Path, folder: Path, owner: str = NO_OWNER) ->
     """
     bare = Path(os.path.relpath(page.with_suffix(".ipynb"), folder)).as_posix()
     code_file = bare if owner == NO_OWNER else f"{name}.ipynb"
-    return describe(page_slug(name), code_file, kernel_of(page), owner)
+    return describe(page_slug(name), code_file, page_takes_gpu(page), owner)
 
 
 def owner_of(folder: Path) -> str:
@@ -128,7 +127,7 @@ def known_owner(folder: Path = METADATA_DIR) -> str:
         raise ConfigError(
             f"one Kaggle owner is needed, {folder.name}/ names {found}; run `kernels init --owner NAME`"
         )
-    return owners.pop()
+    return checked("owner", owners.pop())
 
 
 def refuse_public(metadata: Mapping[str, Any], where: Path) -> None:

@@ -12,6 +12,7 @@ recompute runs with the adapters of its forward pass.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -164,7 +165,9 @@ def _with_adapters(
         configs[name] = lora_config(settings, rank, layers)
         configs[name]._register_custom_module(custom_layers())
     first, *others = configs
-    model = get_peft_model(backbone, configs[first], adapter_name=first)
+    with warnings.catch_warnings():  # PEFT, 0.21 still, reads a property that transformers 5.20 has renamed
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        model = get_peft_model(backbone, configs[first], adapter_name=first)
     for name in others:
         model.add_adapter(name, configs[name])
     return model

@@ -15,8 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kaggle_kit.core.checks import wrong_seeds
-from kaggle_kit.core.config import explain, members, params_dir, strategy_entry
+from kaggle_kit.core.config import explain, strategy_entry
 from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.params import members, params_file
 from kaggle_kit.study import DEFAULT
 
 TOTAL, SHARE, PLACEBO = CONTROLS = ("total", "share", "placebo")
@@ -93,7 +94,7 @@ def load_selection(name: str = DEFAULT, changes: Sequence[str] = ()) -> Selectio
     if name not in known:
         raise ConfigError(f"unknown study {name!r}; allowed: {', '.join(known)}{nearest(name, known)}")
     try:
-        declared = OmegaConf.load(params_dir() / "study" / f"{name}.yaml")
+        declared = OmegaConf.load(params_file(f"study/{name}.yaml"))
         selection = _merged(name, declared, OmegaConf.from_dotlist(list(changes)))
         selection.parts = [
             _merged(name, declared, part, OmegaConf.from_dotlist(list(changes)), {"parts": []})

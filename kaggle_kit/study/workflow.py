@@ -20,8 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from kaggle_kit.core.config import params_dir
 from kaggle_kit.core.errors import STOPPED, ConfigError, RunFolderError
+from kaggle_kit.core.params import params_file
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 from kaggle_kit.study.graph import Study
@@ -95,7 +95,7 @@ def settings(study: Study, places: Places, view: Path) -> dict[str, Any]:
         "cwd": str(Path.cwd()),
         "runs_dir": str(places.runs_dir),
         "report": str(places.reports_dir / selection.report),
-        "declared": str(params_dir() / "study" / f"{selection.name}.yaml"),
+        "declared": str(params_file(f"study/{selection.name}.yaml")),
         "view": str(view),
         "study": [selection.name, *study.changes],
         "verdicts": study.verdicts(),

@@ -16,8 +16,20 @@ from kaggle_kit.core.runs import start_run
 from tests.analysis.test_report import add_run
 from tests.signing import sign
 
-DEEP = b"[" * 100_000
-MALFORMED = [b"", b"\xff\xfe\x00", b"[]", b"[1]", b"7", b"null", b'{"a": 1}', DEEP, b"{a: [", b"'"]
+DEEP, DEEP_BLOCKS = b"[" * 100_000, b"- " * 100_000
+MALFORMED = [
+    b"",
+    b"\xff\xfe\x00",
+    b"[]",
+    b"[1]",
+    b"7",
+    b"null",
+    b'{"a": 1}',
+    DEEP,
+    DEEP_BLOCKS,
+    b"{a: [",
+    b"'",
+]
 FILES = ["config.yaml", "metrics.json", "events.jsonl", "manifest.json"]
 
 

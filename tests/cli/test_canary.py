@@ -28,6 +28,8 @@ def test_no_word_of_a_restricted_corpus_and_no_token_is_written_printed_or_sent(
     assert int(figures["their places in the corpora, as the search counts them"].replace(",", "")) > 1000
     assert int(figures["requests that left the process"]) > 0  # the services were tried
     assert int(figures["wandb runs kept in run folders"]) > 0
+    logs = "journals, logs of Snakemake and of pages, and HTML reports among the files"
+    assert int(figures[logs]) >= 4  # one of each
     assert {figures[f"page {name}"] for name in find_pages()} == {"well"}
     assert figures["page s1_single_task, damaged"] == "CellExecutionError"
 

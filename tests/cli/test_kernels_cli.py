@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.kaggle import build, bundle
 from kaggle_kit.kaggle import metadata as about
 from kaggle_kit.kaggle.build import Built
+from kaggle_kit.kaggle.chain import Chain
+from kaggle_kit.kaggle.client import KaggleClient, NoToken
 from kaggle_kit.kaggle.link import Link, Phase
 from tests.kaggle_service.service import KaggleService
 
@@ -75,7 +78,7 @@ def test_build_push_and_status_say_what_they_did(service, tmp_path):
 
 
 def test_resume_attaches_the_kernels_own_output(service, tmp_path):
-    described = about.describe("a-kernel", "a.ipynb", about.TRAINING, "jane")
+    described = about.describe("a-kernel", "a.ipynb", True, "jane")
     about.write(tmp_path / "a-kernel", described)
     (tmp_path / "a-kernel" / "a.ipynb").write_text('{"cells": []}')
     service.answers["SaveKernel"] = [(200, {"ref": "x", "url": "http://localhost/x", "versionNumber": 2})]
@@ -98,7 +101,7 @@ def test_pull_says_how_far_the_runs_have_come(service, tmp_path):
     assert (tmp_path / "out" / "a-kernel" / "a-kernel.log").read_text() == "the end"
 
 
-def test_chain_delivers_what_is_done_names_what_failed_and_ends_with_1(tmp_path, monkeypatch):
+def test_chain_delivers_what_is_done_names_what_failed_and_ends_with_1(service, tmp_path, monkeypatch):
     links = []
     for name, phase in (("good", Phase.DONE), ("bad", Phase.FAILED)):
         about.write(tmp_path / name, {"id": f"jane/{name}"})
@@ -115,3 +118,32 @@ def test_chain_delivers_what_is_done_names_what_failed_and_ends_with_1(tmp_path,
     assert f"finished: {tmp_path / 'runs' / 'r'}" in done.stdout
     assert done.stderr.strip() == "failed: jane/bad; the same command tries again"
     assert RunFolder.open(tmp_path / "runs" / "r").finished
+
+
+@pytest.fixture
+def without_token(tmp_path, monkeypatch):
+    """A user who has never logged in, and no way to any service."""
+    for name in [name for name in os.environ if name.startswith("KAGGLE_") or "proxy" in name.lower()]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def test_chain_without_a_token_ends_at_once_and_says_how_to_get_one(without_token, tmp_path):
+    out = tmp_path / "out"
+    done = invoke("chain", PAGE, "--owner", "jane", "--out", out, "--poll", "600")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: no Kaggle token was found")
+    assert "kaggle.com/settings/api" in done.stderr and "access_token" in done.stderr
+    assert not out.exists()
+
+
+def test_a_token_that_is_gone_ends_a_chain_that_goes_on_where_it_stood(without_token, tmp_path):
+    about.write(tmp_path / "kernel", about.describe("a-kernel", "a.ipynb", False, "jane"))
+    (tmp_path / "kernel" / "a.ipynb").write_text('{"cells": [], "metadata": {}}')
+    built = Built(tmp_path / "kernel", "jane/a-kernel", "runs/r", "0", 0)
+    link = Link.begin(tmp_path / "chain", built)
+    link.phase = Phase.RUNNING
+    link.save()
+    with pytest.raises(NoToken, match="settings/api"):
+        Chain(KaggleClient(), [link], poll=600).run()
+    assert Link.begin(tmp_path / "chain", built).phase is Phase.RUNNING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -20,6 +21,11 @@ def places(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "KAGGLE_WORKING", tmp_path / "kaggle" / "working")
     monkeypatch.setattr(cache, "KAGGLE_SCRATCH", tmp_path / "kaggle" / "tmp")
     return tmp_path
+
+
+def entries(folder):
+    """What lies in the folder beside its locks, which stay."""
+    return sorted(path for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def test_without_any_wish_the_cache_is_the_users(places):
@@ -65,31 +71,56 @@ def test_a_folder_is_not_seen_before_it_is_whole(tmp_path):
     assert cache.build_once(folder, build) == folder
     assert seen == [False]
     assert {name: (folder / name).read_text() for name in ("one", "two")} == {"one": "1", "two": "2"}
-    assert list(folder.parent.iterdir()) == [folder]
+    assert entries(folder.parent) == [folder]
 
 
-WAITS = """
+ASKS = """
 import sys, time
 from pathlib import Path
 from kaggle_kit.core.cache import build_once
-home = Path(sys.argv[1])
+home, fails = Path(sys.argv[1]), sys.argv[2:] == ["fails"]
 
 def build(out):
     with (home / "built").open("a") as file:
         file.write("x")
-    time.sleep(0.5)
+    time.sleep(1)
+    if fails:
+        raise SystemExit(3)
     (out / "one").write_text("1")
 
 build_once(home / "model", build)
 """
 
 
-def test_two_processes_that_want_the_same_entry_build_it_once(tmp_path):
+def ask(home, *words):
+    return subprocess.Popen([sys.executable, "-c", ASKS, str(home), *words])
+
+
+def wait_for(home, built):
+    limit = time.monotonic() + 60
+    while not (home / "built").exists() or (home / "built").read_text() != built:
+        assert time.monotonic() < limit, f"no {built} in {home / 'built'}"
+        time.sleep(0.02)
+
+
+def test_processes_that_want_the_same_entry_build_it_once(tmp_path):
     """Two pages pre-trained the same tiny model side by side."""
-    both = [subprocess.Popen([sys.executable, "-c", WAITS, str(tmp_path)]) for _ in range(2)]
-    assert [child.wait(timeout=60) for child in both] == [0, 0]
+    all_ = [ask(tmp_path) for _ in range(3)]
+    assert [child.wait(timeout=60) for child in all_] == [0, 0, 0]
     assert (tmp_path / "built").read_text() == "x"
-    assert {path.name for path in tmp_path.iterdir()} == {"built", "model"}
+    assert entries(tmp_path) == [tmp_path / "built", tmp_path / "model"]
+
+
+def test_who_comes_after_a_failed_build_waits_for_the_one_that_goes_on(tmp_path):
+    """The first one removed the lock for which the second one waited: the third made another."""
+    first = ask(tmp_path, "fails")
+    wait_for(tmp_path, "x")
+    second = ask(tmp_path)
+    assert first.wait(timeout=60) == 3
+    wait_for(tmp_path, "xx")
+    third = ask(tmp_path)
+    assert [second.wait(timeout=60), third.wait(timeout=60)] == [0, 0]
+    assert (tmp_path / "built").read_text() == "xx"
 
 
 def test_a_build_that_fails_leaves_nothing_behind_and_may_be_tried_again(tmp_path):
@@ -101,7 +132,7 @@ def test_a_build_that_fails_leaves_nothing_behind_and_may_be_tried_again(tmp_pat
 
     with pytest.raises(ValueError, match="disk full"):
         cache.build_once(folder, fail)
-    assert list(tmp_path.iterdir()) == []
+    assert entries(tmp_path) == []
     cache.build_once(folder, lambda out: (out / "whole").write_text("1"))
     assert (folder / "whole").read_text() == "1" and not (folder / "half").exists()
 
@@ -128,7 +159,7 @@ def test_the_copy_of_a_faster_process_serves(tmp_path):
 
     assert cache.build_once(folder, build) == folder
     assert (folder / "file").read_text() == "fast"
-    assert list(tmp_path.iterdir()) == [folder]
+    assert entries(tmp_path) == [folder]
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "removed", "added", "unsealed"])
@@ -150,7 +181,7 @@ def test_a_damaged_entry_is_built_anew(tmp_path, damage):
     }[damage]()
     cache.build_once(folder, build)
     assert len(built) == 2 and rows.read_bytes() == b"0123456789"
-    assert list(tmp_path.iterdir()) == [folder]
+    assert entries(tmp_path) == [folder]
     cache.build_once(folder, build)
     assert len(built) == 2
 
@@ -184,7 +215,7 @@ def test_a_folder_that_cannot_get_its_place_is_an_error(tmp_path):
     (tmp_path / "model").write_text("a file stands in the way")
     with pytest.raises(OSError):
         cache.build_once(tmp_path / "model", lambda out: (out / "file").write_text("1"))
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert entries(tmp_path) == [tmp_path / "model"]
 
 
 def test_a_cache_in_the_published_output_is_refused(places, monkeypatch):

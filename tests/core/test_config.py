@@ -300,12 +300,6 @@ def test_a_file_that_is_no_yaml_is_refused(other_params):
         compose(model="odd")
 
 
-def test_a_missing_configuration_folder_is_told(tmp_path, monkeypatch):
-    monkeypatch.setenv("KAGGLE_KIT_PARAMS", str(tmp_path / "nowhere"))
-    with pytest.raises(ConfigError, match="nowhere; set KAGGLE_KIT_PARAMS"):
-        compose()
-
-
 def test_yaml_goes_out_and_comes_back_equal():
     config = compose(task="semeval2017t3", experiment="cqa_minilm", overrides=["model.path=somewhere"])
     again = from_yaml(to_yaml(config))

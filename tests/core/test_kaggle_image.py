@@ -10,7 +10,7 @@ import pytest
 
 from kaggle_kit.core import kaggle_image
 from kaggle_kit.core.artifacts import RunFolder, Totals
-from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.errors import ConfigError, RunFolderError, StartupError
 from kaggle_kit.core.kaggle_outputs import Progress, deliver, inspect
 from kaggle_kit.core.runtime import SOURCE_ROOT
 
@@ -54,7 +54,7 @@ def test_a_run_that_is_already_there_stays_and_one_that_is_nowhere_starts_afresh
 def test_a_kernel_sets_the_allocator_before_torch_is_imported(tmp_path):
     code = (
         "import os, sys\nfrom kaggle_kit.kaggle import image\n"
-        "image.install = lambda *_, **__: []\nimage.remove_torchao = lambda: []\n"
+        "image.install = lambda *_, **__: []\n"
         "print(*image.prepare(run_dir='', internet=False), sep='\\n')\n"
         "names = ('PYTORCH_CUDA_ALLOC_CONF', 'CUDA_VISIBLE_DEVICES')\n"
         "print('torch' in sys.modules, *map(os.environ.get, names))"
@@ -82,6 +82,12 @@ def test_only_requirements_that_the_image_does_not_fulfil_are_missing(tmp_path):
     assert kaggle_image.unmet(path) == ["typer>=999", "no-such-package-here"]
 
 
+def test_what_the_running_notebook_runs_on_is_no_requirement_of_a_page(tmp_path):
+    path = tmp_path / "requirements.txt"
+    path.write_text("ipykernel>=999\njupyter_client>=999\nipython>=999\n")
+    assert kaggle_image.unmet(path) == []
+
+
 def test_packages_come_from_attached_wheels_when_the_internet_is_off(tmp_path, monkeypatch):
     (tmp_path / "datasets" / "kit").mkdir(parents=True)
     (tmp_path / "datasets" / "kit" / "a-1-py3-none-any.whl").touch()
@@ -93,21 +99,21 @@ def test_packages_come_from_attached_wheels_when_the_internet_is_off(tmp_path, m
     assert called == [("install", "--find-links", where, "--no-index", "a", "torch==2.10.0+cu128")]
 
 
-def test_a_package_that_cannot_be_installed_is_a_note_and_no_error(tmp_path):
-    (note,) = kaggle_image.install(["no-such-package-here"], internet=False, wheels=tmp_path)
-    assert note.startswith("packages: could not install no-such-package-here: ERROR: ")
+def test_a_package_that_stays_missing_is_named_once_the_others_are_installed(tmp_path, monkeypatch):
+    def pip(*arguments):
+        tried.append(arguments[2])
+        return None if arguments[2] == "good" else "ERROR: none"
 
-
-@pytest.mark.parametrize(
-    ("found", "removed"), [("0.10.0", True), ("0.15.9", True), ("0.16.0", False), (None, False)]
-)
-def test_a_torchao_that_peft_refuses_is_removed_and_a_newer_one_stays(found, removed, monkeypatch):
-    called = []
-    monkeypatch.setattr(kaggle_image, "_installed", lambda name: found)
-    monkeypatch.setattr(kaggle_image, "_pip", lambda *arguments: called.append(arguments))
-    notes = kaggle_image.remove_torchao()
-    assert bool(notes) is removed
-    assert called == ([("uninstall", "--yes", "torchao")] if removed else [])
+    tried = []
+    monkeypatch.setattr(kaggle_image, "_pip", pip)
+    monkeypatch.setattr(kaggle_image, "_installed", {"old": "1.0"}.get)
+    assert kaggle_image.install(["old>=2", "good"], internet=False, wheels=tmp_path) == [
+        "packages: 1.0 of old>=2 stays: ERROR: none",
+        "packages: installed good",
+    ]
+    with pytest.raises(StartupError, match=r"lacks gone>=1 \(ERROR: none\)\. .*kernels dataset --package"):
+        kaggle_image.install(["gone>=1", "good"], internet=False, wheels=tmp_path)
+    assert tried == ["old>=2", "good", "gone>=1", "good"]
 
 
 def test_a_run_of_another_configuration_or_with_a_damaged_manifest_is_refused(tmp_path):

@@ -149,3 +149,57 @@ def test_the_threshold_is_that_of_concepts_whose_surest_mentions_decide(sample):
     assert all(0.22 < threshold <= 0.45 for threshold in choose_thresholds(part, mixed, dev, dev))
     only_wrong = links({(0, 3): 0.1})
     assert choose_thresholds(part, only_wrong, dev, dev) == (UNDECIDED,) * 3
+
+
+BIORED = """\
+1|t|GeneA binds hurt.
+1|a|Hurt and GeneA.
+1	0	5	GeneA	Gene	G1
+1	12	16	hurt	Disease	D1
+1	18	22	Hurt	Disease	D1
+1	27	32	GeneA	Gene	G1
+1	Association	{ends}	Novel
+"""
+ASSOCIATION = ComponentSpec("relations", Kind.RELATIONS, 2, ("Association", "Bind"))
+
+
+@pytest.mark.parametrize("ends", ["G1\tD1", "D1\tG1"])
+def test_a_pair_without_order_is_taught_in_the_order_of_the_text_alone(tmp_path, ends):
+    """BioRED's relations are pairs: half of the directions were taught as unrelated."""
+    (tmp_path / "gold.PubTator").write_text(BIORED.format(ends=ends))
+    [sample] = read("pubtator", tmp_path / "gold.PubTator", Reading(strict=True))
+    pairs = {names for names, _ in labelled(ASSOCIATION, sample)}
+    assert pairs == {("T1", "T2"), ("T1", "T3"), ("T2", "T4"), ("T3", "T4")}
+    assert only_forward(ASSOCIATION, [sample]) and not only_forward(CID, [sample])
+    assert seen_types(ASSOCIATION, [sample]) == (("Disease", "Gene"), ("Gene", "Disease"))
+
+
+def test_order_counts_in_the_scores_of_cid_and_not_in_those_of_biored(tmp_path):
+    gold, pred = tmp_path / "gold.PubTator", tmp_path / "pred.PubTator"
+    gold.write_text(BIORED.format(ends="G1\tD1"))
+    pred.write_text(BIORED.format(ends="D1\tG1"))
+    assert score("pubtator", gold, pred)["relation_f1"] == 1
+    assert documents("pubtator", gold, pred, "relation_f1") == {"1": {"tp": 1, "fp": 0, "fn": 0}}
+    both = pred.read_text() + "1\tAssociation\tG1\tD1\n"
+    pred.write_text(both)
+    assert score("pubtator", gold, pred)["relation_precision"] == 1  # the same pair again
+    for path in (gold, pred):
+        path.write_text(path.read_text().replace("Association", "CID"))
+    figures = score("bc5cdr", gold, pred)
+    assert (figures["relation_precision"], figures["relation_recall"]) == (0.5, 1)
+
+
+def test_a_pair_without_order_that_is_found_both_ways_is_written_once(tmp_path):
+    (tmp_path / "gold.PubTator").write_text(BIORED.format(ends="D1\tG1"))
+    [sample] = read("pubtator", tmp_path / "gold.PubTator", Reading(strict=True))
+    found = [Relation("R1", "Association", "T1", "T2"), Relation("R2", "Association", "T3", "T4")]
+    [path] = write("pubtator", [replace(sample, relations=tuple(found))], tmp_path / "out")
+    assert [line for line in path.read_text().splitlines() if "Assoc" in line] == ["1\tAssociation\tG1\tD1"]
+
+
+def test_the_threshold_of_pairs_without_order_asks_for_them_in_either_direction(tmp_path):
+    (tmp_path / "gold.PubTator").write_text(BIORED.format(ends="D1\tG1"))
+    [sample] = read("pubtator", tmp_path / "gold.PubTator", Reading(strict=True))
+    component = replace(ASSOCIATION, concepts=True)
+    links = [[Link(0, 1, "Association", 0.9, 0.8)]]  # G1 to D1, and the corpus says D1 to G1
+    assert choose_thresholds(component, links, [sample], [bare(sample)])[0] > 0.8

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.data.pairs import pair_sequences
 from kaggle_kit.data.passages import WORD, PassageSettings, passages
 from kaggle_kit.models.tiny import train_tokenizer
 
@@ -154,3 +155,12 @@ def test_a_text_or_a_sentence_of_dropped_characters_alone_has_no_passage(segment
     assert list(passages("\ufeff", wordpiece(), settings)) == []
     (passage,) = passages("\u200f\n\npain", wordpiece(), settings)
     assert list(passage.word_starts) == [3]
+
+
+def test_a_text_longer_than_the_models_positions_is_cut_without_a_warning():
+    tokenizer = train_tokenizer([TEXT] * 3)
+    tokenizer.model_max_length = 8
+    assert len(list(passages("pain " * 40, tokenizer, PassageSettings(8, 2)))) > 1
+    (sequence,) = pair_sequences("pain " * 40, ["fever"], tokenizer, max_length=8)
+    assert len(sequence.input_ids) == 8
+    assert tokenizer.deprecation_warnings == {}

@@ -6,7 +6,6 @@ from collections import namedtuple
 
 import pytest
 
-from kaggle_kit.core import kaggle_image
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runs import start_run
@@ -71,13 +70,11 @@ def test_an_allocator_that_ignores_the_setting_is_found_on_a_gpu(run, monkeypatc
 def test_everything_that_stops_the_page_is_told_at_once(run, monkeypatch):
     Usage = namedtuple("Usage", "free")
     monkeypatch.setattr(startup.shutil, "disk_usage", lambda _: Usage(1024**2))
-    monkeypatch.setattr(kaggle_image, "_installed", lambda name: "0.10.0" if name == "torchao" else "99")
+    monkeypatch.setattr(startup, "_kernel", lambda *_: startup.Finding("kernel", "none", "no kernel runs"))
     with pytest.raises(startup.StartupError) as caught:
         startup.check_startup(compose(task="semeval2017t3"), run)
     assert "0.0 GiB are free" in str(caught.value)
-    assert "torchao 0.10.0 is installed" in str(caught.value) and "pip uninstall -y torchao" in str(
-        caught.value
-    )
+    assert "no kernel runs" in str(caught.value)
 
 
 def test_a_device_without_a_fitting_kernel_is_told_by_its_own_word():

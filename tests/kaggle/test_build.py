@@ -23,6 +23,7 @@ from kaggle_kit.experiments.transfer_runs import CONTROL
 from kaggle_kit.kaggle import build, bundle
 from kaggle_kit.kaggle.build import Experiment, build_experiment, mark_session, session_of
 from kaggle_kit.kaggle.dataset import build_dataset
+from kaggle_kit.kaggle.names import Sources
 from tests.kaggle_service.counting import COUNTING
 
 
@@ -138,9 +139,27 @@ def test_real_corpora_are_attached_by_their_slugs_and_practice_needs_none(tmp_pa
     assert json.loads((practice.folder / "kernel-metadata.json").read_text())["dataset_sources"] == []
 
 
+@pytest.mark.parametrize(
+    ("named", "gpu"),
+    [
+        ({}, False),
+        ({"profile": "open"}, True),
+        ({"profile": "t4"}, True),
+        ({"overrides": ["profile.device=cuda"]}, True),
+        ({"profile": "open", "overrides": ["profile.device=cpu"]}, False),
+    ],
+)
+def test_a_gpu_is_asked_for_unless_the_run_is_on_the_cpu(named, gpu, tmp_path):
+    asked = {"model": "minilm", "task": "ncbi_disease"} | named
+    built = build_experiment(Experiment.of("s1_single_task", **asked), tmp_path, "jane")
+    described = json.loads((built.folder / "kernel-metadata.json").read_text())
+    assert described["enable_gpu"] is gpu
+    assert described.get("machine_shape") == ("NvidiaTeslaT4" if gpu else None)
+
+
 def test_without_internet_the_kit_comes_from_the_attached_dataset(tmp_path, pages):
     experiment = Experiment.of("counting", pages)
-    built = build_experiment(experiment, tmp_path, "jane", pages_dir=pages, kit_dataset="jane/kaggle-kit")
+    built = build_experiment(experiment, tmp_path, "jane", Sources(kit="jane/kaggle-kit"), pages)
     described = json.loads((built.folder / "kernel-metadata.json").read_text())
     assert described["enable_internet"] is False
     assert described["dataset_sources"] == ["jane/kaggle-kit"]
@@ -158,7 +177,7 @@ def test_the_kit_dataset_lies_flat_and_holds_the_kit(tmp_path, monkeypatch):
 
 def test_kernels_whose_runs_a_page_reads_are_attached(tmp_path, pages):
     experiment = Experiment.of("counting", pages)
-    built = build_experiment(experiment, tmp_path, "jane", kernels=["jane/s2-shared"], pages_dir=pages)
+    built = build_experiment(experiment, tmp_path, "jane", Sources(kernels=("jane/s2-shared",)), pages)
     described = json.loads((built.folder / "kernel-metadata.json").read_text())
     assert described["kernel_sources"] == ["jane/s2-shared"]
 

@@ -89,9 +89,9 @@ class Service:
             raise waiting.pop(0)
 
 
-def a_link(tmp_path: Path, name: str = "one") -> Link:
+def a_link(tmp_path: Path, name: str = "one", gpu: bool = True) -> Link:
     folder = tmp_path / "built" / name
-    about.write(folder, about.describe(f"kernel-{name}", "x.ipynb", about.TRAINING, "jane"))
+    about.write(folder, about.describe(f"kernel-{name}", "x.ipynb", gpu, "jane"))
     (folder / "x.ipynb").write_text(json.dumps({"cells": [], "metadata": {}}))
     return Link.begin(tmp_path / "chains" / name, Built(folder, f"jane/kernel-{name}", "runs/r", HASH, 0))
 
@@ -191,6 +191,15 @@ def test_at_most_two_of_three_experiments_run_at_once(tmp_path):
     links = a_chain(service, *(a_link(tmp_path, name) for name in ("one", "two", "three"))).run()
     assert {link.phase for link in links} == {Phase.DONE}
     assert service.most == 2
+
+
+def test_runs_on_the_cpu_wait_neither_for_gpu_hours_nor_for_one_of_the_two_gpu_sessions(tmp_path):
+    service = Service((State.COMPLETE, 20), (State.COMPLETE, "complete"))
+    service.hours = 0.0
+    chain = a_chain(service, *(a_link(tmp_path, name, gpu=False) for name in ("one", "two", "three")))
+    assert {link.phase for link in chain.run()} == {Phase.DONE}
+    assert service.most == 3
+    assert sum(chain.clock.pauses) < 3600
 
 
 def test_a_spent_quota_is_waited_for_until_it_is_renewed(tmp_path):

@@ -36,7 +36,7 @@ def service(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    about.write(tmp_path / "kernel", about.describe("a-kernel", "a.ipynb", about.TRAINING, "jane"))
+    about.write(tmp_path / "kernel", about.describe("a-kernel", "a.ipynb", True, "jane"))
     (tmp_path / "kernel" / "a.ipynb").write_text(json.dumps(NOTEBOOK))
     return tmp_path / "kernel"
 

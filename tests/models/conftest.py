@@ -108,3 +108,9 @@ def toys(tmp_path_factory) -> Toys:
         torch.set_num_threads(1)  # a second thread only waits for the first on matrices this small
         yield Toys(tmp_path_factory.mktemp("toys"))
         torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def stock_peft(monkeypatch) -> None:
+    """PEFT's own layers can be placed, even beside a torchao that PEFT refuses."""
+    monkeypatch.setattr("peft.tuners.lora.torchao.is_torchao_available", lambda: False)

@@ -43,7 +43,7 @@ def test_a_reloaded_model_gives_the_same_logits(toys, tmp_path, name):
                 assert torch.equal(found[component], logits)
 
 
-def test_stock_peft_loads_each_adapter_with_equal_outputs(toys, tmp_path):
+def test_stock_peft_loads_each_adapter_with_equal_outputs(toys, tmp_path, stock_peft):
     model = trained(toys, kind="shared_private", fusion="none")
     save_adapters(model, tmp_path)
     stock = PeftModel.from_pretrained(
@@ -61,7 +61,7 @@ def test_stock_peft_loads_each_adapter_with_equal_outputs(toys, tmp_path):
     torch.testing.assert_close(mine, theirs.last_hidden_state[0], rtol=0, atol=1e-4)
 
 
-def test_stock_peft_loads_a_level_adapter_into_the_layers_above_the_cut(toys, tmp_path):
+def test_stock_peft_loads_a_level_adapter_into_the_layers_above_the_cut(toys, tmp_path, stock_peft):
     save_adapters(trained(toys, kind="hierarchical"), tmp_path)
     stock = PeftModel.from_pretrained(toys.loaded("llama").backbone, str(tmp_path / "level2"))
     layers = {int(name.split("layers.")[1][0]) for name, _ in stock.named_parameters() if "lora_A" in name}

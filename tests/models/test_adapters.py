@@ -72,8 +72,27 @@ def stock_states(toys, model, task: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("task", ["entities", "reading"])
-def test_two_adapters_without_fusion_are_what_stock_peft_adds_up(toys, model, task):
+def test_two_adapters_without_fusion_are_what_stock_peft_adds_up(toys, model, task, stock_peft):
     torch.testing.assert_close(states(toys, model, task), stock_states(toys, model, task), rtol=0, atol=5e-5)
+
+
+def test_adapters_are_placed_without_a_warning_of_what_will_be_removed(toys, recwarn):
+    assert toys.model(kind="shared_private").lora.ranks
+    assert [str(one.message) for one in recwarn if one.category is FutureWarning] == []
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_adapters_are_placed_and_learn_beside_a_torchao_that_peft_refuses(toys, monkeypatch, quantization):
+    def refuse() -> bool:
+        raise ImportError("Found an incompatible version of torchao. Found version 0.10.0")
+
+    monkeypatch.setattr("peft.tuners.lora.torchao.is_torchao_available", refuse)
+    with pytest.raises(ImportError, match="torchao"):
+        get_peft_model(toys.loaded("llama").backbone, LoraConfig(target_modules=["q_proj"]))
+    model = toys.model(loaded=toys.loaded("llama", quantization), kind="shared_private", fusion="attention")
+    toys.loss(model, "reading").backward()
+    adapted = model.lora.parameters_of("shared")
+    assert adapted and any(parameter.grad.abs().sum() > 0 for parameter in adapted)
 
 
 @pytest.mark.parametrize("fusion", ["none", "attention", "gated"])

@@ -265,7 +265,7 @@ def test_a_backbone_of_unsloth_is_prepared_as_any_other_and_its_decisions_say_wh
     assert "unsloth" in loaded.decisions["attention"].reason
     block = loaded.backbone.layers[0].mlp
     assert block.noise.p == 0.2 and not block.support_avx512bf16_for_cpu
-    assert loaded.backbone.is_gradient_checkpointing and not loaded.backbone.config.use_cache
+    assert loaded.backbone.layers[0].gradient_checkpointing and not loaded.backbone.config.use_cache
     assert not any(parameter.requires_grad for parameter in loaded.backbone.parameters())
 
 

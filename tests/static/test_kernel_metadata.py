@@ -32,11 +32,26 @@ def test_a_kernel_is_private_has_its_code_and_a_title_that_makes_its_name(folder
 
 
 @every_kernel
-def test_a_training_page_gets_a_t4_and_a_reading_page_none(folder: Path):
+def test_a_page_at_its_defaults_takes_no_gpu_for_a_run_on_the_cpu(folder: Path):
     described = about.read_metadata(folder)
-    trains = folder.name not in ("overview", "08_token_controlled_analysis")
-    assert described["enable_gpu"] is trains
-    assert described.get("machine_shape") == ("NvidiaTeslaT4" if trains else None)
+    assert described["enable_gpu"] is False
+    assert "machine_shape" not in described
+
+
+@pytest.mark.parametrize(
+    ("declared", "gpu"),
+    [
+        ('profile = "smoke"', False),
+        ('profile = "open"', True),
+        ('profile = "t4"', True),
+        ('profile = "smoke"\noverrides = ["profile=open"]', True),
+        ('profile = "smoke"\noverrides = ["experiment=ncbi_minilm"]', True),  # which chooses a profile
+        ('runs_dir = "runs"', False),
+    ],
+)
+def test_a_pages_machine_is_that_of_the_profile_it_declares(declared, gpu, tmp_path):
+    (tmp_path / "page.py").write_text(f'# %% tags=["parameters"]\n{declared}\n')
+    assert about.page_takes_gpu(tmp_path / "page.py") is gpu
 
 
 def test_a_page_without_metadata_a_stray_folder_and_an_edit_are_all_named(tmp_path):
@@ -71,7 +86,7 @@ def test_the_owner_is_the_one_that_init_filled_in(tmp_path):
 
 def test_a_name_that_kaggle_would_refuse_is_refused_here():
     with pytest.raises(ConfigError, match="51 characters; 5 to 50"):
-        about.describe("x" * 51, "x.ipynb", about.READING)
+        about.describe("x" * 51, "x.ipynb", False)
 
 
 def test_metadata_that_is_not_json_says_how_to_write_it_anew(tmp_path):

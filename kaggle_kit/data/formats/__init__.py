@@ -55,10 +55,15 @@ def distinct(found: Iterable[tuple[Path, UnifiedSample]], reading: Reading) -> l
         by_id.setdefault(sample.document_id, []).append((path, sample))
     kept: list[UnifiedSample] = []
     for name, same in by_id.items():
-        first: dict[str | None, tuple[Path, UnifiedSample]] = {}
+        first: dict[object, tuple[Path, UnifiedSample]] = {}
         for path, sample in same:
-            if first.setdefault(sample.text, (path, sample))[1] is not sample:
-                found_again, expected = f"document {name!r} again", "each document once; the first stands"
+            marks = [(mention.type, mention.fragments) for mention in sample.mentions]
+            content = sample.text if sample.text is not None else str(marks)
+            kept_one = first.setdefault(content, (path, sample))[1]
+            if kept_one is not sample:
+                equal = marks == [(mention.type, mention.fragments) for mention in kept_one.mentions]
+                found_again = f"document {name!r} again" + ("" if equal else ", with other annotations")
+                expected = "each document once; the first stands"
                 reading.warn(path, line_of(sample.provenance), found=found_again, expected=expected)
         kept += _told_apart(name, list(first.values()), reading)
     return kept
@@ -72,9 +77,12 @@ def _told_apart(
     named_by_file = all(path.name.startswith(name) for path, _ in different)
     if others and named_by_file and len({path.parent for path, _ in different}) == len(different):
         above = next(p for p in first.parents if all(path.is_relative_to(p) for path, _ in others))
+        folders = [path.parent.relative_to(above) for path, _ in different]
+        while len({folder.name for folder in folders}) == 1:  # `tsv`, or a note's own folder
+            folders = [folder.parent for folder in folders]
         return [
-            replace(sample, document_id=(path.parent.relative_to(above) / name).as_posix())
-            for path, sample in different
+            replace(sample, document_id=(folder / name).as_posix())
+            for folder, (_, sample) in zip(folders, different, strict=True)
         ]
     for path, sample in others:
         found = f"document {name!r} with another text than in {first}"

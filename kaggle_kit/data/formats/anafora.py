@@ -99,7 +99,8 @@ def write(samples: Sequence[UnifiedSample], folder: Path) -> list[Path]:
     for sample in samples:
         schema = sample.metadata.get("schema", "Temporal-Relation")
         status = "gold" if sample.metadata.get("status") == "gold" else "system"
-        path = folder / sample.document_id / f"{sample.document_id}.{schema}.{status}.completed.xml"
+        place = folder / sample.document_id
+        path = place / f"{place.name}.{schema}.{status}.completed.xml"
         validate(sample, path)
         path.parent.mkdir(parents=True, exist_ok=True)
         root = _document(sample, status)

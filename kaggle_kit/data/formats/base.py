@@ -161,6 +161,17 @@ def corpus_files(folder: Path, *endings: str) -> list[Path]:
     )
 
 
+def sibling(folder: Path, stem: str, *endings: str) -> Path | None:
+    """The file of that name with the first of the endings that there is, in small letters or capitals."""
+    spelt = [way for ending in endings for way in (ending, ending.upper(), f".{ending[1:].capitalize()}")]
+    return next((place for way in spelt if (place := folder / f"{stem}{way}").is_file()), None)
+
+
+def flat(document_id: str) -> str:
+    """A document's name in formats of one folder: `b1__001` for the document 001 of the sub-folder b1."""
+    return document_id.replace("/", "__")
+
+
 def leftover(place: Path) -> bool:
     """Whether a path below a corpus folder is what a system or an editor left there: hidden, or of a Mac."""
     return any(part.startswith(".") or part == "__MACOSX" for part in place.parts)
@@ -193,8 +204,8 @@ def decode(path: Path) -> str:
 def lines(path: Path) -> list[tuple[int, str]]:
     """Numbered non-blank lines of an annotation file, without line ends (LF, CRLF, or CR alone)."""
     text = decode(path)
-    ends = "\r" if "\n" not in text else "\n"
-    numbered = ((number, line.removesuffix("\r")) for number, line in enumerate(text.split(ends), start=1))
+    ends = "\r" if "\n" not in text.rstrip() else "\n"
+    numbered = ((number, line.strip("\r\n")) for number, line in enumerate(text.split(ends), start=1))
     return [(number, line) for number, line in numbered if line.strip()]
 
 

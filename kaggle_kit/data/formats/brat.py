@@ -18,7 +18,16 @@ from pathlib import Path
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
-from kaggle_kit.data.formats.base import BLANKS, Reading, corpus_files, decode, integer, lines, readme
+from kaggle_kit.data.formats.base import (
+    BLANKS,
+    Reading,
+    corpus_files,
+    decode,
+    integer,
+    lines,
+    readme,
+    sibling,
+)
 
 EXPECTED_FILES = "<doc>.ann files, with <doc>.txt beside them"
 
@@ -46,6 +55,10 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     rejected, and so is what refers to it.
     """
     text = _document_text(path, reading)
+    if path.suffix.lower() == ".ann" and (second := sibling(path.parent, path.stem, *ANNOTATIONS[1:])):
+        reading.warn(
+            second, None, found=f"annotations beside {path.name}", expected="one of the two; it stands"
+        )
     document = _Document(path, reading)
     for part in _annotation_files(path):
         document.path = part
@@ -217,16 +230,13 @@ def _annotation_files(path: Path) -> list[Path]:
     """The file, and the `.a2` beside an `.a1`; none for a text."""
     if path.suffix.lower() == ".txt":
         return []
-    second = path.with_suffix(".A2" if path.suffix == ".A1" else ".a2")
-    return [path, second] if path.suffix.lower() == ".a1" and second.is_file() else [path]
+    second = sibling(path.parent, path.stem, ".a2") if path.suffix.lower() == ".a1" else None
+    return [path, second] if second else [path]
 
 
 def _document_text(path: Path, reading: Reading) -> str | None:
-    places = [path.with_suffix(".txt"), path.with_suffix(".TXT")]
-    if reading.text_folder is not None:
-        places.append(reading.text_folder / f"{path.stem}.txt")
-    for place in places:
-        if place.is_file():
+    for folder in filter(None, (path.parent, reading.text_folder)):
+        if place := sibling(folder, path.stem, ".txt"):
             return decode(place)
     reading.warn(path, None, found="no text beside the annotations", expected=f"{path.stem}.txt")
     return None

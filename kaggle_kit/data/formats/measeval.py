@@ -18,7 +18,7 @@ from typing import Any
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
-from kaggle_kit.data.formats.base import BLANKS, Reading, corpus_files, decode, integer, lines
+from kaggle_kit.data.formats.base import BLANKS, Reading, corpus_files, decode, flat, integer, lines, sibling
 
 EXPECTED_FILES = "tsv/<doc>.tsv files, with text/<doc>.txt or txt/<doc>.txt"
 
@@ -47,9 +47,9 @@ class Row:
 def find(folder: Path) -> list[Path]:
     """Every `.tsv` below the folder, and the texts of its text folders that have no `.tsv`."""
     tables = corpus_files(folder, ".tsv")
-    annotated = {path.stem for path in tables}
+    annotated = {place / path.stem for path in tables for place in (path.parent, path.parent.parent)}
     texts = (path for path in corpus_files(folder, ".txt") if path.parent.name in _TEXT_FOLDERS)
-    return tables + [path for path in texts if path.stem not in annotated]
+    return tables + [path for path in texts if path.parent.parent / path.stem not in annotated]
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
@@ -58,8 +58,12 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     Attributes of a mention: `annotSet`, and for quantities `unit` and `mods` (comma-joined).
     A malformed line, a foreign docId and a relation that leaves its set are rejected.
     """
-    rows = [row for row in table(path, reading) if _own(row, path, reading)] if path.suffix == ".tsv" else []
-    text = decode(path) if path.suffix == ".txt" else _document_text(path, reading)
+    rows = (
+        [row for row in table(path, reading) if _own(row, path, reading)]
+        if path.suffix.lower() == ".tsv"
+        else []
+    )
+    text = decode(path) if path.suffix.lower() == ".txt" else _document_text(path, reading)
     names = _mention_ids(rows)
     mentions = [_mention(row, names, path) for row in rows]
     if text is not None:
@@ -86,7 +90,7 @@ def write(samples: Iterable[UnifiedSample], folder: Path) -> list[Path]:
     """
     paths = []
     for sample in samples:
-        path = folder / f"{sample.document_id}.tsv"
+        path = folder / f"{flat(sample.document_id)}.tsv"
         rows = ["\t".join(COLUMNS), *_written_rows(sample)]
         path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8", newline="")
         paths.append(path)
@@ -170,7 +174,7 @@ def _document_text(path: Path, reading: Reading) -> str | None:
     folders = [path.parent.parent / name for name in _TEXT_FOLDERS]
     folders += [path.parent, *([reading.text_folder] if reading.text_folder is not None else [])]
     for folder in folders:
-        if (place := folder / f"{path.stem}.txt").is_file():
+        if place := sibling(folder, path.stem, ".txt"):
             return decode(place)
     reading.warn(path, None, found="no text for the annotations", expected=f"text/{path.stem}.txt")
     return None
@@ -227,7 +231,7 @@ def _written_rows(sample: UnifiedSample) -> Iterator[str]:
             size = mention.end - mention.start
             words = sample.text[mention.start : mention.end] if sample.text is not None else "-" * size
             cells = [
-                sample.document_id,
+                flat(sample.document_id),
                 str(sets[mention.id]),
                 mention.type,
                 str(mention.start),

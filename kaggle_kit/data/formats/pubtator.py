@@ -22,14 +22,14 @@ from pathlib import Path
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted, told
 from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
-from kaggle_kit.data.concepts import CONCEPTS, related_concepts
+from kaggle_kit.data.concepts import CONCEPTS, in_order, related_concepts
 from kaggle_kit.data.formats.base import BLANKS, Reading, corpus_files, integer, lines, readme
 
 EXPECTED_FILES = "PubTator files (*.txt or *.PubTator)"
 PREDICTIONS_FILE = "predictions.PubTator.txt"
 
 _LIST = re.compile("[,;]")
-_VARIANT = re.compile(r"[a-z]\|[A-Za-z]+\|")  # tmVar's normal form: sequence, kind of change, …
+_VARIANT = re.compile(r"(?:tmVar:)?[a-z]?\|[A-Za-z]+\|")  # tmVar's normal form: sequence, kind of change, …
 NO_CONCEPT = "-1"  # what the CDR corpus writes for a mention outside its vocabulary
 _PASSAGE = re.compile(r"([^|\t]+)\|([ta])\|(.*)")
 SEPARATORS = ("\n", "")  # what may stand between title and abstract, the usual one first
@@ -48,21 +48,24 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     `CONCEPTS` "C1|C2" as an attribute; without a mention of both it is dropped
     with a warning. A malformed line is rejected.
     """
-    return [document.sample(reading) for document in _documents(path, reading)]
+    documents = list(_documents(path, reading))
+    ending_in_blank = [document for document in documents if document.ends_in_blank]
+    usual = max(SEPARATORS, key=lambda separator: sum(d.agreeing(separator) for d in ending_in_blank))
+    return [document.sample(reading, usual) for document in documents]
 
 
 def concept_relations(place: Path) -> dict[str, set[tuple[str, str, str]]]:
     """Document -> (type, concept, concept) of every relation line of a file or folder.
 
-    Unlike the samples' relations they need no mention: official prediction files have none.
+    Unlike the samples' relations they need no mention: official prediction files have none. The concepts of
+    an `UNDIRECTED` relation are in one order, whichever the line has.
     """
     found: dict[str, set[tuple[str, str, str]]] = {}
     for path in find(place) if place.is_dir() else [place]:
         for document in _documents(path, Reading(strict=True)):
             lines = found.setdefault(document.name, set())
-            lines.update(
-                (kind, one.strip(), two.strip()) for _, (_, kind, one, two, *_) in document.relations
-            )
+            for _, (_, kind, one, two, *_) in document.relations:
+                lines.add((kind, *in_order(kind, (one, two))))
     return found
 
 
@@ -90,8 +93,11 @@ class _Document:
     mentions: list[tuple[int, list[str]]] = field(default_factory=list)
     relations: list[tuple[int, list[str]]] = field(default_factory=list)
 
-    def sample(self, reading: Reading) -> UnifiedSample:
-        text = self._text() if self.passages else None
+    def sample(self, reading: Reading, usual: str = SEPARATORS[0]) -> UnifiedSample:
+        """The document as a sample; `usual` separates titles that end in a blank in the rest of the file."""
+        first = usual if self.ends_in_blank else SEPARATORS[0]  # of equals
+        chosen = max(sorted(SEPARATORS, key=first.__ne__), key=self.agreeing)
+        text = self._text(chosen) if self.passages else None
         mentions = tuple(self._mentions(text, reading))
         return UnifiedSample(
             document_id=self.name,
@@ -103,20 +109,21 @@ class _Document:
             provenance=Provenance(str(self.path), self.line),
         )
 
-    def _text(self) -> str:
-        """Title and abstract with the separator under which most stored texts stand at their offsets."""
-        texts = [separator.join(self.passages.get(part, "") for part in "ta") for separator in SEPARATORS]
-        stored = [
-            (int(start), int(end), words)
+    @property
+    def ends_in_blank(self) -> bool:
+        return self.passages.get("t", "").endswith(" ")
+
+    def _text(self, separator: str) -> str:
+        return separator.join(self.passages.get(part, "") for part in "ta")
+
+    def agreeing(self, separator: str) -> int:
+        """How many stored texts stand at their offsets where this separates title and abstract."""
+        text = self._text(separator)
+        return sum(
+            text[int(start) : int(end)].translate(BLANKS) == words
             for _, (_, start, end, words, *_) in self.mentions
-            if start.isdecimal() and end.isdecimal()
-        ]
-
-        def agreeing(text: str) -> int:
-            inside = (item for item in stored if item[1] <= len(text))
-            return sum(text[start:end].translate(BLANKS) == words for start, end, words in inside)
-
-        return max(texts, key=agreeing)  # the first of equals
+            if start.isdecimal() and end.isdecimal() and int(end) <= len(text)
+        )
 
     def _mentions(self, text: str | None, reading: Reading) -> Iterator[Mention]:
         seen: set[tuple[str, ...]] = set()
@@ -157,7 +164,7 @@ def _documents(path: Path, reading: Reading) -> Iterator[_Document]:
     current: _Document | None = None
     for number, line in lines(path):
         passage = _PASSAGE.fullmatch(line)
-        name = passage[1] if passage else line.split("\t", 1)[0]
+        name = (passage[1] if passage else line.split("\t", 1)[0]).strip()
         titled_again = current is not None and passage is not None and passage[2] in current.passages
         if current is None or current.name != name or titled_again:
             if current is not None:
@@ -175,7 +182,7 @@ def _documents(path: Path, reading: Reading) -> Iterator[_Document]:
 def _add_annotation(document: _Document, number: int, line: str) -> None:
     fields = line.split("\t")
     if len(fields) in (4, 5) and fields[0] and not fields[1].isdigit():
-        document.relations.append((number, fields))
+        document.relations.append((number, [field.strip() for field in fields]))
     elif 5 <= len(fields) <= 7 and fields[0] and fields[4]:  # CDR adds the names of a composite's parts
         document.mentions.append((number, fields))
     else:
@@ -204,8 +211,10 @@ def _annotation_lines(sample: UnifiedSample) -> list[str]:
         concepts = "|".join(mention.concepts) or NO_CONCEPT
         written.append(f"{name}\t{mention.start}\t{mention.end}\t{words}\t{mention.type}\t{concepts}")
     by_id = {mention.id: mention for mention in sample.mentions}
+    related: dict[tuple[str, ...], str] = {}  # many pairs of mentions may relate the same two concepts
     for relation in sample.relations:
         remark = [relation.attributes[REMARK]] if REMARK in relation.attributes else []
         for ends in related_concepts(relation, by_id):
-            written.append("\t".join([name, relation.type, *ends, *remark]))
-    return list(dict.fromkeys(written))  # many pairs of mentions may relate the same two concepts
+            line = "\t".join([name, relation.type, *ends, *remark])
+            related.setdefault((relation.type, *in_order(relation.type, ends), *remark), line)
+    return [*dict.fromkeys(written), *related.values()]

@@ -11,7 +11,7 @@ from pathlib import Path
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, UnifiedSample
-from kaggle_kit.data.formats.base import Reading, corpus_files, decode
+from kaggle_kit.data.formats.base import Reading, corpus_files, decode, flat, sibling
 
 DISORDER = "Disease_Disorder"
 NO_CONCEPT = "CUI-less"
@@ -21,11 +21,15 @@ TEXT_SUFFIXES = (".text", ".txt")
 def find(folder: Path) -> list[Path]:
     """Every `.pipe` file below the folder, and every `.text` file whose document has none, sorted.
 
-    A note without a disorder may come without annotation file; it is a sample all the same.
+    A note without a disorder may come without annotation file; it is a sample all the same. A note of the
+    same name in another folder is another note, unless the `.pipe` file has none beside it.
     """
     pipes = corpus_files(folder, ".pipe")
-    annotated = {path.stem for path in pipes}
-    return sorted(pipes + [path for path in corpus_files(folder, ".text") if path.stem not in annotated])
+    texts = {path.with_suffix(""): path for path in corpus_files(folder, ".text")}
+    beside = {path.with_suffix("") for path in pipes}
+    elsewhere = {place.name for place in beside - texts.keys()}
+    alone = [p for place, p in texts.items() if place not in beside and place.name not in elsewhere]
+    return sorted(pipes + alone)
 
 
 def document(
@@ -35,7 +39,7 @@ def document(
 
     `doc_field` is the document's name as its lines spell it, kept so that writing repeats it.
     """
-    text = decode(path) if path.suffix in TEXT_SUFFIXES else _text_of(path, reading)
+    text = decode(path) if is_text(path) else _text_of(path, reading)
     return UnifiedSample(
         document_id=path.stem,
         text=text,
@@ -47,9 +51,19 @@ def document(
     )
 
 
+def is_text(path: Path) -> bool:
+    return path.suffix.lower() in TEXT_SUFFIXES
+
+
 def default_field(document_id: str) -> str:
     """A document's name in its own lines, as the organisers spell it."""
-    return f"{document_id}.txt"
+    return f"{flat(document_id)}.txt"
+
+
+def field_of(sample: UnifiedSample) -> str:
+    """The document's name in written lines: as it was read, or with its folder's where names recur."""
+    default = default_field(sample.document_id)
+    return default if "/" in sample.document_id else sample.metadata.get("doc_field", default)
 
 
 def check_field(doc_field: str, path: Path, line: int) -> None:
@@ -63,10 +77,8 @@ def check_field(doc_field: str, path: Path, line: int) -> None:
 
 
 def _text_of(path: Path, reading: Reading) -> str | None:
-    folders = [path.parent] if reading.text_folder is None else [path.parent, reading.text_folder]
-    candidates = [folder / f"{path.stem}{suffix}" for folder in folders for suffix in TEXT_SUFFIXES]
-    for candidate in candidates:
-        if candidate.is_file():
-            return decode(candidate)
+    for folder in filter(None, (path.parent, reading.text_folder)):
+        if place := sibling(folder, path.stem, *TEXT_SUFFIXES):
+            return decode(place)
     reading.warn(path, None, found="no text of this document", expected=f"{path.stem}.text beside it")
     return None

@@ -18,7 +18,7 @@ from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, UnifiedSample
 from kaggle_kit.data.formats import share
-from kaggle_kit.data.formats.base import Reading, integer, lines
+from kaggle_kit.data.formats.base import Reading, flat, integer, lines
 
 EXPECTED_FILES = "*.pipe files with ||-separated lines, each with its note (.text) beside it"
 
@@ -30,7 +30,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
 
     A repeated span is one mention with the last line's CUI, as the scorer has it (warning).
     """
-    if path.suffix in share.TEXT_SUFFIXES:
+    if share.is_text(path):
         return [share.document(path, reading)]
     mentions: dict[tuple[tuple[int, int], ...], Mention] = {}
     doc_field = None
@@ -49,7 +49,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
 def write(samples: Sequence[UnifiedSample], folder: Path) -> list[Path]:
     """One `<document>.pipe` per sample, empty where nothing is annotated; a mention without concept
     is CUI-less. Offsets never decrease along a line, or the scorer would refuse the file."""
-    return [_write_document(sample, folder / f"{sample.document_id}.pipe") for sample in samples]
+    return [_write_document(sample, folder / f"{flat(sample.document_id)}.pipe") for sample in samples]
 
 
 def _mention(line: str, path: Path, number: int) -> tuple[str, Mention]:
@@ -72,11 +72,10 @@ def _mention(line: str, path: Path, number: int) -> tuple[str, Mention]:
 
 
 def _write_document(sample: UnifiedSample, path: Path) -> Path:
-    doc_field = sample.metadata.get("doc_field", share.default_field(sample.document_id))
     rows = []
     for mention in sample.mentions:
         concept = mention.concepts[0] if mention.concepts else share.NO_CONCEPT
         offsets = [str(position) for fragment in sorted(mention.fragments) for position in fragment]
-        rows.append("||".join([doc_field, mention.type, concept, *offsets]) + "\n")
+        rows.append("||".join([share.field_of(sample), mention.type, concept, *offsets]) + "\n")
     path.write_text("".join(rows), encoding="utf-8", newline="\n")
     return path

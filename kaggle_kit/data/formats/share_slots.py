@@ -19,7 +19,7 @@ from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, UnifiedSample
 from kaggle_kit.data.formats import share
-from kaggle_kit.data.formats.base import Reading, integer, lines
+from kaggle_kit.data.formats.base import Reading, flat, integer, lines
 
 EXPECTED_FILES = "*.pipe files with 19 |-separated fields per line, each with its note (.text) beside it"
 NULL = "null"
@@ -57,7 +57,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     `,` in `body_location`, their cues by `;` in `body_location_span`. Where lines of one span
     disagree on anything else, the last one counts, as the scorer has it (warning).
     """
-    if path.suffix in share.TEXT_SUFFIXES:
+    if share.is_text(path):
         return [share.document(path, reading)]
     disorders: dict[tuple[tuple[int, int], ...], list[_Row]] = {}
     doc_field = None
@@ -73,7 +73,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
 def write(samples: Sequence[UnifiedSample], folder: Path) -> list[Path]:
     """One `<document>.pipe` of 19 fields per sample, one line per body location; a slot that a
     mention lacks gets its default, a cue `null`."""
-    return [_write_document(sample, folder / f"{sample.document_id}.pipe") for sample in samples]
+    return [_write_document(sample, folder / f"{flat(sample.document_id)}.pipe") for sample in samples]
 
 
 def _row(line: str, path: Path, number: int) -> _Row:
@@ -158,7 +158,7 @@ def _mention(identifier: str, rows: list[_Row], path: Path, reading: Reading) ->
 
 
 def _write_document(sample: UnifiedSample, path: Path) -> Path:
-    doc_field = sample.metadata.get("doc_field", share.default_field(sample.document_id))
+    doc_field = share.field_of(sample)
     rows = [
         "|".join([doc_field, *fields]) + "\n" for mention in sample.mentions for fields in _fields(mention)
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from kaggle_kit.core.errors import ConfigError, ScoreError, nearest
+from kaggle_kit.data.formats.base import leftover
 
 SCORERS = {
     "semeval2014t7": "semeval2014t7",
@@ -72,7 +73,9 @@ def score_cases(name: str, folder: Path) -> dict[str, dict[str, float]]:
     if not folder.is_dir():
         raise ScoreError(f"{folder}: found no such folder; expected <case>/gold and <case>/pred below it")
     cases = [
-        case for case in sorted(folder.iterdir()) if (case / "gold").is_dir() and (case / "pred").is_dir()
+        case
+        for case in sorted(folder.iterdir())
+        if not leftover(Path(case.name)) and (case / "gold").is_dir() and (case / "pred").is_dir()
     ]
     if not cases:
         raise ScoreError(f"{folder}: found no case in it; expected <case>/gold and <case>/pred below it")

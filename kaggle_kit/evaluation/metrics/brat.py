@@ -10,6 +10,7 @@ compare sets of (document, type, pieces) instead, and count the T lines that bra
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -108,7 +109,7 @@ def read_document(path: Path) -> Document:
     document = Document()
     triggers: dict[str, str] = {}
     relations: dict[str, tuple[int, str]] = {}
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+    lines = re.split(r"\r\n|\r|\n", path.read_bytes().decode("utf-8-sig", errors="replace"))  # as Java's
     for number, line in enumerate(lines, start=1):
         cells = line.rstrip("\t").split("\t")  # like Java's split, which drops empty fields at the end
         if line.startswith("T") and len(cells) > 1:

@@ -20,6 +20,7 @@ from kaggle_kit.core.restricted import quoted
 from kaggle_kit.data.formats.base import Reading
 from kaggle_kit.data.formats.measeval import OFFICIAL_ID, Row, table
 from kaggle_kit.evaluation.metrics.ratios import ratios
+from kaggle_kit.evaluation.metrics.score_files import folder_files
 
 SPANS = {
     "quantity": "Quantity",
@@ -131,7 +132,7 @@ def _figures(outcomes: dict[str, Outcome]) -> dict[str, float]:
 
 
 def _rows(folder: Path, check: Callable[[Row], str | None]) -> list[Row]:
-    paths = sorted(folder.glob("*.tsv")) or sorted(folder.glob("tsv/*.tsv"))
+    paths = folder_files(folder, "*.tsv") or folder_files(folder, "tsv/*.tsv")
     if not paths:
         raise ScoreError(f"{folder}: found no .tsv file; expected <docId>.tsv files, if with the header only")
     rows: dict[Place, Row] = {}

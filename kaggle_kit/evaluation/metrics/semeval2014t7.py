@@ -19,6 +19,7 @@ from pathlib import Path
 from kaggle_kit.core.errors import ScoreError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.evaluation.metrics.ratios import counts
+from kaggle_kit.evaluation.metrics.score_files import file_lines, folder_files
 
 Spans = dict[tuple[str, ...], str]  # offsets as written -> CUI in lower case
 Pieces = list[tuple[int, int]]
@@ -52,11 +53,11 @@ def _read(folder: Path, line_end: str = "\n") -> dict[str, Spans]:
     if not folder.is_dir():
         raise ScoreError(f"{folder}: no such folder; give the folder that holds the .pipe files")
     documents: dict[str, Spans] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.name.startswith(".") or path.name.endswith("~"):
+    for path in folder_files(folder):
+        if path.name.endswith("~"):
             continue
-        for number, line in enumerate(path.read_bytes().decode("latin-1").split("\n"), start=1):
-            line = line.rstrip(line_end)
+        for number, raw in enumerate(file_lines(path), start=1):
+            line = raw.decode("latin-1").rstrip(line_end)
             if line:
                 document, cui, offsets = _mention(line, f"{path}:{number}")
                 documents.setdefault(document, {})[offsets] = cui

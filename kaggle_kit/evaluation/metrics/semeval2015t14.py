@@ -25,6 +25,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from kaggle_kit.core.errors import ScoreError
+from kaggle_kit.evaluation.metrics.score_files import file_lines, folder_files
 
 CUI, BODY_LOCATION = "cui", "body_location"
 MARKED = 0.95  # what a departure from the default weighs in most slots
@@ -131,7 +132,7 @@ def _named(pattern: str, figures: dict[str, float]) -> dict[str, float]:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ScoreError(f"{folder}: no such folder; give the folder that holds the .pipe files")
-    return sorted(path for path in folder.iterdir() if ".pipe" in path.name and path.is_file())
+    return folder_files(folder, "*.pipe*")
 
 
 def _read(folder: Path, one_donor: bool = False) -> dict[str, Spans]:
@@ -139,8 +140,8 @@ def _read(folder: Path, one_donor: bool = False) -> dict[str, Spans]:
     documents: dict[str, Spans] = {}
     for path in _files(folder):
         # Bytes are lower-cased as the scripts do it: ASCII letters only, names of documents too.
-        for line in path.read_bytes().lower().decode("latin-1").split("\n"):
-            fields = line.rstrip("\r").split("|")
+        for line in file_lines(path):
+            fields = line.lower().decode("latin-1").rstrip("\r").split("|")
             if not any(fields[1:]):
                 continue
             fields += [""] * (FIELDS - len(fields))

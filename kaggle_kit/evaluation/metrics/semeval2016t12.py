@@ -19,7 +19,9 @@ from lxml import etree
 from kaggle_kit.core.errors import CorpusError, ScoreError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.data.formats.anafora import preference
+from kaggle_kit.data.formats.base import leftover
 from kaggle_kit.data.formats.xml_safe import parse
+from kaggle_kit.evaluation.metrics.score_files import folder_files
 
 ATTRIBUTES = {
     "event_doctimerel": ("EVENT", "DocTimeRel"),
@@ -93,7 +95,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
-    """What each note adds to an F1, by its folder's name.
+    """What each note adds to an F1, by its folder below `gold`.
 
     With closure a hit is not the same on both sides: `tp` are predictions that follow from the gold links,
     `found` gold links that follow from the predicted ones. Precision rests on one, recall on the other.
@@ -104,7 +106,8 @@ def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] 
         closable = _count_note(gold_path, pred_path, rows)
         if metric == "contains_closure_f1" and not closable:
             return None
-        notes[gold_path.parent.name] = rows.get(metric.removesuffix("_f1"), Row())
+        place = gold_path.parent.relative_to(gold).as_posix() if gold_path.parent != gold else gold.name
+        notes[place] = rows.get(metric.removesuffix("_f1"), Row())
     known = {"contains", "contains_closure", *SPANS, *ATTRIBUTES, *(f"{name}_stated" for name in ATTRIBUTES)}
     return (
         {name: row.counts() for name, row in notes.items()} if metric.removesuffix("_f1") in known else None
@@ -177,7 +180,10 @@ def _file_pairs(gold: Path, pred: Path) -> Iterator[tuple[Path, Path | None]]:
         raise ScoreError(f"{pred}: no such folder; expected the predictions' <ID>/<ID>.Temporal-….xml")
     found = False
     for place, subfolders, _ in sorted(os.walk(gold)):
-        files = _temporal_files(Path(place), "") if not subfolders else []
+        if leftover(Path(place).relative_to(gold)):
+            continue
+        notes = [name for name in subfolders if not leftover(Path(name))]
+        files = _temporal_files(Path(place), "") if not notes else []
         if files:
             found = True
             folder = pred / Path(place).relative_to(gold)
@@ -189,7 +195,7 @@ def _file_pairs(gold: Path, pred: Path) -> Iterator[tuple[Path, Path | None]]:
 
 def _temporal_files(folder: Path, start: str) -> list[Path]:
     """The folder's temporal annotation files, the preferred one first (the program takes any)."""
-    names = (path for path in folder.glob("*.xml") if ".Temporal" in path.name)
+    names = (path for path in folder_files(folder, "*.xml") if ".Temporal" in path.name)
     return sorted((path for path in names if path.name.startswith(start)), key=preference)
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from kaggle_kit.core.errors import ScoreError
 from kaggle_kit.core.restricted import quoted
+from kaggle_kit.evaluation.metrics.score_files import file_lines, folder_files
 
 CUTOFF = 10  # every official ranking figure looks at the first ten items of a query
 
@@ -109,13 +110,13 @@ def _classification(labels: Sequence[tuple[bool, bool]]) -> dict[str, float]:
 
 def _aligned(gold: Path, pred: Path) -> Iterator[tuple[_Line, _Line]]:
     """Gold and predicted lines side by side; what one file has more than the other is ignored."""
-    with gold.open("rb") as truths, pred.open("rb") as guesses:
-        for number, (truth, guess) in enumerate(zip(truths, guesses, strict=False), start=1):
-            true_line, guessed_line = _line(truth, gold, number), _line(guess, pred, number)
-            if true_line[:2] != guessed_line[:2]:
-                expected, found = (_shown(line[:2]) for line in (true_line, guessed_line))
-                raise ScoreError(f"{pred}:{number}: found {found}; the gold file has {expected} on this line")
-            yield true_line, guessed_line
+    truths, guesses = (file_lines(path) for path in (gold, pred))
+    for number, (truth, guess) in enumerate(zip(truths, guesses, strict=False), start=1):
+        true_line, guessed_line = _line(truth, gold, number), _line(guess, pred, number)
+        if true_line[:2] != guessed_line[:2]:
+            expected, found = (_shown(line[:2]) for line in (true_line, guessed_line))
+            raise ScoreError(f"{pred}:{number}: found {found}; the gold file has {expected} on this line")
+        yield true_line, guessed_line
 
 
 def _line(raw: bytes, path: Path, number: int) -> _Line:
@@ -140,7 +141,7 @@ def _shown(fields: Iterable[bytes]) -> str:
 def _one_file(place: Path, pattern: str) -> Path:
     if place.is_file():
         return place
-    files = sorted(place.glob(pattern))
+    files = folder_files(place, pattern)
     if len(files) != 1:
         raise ScoreError(f"{place}: found {len(files)} files {pattern}; expected exactly one")
     return files[0]

@@ -79,3 +79,35 @@ def test_no_document_is_written_outside_the_folder(tmp_path, name, id):
     with pytest.raises(CorpusError, match="document id"):
         write(name, [UnifiedSample(id, "text", "dev", "public")], tmp_path / "out")
     assert not list(tmp_path.rglob("*.*"))
+
+
+def test_endings_in_capitals_are_endings_in_every_format(tmp_path):
+    """A table of MeasEval in capitals was read as a document without annotations."""
+    table = "docId\tannotSet\tannotType\tstartOffset\tendOffset\tannotId\ttext\tother\n"
+    (tmp_path / "A.TSV").write_text(table + "A\t1\tQuantity\t0\t4\tT1-1\tpain\t\n")
+    (tmp_path / "A.TXT").write_text(TEXT)
+    (tmp_path / "A.TEXT").write_text(TEXT)
+    (tmp_path / "A.PIPE").write_text("A.text||Disease_Disorder||C0000001||0||4\n")
+    (tmp_path / "B.TEXT").write_text("no annotations")
+    (tmp_path / "b.A1").write_text("T1\tSign 0 4\tpain\n")
+    (tmp_path / "b.a2").write_text("T2\tSign 9 14\tfever\nE1\tSign:T2 With:T1\n")
+    (tmp_path / "b.Txt").write_text(TEXT)
+    for name, path in (("measeval", "A.TSV"), ("share_pipe", "A.PIPE"), ("brat", "b.A1")):
+        (sample,) = read(name, tmp_path / path, Reading(strict=True))
+        assert sample.text == TEXT and sample.mentions[0].text(TEXT) == "pain", name
+    assert len(sample.mentions) == 2 and len(sample.relations) == 1  # of .A1 and .a2
+    assert [s.document_id for s in read("share_pipe", tmp_path, Reading(strict=True))] == ["A", "B"]
+
+
+def test_annotations_of_a_shared_task_beside_those_of_brat_are_told(tmp_path):
+    for ending in (".ann", ".a1"):
+        (tmp_path / f"a{ending}").write_text("T1\tSign 0 4\tpain\n")
+    (tmp_path / "a.txt").write_text(TEXT)
+    reading = Reading()
+    assert len(read("brat", tmp_path, reading)) == 1
+    assert [problem.path.name for problem in reading.warnings] == ["a.a1"]
+
+
+def test_lines_of_an_old_mac_that_end_in_one_new_line_are_lines(tmp_path):
+    sample = brat(tmp_path / "a", ANN.replace("\n", "\r").rstrip("\r") + "\n")
+    assert len(sample.mentions) == 2 and len(sample.relations) == 1

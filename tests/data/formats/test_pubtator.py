@@ -186,3 +186,24 @@ def test_one_odd_line_costs_one_record(tmp_path):
     assert sample.mentions and [(p.severity, p.line) for p in reading.warnings] == [
         ("skipped", DOCUMENT.count("\n") + 1)
     ]
+
+
+def test_a_title_in_a_blank_without_a_mention_to_decide_counts_as_the_others_of_its_file(tmp_path):
+    decided = "1|t|Fever after zelor \n1|a|The fever was high.\n1\t22\t27\tfever\tDisease\tD1\n"
+    open_ = "2|t|Fever again \n2|a|It was high.\n2\t0\t5\tFever\tDisease\tD1\n"
+    samples, _ = _read(tmp_path, open_ + decided)
+    assert [sample.text for sample in samples] == [
+        "Fever again It was high.",
+        "Fever after zelor The fever was high.",
+    ]
+    samples, _ = _read(tmp_path, open_ + decided.replace("22\t27", "23\t28"))
+    assert samples[0].text == "Fever again \nIt was high."
+
+
+@pytest.mark.parametrize("concept", ["|SUB|A|10|G", "tmVar:c|SUB|A|10|G", "p|Allele|V600", "c|INS|12_13|AG"])
+def test_every_spelling_of_a_sequence_variant_is_one_concept(tmp_path, concept):
+    content = f"9|t|varone and hurt\n9|a|\n9\t0\t6\tvarone\tV\t{concept}\n"
+    content += f"9\t11\t15\thurt\tD\tD1 , D2;D3\n9\tBind\t {concept} \tD2 \n"
+    [sample], reading = _read(tmp_path, content)
+    assert [mention.concepts for mention in sample.mentions] == [(concept,), ("D1", "D2", "D3")]
+    assert len(sample.relations) == 1 and not reading.warnings

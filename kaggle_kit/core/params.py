@@ -1,0 +1,99 @@
+"""The files of the configuration: those that are shipped, and a user's own in front of them.
+
+members("model"); params_file("model/minilm.yaml")
+
+$KAGGLE_KIT_PARAMS names a folder of own files, laid out as `params/` is. A file of a shipped name takes its
+place; any other is added. Nothing of a shipped file is merged into an own one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.runtime import SOURCE_ROOT
+
+GROUPS = ("model", "task", "strategy", "profile", "experiment")
+FILLED = (*GROUPS, "study")  # groups to which an own file adds a member; of others it replaces one
+OWN = "KAGGLE_KIT_PARAMS"
+
+
+def params_dir() -> Path:
+    """The folder of the shipped files, `params/` beside the package."""
+    folder = SOURCE_ROOT / "params"
+    if not folder.is_dir():
+        raise ConfigError(f"no configuration at {folder}; run from a checkout of the project")
+    return folder
+
+
+def own_params() -> Path | None:
+    """The folder that $KAGGLE_KIT_PARAMS names; None where it names none.
+
+    ConfigError where it is no folder, holds no file that would be read, or one that never would be.
+    """
+    named = os.environ.get(OWN)
+    folder = Path(named or params_dir()).expanduser().resolve()
+    if folder == params_dir():
+        return None
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{OWN}={named}: there is no such folder; name one of files such as model/mine.yaml"
+        )
+    found = _yaml_files(folder)
+    if problems := [told for file in found for told in _unread(file.relative_to(folder))]:
+        raise ConfigError(f"{OWN}={named}: " + "\n".join(problems))
+    if not found:
+        raise ConfigError(
+            f"{OWN}={named}: the folder holds no file such as model/mine.yaml or task/mine.yaml"
+        )
+    return folder
+
+
+def own_files() -> list[Path]:
+    """The user's own files, sorted; none where $KAGGLE_KIT_PARAMS names no folder."""
+    folder = own_params()
+    return _yaml_files(folder) if folder else []
+
+
+def members(group: str) -> list[str]:
+    """The names that a group offers, shipped or own, sorted."""
+    files = [*(params_dir() / group).glob("*.yaml"), *(f for f in own_files() if f.parent.name == group)]
+    return sorted({file.stem for file in files if not file.name.startswith(".")})
+
+
+def params_file(place: str) -> Path:
+    """The file at a place such as `model/minilm.yaml`: the user's own where there is one."""
+    own = own_params()
+    return own / place if own and (own / place).is_file() else params_dir() / place
+
+
+def shown(file: Path) -> str:
+    """How a message names a file of the configuration."""
+    shipped = params_dir()
+    return file.relative_to(shipped.parent).as_posix() if file.is_relative_to(shipped) else str(file)
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    """Those in the folder and its sub-folders, without what hides behind a dot."""
+    files = (file for pattern in ("*", "*/*") for file in folder.glob(pattern))
+    return sorted(
+        file
+        for file in files
+        if file.suffix in (".yaml", ".yml")
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+
+
+def _unread(place: Path) -> list[str]:
+    """Why nothing would read an own file at this place; nothing where it would be read."""
+    group, groups = place.parent.name, sorted(path.name for path in params_dir().iterdir() if path.is_dir())
+    if group not in groups:
+        hint = nearest(group, groups) if group else ""
+        return [f"{place} lies in no group; allowed: {', '.join(f'{one}/' for one in groups)}{hint}"]
+    if place.suffix != ".yaml":
+        return [f"{place} is not read; call it {place.with_suffix('.yaml')}"]
+    shipped = sorted(file.stem for file in (params_dir() / group).glob("*.yaml"))
+    if group not in FILLED and place.stem not in shipped:
+        return [f"{place} is not read; allowed: {', '.join(shipped)}{nearest(place.stem, shipped)}"]
+    return []
