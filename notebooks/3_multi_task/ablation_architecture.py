@@ -69,8 +69,8 @@ run_dir = ""
 from kaggle_kit.experiments import ablation
 
 asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
-where = {"runs_dir": runs_dir, "run_dir": run_dir}
-exp = Experiment.open("ablation_architecture", **asked, overrides=overrides, **where, settle=ablation.check)
+asked |= {"overrides": overrides, "runs_dir": runs_dir, "run_dir": run_dir}
+exp = Experiment.open("ablation_architecture", **asked, settle=ablation.check)
 show.setup(exp)
 
 # %% [markdown]
@@ -99,23 +99,28 @@ show.table(changes, f"Levels of {experiment['factor']}; this run: {experiment['l
 #
 # **Parameters.** What the tokens of a task pass through, in closed form: adapters, fusion and heads. The comparison
 # holds for each task by itself, and more than 5 % apart stops the page before anything is trained. Ranks are as
-# declared; `experiment.target=26000000` solves them for so many parameters.
+# declared; `experiment.target=26000000` solves them for so many parameters. Then the model of this level is built with
+# them and counted, and the sums must be those of the closed form.
 
 # %%
-matched, variants = ablation.matched_strategy(exp.config, exp.backbone, exp.specs)
-show.parity(variants)
-
-# %% [markdown]
-# The model is built with these ranks. Counting its parameters must give the closed form.
-
-# %%
-from kaggle_kit.experiment.controlled_variables import active_parameters
+from kaggle_kit.experiment.controlled_variables import active_groups
 from kaggle_kit.models.build import build_model
 
+matched, variants = ablation.matched_strategy(exp.config, exp.backbone, exp.specs)
+show.parity(variants)
 exp.model = build_model(exp.backbone, exp.specs.values(), matched)
 (declared,) = [variant for variant in variants if variant.strategy == matched]
-assert active_parameters(exp.model) == declared.tasks, "the built model has the parameters of its level"
-show.adapters(exp)
+counted = [
+    {
+        "task": name,
+        **{group.partition(":")[0]: size for group, size in groups.items()},
+        "all": sum(groups.values()),
+    }
+    for name, groups in active_groups(exp.model).items()
+]
+passed = pd.DataFrame(counted)
+show.table(passed, "Counted in the built model", dict.fromkeys(passed.columns[1:], "{:,.0f}"))
+assert {row["task"]: row["all"] for row in counted} == declared.tasks, "as in closed form"
 
 # %% [markdown]
 # **Tokens.** The plan of every level, although this page trains one. The digest covers each row and token of each
@@ -154,27 +159,21 @@ if exp.finished:
     show.scores(exp)
 
 # %% [markdown]
-# ## 7 Where it errs
+# ## 7 Where it errs, and the record
 #
 # Development samples that the model gets wrong. Yellow: missed. Red: made up. Blue: found.
-
-# %%
-if exp.finished:
-    show.errors(exp, n=1)
-
-# %% [markdown]
-# ## 8 Record
 #
-# Adapters and heads are saved, and the manifest is written last: without it the folder counts as unfinished. A
+# Then adapters and heads are saved, and the manifest is written last: without it the folder counts as unfinished. A
 # paused run goes on when this page is run again on its folder.
 
 # %%
 if exp.finished:
+    show.errors(exp, n=1)
     exp.finish()
 show.record(exp)
 
 # %% [markdown]
-# ## 9 What the factor did: levels against each other
+# ## 8 What the factor did: levels against each other
 #
 # All finished runs of this experiment in this folder: each level minus the reference, which is A4 for the
 # architectures and the first level of any other factor. The difference is one of means over seeds, with its interval,
@@ -192,7 +191,7 @@ show.differences(exp, "ablation")
 # %%
 if exp.finished:
     own = exp.run.manifest()
-    assert exp.session.tokens == exp.plan.tokens, "each task has seen the tokens that were planned for it"
+    assert own["totals"]["tokens"] == exp.plan.tokens, "each task has seen what was planned for it"
     assert own["steps_sha256"] == [exp.plan.steps_sha256], (
         "the steps that were trained are those of all levels"
     )
@@ -201,12 +200,13 @@ if exp.finished:
         experiment["factor"]
     ]
     assert one_factor, "levels differ in their factor and in nothing else"
-    assert any(metric.value > 0 for metric in exp.metrics), "something was learnt"
+    assert sum(metric.value for metric in exp.metrics) > 0, "something was learnt"
 
 # %% [markdown]
 # ## How to read it
 #
-# One run is one level and one seed, and its score alone answers nothing. Section 9 answers once all levels are there
+# One run is one level and one seed, and its score alone answers nothing. Section 8 answers once all levels are there
 # with several seeds each. "No difference shown" is no proof of equality: the smallest difference that could be found
 # says what may lie unseen. Parity holds for what a token passes; a level with private adapters trains more in total,
-# as the last row of the parity table says. A run marked `smoke` or `practice` is no result.
+# as the last row of the parity table says (`experiment.parity=total` matches that instead). A run marked `smoke` or
+# `practice` is no result.

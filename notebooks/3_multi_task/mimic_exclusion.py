@@ -145,27 +145,21 @@ if exp.finished:
     show.scores(exp)
 
 # %% [markdown]
-# ## 7 Where it errs
+# ## 7 Where it errs, and the record
 #
 # Development samples that the model gets wrong. Yellow: missed. Red: made up. Blue: found.
-
-# %%
-if exp.finished:
-    show.errors(exp, n=2)
-
-# %% [markdown]
-# ## 8 Record
 #
-# Adapters and heads are saved, and the manifest is written last: without it the folder counts as unfinished. A
+# Then adapters and heads are saved, and the manifest is written last: without it the folder counts as unfinished. A
 # paused run goes on when this page is run again on its folder.
 
 # %%
 if exp.finished:
+    show.errors(exp, n=2)
     exp.finish()
 show.record(exp)
 
 # %% [markdown]
-# ## 9 What the exclusion did: arms against each other
+# ## 8 What the exclusion did: arms against each other
 #
 # All finished runs of this experiment in this folder, on the MIMIC tasks: `full` minus each other arm, and what lies
 # between those. The difference is one of means over seeds, with its interval, a Welch test adjusted by Holm over all
@@ -195,7 +189,7 @@ if exp.finished:
 # %% [markdown]
 # ## How to read it
 #
-# One run is one arm and one seed, and its score alone answers nothing. Section 9 answers once all arms are there with
+# One run is one arm and one seed, and its score alone answers nothing. Section 8 answers once all arms are there with
 # several seeds each. Where `full` is better than `excluded`, the shared adapter had learnt something that the private
 # adapters did not learn by themselves. But `full` read the evaluated task's own data first: `full` minus
 # `leave_target_out` is what that alone gives, and `leave_target_out` minus `excluded` is what the other clinical

@@ -162,27 +162,21 @@ if exp.finished:
     show.table(beside, "Multi-task run minus control, primary metric", digits)
 
 # %% [markdown]
-# ## 7 Where it errs
+# ## 7 Where it errs, and the record
 #
 # Development samples that the model gets wrong. Yellow: missed. Red: made up. Blue: found.
+#
+# Then adapters and heads are saved, and the manifest is written last: without it the folder counts as unfinished. A
+# paused run goes on when this page is run again on its folder.
 
 # %%
 if exp.finished:
     show.errors(exp, n=3)
-
-# %% [markdown]
-# ## 8 Record
-#
-# Adapter and heads are saved, and the manifest is written last: without it the folder counts as unfinished. A paused
-# run goes on when this page is run again on its folder.
-
-# %%
-if exp.finished:
     exp.finish()
 show.record(exp)
 
 # %% [markdown]
-# ## 9 What the control did: equal tokens, equal optimisation?
+# ## 8 What the control did: equal tokens, equal optimisation?
 #
 # Equal tokens do not make equal optimisation. The control went over its own data more often, and it may have been
 # trained too long. Both manifests tell: passes over the data, final loss, and the development curve.
@@ -211,7 +205,7 @@ if exp.finished:
 # ## How to read it
 #
 # A positive difference says that this seed's multi-task run scored higher than as many tokens of one task in as many
-# steps. Look at section 9 before believing it. A control that went over its data fifty times, or whose curve falls at
+# steps. Look at section 8 before believing it. A control that went over its data fifty times, or whose curve falls at
 # the end, was trained too long; then the difference at its best development point is the one to read.
 #
 # One pair is no verdict. A claim needs several seeds, the share control and the placebo, and
