@@ -271,10 +271,8 @@ def test_what_a_level_changes_is_its_factor_and_nothing_else():
     rows = ablation.changes(ablation.levels(config_of("ablation_pcgrad")))
     assert rows == [{"key": "pcgrad", "on": True, "off": False}]
     architectures = {row["key"]: row for row in ablation.changes(ablation.levels(run_of("a4")))}
-    assert architectures["fusion"] == {"key": "fusion", "a1": "none", "a2": "none"} | {
-        "a3": "add",
-        "a4": "attention",
-    }
+    fusions = {"a1": "none", "a2": "none", "a3": "none", "a4": "attention"}
+    assert architectures["fusion"] == {"key": "fusion"} | fusions
     assert "sampling" not in architectures and "name" not in architectures
 
 
