@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
@@ -142,6 +142,10 @@ class PlannedStep:
         """Real tokens of the step, per task."""
         return _total(self.micro_batches)
 
+    def counted(self, count: str) -> dict[str, int]:
+        """Real tokens of the step, per task: all that are `presented`, or those that are `computed`."""
+        return self.tokens if count == COUNTS[0] else _total(self.micro_batches, computed=True)
+
 
 @dataclass(frozen=True)
 class StepPlan:
@@ -161,18 +165,15 @@ class StepPlan:
     @cached_property
     def tokens(self) -> dict[str, int]:
         """Real tokens of the run, per task."""
-        totals = dict.fromkeys(self.tasks, 0)
-        totals.update(_total(batch for step in self.steps for batch in step.micro_batches))
-        return totals
+        return self.counted(COUNTS[0])
 
     def counted(self, count: str) -> dict[str, int]:
         """Real tokens of the run, per task: all that are `presented`, or those that are `computed`."""
-        if count == "presented":
-            return self.tokens
-        computed = dict(self.tokens)
-        for batch in (batch for step in self.steps for batch in step.micro_batches):
-            computed[batch.task] -= batch.shared
-        return computed
+        totals = dict.fromkeys(self.tasks, 0)
+        for step in self.steps:
+            for task, tokens in step.counted(count).items():
+                totals[task] = totals.get(task, 0) + tokens
+        return totals
 
     @cached_property
     def sha256(self) -> str:
@@ -207,8 +208,9 @@ def steps_per_epoch(plan: StepPlan, groups: Mapping[str, np.ndarray]) -> float:
     return len(plan) * held / drawn
 
 
-def _total(batches: Iterator[PlannedBatch] | Sequence[PlannedBatch]) -> dict[str, int]:
+def _total(batches: Sequence[PlannedBatch], computed: bool = False) -> dict[str, int]:
     totals: dict[str, int] = {}
     for batch in batches:
-        totals[batch.task] = totals.get(batch.task, 0) + batch.tokens
+        read = batch.tokens - batch.shared if computed else batch.tokens
+        totals[batch.task] = totals.get(batch.task, 0) + read
     return totals

@@ -80,9 +80,14 @@ def group_sizes(network: MultiTaskModel) -> dict[str, int]:
 
 def active_parameters(network: MultiTaskModel) -> dict[str, int]:
     """Task -> trainable parameters of the groups that its tokens touch."""
+    return {task: sum(groups.values()) for task, groups in active_groups(network).items()}
+
+
+def active_groups(network: MultiTaskModel) -> dict[str, dict[str, int]]:
+    """Task -> group that its tokens touch -> trainable parameters of that group."""
     groups, sizes = network.parameter_groups(), group_sizes(network)
     return {
-        task: sum(sizes[name] for name, group in groups.items() if task in group.tasks)
+        task: {name: sizes[name] for name, group in groups.items() if task in group.tasks}
         for task in network.specs
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
@@ -61,19 +62,21 @@ def final_loss(events: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {task: fmean(ends.get(task, [loss])) for task, loss in latest.items()}
 
 
-def side_by_side(runs: Sequence[RunFolder]) -> str:
-    """A table of how far some finished runs were optimised, task by task, for a page."""
-    parts = []
-    for run in runs:
-        told = run.manifest()
-        parts.append(f"{run.run_id}: {told['optimiser_steps']:,} steps")
-        for task, epochs in told["epochs_over_own_data"].items():
-            curve = [
-                f"{point['scores'][task]:.3f}" for point in told["development"] if task in point["scores"]
-            ]
-            parts.append(
-                f"  {task}: {told['totals']['tokens'][task]:,} tokens, {epochs:.1f} epochs over its data, "
-                f"final training loss {told['final_training_loss'][task]:.4f}, "
-                f"dev at each tenth of the tokens: {' '.join(curve) or 'not kept'}"
-            )
-    return "\n".join(parts)
+def side_by_side(runs: Mapping[str, RunFolder]) -> list[dict[str, Any]]:
+    """One row per run and task: how far finished runs were optimised, from their manifests.
+
+    `runs`: what a run is called -> its folder. `dev` are scores of a few development samples, NaN where
+    no curve was kept; `at` is the share of the run's tokens after which the task's best point lies.
+    """
+    rows = []
+    for name, run in runs.items():
+        facts = run.manifest()
+        for task, epochs in facts["epochs_over_own_data"].items():
+            curve = [(p["scores"][task], p["share"]) for p in facts["development"] if task in p["scores"]]
+            best, share = max(curve, key=itemgetter(0), default=(math.nan, math.nan))
+            row = {"run": name, "task": task, "tokens": facts["totals"]["tokens"][task]}
+            row |= {"steps": facts["optimiser_steps"], "epochs over its data": epochs}
+            row |= {"final training loss": facts["final_training_loss"][task]}
+            row |= {"dev, last point": curve[-1][0] if curve else math.nan}
+            rows.append(row | {"dev, best point": best, "at": share})
+    return rows

@@ -1,6 +1,6 @@
 """One-factor ablations at equal parameters, over one step plan.
 
-    strategy, table = matched_strategy(config, loaded, specs)      # before anything trains
+    strategy, variants = matched_strategy(config, loaded, specs)      # before anything trains
 
 An experiment declares its `factor`, the `levels` of it, and the `level` of this run, which
 `params/experiment/ablation_<factor>.yaml` writes into the strategy. The factor `architecture` compares
@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
+from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.plan import StepPlan
 from kaggle_kit.core.config import changed_strategy, strategy_entry
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
@@ -34,6 +36,31 @@ from kaggle_kit.models.parity import (
 from kaggle_kit.models.shapes import shape_of
 
 ARCHITECTURE = "architecture"
+NAMES = ("name", "title")  # of a strategy; they change nothing
+
+
+def check(config: RunConfig) -> RunConfig:
+    """Return the configuration of one level. Raises what `levels` raises."""
+    levels(config)
+    return config
+
+
+def changes(strategies: Mapping[str, StrategyConfig]) -> list[dict[str, object]]:
+    """One row per key of a strategy in which levels differ: `key`, then each level's value."""
+    keys = [field.name for field in fields(StrategyConfig) if field.name not in NAMES]
+    rows = [
+        {"key": key, **{level: getattr(strategy, key) for level, strategy in strategies.items()}}
+        for key in keys
+    ]
+    return [row for row in rows if len({str(value) for value in list(row.values())[1:]}) > 1]
+
+
+def plans(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> dict[str, StepPlan]:
+    """Level -> the plan that its run follows on these token files."""
+    return {
+        level: preparation.plan_training(replace(config, strategy=strategy), encoded)
+        for level, strategy in levels(config).items()
+    }
 
 
 def levels(config: RunConfig) -> dict[str, StrategyConfig]:
@@ -65,8 +92,8 @@ def levels(config: RunConfig) -> dict[str, StrategyConfig]:
 
 def matched_strategy(
     config: RunConfig, loaded: Loaded, specs: Mapping[str, TaskSpec]
-) -> tuple[StrategyConfig, str]:
-    """The run's strategy with the ranks that make all levels equal, and the parity table.
+) -> tuple[StrategyConfig, list[Variant]]:
+    """The run's strategy with the ranks that make all levels equal, and every level with its parameters.
 
     Raises ConfigError where the levels are more than 5 % apart, where no ranks meet `experiment.target`,
     where ranks are given beside a target, which solves them, and what `levels` raises.
@@ -81,8 +108,8 @@ def matched_strategy(
     if (target := config.experiment.get("target")) is not None:
         _refuse_given_ranks(config)
         variants = solve_ranks(strategies, base, target=target, parity=parity)
-    table = assert_parameter_parity(variants, parity=parity)
-    return next(v.strategy for v in variants if v.strategy.name == config.strategy.name), table
+    assert_parameter_parity(variants, parity=parity)
+    return next(v.strategy for v in variants if v.strategy.name == config.strategy.name), variants
 
 
 def _declared(config: RunConfig) -> dict[str, StrategyConfig]:

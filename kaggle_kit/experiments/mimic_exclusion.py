@@ -39,10 +39,11 @@ from kaggle_kit.models.multitask import MultiTaskModel
 FULL, EXCLUDED, LEAVE_TARGET_OUT = ARMS = ("full", "excluded", "leave_target_out")
 KINDS = ("shared_private", "hierarchical")
 FIRST, SECOND = "shared", "own"  # the phases
+SOURCES = {"MIMIC notes": "mimic", "other clinical notes": "clinical", "public text": "kept"}
 
 
-def check(config: RunConfig) -> None:
-    """Raises ConfigError unless strategy, tasks, arm and target are those of one arm of the comparison."""
+def check(config: RunConfig) -> RunConfig:
+    """Return the configuration of one arm. ConfigError for a strategy, task, arm or target of none."""
     experiment, training, kind = config.experiment, config.training, config.strategy.kind
     listed = [task for key in ("mimic", "clinical", "kept") for task in experiment.get(key) or ()]
     if not experiment.get("mimic") or not experiment.get("kept"):
@@ -74,6 +75,25 @@ def check(config: RunConfig) -> None:
             f"experiment.target={target} does nothing in arm {experiment['arm']}; leave it out, or set "
             f"experiment.arm={LEAVE_TARGET_OUT}"
         )
+    return config
+
+
+def every_arm(config: RunConfig) -> dict[str, RunConfig]:
+    """Name -> configuration of each arm of the comparison that a run belongs to, one per left-out task."""
+    targets = {f"without {task}": (LEAVE_TARGET_OUT, task) for task in config.experiment["mimic"]}
+    arms = {FULL: (FULL, None), **targets, EXCLUDED: (EXCLUDED, None)}
+    return {
+        name: replace(config, experiment=config.experiment | {"arm": arm, "target": target})
+        for name, (arm, target) in arms.items()
+    }
+
+
+def by_source(config: RunConfig, tokens: Mapping[str, int]) -> dict[str, int]:
+    """Kind of text (`SOURCES`) -> tokens, from tokens by task."""
+    return {
+        source: sum(tokens.get(task, 0) for task in config.experiment.get(key) or ())
+        for source, key in SOURCES.items()
+    }
 
 
 def first_tasks(config: RunConfig) -> list[str]:
@@ -99,13 +119,17 @@ def plan_phases(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> tuple[
     The first phase has the steps and tokens of that of `full`, both exactly, along the same course; the
     second phase is the same in all arms: the second half of what a run on the MIMIC tasks alone would read.
     """
-    first, second = preparation.HALVES
-    shared = preparation.plan_training(config, encoded, first)
-    if len(tasks := first_tasks(config)) < len(encoded):
-        targets = StepTargets.of(sum(step.tokens.values()) for step in shared.steps)
-        shared = preparation.plan_training(config, {name: encoded[name] for name in tasks}, targets=targets)
     own = {name: encoded[name] for name in config.experiment["mimic"]}
-    return shared, preparation.plan_training(config, own, second)
+    return plan_first(config, encoded), preparation.plan_training(config, own, preparation.HALVES[1])
+
+
+def plan_first(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> StepPlan:
+    """The plan of the first phase: of any arm, from the token files of all tasks."""
+    shared = preparation.plan_training(config, encoded, preparation.HALVES[0])
+    if len(tasks := first_tasks(config)) == len(encoded):
+        return shared
+    targets = StepTargets.of(sum(step.tokens.values()) for step in shared.steps)
+    return preparation.plan_training(config, {name: encoded[name] for name in tasks}, targets=targets)
 
 
 def phases(

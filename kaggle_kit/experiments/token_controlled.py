@@ -1,7 +1,7 @@
 """Token-controlled baselines and placebos: the controls of a finished multi-task run.
 
     multi = token_controlled.multi_task_run(asked, runs_dir)   # experiment.twin; for practice, one is made
-    config, table = token_controlled.control_of(multi, asked)      # refuses whatever would be no control
+    config = token_controlled.control_of(multi, asked)      # refuses whatever would be no control
     corpora = token_controlled.open_corpora(multi, config)
     token_controlled.assert_active_parameters(multi, network)
 
@@ -87,12 +87,13 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
         if (run.facts["page"], run.facts["config_hash"]) == (MULTI, wanted):
             return run
     logger.info("no experiment.twin: training %s on %s first", MULTI, tasks)
-    made = run_page(MULTI, task=tasks, strategy=MULTI, overrides=overrides, runs_dir=folder, **names)
+    choices = {"task": tasks, "strategy": MULTI, "overrides": overrides, **names}
+    made = run_page(MULTI, **choices, runs_dir=folder, progress=False)
     return RunFolder.open(made)
 
 
-def control_of(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
-    """The configuration of the control that `asked` names by its task, and the parity table.
+def control_of(multi: RunFolder, asked: RunConfig) -> RunConfig:
+    """The configuration of the control that `asked` names by its task.
 
     `experiment.control` is `total`, for as many tokens as the run saw of all tasks, or `share`, for as
     many as it saw of this one; with `experiment.placebo` it is the run itself, on other labels of all tasks
@@ -100,10 +101,10 @@ def control_of(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
     naming the field, for whatever was asked for otherwise than the run did it, and where no rank gives
     the run's active parameters within 5 %.
     """
-    config, table = _placebo(multi, asked) if asked.experiment.get("placebo") else _baseline(multi, asked)
+    config = _placebo(multi, asked) if asked.experiment.get("placebo") else _baseline(multi, asked)
     _assert_as_asked(config, asked, multi, besides_experiment="levels" in config.experiment)
     validate(config)
-    return config, table
+    return config
 
 
 def searched(asked: RunConfig, runs_dir: Path | str) -> tuple[RunConfig, RunFolder | None]:
@@ -114,7 +115,7 @@ def searched(asked: RunConfig, runs_dir: Path | str) -> tuple[RunConfig, RunFold
     if not (named := asked.experiment.get("twin")):
         return asked, None
     multi = find_run(in_workspace(runs_dir), str(named))
-    config, _ = _baseline(multi, replace(asked, experiment=asked.experiment | {"tuning": {}}))
+    config = _baseline(multi, replace(asked, experiment=asked.experiment | {"tuning": {}}))
     own = {key: config.experiment[key] for key in ("twin", "twin_config", "control")}
     config = replace(config, experiment=asked.experiment | own | {"match": matched(config)})
     _assert_as_asked(config, asked, multi, besides_experiment=True)
@@ -129,27 +130,36 @@ def open_corpora(multi: RunFolder, config: RunConfig) -> dict[str, Corpus]:
     return corpora
 
 
+def active_beside(multi: RunFolder, network: MultiTaskModel) -> list[dict[str, Any]]:
+    """One row per task of the control: the parameters that its tokens pass in both runs."""
+    theirs = multi.manifest()["active_parameters"]
+    return [
+        {"task": task, "multi-task": theirs[task], "control": count, "difference": count / theirs[task] - 1}
+        for task, count in active_parameters(network).items()
+    ]
+
+
 def assert_active_parameters(multi: RunFolder, network: MultiTaskModel) -> None:
     """Raises ConfigError unless the built model's active parameters are the run's within 5 %."""
-    theirs = multi.manifest()["active_parameters"]
-    for task, count in active_parameters(network).items():
-        if abs(count / theirs[task] - 1) > TOLERANCE:
+    for row in active_beside(multi, network):
+        if abs(row["difference"]) > TOLERANCE:
             raise ConfigError(
-                f"active_parameters.{task} is {count:,} here and {theirs[task]:,} in {multi.run_id}: "
+                f"active_parameters.{row['task']} is {row['control']:,} here and {row['multi-task']:,} in "
+                f"{multi.run_id}: "
                 f"more than {TOLERANCE:.0%} apart; leave strategy.rank and the model as they follow"
             )
 
 
-def _baseline(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
+def _baseline(multi: RunFolder, asked: RunConfig) -> RunConfig:
     """One task at the run's tokens, or at its own share of them."""
     (task,) = asked.tasks
     manifest, theirs = multi.manifest(), read_config(multi.config_yaml)
     _assert_controllable(multi, manifest, task)
     tokens = manifest["totals"][TOTALS[matched(theirs)]]
     target = sum(tokens.values()) if _control(asked) == "total" else tokens[task]
-    strategy, table = _matched(multi, theirs, task)
+    strategy = _matched(multi, theirs, task)
     training, tuning = _tuned(theirs, asked, multi, target)
-    config = replace(
+    return replace(
         theirs,
         model=replace(theirs.model, path=asked.model.path or theirs.model.path),
         tasks={task: replace(theirs.tasks[task], path=asked.tasks[task].path or theirs.tasks[task].path)},
@@ -157,10 +167,9 @@ def _baseline(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
         training=replace(training, target_tokens=target, max_steps=None),
         experiment=theirs.experiment | tuning | _link(multi, asked),
     )
-    return config, table
 
 
-def _placebo(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
+def _placebo(multi: RunFolder, asked: RunConfig) -> RunConfig:
     """The run itself; only which of its tasks keeps its labels, and is scored, is new."""
     (task,) = asked.tasks
     manifest, theirs = multi.manifest(), read_config(multi.config_yaml)
@@ -172,13 +181,12 @@ def _placebo(multi: RunFolder, asked: RunConfig) -> tuple[RunConfig, str]:
         )
     strategy = as_saved(theirs.strategy, multi.adapters) if "levels" in theirs.experiment else theirs.strategy
     own = {"placebo": True, "scored": task}
-    config = replace(
+    return replace(
         theirs,
         model=replace(theirs.model, path=asked.model.path or theirs.model.path),
         strategy=strategy,
         experiment=theirs.experiment | _link(multi, asked) | own,
     )
-    return config, f"placebo: the model, the tasks and the steps of {multi.run_id}; {task} keeps its labels"
 
 
 def _link(multi: RunFolder, asked: RunConfig) -> dict[str, Any]:
@@ -192,17 +200,22 @@ def _control(asked: RunConfig) -> str:
     return control
 
 
-def side_by_side(multi: RunFolder, metrics: Sequence[Metric]) -> str:
-    """One line per primary metric of the control: the multi-task run's score, its own, the difference."""
+def side_by_side(multi: RunFolder, scored: Mapping[str, Sequence[Metric]]) -> list[dict[str, Any]]:
+    """One row per primary metric of the control: the multi-task run's score, its own, the difference.
+
+    `scored`: which weights of the control were scored, such as `last step` -> their figures.
+    """
     tasks = multi.config()["tasks"]
     theirs = {(metric.task, metric.split, metric.name): metric.value for metric in multi.metrics()}
-    lines = []
-    for own in metrics:
-        score = theirs.get((own.task, own.split, own.name))
-        if own.name == tasks[own.task]["primary_metric"] and score is not None:
-            difference = score - own.value
-            lines.append(f"{own.task}: multi-task {score:.4f} - control {own.value:.4f} = {difference:+.4f}")
-    return "\n".join(lines)
+    rows = []
+    for weights, metrics in scored.items():
+        for own in metrics:
+            score = theirs.get((own.task, own.split, own.name))
+            if own.name == tasks[own.task]["primary_metric"] and score is not None:
+                row = {"task": own.task, "split": own.split, "metric": own.name, "control at": weights}
+                row |= {"multi-task": score, "control": own.value, "difference": score - own.value}
+                rows.append(row | {"n": own.n})
+    return rows
 
 
 def _assert_controllable(multi: RunFolder, manifest: Mapping[str, Any], task: str) -> None:
@@ -257,8 +270,8 @@ def _tuned(
     return replace(theirs.training, **found), {"tuning": dict(own)}
 
 
-def _matched(multi: RunFolder, theirs: RunConfig, task: str) -> tuple[StrategyConfig, str]:
-    """One adapter of the rank that gives the run's active parameters, heads included."""
+def _matched(multi: RunFolder, theirs: RunConfig, task: str) -> StrategyConfig:
+    """One adapter of the rank that gives the run's active parameters, heads included, within 5 %."""
     manifest = multi.manifest()
     groups, active = manifest["parameter_groups"], manifest["active_parameters"][task]
     shared = replace(theirs.strategy, rank=theirs.strategy.rank or theirs.model.lora.rank)
@@ -277,7 +290,8 @@ def _matched(multi: RunFolder, theirs: RunConfig, task: str) -> tuple[StrategyCo
     )
     count = matched.rank * unit + head
     pair = [Variant(shared, {task: active}, sum(groups.values())), Variant(matched, {task: count}, count)]
-    return matched, assert_parameter_parity(pair, TOLERANCE)
+    assert_parameter_parity(pair, TOLERANCE)
+    return matched
 
 
 def _assert_as_asked(config: RunConfig, asked: RunConfig, multi: RunFolder, besides_experiment: bool) -> None:

@@ -9,6 +9,7 @@ Steps and tokens are read from the multi-task run's `tokens.jsonl`, which its ma
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,15 @@ def matched(config: RunConfig) -> str:
 
 
 def step_targets(multi: RunFolder, config: RunConfig) -> StepTargets:
-    """The pace of a baseline: that of its multi-task run, or that scaled to the tokens of its share.
+    """The pace of a control: that of its multi-task run, or that scaled to the tokens of its share.
 
     RunFolderError where the run's log and manifest disagree, ConfigError where the run's tokens are not
     those that the configuration was settled on.
     """
     field = LOGGED[matched(config)]
     course = StepTargets.of(sum(line[field].values()) for line in logged_steps(multi))
+    if control_kind(config) == PLACEBO:
+        return course
     targets = course if control_kind(config) == "total" else course.scaled(config.training.target_tokens)
     if targets.total != config.training.target_tokens:
         raise ConfigError(
@@ -49,6 +52,28 @@ def step_targets(multi: RunFolder, config: RunConfig) -> StepTargets:
             f"{targets.total:,} {matched(config)} tokens; start the control again"
         )
     return targets
+
+
+def ledgers(multi: RunFolder, config: RunConfig, plan: StepPlan) -> dict[str, list[dict[str, int]]]:
+    """Run -> tokens of each of its steps by task, as the comparison counts them: both, for a page."""
+    count = matched(config)
+    return {
+        "multi-task run": [line[LOGGED[count]] for line in logged_steps(multi)],
+        "control": [step.counted(count) for step in plan.steps],
+    }
+
+
+def pace(multi: RunFolder, config: RunConfig, plan: StepPlan) -> list[dict[str, int]]:
+    """One row a step of the control: the tokens to have read by its end, those read, and the difference.
+
+    Whole passages bring a step near its mark and not onto it; the last step ends on it.
+    """
+    marks = step_targets(multi, config).ends
+    own = [sum(step.counted(matched(config)).values()) for step in plan.steps]
+    return [
+        {"step": number, "tokens": tokens, "read so far": read, "mark": mark, "ahead": read - mark}
+        for number, (tokens, read, mark) in enumerate(zip(own, accumulate(own), marks, strict=True), 1)
+    ]
 
 
 def logged_steps(multi: RunFolder) -> list[dict[str, Any]]:

@@ -213,9 +213,9 @@ def assert_parameter_parity(
         rows |= {f"active parameters of {task}": _of_task(variants, task) for task in _tasks(variants)}
     table = parity_table(variants)
     for what, counts in rows.items():
-        if (spread := _spread(counts)) > tolerance:
+        if (gap := spread(counts)) > tolerance:
             raise ConfigError(
-                f"{what} differ by {spread:.1%}, more than {tolerance:.0%}; "
+                f"{what} differ by {gap:.1%}, more than {tolerance:.0%}; "
                 f"take the ranks of solve_ranks (experiment.target solves them)\n{table}"
             )
     return table
@@ -236,7 +236,7 @@ def parity_table(variants: Sequence[Variant]) -> str:
     )
     for task in _tasks(variants):
         counts = _of_task(variants, task)
-        lines.append(f"  {task:32} {' '.join(f'{n:>13,}' for n in counts)} {_spread(counts):>7.1%}")
+        lines.append(f"  {task:32} {' '.join(f'{n:>13,}' for n in counts)} {spread(counts):>7.1%}")
     return "\n".join(lines)
 
 
@@ -253,5 +253,6 @@ def _of_task(variants: Sequence[Variant], task: str) -> list[int]:
     return [variant.tasks[task] for variant in variants]
 
 
-def _spread(counts: Sequence[int]) -> float:
+def spread(counts: Sequence[int]) -> float:
+    """How far the largest count is above the smallest, relative."""
     return max(counts) / min(counts) - 1

@@ -16,197 +16,197 @@
 # %% [markdown]
 # # Ablations: one factor at equal parameters
 #
-# **Question.** Is it the architecture that helps, or the parameters that come with it? One shared adapter
-# (A1), one private adapter per task (A2), both added up (A3) and both fused by attention (A4) train equally
-# many parameters for every task, within 5 %, fusion and heads included. The other experiments named
-# `ablation_…` change one key of S3a or S3b and nothing else: PCGrad, the fusion, what level 2 reads of level
-# 1, whether its losses reach level 1. Each run of this page trains one level of one factor. All levels
-# train the same tasks by the same step plan, so their tokens and their steps are equal.
+# **Question.** Is it the architecture that helps, or the parameters that come with it? And which of its parts?
 #
-# "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
-# minutes on two CPU cores. Its scores show that the machinery works and nothing else.
+# **Hypothesis.** A model with shared and private adapters, fused by attention (A4), scores higher than one with only
+# shared (A1) or only private adapters (A2), or with the sum of both (A3), although each trains equally many.
+#
+# ```text
+#   A1   tokens ──▶ [ shared, rank 24 ] ───────────────────────────▶ head of the task
+#   A2   tokens ──▶ [ private, rank 24 ] ──────────────────────────▶ head of the task
+#   A3   tokens ──▶ [ shared, rank 16 ] + [ private, rank 8 ] ─────▶ head of the task
+#   A4   tokens ──▶ [ shared, rank 16 ] ⊕ [ private, rank 8 ] ─────▶ head of the task       ⊕: fusion by attention
+# ```
+#
+# Every other experiment named `ablation_…` changes one key of S3a or S3b and nothing else: gradient surgery, the
+# fusion, what level 2 reads of level 1, or whether its losses reach level 1. Each run of this page trains one level of
+# one factor. All levels train the same tasks by the same steps, with parameters for each task within 5 %.
+#
+# **What would refute it.** Over seeds, the interval of the difference to the reference lies below the smallest
+# difference that matters, or on the other side of zero.
+#
+# Before this page: `s3a_flat` or `s3b_hierarchical`. After it: the other levels and seeds, by this same page, and
+# `overview`. "Run all" is safe anywhere: the defaults are a smoke run on synthetic notes, a few minutes on two cores.
 
 # %%
-import importlib.util
-import os
 import sys
-from pathlib import Path
+from glob import glob
 
-if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
-    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
-    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
-    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
-    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
-    if root is None:
-        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
-    sys.path.insert(0, str(root))
-
-from kaggle_kit.core.allocator import set_allocator
-
-set_allocator()  # of CUDA memory; it counts only before torch is imported
+sys.path += [
+    "..",
+    "../..",
+    *glob("/kaggle/input/**/kaggle_kit/..", recursive=True),
+]  # where it is not installed
+from kaggle_kit import Experiment, show
 
 # %% tags=["parameters"]
-model = "tiny"
+model = "tiny"  # a file of params/model, a folder, or a hub id
 task = "semeval2014t7,semeval2021t6,semeval2017t3"
-strategy = "a4"
-profile = "smoke"
+strategy = "a4"  # a1, a2, a3, a4; of any other factor: s3a_flat, s3b_hierarchical
+profile = "smoke"  # smoke, open, t4
 seed = 42
 overrides = ["experiment=ablation_architecture", "training.epochs=1"]
 runs_dir = "runs"
 run_dir = ""
 
 # %% [markdown]
-# ## Configuration and run folder
+# ## 1 Set-up
 #
-# Names become one checked configuration; an unknown key, a level or strategy that the experiment does not
-# declare, and whatever would give a level other tokens stop the page here. The run folder counts as a result
-# only once its manifest is written, in the last cell. The table tells what this machine offers and what will
-# be done.
+# An unknown key, a level that the experiment does not declare, and whatever would give a level other tokens stop the
+# page here.
 
 # %%
-from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment.startup import check_startup
 from kaggle_kit.experiments import ablation
 
-tasks = task.split(",")
-config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-levels = ablation.levels(config)
-print(f"{config.experiment['factor']} = {config.experiment['level']}, out of {', '.join(levels)}")
-run = start_run(config, page="ablation_architecture", runs_dir=runs_dir, run_dir=run_dir)
-print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
-print(check_startup(config, run))
+asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
+asked |= {"overrides": overrides, "runs_dir": runs_dir, "run_dir": run_dir}
+exp = Experiment.open("ablation_architecture", **asked, settle=ablation.check)
+show.setup(exp)
 
 # %% [markdown]
-# ## Data
+# ## 2 What the tasks look like
 #
-# Official files in, samples out. What the readers found odd is counted, not hidden.
+# One training sample of each, the same in every level.
 
 # %%
-from kaggle_kit.experiment import preparation
-
-corpora = preparation.open_corpora(config)
-specs = preparation.task_specs(config, corpora)
-train = preparation.split_samples(config, corpora, "train")
-dev = preparation.split_samples(config, corpora, "dev")
-for name, corpus in corpora.items():
-    kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
-    counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
-    print(f"{name}: {counts} ({kind}), {len(corpus.warnings)} oddities")
+show.samples(exp, per_task=1)
 
 # %% [markdown]
-# ## Backbone and plan
+# ## 3 The model: what the level changes
 #
-# The plan lists every optimiser step before the first one is taken, so the tokens that this run will
-# see are known now, for each task. The digest of the steps is the same for every level of the factor and
-# stands in the manifest as `steps_sha256`.
+# These are all keys of a strategy in which the declared levels differ, this run's among them. Of a factor that is one
+# key there is one row.
 
 # %%
-import torch
+import pandas as pd
 
-torch.manual_seed(config.seed)
-loaded = preparation.open_backbone(config)
-encoded = preparation.encode_split(config, train, specs, loaded)
-plan = preparation.plan_training(config, encoded)
-for what, decision in loaded.decisions.items():
-    print(f"{what}: {decision.value} — {decision.reason}")
-print(f"{len(plan)} steps {plan.steps_sha256[:12]}, tokens per task {plan.tokens}")
+levels, experiment = ablation.levels(exp.config), exp.config.experiment
+changes = pd.DataFrame(ablation.changes(levels)).fillna("–")
+show.table(changes, f"Levels of {experiment['factor']}; this run: {experiment['level']}")
 
 # %% [markdown]
-# ## Model
+# ## 4 By hand: equal parameters, equal tokens
 #
-# Parity is asserted before anything trains, for each task by itself: the adapters, fusion and heads that
-# its tokens pass through. Ranks are as declared; `experiment.target=26000000` solves them for that many.
+# **Parameters.** What the tokens of a task pass through, in closed form: adapters, fusion and heads. The comparison
+# holds for each task by itself, and more than 5 % apart stops the page before anything is trained. Ranks are as
+# declared; `experiment.target=26000000` solves them for so many parameters. Then the model of this level is built with
+# them and counted, and the sums must be those of the closed form.
 
 # %%
+from kaggle_kit.experiment.controlled_variables import active_groups
 from kaggle_kit.models.build import build_model
 
-matched, table = ablation.matched_strategy(config, loaded, specs)
-print(table)
-network = build_model(loaded, specs.values(), matched)
+matched, variants = ablation.matched_strategy(exp.config, exp.backbone, exp.specs)
+show.parity(variants)
+exp.model = build_model(exp.backbone, exp.specs.values(), matched)
+(declared,) = [variant for variant in variants if variant.strategy == matched]
+counted = [
+    {
+        "task": name,
+        **{group.partition(":")[0]: size for group, size in groups.items()},
+        "all": sum(groups.values()),
+    }
+    for name, groups in active_groups(exp.model).items()
+]
+passed = pd.DataFrame(counted)
+show.table(passed, "Counted in the built model", dict.fromkeys(passed.columns[1:], "{:,.0f}"))
+assert {row["task"]: row["all"] for row in counted} == declared.tasks, "as in closed form"
 
 # %% [markdown]
-# ## Training
-#
-# A1 to A4 take the plain sum of the tasks' gradients. With PCGrad each task's shared gradient is set aside
-# after its micro-batches, and one projection and one combination end the step. Now and then every task's
-# batch is halved, to see how often noise alone makes gradients conflict.
-#
-# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
-# smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
-# and the page ends normally.
+# **Tokens.** The plan of every level, although this page trains one. The digest covers each row and token of each
+# step, so equal digests mean that all levels read the same text in the same order.
 
 # %%
-from kaggle_kit.experiment import model_selection, training_session
-
-quick_dev = preparation.quick_samples(config, dev)
-encoded_quick = preparation.encode_split(config, quick_dev, specs, loaded)
-quick = model_selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
-phases = [training_session.Phase(plan, quick)]
-session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
-print(session)
+plans = ablation.plans(exp.config, exp.encoded)
+rows = [
+    {"level": level, "steps": len(plan), **plan.tokens, "digest of the steps": plan.steps_sha256[:12]}
+    for level, plan in plans.items()
+]
+show.table(pd.DataFrame(rows), "What each level reads", dict.fromkeys(("steps", *exp.plan.tokens), "{:,}"))
+assert {plan.steps_sha256 for plan in plans.values()} == {exp.plan.steps_sha256}, "one plan for all levels"
 
 # %% [markdown]
-# ## Evaluation
+# ## 5 Training
 #
-# Predictions are written in each task's own format and scored by the official rules. A paused run
-# skips this.
+# A1 to A4 take the plain sum of the tasks' gradients. With PCGrad, each task's shared gradient is set aside after its
+# micro-batches, and one projection and one combination end the step. The last step is scored, in every level.
+#
+# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the smoke gate,
+# and trains. Where the session ends first, a checkpoint is left and the page ends normally.
 
 # %%
-from kaggle_kit.experiment import rounds
-
-if session.finished:
-    metrics = rounds.evaluate_reported(config, run, network, loaded, specs, corpora)
-    run.write_metrics(metrics)
-    for metric in metrics:
-        star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
-        print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
+exp.train()
+show.training(exp)
 
 # %% [markdown]
-# ## Figures
+# ## 6 Scores
+#
+# Predictions are written in each task's own format and scored by the official rules.
 
 # %%
-from IPython.display import Image, display
-
-from kaggle_kit.analysis.figures import loss_curves, png
-
-display(Image(png(loss_curves([run])), width=700))
+if exp.finished:
+    exp.evaluate()
+    show.scores(exp)
 
 # %% [markdown]
-# ## Record
+# ## 7 Where it errs, and the record
 #
-# The manifest is written last; without it the folder counts as unfinished. A paused run goes on when
-# this page is run again on its folder.
+# Development samples that the model gets wrong. Yellow: missed. Red: made up. Blue: found.
+#
+# Then adapters and heads are saved, and the manifest is written last: without it the folder counts as unfinished. A
+# paused run goes on when this page is run again on its folder.
 
 # %%
-from kaggle_kit.models.adapter_files import save_adapters
-
-if session.finished:
-    save_adapters(network, run.adapters)
-    rounds.record(config, run, network, loaded, session.trainers, corpora)
-print(f"finished: {run.path.name}" if session.finished else session.end.message)
+if exp.finished:
+    show.errors(exp, n=1)
+    exp.finish()
+show.record(exp)
 
 # %% [markdown]
-# ## The levels against each other
+# ## 8 What the factor did: levels against each other
 #
-# All finished runs of this experiment: each level minus the reference, which is A4 for the architectures
-# and the first level of any other factor. The difference is that of means over seeds, with its interval, a
-# Welch test adjusted by Holm over all declared differences, and the smallest difference that so many seeds
-# can find. One seed gives no inference. Runs that differ in anything else are refused, and so are seeds
-# that never finished in one arm.
+# All finished runs of this experiment in this folder: each level minus the reference, which is A4 for the
+# architectures and the first level of any other factor. The difference is one of means over seeds, with its interval,
+# a Welch test adjusted by Holm over all declared differences, and the smallest difference that so many seeds can
+# find. One seed gives no inference. Runs that differ in anything else are refused.
 
 # %%
-from kaggle_kit.analysis.contrasts import contrast_table, in_words, shown
-from kaggle_kit.core.folders import find_runs
-from kaggle_kit.core.runtime import in_workspace
-
-documents = shown("ablation", find_runs(in_workspace(runs_dir)))
-print(*in_words(documents), sep="\n")
-contrast_table(documents)
+show.differences(exp, "ablation")
 
 # %% [markdown]
-# ## How to read the result
+# ## Checks
 #
-# The arrow marks each task's primary metric, computed by the official scorer's rules on the reported
-# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. "No difference
-# shown" is no proof of equality: the smallest difference that could be found says what may lie unseen.
+# What must hold of any level, and at smoke defaults of this one.
+
+# %%
+if exp.finished:
+    own = exp.run.manifest()
+    assert own["totals"]["tokens"] == exp.plan.tokens, "each task has seen what was planned for it"
+    assert own["steps_sha256"] == [exp.plan.steps_sha256], (
+        "the steps that were trained are those of all levels"
+    )
+    assert own["active_parameters"] == declared.tasks and own["selection"]["rule"] == "last"
+    one_factor = experiment["factor"] == ablation.ARCHITECTURE or list(changes["key"]) == [
+        experiment["factor"]
+    ]
+    assert one_factor, "levels differ in their factor and in nothing else"
+    assert sum(metric.value for metric in exp.metrics) > 0, "something was learnt"
+
+# %% [markdown]
+# ## How to read it
+#
+# One run is one level and one seed, and its score alone answers nothing. Section 8 answers once all levels are there
+# with several seeds each. "No difference shown" is no proof of equality: the smallest difference that could be found
+# says what may lie unseen. Parity holds for what a token passes; a level with private adapters trains more in total,
+# as the last row of the parity table says (`experiment.parity=total` matches that instead). A run marked `smoke` or
+# `practice` is no result.

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -12,202 +14,186 @@
 # ---
 
 # %% [markdown]
-# # MIMIC exclusion: what the shared adapter owes to clinical notes
+# # MIMIC exclusion: what the shared adapter owes to MIMIC notes
 #
-# **Question.** Does a shared adapter that never saw a MIMIC note serve the tasks on MIMIC notes as well as
-# one that saw them? Each run of this page trains one arm of S3a or S3b, in two phases. First the strategy
-# learns as it always does: in arm `full` on all five tasks, in `excluded` on the two public ones alone, in
-# `leave_target_out` on all but the task `experiment.target`, to as many tokens in each. Then what is private
-# starts afresh and learns the MIMIC tasks on the frozen shared adapter, by the same steps in each.
+# **Question.** Does a shared adapter that never read a MIMIC note serve the tasks on MIMIC notes as well as one that
+# read them?
 #
-# "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
-# minutes on two CPU cores. Its scores show that the machinery works and nothing else.
+# **Hypothesis.** The shared adapter learns something about this kind of text that private adapters, trained after it
+# on the same notes, do not learn by themselves. Then arm `full` scores higher than arm `excluded`.
+#
+# ```text
+#   phase 1: shared and private learn, equally many tokens                     phase 2: the shared adapter is frozen,
+#                                                                              the private part starts afresh
+#   full              ██ MIMIC ██│▒▒ other clinical ▒▒│░░░ public ░░░░    ──▶  MIMIC tasks, the same steps ──▶ scores
+#   leave_target_out  █ MIMIC █│▒▒▒ other clinical ▒▒▒│░░░ public ░░░░    ──▶  MIMIC tasks, the same steps ──▶ scores
+#   excluded          ░░░░░░░░░░░░░░░░░ public ░░░░░░░░░░░░░░░░░░░░░░░    ──▶  MIMIC tasks, the same steps ──▶ scores
+# ```
+#
+# **What would refute it.** Over seeds, `full` minus `excluded` is not above zero; or it is, and `full` minus
+# `leave_target_out` is as large, so that the evaluated task's own data alone explains it.
+#
+# Before this page: `s3a_flat` or `s3b_hierarchical`. After it: the other arms and seeds, by this same page, and
+# `overview`. "Run all" is safe anywhere: the defaults are a smoke run on synthetic notes, a few minutes on two cores.
 
 # %%
-import importlib.util
-import os
 import sys
-from pathlib import Path
+from glob import glob
 
-if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
-    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
-    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
-    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
-    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
-    if root is None:
-        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
-    sys.path.insert(0, str(root))
-
-from kaggle_kit.core.allocator import set_allocator
-
-set_allocator()  # of CUDA memory; it counts only before torch is imported
+sys.path += [
+    "..",
+    "../..",
+    *glob("/kaggle/input/**/kaggle_kit/..", recursive=True),
+]  # where it is not installed
+from kaggle_kit import Experiment, show
 
 # %% tags=["parameters"]
-model = "tiny"
+model = "tiny"  # a file of params/model, a folder, or a hub id
 task = "semeval2014t7,semeval2015t14,semeval2016t12,semeval2021t6,semeval2017t3"
-strategy = "s3a_flat"
-profile = "smoke"
+strategy = "s3a_flat"  # s3a_flat, s3b_hierarchical
+profile = "smoke"  # smoke, open, t4
 seed = 42
-overrides = ["experiment=mimic_exclusion", "training.epochs=1"]
+overrides = ["experiment=mimic_exclusion", "training.epochs=1"]  # experiment.arm=excluded
 runs_dir = "runs"
 run_dir = ""
 
 # %% [markdown]
-# ## Configuration and run folder
+# ## 1 Set-up
 #
-# Names become one checked configuration; an unknown key, arm or strategy stops the page here. The run folder
-# counts as a result only once its manifest is written, in the last cell. The table tells what this machine
-# offers and what will be done.
+# An unknown key, arm or strategy stops the page here. Scored are the MIMIC tasks, or the one that the arm leaves out
+# of the first phase. The plan in this table is that of the first phase.
 
 # %%
-from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment.startup import check_startup
 from kaggle_kit.experiments import mimic_exclusion
 
-tasks = task.split(",")
-config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-mimic_exclusion.check(config)
-evaluated = mimic_exclusion.evaluated(config)
-run = start_run(config, page="mimic_exclusion", runs_dir=runs_dir, run_dir=run_dir)
-print(f"arm {config.experiment['arm']}, first trained on {', '.join(mimic_exclusion.first_tasks(config))}")
-print(f"evaluated: {', '.join(evaluated.tasks)}")
-print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
-print(check_startup(config, run))
+asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
+where = {"runs_dir": runs_dir, "run_dir": run_dir}
+exp = Experiment.open("mimic_exclusion", **asked, overrides=overrides, **where, settle=mimic_exclusion.check)
+exp.scored = mimic_exclusion.evaluated(exp.config)
+exp.plan, second = mimic_exclusion.plan_phases(exp.config, exp.encoded)
+show.setup(exp)
 
 # %% [markdown]
-# ## Data
+# ## 2 What the tasks look like
 #
-# Official files in, samples out. What the readers found odd is counted, not hidden.
+# One training sample of each. The first two read MIMIC notes, the third other clinical notes, the last two public text.
 
 # %%
-from kaggle_kit.experiment import preparation
-
-corpora = preparation.open_corpora(config)
-specs = preparation.task_specs(config, corpora)
-train = preparation.split_samples(config, corpora, "train")
-dev = preparation.split_samples(config, corpora, "dev")
-for name, corpus in corpora.items():
-    kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
-    counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
-    print(f"{name}: {counts} ({kind}), {len(corpus.warnings)} oddities")
+show.samples(exp, per_task=1)
 
 # %% [markdown]
-# ## Backbone and plan
+# ## 3 The model
 #
-# The plans list every optimiser step before the first one is taken. The first phase has as many
-# tokens and steps in every arm, both exactly, and the second phase is the same in every step.
+# The strategy's own adapters, built for all tasks in every arm, so that all arms start from the same values. S3a has
+# a shared adapter and a private one for each task; S3b has a shared one and one for each level.
 
 # %%
-import torch
-
-torch.manual_seed(config.seed)
-loaded = preparation.open_backbone(config)
-encoded = preparation.encode_split(config, train, specs, loaded)
-plans = mimic_exclusion.plan_phases(config, encoded)
-for what, decision in loaded.decisions.items():
-    print(f"{what}: {decision.value} — {decision.reason}")
-for phase, plan in zip(("shared", "own"), plans, strict=True):
-    tokens = sum(plan.tokens.values())
-    print(f"{phase}: {len(plan)} steps {plan.steps_sha256[:12]}, {tokens:,} tokens {plan.tokens}")
+show.adapters(exp)
 
 # %% [markdown]
-# ## Model
+# ## 4 By hand: tokens by source in the first phase
 #
-# The strategy's own adapters, of the same ranks in every arm: S3a's shared one and a private one per task,
-# or S3b's shared one and one per level.
+# The first phase of every arm, planned from the same token files, although this page trains one arm. All read equally
+# many tokens in equally many steps. Only the kind of text differs.
 
 # %%
-from kaggle_kit.models.build import build_model
-
-network = build_model(loaded, specs.values(), config.strategy)
-for group, members in network.parameter_groups().items():
-    print(f"{group:32} {sum(p.numel() for p in members.parameters):>12,}  {', '.join(members.tasks)}")
+arms = mimic_exclusion.every_arm(exp.config)
+firsts = {name: mimic_exclusion.plan_first(arm, exp.encoded) for name, arm in arms.items()}
+ledgers = {
+    name: [mimic_exclusion.by_source(exp.config, step.tokens) for step in plan.steps]
+    for name, plan in firsts.items()
+}
+show.ledgers(ledgers, "Tokens of the first phase by source")
+assert len({(len(plan), sum(plan.tokens.values())) for plan in firsts.values()}) == 1, "equal in every arm"
+assert exp.plan.steps_sha256 in {plan.steps_sha256 for plan in firsts.values()}, "this run is one of them"
 
 # %% [markdown]
-# ## Training
-#
-# First everything learns that the tasks of the arm reach. Then the MIMIC tasks' private adapters, fusions and
-# heads (of S3b: the level adapters that these tasks reach, and the heads) are set back to their initial
-# values and learn alone. An adapter that neither phase would train stops the page before the first step.
-#
-# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
-# smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
-# and the page ends normally.
+# What each phase trains in this run. Private groups begin the second phase as they were built, whether or not the
+# first has trained them. So the arms differ in what is frozen by then, above all the shared adapter.
 
 # %%
-from kaggle_kit.experiment import model_selection, training_session
+import pandas as pd
 
-quick_dev = preparation.quick_samples(evaluated, {name: dev[name] for name in evaluated.tasks})
-encoded_quick = preparation.encode_split(evaluated, quick_dev, specs, loaded)
-quick = model_selection.quick_evaluation(evaluated, network, loaded, encoded_quick, quick_dev)
-phases = mimic_exclusion.phases(config, network, plans, quick)
-session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
-print(session)
+exp.phases = mimic_exclusion.phases(exp.config, exp.model, (exp.plan, second), exp.quick)
+rows = []
+for phase in exp.phases:
+    phase.prepare()
+    learn = [g for g, of in exp.model.parameter_groups().items() if of.parameters[0].requires_grad]
+    tokens, steps = sum(phase.plan.tokens.values()), len(phase.plan)
+    rows.append({"phase": phase.name, "steps": steps, "tokens": tokens, "learns": ", ".join(learn)})
+show.table(pd.DataFrame(rows), f"Two phases of arm {exp.config.experiment['arm']}", {"tokens": "{:,}"})
 
 # %% [markdown]
-# ## Evaluation
+# ## 5 Training
 #
-# Predictions for the MIMIC tasks (or the one that was left out) are written in each task's own format and
-# scored by the official rules. A paused run skips this.
+# An adapter that neither phase would train stops the page before the first step. Then one call resumes the run or
+# starts it, finds the fastest batch that fits (on a GPU), lets it pass the smoke gate, and trains both phases. Where
+# the session ends first, a checkpoint is left and the page ends normally.
 
 # %%
-from kaggle_kit.experiment import rounds
-
-if session.finished:
-    metrics = rounds.evaluate_reported(evaluated, run, network, loaded, specs, corpora)
-    run.write_metrics(metrics)
-    for metric in metrics:
-        star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
-        print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
+exp.train()
+show.training(exp)
 
 # %% [markdown]
-# ## Figures
+# ## 6 Scores on MIMIC notes
+#
+# Predictions are written in each task's own format and scored by the official rules.
 
 # %%
-from IPython.display import Image, display
-
-from kaggle_kit.analysis.figures import loss_curves, png
-
-display(Image(png(loss_curves([run])), width=700))
+if exp.finished:
+    exp.evaluate()
+    show.scores(exp)
 
 # %% [markdown]
-# ## Record
+# ## 7 Where it errs, and the record
 #
-# The manifest is written last; without it the folder counts as unfinished. A paused run goes on when
-# this page is run again on its folder.
+# Development samples that the model gets wrong. Yellow: missed. Red: made up. Blue: found.
+#
+# Then adapters and heads are saved, and the manifest is written last: without it the folder counts as unfinished. A
+# paused run goes on when this page is run again on its folder.
 
 # %%
-from kaggle_kit.models.adapter_files import save_adapters
-
-if session.finished:
-    save_adapters(network, run.adapters)
-    rounds.record(config, run, network, loaded, session.trainers, corpora)
-print(f"finished: {run.path.name}" if session.finished else session.end.message)
+if exp.finished:
+    show.errors(exp, n=2)
+    exp.finish()
+show.record(exp)
 
 # %% [markdown]
-# ## Against the other arms
+# ## 8 What the exclusion did: arms against each other
 #
-# All finished runs of this experiment: `full` minus each other arm, and what lies between those, on the
-# MIMIC tasks. The difference is that of means over seeds, with its interval, a Welch test adjusted by Holm
-# over all declared differences, and the smallest difference that so many seeds can find. One seed gives no
-# inference. Runs that differ in anything else are refused, and so are seeds that never finished in one arm.
+# All finished runs of this experiment in this folder, on the MIMIC tasks: `full` minus each other arm, and what lies
+# between those. The difference is one of means over seeds, with its interval, a Welch test adjusted by Holm over all
+# declared differences, and the smallest difference that so many seeds can find. One seed gives no inference. Runs
+# that differ in anything else are refused.
 
 # %%
-from kaggle_kit.analysis.contrasts import contrast_table, in_words, shown
-from kaggle_kit.core.folders import find_runs
-from kaggle_kit.core.runtime import in_workspace
-
-documents = shown("mimic_exclusion", find_runs(in_workspace(runs_dir)))
-print(*in_words(documents), sep="\n")
-contrast_table(documents)
+show.differences(exp, "mimic_exclusion")
 
 # %% [markdown]
-# ## How to read the result
+# ## Checks
 #
-# The arrow marks each task's primary metric, computed by the official scorer's rules on the reported
-# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. Where `full` is
-# better than `excluded`, the shared adapter had learnt something that the private adapters did not learn by
-# themselves. The evaluated task's own data was part of what `full` read first: `full` minus
-# `leave_target_out` is what that alone gives. The differences say nothing about how much a task gains from
-# the others, which is the token-controlled page's question.
+# What must hold of any arm, and at smoke defaults of this one.
+
+# %%
+from collections import Counter
+
+if exp.finished:
+    own, mimic = exp.run.manifest(), exp.config.experiment["mimic"]
+    assert own["steps_sha256"] == [exp.plan.steps_sha256, second.steps_sha256], "both phases as planned"
+    planned = Counter(exp.plan.tokens) + Counter(second.tokens)
+    assert Counter(exp.session.tokens) == planned, "each task has seen the tokens of both phases"
+    assert list(exp.plan.tokens) == mimic_exclusion.first_tasks(exp.config) and list(second.tokens) == mimic
+    assert {metric.task for metric in exp.metrics} == set(exp.scored.tasks) <= set(mimic)
+    begin = {name: loss for event in reversed(exp.run.events()) for name, loss in event["losses"].items()}
+    final = own["final_training_loss"]
+    assert sum(final[name] for name in mimic) < sum(begin[name] for name in mimic), "MIMIC tasks were learnt"
+
+# %% [markdown]
+# ## How to read it
+#
+# One run is one arm and one seed, and its score alone answers nothing. Section 8 answers once all arms are there with
+# several seeds each. Where `full` is better than `excluded`, the shared adapter had learnt something that the private
+# adapters did not learn by themselves. But `full` read the evaluated task's own data first: `full` minus
+# `leave_target_out` is what that alone gives, and `leave_target_out` minus `excluded` is what the other clinical
+# notes give. How much a task gains from the others is the question of `token_controlled`, not of this page. A run
+# marked `smoke` or `practice` is no result.

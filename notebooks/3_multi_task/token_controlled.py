@@ -14,202 +14,201 @@
 # ---
 
 # %% [markdown]
-# # Token-controlled: one task, as many tokens and steps as the multi-task run had
+# # Token-controlled baseline: one task, with the tokens and steps of a multi-task run
 #
-# **Question.** Would one task alone have done as well, given the tokens that its multi-task run saw?
-# `experiment.twin` names that finished run. The control takes seed, model, schedule and rule of selection
-# from its folder and has as many active parameters.
+# **Question.** Would one task alone have scored as well, given all the tokens that its multi-task run read?
 #
-# | control | trains on | tokens | optimiser steps |
-# |---|---|---|---|
-# | `experiment.control=total` | the one task, again and again | all that the run saw | the run's |
-# | `experiment.control=share` | the one task | what the run saw of this task | scaled alike |
-# | `experiment.placebo=true` | all tasks, the others' labels permuted | the run's, step by step | the run's |
+# **Hypothesis.** Other tasks teach what more passes over the task's own data cannot. Then the multi-task run stays
+# ahead of a single-task run of the same tokens, optimiser steps, active parameters, schedule and seed.
 #
-# A gain that the placebo also gives is regularisation: the partners taught nothing about any text.
+# ```text
+#   multi-task run           A B A A B A B …    N tokens in S steps
+#   control=total            A A A A A A A …    task A again and again: N tokens in S steps
+#   control=share            A A A A            the tokens that the run read of A, in fewer steps
+#   placebo=true             A b A A b A b …    the run itself; the labels of B are permuted
+# ```
 #
-# "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
-# minutes on two CPU cores. With no `experiment.twin` named, its multi-task run is made first. The scores
-# show that the machinery works and nothing else.
+# **What would refute it.** The `total` control scores as well, within the margin that was fixed beforehand; or the
+# placebo gives the same gain, so that the partners taught nothing about any text.
+#
+# Before this page: a multi-task page, such as `s2_shared` or `s3a_flat`, with `experiment=token_controlled`. Its run
+# id goes into `experiment.twin`. After it: the verdict over seeds in `08_token_controlled_analysis`. "Run all" is safe
+# anywhere: the defaults are a smoke run on synthetic notes, and its multi-task run is made first if there is none.
 
 # %%
-import importlib.util
-import os
 import sys
-from pathlib import Path
+from glob import glob
 
-if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
-    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
-    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
-    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
-    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
-    if root is None:
-        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
-    sys.path.insert(0, str(root))
-
-from kaggle_kit.core.allocator import set_allocator
-
-set_allocator()  # of CUDA memory; it counts only before torch is imported
+sys.path += [
+    "..",
+    "../..",
+    *glob("/kaggle/input/**/kaggle_kit/..", recursive=True),
+]  # where it is not installed
+from kaggle_kit import Experiment, show
 
 # %% tags=["parameters"]
-model = "tiny"
+model = "tiny"  # a file of params/model, a folder, or a hub id
 task = "semeval2014t7"
 strategy = "s1_single"
-profile = "smoke"
+profile = "smoke"  # smoke, open, t4
 seed = 42
-overrides = ["experiment=token_controlled"]
+overrides = ["experiment=token_controlled"]  # experiment.control=share, experiment.placebo=true
 runs_dir = "runs"
 run_dir = ""
 
 # %% [markdown]
-# ## Configuration and run folder
+# ## 1 Set-up
 #
-# What was asked for is checked against the multi-task run, and a difference stops the page here: a control of
-# another seed, model or setting is none. Parity of the active parameters is asserted before anything
-# trains. The run folder counts as a result only once its manifest is written, in the last cell.
+# The control takes seed, model, schedule and rule of selection from the multi-task run's folder. Whatever was asked
+# for otherwise stops the page here. The corpora must be, to the byte, those of that run. The plan is built to its
+# steps and tokens, and a plan that misses either is refused.
 
 # %%
-from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment import controlled_variables
-from kaggle_kit.experiment.startup import check_startup
-from kaggle_kit.experiments import token_controlled
+from functools import partial
 
-tasks = task.split(",")
-asked = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-multi = token_controlled.multi_task_run(asked, runs_dir)
-config, parity = token_controlled.control_of(multi, asked)
-run = start_run(config, page="token_controlled", runs_dir=runs_dir, run_dir=run_dir, asked=asked)
-scored = controlled_variables.scored(config)
-print(f"{controlled_variables.control_kind(config)} control of {multi.run_id}\n{parity}")
-print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
-print(check_startup(config, run))
+from kaggle_kit.core.config import compose
+from kaggle_kit.experiments import token_controlled, token_controlled_plan
+
+asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
+told = compose(**asked | {"task": task.split(",")}, overrides=overrides)
+multi = token_controlled.multi_task_run(told, runs_dir)
+settle = partial(token_controlled.control_of, multi)
+exp = Experiment.open(
+    "token_controlled", **asked, overrides=overrides, runs_dir=runs_dir, run_dir=run_dir, settle=settle
+)
+exp.corpora = token_controlled.open_corpora(multi, exp.config)
+exp.encoded = token_controlled_plan.labelled(exp.config, exp.encoded)
+exp.plan = token_controlled_plan.plan_control(multi, exp.config, exp.encoded)
+show.setup(exp)
 
 # %% [markdown]
-# ## Data
+# ## 2 What the task looks like
 #
-# Official files in, samples out. What the readers found odd is counted, not hidden. The corpus must be, to
-# the byte, the one that the multi-task run was trained on, without the documents that it left out.
+# One training sample, with what the model has to find. The control reads the same samples as the multi-task run,
+# more often.
 
 # %%
-from kaggle_kit.experiment import preparation
-
-corpora = token_controlled.open_corpora(multi, config)
-specs = preparation.task_specs(config, corpora)
-train = preparation.split_samples(config, corpora, "train")
-dev = preparation.split_samples(config, corpora, "dev")
-for name, corpus in corpora.items():
-    kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
-    counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
-    print(f"{name}: {counts} ({kind}), {len(corpus.warnings)} oddities")
+show.samples(exp, per_task=1)
 
 # %% [markdown]
-# ## Backbone and plan
+# ## 3 The model
 #
-# The plan lists every optimiser step before the first one is taken. Tokens and steps are the multi-task
-# run's, asserted here: each step follows that run's step, and the last sequence is cut to the token.
+# One adapter and the heads of the task. Its rank gives the parameters that a token of this task passed in the
+# multi-task run, heads and fusion included. The built model is counted, and more than 5 % apart stops the page.
 
 # %%
-import torch
+import pandas as pd
 
-from kaggle_kit.experiments import token_controlled_plan
-
-torch.manual_seed(config.seed)
-loaded = preparation.open_backbone(config)
-encoded = token_controlled_plan.labelled(config, preparation.encode_split(config, train, specs, loaded))
-plan = token_controlled_plan.plan_control(multi, config, encoded)
-for what, decision in loaded.decisions.items():
-    print(f"{what}: {decision.value} — {decision.reason}")
-print(f"{len(plan)} steps, tokens per task {plan.tokens}")
+token_controlled.assert_active_parameters(multi, exp.model)
+active = pd.DataFrame(token_controlled.active_beside(multi, exp.model))
+counts = dict.fromkeys(("multi-task", "control"), "{:,}")
+show.table(active, "Parameters that a token of the task passes", counts | {"difference": "{:+.2%}"})
+show.adapters(exp)
 
 # %% [markdown]
-# ## Model
+# ## 4 By hand: two ledgers of tokens
 #
-# The base stays frozen; adapters and one head per component learn. The built model is counted too.
+# The left ledger is what the multi-task run logged, task by task. The right one is the plan of this run. Nothing has
+# been trained yet.
 
 # %%
-from kaggle_kit.models.build import build_model
-
-network = build_model(loaded, specs.values(), config.strategy)
-token_controlled.assert_active_parameters(multi, network)
-for group, members in network.parameter_groups().items():
-    print(f"{group:32} {sum(p.numel() for p in members.parameters):>12,}  {', '.join(members.tasks)}")
+ledgers = token_controlled_plan.ledgers(multi, exp.config, exp.plan)
+show.ledgers(ledgers, "Tokens of both runs")
 
 # %% [markdown]
-# ## Training
-#
-# The last step is scored in both arms. Quick evaluations and the development curve, at every tenth of the
-# tokens, are shown; they neither stop nor choose.
-#
-# One call resumes the run or starts it, lets it pass the smoke gate, and trains. Where the session ends
-# first, a checkpoint is left, the run is marked as paused and the page ends normally.
+# Step by step, the control follows a mark: the tokens that the multi-task run had read by then (for `share`, scaled to
+# its share). A passage is not divided, so a step may end a little before or after its mark. The difference never adds
+# up, and the last step ends on its mark to the token.
 
 # %%
-from kaggle_kit.experiment import model_selection, training_session
-
-quick_dev = preparation.quick_samples(scored, dev)
-encoded_quick = preparation.encode_split(scored, quick_dev, specs, loaded)
-quick = model_selection.quick_evaluation(scored, network, loaded, encoded_quick, quick_dev)
-phases = [training_session.Phase(plan, quick)]
-session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
-print(session)
+pace = pd.DataFrame(token_controlled_plan.pace(multi, exp.config, exp.plan))
+few = pd.concat([pace.head(5), pace.iloc[5:].tail(2)])
+formats = dict.fromkeys(("tokens", "read so far", "mark"), "{:,}") | {"ahead": "{:+,}"}
+show.table(few, f"The first steps and the last of {len(pace):,}", formats)
 
 # %% [markdown]
-# ## Evaluation
+# ## 5 Training
 #
-# Predictions are written in each task's own format and scored by the official rules: with the weights of
-# the last step, and for the total control also with those of its best development point, below
-# `best_development/`, in case it was trained too long. A paused run skips this.
+# The last step is scored in both runs. Scores on a few development samples, at every tenth of the tokens, are shown;
+# they neither stop the run nor choose a step.
+#
+# One call resumes the run or starts it, lets it pass the smoke gate, and trains. Where the session ends first, a
+# checkpoint is left and the page ends normally.
 
 # %%
-from kaggle_kit.experiment import optimisation, rounds
-
-if session.finished:
-    metrics = rounds.evaluate_reported(scored, run, network, loaded, specs, corpora)
-    run.write_metrics(metrics)
-    for metric in metrics:
-        star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
-        print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
-    print(token_controlled.side_by_side(multi, metrics))
-    for curve in optimisation.curves(session.trainers):
-        if curve.keeps_best:
-            with curve.at_best():
-                best = rounds.evaluate_reported(scored, run.best_development, network, loaded, specs, corpora)
-            run.best_development.write_metrics(best)
-            print(f"at its best development point:\n{token_controlled.side_by_side(multi, best)}")
+exp.train()
+show.training(exp)
 
 # %% [markdown]
-# ## Figures
+# ## 6 Scores beside the multi-task run
+#
+# Both are scored by the official rules. A control that was trained too long would make the multi-task run look good.
+# So the `total` control is scored at its best development point, too, in `best_development/`. The last step comes
+# second, because its thresholds are those that are kept. A positive difference favours the multi-task run.
 
 # %%
-from IPython.display import Image, display
+from kaggle_kit.experiment.optimisation import curves
 
-from kaggle_kit.analysis.figures import loss_curves, png
-
-display(Image(png(loss_curves([multi, run])), width=700))
+weights = {}
+for curve in curves(exp.session.trainers) if exp.finished else ():
+    if curve.keeps_best:
+        with curve.at_best():
+            weights["best development point"] = exp.scores_of(exp.run.best_development)
+if exp.finished:
+    weights["last step"] = exp.evaluate()
+    show.scores(exp)
+    beside = pd.DataFrame(token_controlled.side_by_side(multi, weights))
+    digits = dict.fromkeys(("multi-task", "control"), "{:.4f}") | {"difference": "{:+.4f}"}
+    show.table(beside, "Multi-task run minus control, primary metric", digits)
 
 # %% [markdown]
-# ## Record
+# ## 7 Where it errs, and the record
 #
-# The manifest is written last; without it the folder counts as unfinished. A paused run goes on when
-# this page is run again on its folder. The table tells how far both arms were optimised.
+# Development samples that the model gets wrong. Yellow: missed. Red: made up. Blue: found.
+#
+# Then adapters and heads are saved, and the manifest is written last: without it the folder counts as unfinished. A
+# paused run goes on when this page is run again on its folder.
 
 # %%
-from kaggle_kit.models.adapter_files import save_adapters
-
-if session.finished:
-    save_adapters(network, run.adapters)
-    rounds.record(config, run, network, loaded, session.trainers, corpora)
-    print(optimisation.side_by_side([multi, run]))
-print(f"finished: {run.path.name}" if session.finished else session.end.message)
+if exp.finished:
+    show.errors(exp, n=3)
+    exp.finish()
+show.record(exp)
 
 # %% [markdown]
-# ## How to read the result
+# ## 8 What the control did: equal tokens, equal optimisation?
 #
-# A positive difference says that this seed's multi-task run did better than the same number of tokens of
-# one task, in as many steps. Look at the table above before believing it: a control that went over its data
-# fifty times, or whose curve falls at the end, lost by overtraining, and then the difference at its best
-# development point is the one to read. One pair is no verdict: a claim needs several seeds, the share control
-# and the placebo, and the judge reads them all. Equal to the
-# control is not shown by a small difference either, only by an equivalence test at the margin that
-# `experiment.margin` fixed before the runs. A run marked `smoke` or `practice` is no result.
+# Equal tokens do not make equal optimisation. The control went over its own data more often, and it may have been
+# trained too long. Both manifests tell: passes over the data, final loss, and the development curve.
+
+# %%
+if exp.finished:
+    (scored_task,) = exp.scored.tasks
+    show.optimisation({"multi-task run": multi, "control": exp.run}, scored_task)
+
+# %% [markdown]
+# ## Checks
+#
+# What must hold of any control, and at smoke defaults of this one.
+
+# %%
+if exp.finished:
+    theirs, own = multi.manifest(), exp.run.manifest()
+    assert int(pace["ahead"].iloc[-1]) == 0 == own.get("token_parity_error", 0), "the tokens are equal"
+    assert exp.session.tokens == exp.plan.tokens, "what was planned was trained"
+    assert own["twin"]["control"] == "share" or own["optimiser_steps"] == theirs["optimiser_steps"]
+    same = ("seed", "model", "profile", "selection")
+    assert all(own[key] == theirs[key] for key in same), "nothing but the source of the tokens differs"
+    assert any(metric.value > 0 for metric in exp.metrics), "something was learnt"
+
+# %% [markdown]
+# ## How to read it
+#
+# A positive difference says that this seed's multi-task run scored higher than as many tokens of one task in as many
+# steps. Look at section 8 before believing it. A control that went over its data fifty times, or whose curve falls at
+# the end, was trained too long; then the difference at its best development point is the one to read.
+#
+# One pair is no verdict. A claim needs several seeds, the share control and the placebo, and
+# `08_token_controlled_analysis` reads them all. A small difference does not show that both are equal: only an
+# equivalence test does, at the margin that `experiment.margin` fixed before the runs. A run marked `smoke` or
+# `practice` is no result.

@@ -256,9 +256,9 @@ def test_the_ablation_gives_all_four_architectures_equal_parameters(tmp_path):
     config = config_of("a3", NER, RANKING, more=("experiment=ablation_architecture",))
     study = Page(config, start_run(config, page="ablation_architecture", runs_dir=tmp_path))
     study.config.experiment["target"] = 60_000
-    strategy, table = ablation.matched_strategy(study.config, study.loaded, study.specs)
+    strategy, variants = ablation.matched_strategy(study.config, study.loaded, study.specs)
     assert strategy.name == "a3" and strategy.kind == "shared_private"
-    assert [line.split()[0] for line in table.splitlines()[1:5]] == ["a1", "a2", "a3", "a4"]
+    assert [variant.strategy.name for variant in variants] == ["a1", "a2", "a3", "a4"]
     other = replace(study.config, strategy=strategy_entry("s2_shared"))
     with pytest.raises(ConfigError, match="strategy 's2_shared' is not what experiment"):
         ablation.matched_strategy(other, study.loaded, study.specs)

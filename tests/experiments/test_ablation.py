@@ -200,15 +200,13 @@ def test_the_levels_hold_parity_for_every_task_on_a_2b_backbone(experiment):
     for strategy in every_reference(experiment):
         for level in FACTORS[experiment][1]:
             config = config_of(experiment, f"experiment.level={level}", strategy=strategy)
-            matched, table = ablation.matched_strategy(config, ON_GEMMA, SPECS)
-            count = len(FACTORS[experiment][1])
-            assert [line.split()[0] for line in table.splitlines()[1 : count + 1]] == [
-                strategy.name for strategy in ablation.levels(config).values()
-            ]
-            assert matched == config.strategy  # without a target the ranks are the declared ones
-            per_task = table.splitlines()[count + 2 :]
-            assert [line.split()[0] for line in per_task] == list(SPECS)
-            assert all(float(line.split()[-1].rstrip("%")) <= 5.0 for line in per_task)
+            matched, variants = ablation.matched_strategy(config, ON_GEMMA, SPECS)
+            declared = list(ablation.levels(config).values())
+            assert [variant.strategy for variant in variants] == declared  # and their ranks
+            assert matched == config.strategy
+            for task in SPECS:
+                counts = [variant.tasks[task] for variant in variants]
+                assert max(counts) / min(counts) <= 1.05
 
 
 def test_a_level_that_costs_many_parameters_is_refused_until_its_ranks_are_solved():
@@ -219,19 +217,18 @@ def test_a_level_that_costs_many_parameters_is_refused_until_its_ranks_are_solve
     for level in FACTORS["ablation_fusion"][1]:
         more = (f"experiment.level={level}", wide[1], "experiment.target=60000000")
         config = config_of("ablation_fusion", *more)
-        matched, table = ablation.matched_strategy(config, ON_GEMMA, SPECS)
+        matched, variants = ablation.matched_strategy(config, ON_GEMMA, SPECS)
         ranks[level] = matched.rank
-        (line,) = [line for line in table.splitlines() if line.startswith(f"{config.strategy.name} ")]
-        active[level] = int(line.split()[3].replace(",", ""))
+        (own,) = [variant for variant in variants if variant.strategy == matched]
+        active[level] = own.active
     assert max(active.values()) / min(active.values()) <= 1.05
     assert ranks["none"] > ranks["attention"]
 
 
 def test_a_target_holds_for_every_level():
     config = config_of("ablation_cross_level", "experiment.target=60000000")
-    matched, table = ablation.matched_strategy(config, ON_GEMMA, SPECS)
-    counts = [int(line.split()[3].replace(",", "")) for line in table.splitlines()[1:3]]
-    assert all(abs(count / 60_000_000 - 1) <= 0.05 for count in counts)
+    matched, variants = ablation.matched_strategy(config, ON_GEMMA, SPECS)
+    assert all(abs(variant.active / 60_000_000 - 1) <= 0.05 for variant in variants)
     assert matched.rank > 16 and matched.level1_rank == matched.level2_rank > 8
 
 
@@ -256,22 +253,27 @@ def specs() -> dict[str, TaskSpec]:
 @pytest.mark.parametrize(
     ("parity", "target"), [("active", None), ("active", 26_000_000), ("total", 90_000_000)]
 )
-def test_all_runs_of_an_architecture_ablation_print_one_table_and_train_its_ranks(specs, parity, target):
+def test_all_runs_of_an_architecture_ablation_find_the_same_ranks_and_train_their_own(specs, parity, target):
     more = (f"experiment.parity={parity}", f"experiment.target={target or 'null'}")
     found = [ablation.matched_strategy(run_of(name, *more), ON_GEMMA, specs) for name in ARCHITECTURES]
-    (table,) = {table for _, table in found}
-    lines = table.splitlines()
-    ranks = {line.split()[0]: line.split()[2] for line in lines[1:5]}
-    for strategy, _ in found:
-        own = "+".join(str(rank) for rank in (strategy.rank, strategy.private_rank) if rank)
-        assert own == ranks[strategy.name]
+    first = found[0][1]
+    assert all(variants == first for _, variants in found)
+    assert [strategy for strategy, _ in found] == [variant.strategy for variant in first]
     if target is None:
-        assert list(ranks.values()) == ["24", "24", "16+8", "16+8"]
-    if parity == "active":
-        assert [line.split()[0] for line in lines[6:]] == list(TASKS)
-        assert all(float(line.split()[-1].rstrip("%")) <= 5.0 for line in lines[6:])
-    counts = [int(line.split()[3 if parity == "active" else -2].replace(",", "")) for line in lines[1:5]]
-    assert max(counts) / min(counts) <= 1.05
+        ranks = [(variant.strategy.rank, variant.strategy.private_rank) for variant in first]
+        assert ranks == [(24, None), (None, 24), (16, 8), (16, 8)]
+    each = [[v.tasks[task] for v in first] for task in TASKS] if parity == "active" else []
+    for counts in (*each, [variant.count(parity) for variant in first]):
+        assert max(counts) / min(counts) <= 1.05
+
+
+def test_what_a_level_changes_is_its_factor_and_nothing_else():
+    rows = ablation.changes(ablation.levels(config_of("ablation_pcgrad")))
+    assert rows == [{"key": "pcgrad", "on": True, "off": False}]
+    architectures = {row["key"]: row for row in ablation.changes(ablation.levels(run_of("a4")))}
+    fusions = {"a1": "none", "a2": "none", "a3": "none", "a4": "attention"}
+    assert architectures["fusion"] == {"key": "fusion"} | fusions
+    assert "sampling" not in architectures and "name" not in architectures
 
 
 def test_one_task_is_no_comparison_of_architectures():

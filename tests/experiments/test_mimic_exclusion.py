@@ -112,6 +112,25 @@ def test_each_arm_reads_its_own_tasks_first_and_all_as_many_tokens_in_as_many_st
     assert all(abs(course - courses[0]).max() <= largest for course in courses)
 
 
+def test_every_arm_can_be_planned_from_the_run_of_any_and_only_its_sources_differ(arms):
+    run = arms["excluded"]
+    planned = mimic_exclusion.every_arm(run.config)
+    assert list(planned) == ["full", f"without {NER}", f"without {SPANS}", "excluded"]
+    steps = {name: mimic_exclusion.plan_first(config, run.encoded) for name, config in planned.items()}
+    for name, arm in (("full", "full"), ("excluded", "excluded"), (f"without {NER}", "leave_target_out")):
+        assert steps[name].steps_sha256 == arms[arm].plans[0].steps_sha256
+    found = {name: mimic_exclusion.by_source(run.config, plan.tokens) for name, plan in steps.items()}
+    assert len({sum(tokens.values()) for tokens in found.values()}) == 1
+    assert found["excluded"]["MIMIC notes"] == found["excluded"]["other clinical notes"] == 0
+    assert found[f"without {NER}"]["MIMIC notes"] == steps[f"without {NER}"].tokens[SPANS]
+
+
+def test_tokens_are_counted_by_the_kind_of_text_that_a_task_reads():
+    tokens = dict(zip(FIVE, (1, 2, 4, 8, 16), strict=True))
+    sums = {"MIMIC notes": 3, "other clinical notes": 4, "public text": 24}
+    assert mimic_exclusion.by_source(config_of("full"), tokens) == sums
+
+
 def test_the_second_phase_is_the_same_in_every_step(arms):
     plans = [arm.plans[1] for arm in arms.values()]
     assert all(plan == plans[0] and plan.steps_sha256 == plans[0].steps_sha256 for plan in plans)

@@ -81,7 +81,7 @@ def altered(multi: RunFolder, folder, **fields) -> RunFolder:
 
 @pytest.mark.parametrize("control", ["total", "share"])
 def test_a_control_repeats_its_run_but_for_whose_tokens_it_sees(tmp_path, shared, control):
-    config, _ = token_controlled.control_of(shared, asked(shared, f"experiment.control={control}"))
+    config = token_controlled.control_of(shared, asked(shared, f"experiment.control={control}"))
     run = start_run(config, page="token_controlled", runs_dir=tmp_path)
     theirs, own = shared.manifest(), train(config, run, shared).manifest()
     tokens = theirs["totals"]["tokens"]
@@ -121,12 +121,15 @@ def test_under_the_rule_last_quick_evaluation_neither_stops_nor_chooses(shared):
 @pytest.mark.parametrize("task", [NER, RELATIONS])
 def test_a_control_has_the_active_parameters_of_its_task_in_any_strategy(tmp_path, strategy, task):
     multi = multi_task(tmp_path, strategy)
-    config, table = token_controlled.control_of(multi, asked(multi, task=task))
-    assert strategy in table and "s1_single" in table
+    config = token_controlled.control_of(multi, asked(multi, task=task))
     corpora = preparation.open_corpora(config)
     specs = preparation.task_specs(config, corpora)
     network = build_model(preparation.open_backbone(config), specs.values(), config.strategy)
     token_controlled.assert_active_parameters(multi, network)
+    (row,) = token_controlled.active_beside(multi, network)
+    theirs = multi.manifest()["active_parameters"][task]
+    assert (row["task"], row["multi-task"]) == (task, theirs)
+    assert row["difference"] == pytest.approx((row["control"] - theirs) / theirs)
     assert config.strategy.rank > 16 and not config.strategy.pcgrad and config.strategy.fusion == "none"
 
 
@@ -135,10 +138,10 @@ def test_a_control_of_an_ablation_has_the_parameters_of_the_ranks_that_were_solv
     ablated = ("experiment=ablation_architecture", target)
     multi = multi_task(tmp_path, "a3", settings=(*ablated, *SETTINGS[1:]))
     assert saved_ranks(multi.adapters)["shared"] != from_yaml(multi.config_yaml.read_text()).strategy.rank
-    config, table = token_controlled.control_of(multi, asked(multi))
+    config = token_controlled.control_of(multi, asked(multi))
     run = train(config, start_run(config, page="token_controlled", runs_dir=tmp_path), multi)
     own, theirs = (folder.manifest()["active_parameters"][NER] for folder in (run, multi))
-    assert own == pytest.approx(theirs, rel=token_controlled.TOLERANCE) and "a3" in table
+    assert own == pytest.approx(theirs, rel=token_controlled.TOLERANCE)
     assert run.manifest()["twin"]["of"] == multi.run_id
     with pytest.raises(ConfigError, match=r"^experiment\.alpha is 0\.1 here and None in the control"):
         token_controlled.control_of(multi, asked(multi, "experiment.alpha=0.1"))
@@ -190,7 +193,7 @@ def test_a_control_takes_what_a_search_of_its_own_found_with_as_many_trials(tmp_
     sign(multi, shared.manifest() | multi.facts)
     tokens = sum(shared.manifest()["totals"]["tokens"].values())
     at_its_own = f"experiment.tuning.target_tokens={tokens}"
-    config, _ = token_controlled.control_of(multi, asked(multi, *found, *tuning("own"), at_its_own))
+    config = token_controlled.control_of(multi, asked(multi, *found, *tuning("own"), at_its_own))
     assert config.training.learning_rate == 1e-4 and config.training.target_tokens == tokens
     assert config.training.warmup == theirs.training.warmup
     own = {"trials": 4, "split": "dev", "study": "own", "target_tokens": tokens}
@@ -203,7 +206,7 @@ def test_a_control_takes_what_a_search_of_its_own_found_with_as_many_trials(tmp_
         token_controlled.control_of(
             multi, asked(multi, *found, *tuning("own"), at_its_own, "training.epochs=9")
         )
-    assert token_controlled.control_of(multi, asked(multi))[0].experiment["tuning"]["study"] == "theirs"
+    assert token_controlled.control_of(multi, asked(multi)).experiment["tuning"]["study"] == "theirs"
     with pytest.raises(
         ConfigError, match="experiment.tuning.trials is 9 here and 4 in s2_shared-.* one budget"
     ):
@@ -235,7 +238,7 @@ def test_runs_that_have_no_control_are_refused_naming_the_field(tmp_path, shared
 
 
 def test_a_control_leaves_out_the_training_documents_that_its_run_left_out(tmp_path, shared):
-    config, _ = token_controlled.control_of(shared, asked(shared))
+    config = token_controlled.control_of(shared, asked(shared))
     first, *others = [sample.document_id for sample in preparation.open_corpora(config)[NER].splits["train"]]
     multi = altered(shared, tmp_path, left_out={NER: [first], RELATIONS: []})
     corpus = token_controlled.open_corpora(multi, config)[NER]
@@ -245,7 +248,7 @@ def test_a_control_leaves_out_the_training_documents_that_its_run_left_out(tmp_p
 
 def test_a_corpus_that_has_changed_since_is_refused(shared):
     with pytest.raises(ConfigError, match=f"data_hashes.{NER} is 0f here and"):
-        token_controlled.assert_same_data(shared, {NER: SimpleNamespace(sha256="0f")})
+        preparation.assert_same_data(shared, {NER: SimpleNamespace(sha256="0f")})
 
 
 def test_in_a_kaggle_session_the_run_is_found_where_another_kernel_left_it(tmp_path, shared, monkeypatch):
@@ -259,7 +262,7 @@ def test_the_run_is_found_by_id_or_path_and_must_be_finished(tmp_path, shared):
     assert found.path == shared.path
     by_path = asked(shared, f"experiment.twin={shared.path}")
     assert token_controlled.multi_task_run(by_path, tmp_path).path == shared.path
-    assert token_controlled.control_of(shared, by_path)[0].experiment["twin"] == shared.run_id
+    assert token_controlled.control_of(shared, by_path).experiment["twin"] == shared.run_id
     started = start_run(compose(seed=3), page="toy", runs_dir=tmp_path)
     with pytest.raises(RunFolderError, match="is unfinished"):
         token_controlled.multi_task_run(asked(shared, f"experiment.twin={started.run_id}"), tmp_path)
@@ -297,4 +300,7 @@ def test_the_page_shows_both_scores_of_the_primary_metric_and_their_difference(t
     )
     sign(multi)
     own = [Metric(name, 0.5, "fraction", "dev", 9, NER, NER) for name in (figures[NER], "task_a_relaxed_f1")]
-    assert token_controlled.side_by_side(multi, own) == f"{NER}: multi-task 0.7500 - control 0.5000 = +0.2500"
+    last, best = token_controlled.side_by_side(multi, {"last step": own, "best point": own})
+    assert [last[key] for key in ("task", "multi-task", "control", "difference")] == [NER, 0.75, 0.5, 0.25]
+    assert (last["control at"], last["metric"]) == ("last step", figures[NER])
+    assert best == last | {"control at": "best point"}

@@ -47,7 +47,7 @@ def with_log(multi: RunFolder, folder, change) -> RunFolder:
 
 @pytest.mark.parametrize("task", [NER, RELATIONS])
 def test_each_step_of_a_baseline_follows_the_same_step_of_its_run(tmp_path, multi, task):
-    config, _ = token_controlled.control_of(multi, of_run(multi, task=task))
+    config = token_controlled.control_of(multi, of_run(multi, task=task))
     run = train(config, start_run(config, page="token_controlled", runs_dir=tmp_path), multi)
     theirs = np.cumsum([sum(line["tokens"].values()) for line in multi.tokens()])
     own = np.cumsum([line["tokens"][task] for line in run.tokens()])
@@ -59,11 +59,29 @@ def test_each_step_of_a_baseline_follows_the_same_step_of_its_run(tmp_path, mult
 
 
 def test_a_share_control_has_its_own_tokens_in_steps_scaled_alike(multi):
-    config, _ = token_controlled.control_of(multi, of_run(multi, "experiment.control=share"))
+    config = token_controlled.control_of(multi, of_run(multi, "experiment.control=share"))
     tokens = multi.manifest()["totals"]["tokens"]
     targets = token_controlled_plan.step_targets(multi, config)
     assert targets.total == tokens[NER]
     assert len(targets) == max(1, round(8 * tokens[NER] / sum(tokens.values())))
+
+
+@pytest.mark.parametrize("word", ["control=total", "control=share", "placebo=true"])
+def test_the_pace_of_a_control_ends_on_its_mark_and_both_ledgers_add_up(multi, word):
+    config = token_controlled.control_of(multi, of_run(multi, f"experiment.{word}"))
+    samples = preparation.split_samples(config, corpora := preparation.open_corpora(config), "train")
+    specs = preparation.task_specs(config, corpora)
+    encoded = preparation.encode_split(config, samples, specs, preparation.open_backbone(config))
+    plan = token_controlled_plan.plan_control(multi, config, encoded)
+    pace = token_controlled_plan.pace(multi, config, plan)
+    assert [row["step"] for row in pace] == list(range(1, len(plan) + 1))
+    assert [row["read so far"] for row in pace] == np.cumsum([row["tokens"] for row in pace]).tolist()
+    assert all(row["ahead"] == row["read so far"] - row["mark"] for row in pace) and pace[-1]["ahead"] == 0
+    theirs, own = token_controlled_plan.ledgers(multi, config, plan).values()
+    assert theirs == [line["tokens"] for line in multi.tokens()]
+    assert sum(step.get(NER, 0) for step in own) == plan.tokens[NER]
+    if word == "placebo=true":
+        assert own == theirs and not any(row["ahead"] for row in pace)
 
 
 def test_a_log_that_its_manifest_does_not_confirm_is_refused(tmp_path, multi):
@@ -71,7 +89,7 @@ def test_a_log_that_its_manifest_does_not_confirm_is_refused(tmp_path, multi):
         lines[2]["tokens"][NER] += 1
         return lines
 
-    config, _ = token_controlled.control_of(multi, of_run(multi))
+    config = token_controlled.control_of(multi, of_run(multi))
     with pytest.raises(RunFolderError, match="has 7 steps and the manifest 8"):
         token_controlled_plan.step_targets(
             with_log(multi, tmp_path / "cut", lambda lines: lines[:-1]), config
@@ -81,7 +99,7 @@ def test_a_log_that_its_manifest_does_not_confirm_is_refused(tmp_path, multi):
 
 
 def test_a_run_whose_tokens_are_not_those_that_the_control_was_settled_on_is_refused(multi):
-    config, _ = token_controlled.control_of(multi, of_run(multi))
+    config = token_controlled.control_of(multi, of_run(multi))
     config.training.target_tokens += 1
     with pytest.raises(ConfigError, match=r"training\.target_tokens is .*, but s2_shared"):
         token_controlled_plan.step_targets(multi, config)
@@ -110,7 +128,7 @@ def test_a_declared_count_of_computed_tokens_is_met_exactly(tmp_path, small_mode
     assert totals["computed_tokens"][ranking] < totals["tokens"][ranking]
     for task in (NER, ranking):
         wanted = [*STEPS, "experiment.match=computed", f"experiment.twin={multi.run_id}"]
-        control, _ = token_controlled.control_of(multi, compose(task=[task], overrides=wanted, seed=3))
+        control = token_controlled.control_of(multi, compose(task=[task], overrides=wanted, seed=3))
         run = train(control, start_run(control, page="token_controlled", runs_dir=tmp_path), multi)
         own = run.manifest()
         assert own["totals"]["computed_tokens"] == {task: sum(totals["computed_tokens"].values())}
@@ -119,7 +137,7 @@ def test_a_declared_count_of_computed_tokens_is_met_exactly(tmp_path, small_mode
 
 
 def test_an_unknown_count_is_refused(multi):
-    config, _ = token_controlled.control_of(multi, of_run(multi))
+    config = token_controlled.control_of(multi, of_run(multi))
     config.experiment["match"] = "padded"
     with pytest.raises(ConfigError, match="experiment.match is 'padded'; allowed: presented, computed"):
         token_controlled_plan.step_targets(multi, config)
@@ -129,7 +147,7 @@ def test_an_unknown_count_is_refused(multi):
 
 
 def test_a_placebo_repeats_its_run_with_other_labels_of_its_partners_alone(tmp_path, multi):
-    config, _ = token_controlled.control_of(multi, of_run(multi, "experiment.placebo=true"))
+    config = token_controlled.control_of(multi, of_run(multi, "experiment.placebo=true"))
     run = train(config, start_run(config, page="token_controlled", runs_dir=tmp_path), multi)
     theirs, own = multi.manifest(), run.manifest()
     assert own["twin"]["control"] == "placebo" and own["twin"]["task"] == NER
@@ -141,7 +159,7 @@ def test_a_placebo_repeats_its_run_with_other_labels_of_its_partners_alone(tmp_p
 
 
 def test_only_the_partners_of_a_placebo_lose_their_labels(multi):
-    config, _ = token_controlled.control_of(multi, of_run(multi, "experiment.placebo=true"))
+    config = token_controlled.control_of(multi, of_run(multi, "experiment.placebo=true"))
     corpora = preparation.open_corpora(config)
     specs = preparation.task_specs(config, corpora)
     samples = preparation.split_samples(config, corpora, "train")
@@ -178,7 +196,7 @@ def test_a_placebo_of_a_run_in_two_phases_is_refused(tmp_path, multi):
 
 
 def test_another_corpus_or_setting_is_refused_before_a_placebo_trains(multi):
-    config, _ = token_controlled.control_of(multi, of_run(multi, "experiment.placebo=true"))
+    config = token_controlled.control_of(multi, of_run(multi, "experiment.placebo=true"))
     corpora = preparation.open_corpora(config)
     specs = preparation.task_specs(config, corpora)
     samples = preparation.split_samples(config, corpora, "train")
@@ -198,7 +216,7 @@ def searching(multi: RunFolder, *more: str):
 
 def test_a_search_for_a_baseline_has_the_baselines_configuration_tokens_and_steps(multi):
     config, found = token_controlled.searched(searching(multi), multi.path.parent)
-    control, _ = token_controlled.control_of(multi, of_run(multi))
+    control = token_controlled.control_of(multi, of_run(multi))
     assert found.path == multi.path and config.training == control.training
     assert config.strategy == control.strategy and config.experiment["name"] == "hp_search"
     targets = token_controlled_plan.step_targets(multi, config)

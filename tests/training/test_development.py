@@ -166,5 +166,8 @@ def test_a_run_records_steps_passes_losses_and_curve(study, tmp_path):
     totals = {"totals": {"tokens": {NER: tokens_of(study)}}}
     facts = {name: kind() for name, kind in FACTS.items()} | {"complete": True, **told, **totals}
     sign(run.folder, facts)
-    table = side_by_side([RunFolder.open(run.folder.path)])
-    assert f"{len(run.plan)} steps" in table and "1.0 epochs" in table
+    (row,) = side_by_side({"one": RunFolder.open(run.folder.path)})
+    assert (row["run"], row["task"], row["tokens"]) == ("one", NER, tokens_of(study))
+    assert (row["steps"], row["epochs over its data"]) == (len(run.plan), 1.0)
+    assert row["dev, last point"] == curve.curve[-1]["scores"][NER]
+    assert row["dev, best point"] == max(point["scores"][NER] for point in curve.curve)

@@ -9,6 +9,7 @@ Text of restricted corpora is withheld, and whatever is no result says so.
 
 from __future__ import annotations
 
+from kaggle_kit.experiment.show.arms import ledgers, optimisation, parity
 from kaggle_kit.experiment.show.beginning import adapters, samples, setup
 from kaggle_kit.experiment.show.method import conflict_excess, conflicts, fusion_weights
 from kaggle_kit.experiment.show.results import differences, errors, learning_curve, record, scores, training
@@ -23,6 +24,9 @@ __all__ = [
     "figure",
     "fusion_weights",
     "learning_curve",
+    "ledgers",
+    "optimisation",
+    "parity",
     "record",
     "samples",
     "scores",
