@@ -8,8 +8,8 @@ import sys
 import pandas as pd
 import pytest
 
-from kaggle_kit import show
 from kaggle_kit.analysis.verdict import no_verdict
+from kaggle_kit.experiment import show
 from kaggle_kit.experiment.show import views
 
 READING = """

@@ -17,7 +17,7 @@ EXPORTS = {
     "beginning": ("adapters", "samples", "setup"),
     "method": ("conflict_excess", "conflicts", "fusion_weights"),
     "results": ("differences", "errors", "learning_curve", "record", "scores", "training"),
-    "verdicts": ("answers", "arms_training", "evidence", "gains", "inputs", "rule"),
+    "verdicts": ("answers", "arms_training", "contrasts", "evidence", "gains", "inputs", "rule", "study"),
     "views": ("figure", "sentences", "table"),
 }
 MODULES = {name: module for module, names in EXPORTS.items() for name in names}

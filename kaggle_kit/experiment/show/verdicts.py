@@ -9,10 +9,12 @@ Nothing here reads a model, so a page that only reads run folders imports no tor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kaggle_kit.analysis import verdict_tables
+from kaggle_kit.analysis import contrasts as judge
+from kaggle_kit.analysis import verdict_study, verdict_tables
+from kaggle_kit.analysis.contrast_figure import contrast_figure
 from kaggle_kit.analysis.survivorship import unfinished_in_words
 from kaggle_kit.analysis.verdict_figure import verdict_figure, verdict_table
 from kaggle_kit.analysis.verdict_words import in_words, warnings_in_words
@@ -64,3 +66,17 @@ def inputs(document: Document) -> None:
     """Show the runs that were read, by the hashes of their manifests, and what they declared."""
     table(verdict_tables.input_table(document), "Runs that were judged", {"tokens asked for": "{:,}"})
     table(verdict_tables.declared_table(document), "Declared before the runs, and what differs between them")
+
+
+def contrasts(documents: Sequence[Document]) -> None:
+    """Show the differences between two arms: sentences, intervals, and the table that they come from."""
+    sentences(judge.in_words(documents), "Differences over seeds")
+    figure(contrast_figure(documents))
+    formats = SIGNED | {"p_holm": "{:.3g}", "detectable": "{:.4f}"}
+    table(judge.contrast_table(documents), "Differences between arms", formats)
+
+
+def study(document: Document) -> None:
+    """Show the verdict on a whole study: the primary comparison, then all others at one error rate."""
+    formats = {"difference": "{:+.4f}", "p, all controls": "{:.3g}"}
+    table(verdict_study.study_table(document), f"Study {document['study']}", formats)
