@@ -15,6 +15,7 @@ from typing import Any
 
 EXPORTS = {
     "beginning": ("adapters", "samples", "setup"),
+    "matrices": ("predictions", "transfer"),
     "method": ("conflict_excess", "conflicts", "fusion_weights"),
     "results": ("differences", "errors", "learning_curve", "record", "scores", "training"),
     "verdicts": ("answers", "arms_training", "contrasts", "evidence", "gains", "inputs", "rule", "study"),
