@@ -123,6 +123,33 @@ def score_bars(table: pd.DataFrame) -> Figure:
         return figure
 
 
+def arm_ranges(arms: pd.DataFrame) -> Figure:
+    """Mean, lowest and highest score of every arm of `overview.arm_table`, a panel per task and split.
+
+    The dotted line is the best published figure, where it applies.
+    """
+    with mpl.rc_context(STYLE):
+        if arms.empty:
+            return no_data("no run has recorded its primary metric")
+        panels = list(arms.groupby(["task", "split", "metric"]))
+        heights = [len(rows) for _, rows in panels]
+        figure = Figure(figsize=(WIDTH, ROW * sum(heights) + 1.0 * len(panels)), layout="constrained")
+        axes_of = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for axes, (names, rows) in zip(axes_of, panels, strict=True):
+            toy = rows["flags"].str.contains("smoke|practice")
+            for place, (row, grey) in enumerate(zip(rows.itertuples(), toy, strict=True)):
+                colour = TOY if grey else COLOURS[0]
+                axes.plot([row.lowest, row.highest], [place, place], color=colour, lw=2.2)
+                axes.plot(row.mean, place, "o", color=colour, ms=6)
+            if (best := rows["published"].max()) == best:
+                axes.axvline(best, color=COLOURS[1], lw=1, ls=":", label="best published")
+                axes.legend(loc="lower left")
+            name_rows(axes, [f"{row.arm}, {row.model}, n = {row.runs}" for row in rows.itertuples()])
+            axes.set(title=" · ".join(names) + (" (grey: not a result)" if toy.any() else ""))
+        axes.set_xlabel("score: mean, lowest and highest run")
+        return figure
+
+
 def loss_points(events: Sequence[Mapping[str, Any]], task: str) -> list[tuple[int, float]]:
     """(step, loss) of a task, in order, without steps whose loss was no number."""
     points = [(event["step"], event.get("losses", {}).get(task, event.get("loss"))) for event in events]

@@ -5,7 +5,7 @@ table = overview_table(find_runs(Path("runs")))
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -42,6 +42,38 @@ def overview_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
 def flag_names(flags: Mapping[str, bool]) -> list[str]:
     """The flags that are set: smoke, practice, restricted."""
     return [name for name, is_set in flags.items() if is_set]
+
+
+def arm_of(manifest: Mapping[str, Any]) -> str:
+    """What a run stands for: its strategy, or which control of another it is."""
+    if not (twin := manifest.get("twin")):
+        return str(manifest["strategy"])
+    return twin["control"] if twin["control"] == "placebo" else f"control, {twin['control']} tokens"
+
+
+def arm_table(runs: Sequence[RunFolder], table: pd.DataFrame) -> pd.DataFrame:
+    """The scored rows of `overview_table(runs)` by arm: runs; mean, lowest, highest and published score.
+
+    Best arms of a task first. Runs of one arm may differ in more than the seed; only a verdict compares arms.
+    """
+    arms = {run.run_id: arm_of(run.manifest()) for run in runs}
+    scored = table[table["score"].notna()].assign(arm=lambda rows: rows["run"].map(arms))
+    same = ["task", "split", "metric", "model", "profile", "flags", "arm"]
+    figures = {"runs": "size", "mean": "mean", "lowest": "min", "highest": "max"}
+    figures = {name: ("score", how) for name, how in figures.items()} | {"published": ("published", "max")}
+    found = scored.groupby(same).agg(**figures).reset_index()
+    ordered = found.sort_values(["task", "split", "mean"], ascending=[True, True, False])
+    return ordered.reset_index(drop=True)
+
+
+def summary_in_words(table: pd.DataFrame, left_out: Sequence[str] = ()) -> Iterator[str]:
+    """How many runs are finished, how many of them are results, and which are left out."""
+    runs = table.drop_duplicates("run")
+    toys = int(runs["flags"].str.contains("smoke|practice").sum())
+    yield f"finished runs: {len(runs)}; tasks: {table['task'].nunique()}; results: {len(runs) - toys}"
+    if toys:
+        yield f"smoke or practice runs, which only show that the machinery works: {toys}"
+    yield from (f"left out: {why}" for why in left_out)
 
 
 def _rows(run: RunFolder, task: str) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Does one matrix over the tasks predict another? Mantel's test, exact for few tasks, and its power.
 
-    print(told(exploratory(transfer, {"affinity": affinity, "log_size_ratio": ratio}, alpha=0.05, seed=42)))
+    result = exploratory(transfer, {"affinity": affinity, "log_size_ratio": ratio}, alpha=0.05, seed=42)
+    prediction_table(result), power_table(result)
 
 The cells of a matrix over K tasks are not independent, so the tasks are relabelled instead of the cells
 shuffled (Mantel 1967; Krackhardt 1988). With five tasks all 120 relabellings are gone through, and no p is
@@ -10,18 +11,19 @@ smaller than 1/120: whatever comes out is exploratory. Diagonals are left out ev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import permutations
 from math import factorial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from kaggle_kit.analysis.predictors import CONFOUNDER
 from kaggle_kit.core.errors import ConfigError
 
-EFFECTS = (0.5, 0.7, 0.9)  # true correlations whose power is told
+EFFECTS = (0.5, 0.7, 0.9)  # true correlations whose power is simulated
 MOST_TASKS = 8  # 40,320 relabellings: still exact, and seconds
 TIE = 1e-12  # correlations closer than that are one
 
@@ -76,17 +78,15 @@ def exploratory(
     return result | {"predictions": [asdict(one) for one in made], "because": None}
 
 
-def told(result: Mapping[str, Any]) -> str:
-    """The result of `exploratory` for reading."""
-    lines = [f"EXPLORATORY: no p is below {result['smallest_p']:.4f}", "power at a true correlation of:"]
-    for name, by_rho in result["power"].items():
-        lines.append(f"  {name:18} " + "  ".join(f"{rho}: {share:.2f}" for rho, share in by_rho.items()))
-    for one in result["predictions"]:
-        lines.append(
-            f"{one['predictor']:20} r {one['r']:+.2f} (p {one['p']:.3f}), given {CONFOUNDER} "
-            f"{one['r_given']:+.2f} (p {one['p_given']:.3f}, Holm {one['p_holm']:.3f}), AUC {one['auc']:.2f}"
-        )
-    return "\n".join([*lines, *filter(None, [result["because"]])])
+def prediction_table(result: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per predictor of the result of `exploratory`; none where the matrix lacks a cell."""
+    return pd.DataFrame(result["predictions"], columns=[field.name for field in fields(Prediction)])
+
+
+def power_table(result: Mapping[str, Any]) -> pd.DataFrame:
+    """The share of true correlations that would have been found, one column for each correlation."""
+    rows = [{"matrices": name} | by_rho for name, by_rho in result["power"].items()]
+    return pd.DataFrame(rows).rename(columns=lambda name: name if name == "matrices" else f"r = {name}")
 
 
 def predict(

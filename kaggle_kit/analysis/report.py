@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from kaggle_kit.analysis.figures import loss_curves, loss_points, png, score_bars, tokens_per_task
-from kaggle_kit.analysis.overview import flag_names, overview_table
+from kaggle_kit.analysis.overview import arm_of, flag_names, overview_table
 from kaggle_kit.analysis.report_page import PAGE
 from kaggle_kit.analysis.verdict_words import in_words, marked
 from kaggle_kit.core.artifacts import RunFolder
@@ -88,7 +88,7 @@ def write_report(runs: Sequence[RunFolder], path: Path, verdicts: Sequence[Mappi
 
 def _answer(document: Mapping[str, Any], runs: Sequence[RunFolder], table: pd.DataFrame) -> dict[str, Any]:
     """A verdict in words, and each arm's mean score over seeds beside that of no model at all."""
-    arms = {run.run_id: _arm(run.manifest()) for run in runs}
+    arms = {run.run_id: arm_of(run.manifest()) for run in runs}
     split = document["comparison"]["split"] if document["tasks"] else ""
     rows = table[table["task"].isin(document["tasks"]) & (table["split"] == split)]
     rows = rows.assign(arm=rows["run"].map(arms))
@@ -100,13 +100,6 @@ def _answer(document: Mapping[str, Any], runs: Sequence[RunFolder], table: pd.Da
         "words": [*in_words(document)],
         "table": means.to_html(float_format="{:.3f}".format, na_rep="—"),
     }
-
-
-def _arm(manifest: Mapping[str, Any]) -> str:
-    """What a run stands for: its strategy, or which control of another it is."""
-    if not (twin := manifest.get("twin")):
-        return str(manifest["strategy"])
-    return twin["control"] if twin["control"] == "placebo" else f"control, {twin['control']} tokens"
 
 
 def _figures(runs: Sequence[RunFolder], table: pd.DataFrame) -> list[tuple[str, Figure]]:

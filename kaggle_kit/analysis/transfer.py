@@ -16,6 +16,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from kaggle_kit.analysis.comparability import assert_comparable
 from kaggle_kit.analysis.token_parity import assert_token_parity
@@ -74,6 +75,15 @@ class TransferMatrix:
     @property
     def missing(self) -> list[tuple[str, str]]:
         return [pair for pair in _ordered(self.tasks) if pair not in self.cells]
+
+    def table(self) -> pd.DataFrame:
+        """One row per known cell, in the task's own metric; the spread is over seeds."""
+        columns = ("task", "trained with", "seeds", "alone", "difference", "spread")
+        rows = [
+            (c.task, c.partner, len(c.differences), float(np.mean(list(c.alone.values()))), c.mean, c.spread)
+            for c in self.cells.values()
+        ]
+        return pd.DataFrame(rows, columns=columns)
 
     def record(self) -> dict[str, Any]:
         """Plain values for a file; a missing cell is null."""

@@ -4,8 +4,8 @@
 
 One panel per unit: differences of a task's score in points, and all tasks in per cent of the way from the
 trivial baseline to the best published score. A point is the estimate against the total control at its last
-step, with its interval, over the margin's band; small dots are single seeds; open marks are the estimates
-against the other controls, which genuine transfer has to beat as well.
+step, with its interval, over the margin's band; small dots are single seeds; open marks above it are the
+estimates against the other controls, with theirs: genuine transfer has to beat them as well.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def verdict_figure(document: Mapping[str, Any]) -> Figure:
             return no_data(document["reason"])
         tasks, overall = document["tasks"], _overall(document)
         heights = [len(tasks), len(overall)]
-        figure = Figure(figsize=(WIDTH, 1.9 + 1.5 * ROW * sum(heights)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.9 + 2.0 * ROW * sum(heights)), layout="constrained")
         upper, lower = figure.subplots(2, 1, height_ratios=heights)
         metrics = document["comparison"]["metrics"]
         labels = [f"{task}\n{metrics[task]['name']}" for task in tasks]
@@ -105,17 +105,20 @@ def _panel(
 ) -> None:
     for row, member in enumerate(found):
         margin, colour = POINTS * member["margin"], COLOUR[member["verdict"]]
-        axes.barh(row, 2 * margin, 0.8, left=-margin, color=BAND, zorder=0)
+        axes.barh(row, 2 * margin, 0.96, left=-margin, color=BAND, zorder=0)
         low, high = (POINTS * end for end in member["interval"])
         axes.plot([low, high], [row, row], color=colour, lw=2.2, solid_capstyle="butt", zorder=3)
         axes.plot(POINTS * member["difference"], row, "o", color=colour, ms=7, zorder=4)
         if "scores" in member:
             seeds = np.subtract(member["scores"]["multi_task"], member["scores"]["total"])
             axes.plot(POINTS * seeds, np.full(len(seeds), row + 0.27), ".", color=TOY, ms=4, zorder=2)
-        for control, marker in MARKERS.items():
-            if control in member["contrasts"]:
-                place = POINTS * member["contrasts"][control]["difference"], row - 0.24
-                axes.plot(*place, marker, mfc="none", mec=colour, ms=4.5, zorder=3)
+        others = [control for control in MARKERS if control in member["contrasts"]]
+        for number, control in enumerate(others, start=1):
+            contrast, place = member["contrasts"][control], row - 0.15 * number
+            ends = [POINTS * end for end in contrast["interval"]]
+            axes.plot(ends, [place, place], color=colour, lw=0.9, alpha=0.6, zorder=3)
+            mark = POINTS * contrast["difference"], place
+            axes.plot(*mark, MARKERS[control], mfc="white", mec=colour, ms=4.5, zorder=4)
         axes.annotate(
             marked(document, member["verdict"]),
             (1.02, row),

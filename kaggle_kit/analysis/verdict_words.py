@@ -20,6 +20,7 @@ from kaggle_kit.analysis.verdict_rule import (
     SHARE,
     STRONGEST,
     TOTAL,
+    UNDECIDED,
 )
 
 TOYS = ("smoke", "practice")
@@ -79,16 +80,36 @@ def decomposition(contrasts: Mapping[str, Any]) -> str:
 
 
 def training_in_words(document: Mapping[str, Any]) -> Iterator[str]:
-    """How the arms trained, warnings where they differ by more than their tasks, and runs that lie apart."""
+    """How the arms trained, and what there is to warn of."""
     for task, arms in document.get("training", {}).items():
         for name, arm in arms.items():
             yield f"{task}, {name}: {_trained(arm)}."
+    yield from warnings_in_words(document)
+
+
+def warnings_in_words(document: Mapping[str, Any]) -> Iterator[str]:
+    """Where arms differ by more than their tasks, and which runs lie apart from their arm."""
+    for task, arms in document.get("training", {}).items():
         yield from (f"WARNING: {task}: {warning}." for warning in _unequal(arms))
     for run in document.get("outliers", ()):
         yield (
             f"WARNING: {run['run_id']} (seed {run['seed']}) lies apart from its arm, {run['arm']} of "
             f"{run['task']}: {run['figure']} {run['value']:.4g}, the arm's median is {run['median']:.4g}."
         )
+
+
+def undecided_in_words(document: Mapping[str, Any]) -> Iterator[str]:
+    """What would decide each member that is undecided: controls to beat or to train, seeds, documents."""
+    for name, found in (document["tasks"] | {"all tasks": document.get("overall")}).items():
+        if found and found["verdict"] == UNDECIDED:
+            task = name if name in document["tasks"] else ""
+            if found["specification"] == GENUINE:
+                steps = [*_why_not(found, document, task)]
+            else:
+                steps = ["No test shows a side.", *_not_there(found, document, task)]
+            if "more_seeds" in found:
+                steps.append(_more(found, document["rule"]))
+            yield f"{name}: {' '.join(steps)}"
 
 
 def _declaration(document: Mapping[str, Any]) -> Iterator[str]:
@@ -144,6 +165,11 @@ def _why_not(found: Mapping[str, Any], document: Mapping[str, Any], task: str) -
     if found["verdict"] == REGULARISATION:
         gain = found["contrasts"][PLACEBO_GAIN]["difference"]
         yield f"The gain {CONTROLS[PLACEBO_GAIN]} is {_signed(gain)}."
+    yield from _not_there(found, document, task)
+
+
+def _not_there(found: Mapping[str, Any], document: Mapping[str, Any], task: str) -> Iterator[str]:
+    """The commands that train the missing controls."""
     for control in found["missing"]:
         yield f"There is none of {CONTROLS[control]}: {_to_run(control, document, task or 'TASK')}."
 

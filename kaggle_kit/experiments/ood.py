@@ -10,15 +10,11 @@ The runs are loaded, not trained. Each arm's predictions, official files and per
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from kaggle_kit.analysis.overview import flag_names
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.config import validate
 from kaggle_kit.core.errors import ConfigError
@@ -166,20 +162,6 @@ def only(sample: UnifiedSample, labels: frozenset[str] | None) -> UnifiedSample:
     if labels is None:
         return sample
     return _with_mentions(sample, tuple(m for m in sample.mentions if m.type in labels))
-
-
-def comparison_table(results: Sequence[ArmResult]) -> pd.DataFrame:
-    """Two rows per arm, in and out of distribution, in the columns that `figures.score_bars` draws."""
-    rows = []
-    for result in results:
-        manifest = result.run.manifest()
-        common = {key: manifest[key] for key in ("model", "profile", "seed")}
-        common |= {"task": f"{manifest['strategy']} on {'+'.join(manifest['tasks'])}", "published": math.nan}
-        common |= {"flags": ", ".join(flag_names(manifest["flags"]))}
-        scores = (result.inside, result.outside)
-        for split, metric, score in zip((result.split, SPLIT), result.primary, scores, strict=True):
-            rows.append(common | {"split": split, "metric": metric, "score": score})
-    return pd.DataFrame(rows)
 
 
 def metrics_by_arm(results: Sequence[ArmResult]) -> list[Metric]:

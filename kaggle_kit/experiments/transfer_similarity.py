@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.spatial.distance import jensenshannon
 
 from kaggle_kit.analysis.predictors import AFFINITY, SIMILARITY
@@ -53,6 +54,16 @@ def write_similarity(
     }
     found = {"words": {name: count.total() for name, count in words.items()}, "pairs": pairs}
     return write_atomically(run.path / SIMILARITY, to_json(found, indent=2) + "\n")
+
+
+def corpus_table(specs: Mapping[str, TaskSpec], train: Mapping[str, Sequence[UnifiedSample]]) -> pd.DataFrame:
+    """One row per task: its words, how many of them differ, and the labels that it has."""
+    counts = {name: count_words(samples) for name, samples in train.items()}
+    rows = [
+        (name, counts[name].total(), len(counts[name]), ", ".join(sorted(label_schema(spec))))
+        for name, spec in specs.items()
+    ]
+    return pd.DataFrame(rows, columns=("task", "words", "different words", "labels"))
 
 
 def watch_affinity(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> AffinityCallback:

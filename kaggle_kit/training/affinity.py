@@ -109,15 +109,19 @@ class AffinityCallback(StudyCallback):
         return [batch.to(self.trainer.args.device) for batch in step.micro_batches]
 
     def _loss(self, model: MultiTaskModel, batches: Sequence[MicroBatch]) -> Tensor:
-        """The task's loss over the batch, before weighting, as the trainer counts it."""
-        parts = {part.name: part.loss_weight for part in model.specs[batches[0].task].components}
-        counted = {name: max(1, sum(batch.counts.get(name, 0) for batch in batches)) for name in parts}
-        total = torch.zeros((), device=self.trainer.args.device)
-        for batch in batches:
-            with self.trainer.compute_loss_context_manager():
-                sums = model.losses(batch, model(batch))
-                total = total + sum(parts[name] * value / counted[name] for name, value in sums.items())
-        return total
+        with self.trainer.compute_loss_context_manager():
+            return task_loss(model, batches)
+
+
+def task_loss(model: MultiTaskModel, batches: Sequence[MicroBatch]) -> Tensor:
+    """One task's loss over a batch, before weighting, as the trainer counts it."""
+    parts = {part.name: part.loss_weight for part in model.specs[batches[0].task].components}
+    counted = {name: max(1, sum(batch.counts.get(name, 0) for batch in batches)) for name in parts}
+    total = torch.zeros((), device=batches[0].input_ids.device)
+    for batch in batches:
+        sums = model.losses(batch, model(batch))
+        total = total + sum(parts[name] * value / counted[name] for name, value in sums.items())
+    return total
 
 
 def shared_parameters(model: MultiTaskModel) -> list[Tensor]:

@@ -14,32 +14,38 @@
 # ---
 
 # %% [markdown]
-# # Overview: what the finished runs say
+# # Overview: what the finished runs say together
 #
-# **Question.** Which runs are finished, what did each one score on its task's primary metric, and what
-# did it cost in tokens and seconds?
+# **Question.** What does a study show once all its comparisons are judged at one error rate? Which runs is that
+# built on, what did each score, and what did it cost in tokens and seconds?
 #
-# This page trains nothing and needs no torch. It reads the run folders, shows them as one table and
-# three figures, and writes the same as an HTML report that opens anywhere without a network.
+# **Hypothesis.** A verdict that stands alone also stands among the others.
+#
+# ```text
+#   run folders ──▶ sound? ──▶ one row per run and task ──▶ report.html
+#                     │
+#                     ├──▶ pairs of arms (ablation, exclusion, S5, ood) ──▶ differences with intervals, Holm
+#                     └──▶ verdicts on transfer ──▶ study:  primary comparison    at α
+#                                                           all other comparisons at α, corrected over each other
+# ```
+#
+# **What would refute it.** Of 24 independent comparisons without any effect, at least one passes a test at 0.05 in
+# seven studies of ten (1 − 0.95²⁴). A claim that falls once all others are corrected for may be one of those.
+#
+# Before this page: `python -m kaggle_kit verdict --study NAME --out FILE.json` for the study's verdict, and
+# `08_token_controlled_analysis` for a single comparison. After it: the paper. This page trains nothing and needs no
+# torch.
 
 # %%
-import importlib.util
-import os
 import sys
-from pathlib import Path
+from glob import glob
 
-if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
-    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
-    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
-    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
-    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
-    if root is None:
-        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
-    sys.path.insert(0, str(root))
-
-from kaggle_kit.core.allocator import set_allocator
-
-set_allocator()  # of CUDA memory; it counts only before torch is imported
+sys.path += [
+    "..",
+    "../..",
+    *glob("/kaggle/input/**/kaggle_kit/..", recursive=True),
+]  # where it is not installed
+from kaggle_kit import show
 
 # %% tags=["parameters"]
 runs_dir = "runs"
@@ -48,86 +54,131 @@ verdicts = ""  # documents of `python -m kaggle_kit verdict`, commas between: th
 study_verdict = ""  # a document of `python -m kaggle_kit verdict --study NAME --out FILE.json`
 
 # %% [markdown]
-# ## The runs
+# ## 1 The answer
 #
-# Only folders with a complete manifest count, and only with the files that it signed: a run that was edited
-# or is damaged is left out and named. `smoke` and `practice` mark runs that show that the
-# machinery works; they are not results.
-
-# %%
-from kaggle_kit.analysis.overview import overview_table
-from kaggle_kit.analysis.report import sound_runs, style_table, write_report
-from kaggle_kit.core.runtime import in_workspace
-
-runs, left_out = sound_runs(in_workspace(runs_dir))
-table = overview_table(runs)
-print(f"{len(runs)} finished run(s) in {runs_dir}")
-for why in left_out:
-    print("left out:", why)
-style_table(table)
-
-# %% [markdown]
-# ## Figures
-#
-# The primary metric, beside the best published figure where the run used the published corpus; the
-# training loss over optimiser steps; and the real tokens that each task has seen.
-
-# %%
-from IPython.display import Image, display
-
-from kaggle_kit.analysis.figures import loss_curves, png, score_bars, tokens_per_task
-
-for figure in (score_bars(table), loss_curves(runs), tokens_per_task(runs)):
-    display(Image(png(figure), width=700))
-
-# %% [markdown]
-# ## Differences between arms
-#
-# Ablations, MIMIC exclusion, S5 and the page `ood` (RQ2), as far as they have finished. The difference is
-# that of means over seeds, with its interval, a Welch test adjusted by Holm over all declared differences,
-# and the smallest difference that so many seeds can find. One seed gives no inference. Runs that differ in
-# anything else are refused, and so are seeds that never finished in one arm. Whether a gain is transfer is
-# the page `08_token_controlled_analysis`.
-
-# %%
-from kaggle_kit.analysis.contrasts import COMPARISONS, contrast_table, in_words, shown
-
-documents = [document for question in COMPARISONS for document in shown(question, runs)]
-print(*in_words(documents), sep="\n")
-contrast_table(documents)
-
-# %% [markdown]
-# ## The study's verdict
-#
-# All models and strategies of a study together, at one error rate: the primary comparison that its file
-# declares, and all others corrected over each other.
+# The study's verdict, if one is named, then those on single comparisons. Only folders with a complete manifest count
+# as runs, and only with the files that it signed: a run that was edited or is damaged is left out and named.
 
 # %%
 import json
 
-from kaggle_kit.analysis.verdict_study import study_in_words, study_table
+from kaggle_kit.analysis.overview import arm_table, overview_table, summary_in_words
+from kaggle_kit.analysis.report import FORMATS, sound_runs, write_report
+from kaggle_kit.analysis.verdict_study import study_in_words
+from kaggle_kit.core.runtime import in_workspace
 
-if study_verdict:
-    judged = json.loads(in_workspace(study_verdict).read_text(encoding="utf-8"))
-    print(*study_in_words(judged), sep="\n")
-    display(study_table(judged))
-else:
-    print("no study was judged; name the document of `kaggle_kit verdict --study` in study_verdict")
+
+def read(file: str) -> dict:
+    return json.loads(in_workspace(file).read_text(encoding="utf-8"))
+
+
+whole = read(study_verdict) if study_verdict else None
+single = [read(file) for file in filter(None, verdicts.split(","))]
+runs, left_out = sound_runs(in_workspace(runs_dir))
+found = overview_table(runs)
+unjudged = ["No study was judged: name its document in study_verdict."]
+show.sentences(study_in_words(whole) if whole else unjudged, "Answer of the study")
+for document in single:
+    show.answers(document)
+show.sentences(summary_in_words(found, left_out), "What it rests on")
 
 # %% [markdown]
-# ## Record
+# ## 2 The study's verdict
+#
+# The primary comparison was declared before the runs and is tested alone. Every other verdict, over all tasks and on
+# each task, is one of a single family. `by itself` is what the comparison says without its neighbours.
 
 # %%
-answers = [
-    json.loads(in_workspace(file).read_text(encoding="utf-8")) for file in filter(None, verdicts.split(","))
-]
-path = write_report(runs, in_workspace(report), answers)
-print(f"report: {path}")
+if whole:
+    show.study(whole)
+
+# %% [markdown]
+# ## 3 Scores of every arm
+#
+# The primary metric of each task: mean, lowest and highest run. Dotted: the best published figure, where the runs used
+# the published corpus. Arms stand beside each other here; only a verdict compares them, for it looks at what else differs.
+
+# %%
+from kaggle_kit.analysis.figures import arm_ranges, loss_curves, tokens_per_task
+
+arms = arm_table(runs, found)
+show.figure(arm_ranges(arms))
+numbers = ("mean", "lowest", "highest", "published")
+show.table(arms, "Arms by task", dict.fromkeys(numbers, "{:.4f}"))
+
+# %% [markdown]
+# ## 4 One score by hand
+#
+# A score is the sum over its documents: hits, false alarms and misses for an F1, values for a mean. Every recorded
+# score is added up again from the parts that the run kept.
+
+# %%
+import pandas as pd
+
+from kaggle_kit.evaluation.documents import document_table, figure
+
+again = []
+for row in found[found["score"].notna()].to_dict("records"):
+    run = next(run for run in runs if run.run_id == row["run"])
+    if (run.documents / f"{row['task']}.{row['split']}.jsonl").is_file():
+        names, parts = document_table(run.read_documents(row["task"], row["split"]))
+        by_hand = float(figure(parts.sum(axis=0)))
+        again.append((row["task"], len(names), abs(by_hand - row["score"])))
+recount = pd.DataFrame(again, columns=["task", "documents", "gap"])
+by_task = recount.groupby("task")["gap"].agg(scores="size", largest_gap="max").reset_index()
+show.table(by_task, "Scores added up again", {"largest_gap": "{:.1e}"})
+
+# %% [markdown]
+# ## 5 Differences between arms
+#
+# Ablations, MIMIC exclusion, S5 and the page `ood` (RQ2), as far as they have finished. A difference is that of means
+# over seeds; its p is adjusted over all declared differences of the question. One seed gives no inference. Runs that
+# differ in anything else are refused. Whether a gain is transfer is the page `08_token_controlled_analysis`.
+
+# %%
+from kaggle_kit.analysis.contrasts import COMPARISONS, shown
+
+differences = [document for question in COMPARISONS for document in shown(question, runs)]
+show.contrasts(differences)
+
+# %% [markdown]
+# ## 6 How they trained, and what it cost
+#
+# The training loss over optimiser steps; the real tokens that each task has seen; and the whole table. A loss that
+# falls while the score stays at zero points at the evaluation, not at the training.
+
+# %%
+show.figure(loss_curves(runs))
+show.figure(tokens_per_task(runs))
+show.table(found.drop(columns="run"), "Every finished run", FORMATS)
+
+# %% [markdown]
+# ## 7 Record
+#
+# The same as one HTML file that opens anywhere without a network, the verdicts first.
+
+# %%
+path = write_report(runs, in_workspace(report), single)
+show.sentences([f"report: {path}, {path.stat().st_size / 1024:,.0f} KiB"])
+
+# %% [markdown]
+# ## Checks
+#
+# Every score follows from its documents, no toy is unmarked, and no torch was needed.
+
+# %%
+assert (recount["gap"] < 1e-6).all(), "a score is the sum of its documents"
+assert found[found["profile"] == "smoke"]["flags"].str.contains("smoke").all(), "toys are marked"
+assert path.read_text(encoding="utf-8").count("data:image/png") == (3 if runs else 0)
+assert "torch" not in sys.modules
+assert not whole or whole["verdict"] == whole["comparisons"][whole["primary"]]["all tasks"]["verdict"]
 
 # %% [markdown]
 # ## How to read it
 #
-# - Two rows are comparable only where task, corpus and metric agree; their token and parameter columns
-#   say whether the comparison is also fair.
+# - The study's verdict is the one to quote. A verdict that is right by itself and gone in the study was one test of
+#   many.
+# - Two rows of a table are comparable only where task, corpus and metric agree; their token and parameter columns say
+#   whether the comparison is also fair.
 # - A row marked `smoke` or `practice` must never be quoted: the model, the data or both are toys.
-# - A loss curve that falls while the score stays at zero points at the evaluation, not at the training.
+# - *No difference shown* is no proof of equality. `detectable` is the smallest difference that so many seeds find.

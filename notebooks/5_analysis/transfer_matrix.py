@@ -14,35 +14,39 @@
 # ---
 
 # %% [markdown]
-# # Transfer between pairs of tasks, and what predicts it
+# # RQ4: which task helps which, and could one have known?
 #
-# **Question.** Which task helps which, and which harms it, at equal tokens; and could one have known from
-# how alike they are (RQ4)? The matrix is read from finished two-task runs and their token-controlled
-# twins; what is missing stays missing, and the page says which command makes it. What might predict it
-# is measured here: the corpora beside each other, and a short training on all tasks that looks ahead
-# (what does a step on one task do to the loss of another?) and counts conflicts between gradients.
+# **Question.** At equal tokens, what does a second task do to the first? And does anything that is cheap to measure
+# predict it?
 #
-# "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, about a minute on
-# two CPU cores. Its figures show that the machinery works and nothing else.
+# **Hypothesis.** Tasks that are alike help each other: in labels, in words, or in what a step on one does to the loss
+# of the other.
+#
+# ```text
+#   transfer[i, j] =  score of i trained with j   −   score of i alone, on as many tokens        from finished runs
+#   affinity[i, j] =  1 − loss of i after a step on j / loss of i before it                      measured here
+#
+#                       θ ── one step on j's loss ──▶ θ'          loss of i at θ and at θ': below 1 the step helps
+# ```
+#
+# **What would refute it.** A predictor's correlation with the matrix is no larger than under relabelled tasks (Mantel),
+# given that larger corpora help more. With five tasks no p is below 1/120, so a positive answer is a reason for
+# another experiment and no finding.
+#
+# Before this page: `s2_shared` for every pair of tasks and `token_controlled` for both tasks of each, under
+# `experiment=token_controlled`. After it: `docs/transfer.md` and `overview`. "Run all" is safe anywhere: the defaults
+# are a smoke run on synthetic notes, about a minute on two CPU cores.
 
 # %%
-import importlib.util
-import os
 import sys
-from pathlib import Path
+from glob import glob
 
-if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
-    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
-    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
-    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
-    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
-    if root is None:
-        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
-    sys.path.insert(0, str(root))
-
-from kaggle_kit.core.allocator import set_allocator
-
-set_allocator()  # of CUDA memory; it counts only before torch is imported
+sys.path += [
+    "..",
+    "../..",
+    *glob("/kaggle/input/**/kaggle_kit/..", recursive=True),
+]  # where it is not installed
+from kaggle_kit import Experiment, show
 
 # %% tags=["parameters"]
 model = "tiny"
@@ -55,136 +59,155 @@ runs_dir = "runs"
 run_dir = ""
 
 # %% [markdown]
-# ## Configuration and run folder
+# ## 1 Set-up
 #
-# Names become one checked configuration; an unknown key stops the page here. The run folder counts as
-# a result only once its manifest is written, in the last cell.
+# The matrix comes from finished runs; the run of this page is a short training on all tasks that measures what may
+# predict it.
 
 # %%
 from kaggle_kit.analysis.transfer import declared, transfer_matrix
-from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment.startup import check_startup
 
-tasks = task.split(",")
-config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-asked = declared(config)
-tasks = asked["tasks"]
-run = start_run(config, page="transfer_matrix", runs_dir=runs_dir, run_dir=run_dir)
-print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
-print(check_startup(config, run))
+asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
+exp = Experiment.open("transfer_matrix", **asked, overrides=overrides, runs_dir=runs_dir, run_dir=run_dir)
+wanted, settings = declared(exp.config), exp.config.experiment
+show.setup(exp)
 
 # %% [markdown]
-# ## Data, and how alike the corpora are
+# ## 2 The matrix, as far as its runs are there
 #
-# Labels in common, words in common (Jaccard of the vocabularies, Jensen–Shannon divergence of the word
-# frequencies in bits), and the log of the size ratio, the known confounder. Only these figures are kept.
-
-# %%
-from kaggle_kit.experiment import preparation
-from kaggle_kit.experiments import transfer_similarity
-
-corpora = preparation.open_corpora(config)
-specs = preparation.task_specs(config, corpora)
-train = preparation.split_samples(config, corpora, "train")
-transfer_similarity.write_similarity(run, specs, train)
-for name, corpus in corpora.items():
-    kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
-    print(f"{name}: {len(train[name])} train samples ({kind})")
-
-# %% [markdown]
-# ## Model and plan
-
-# %%
-import torch
-
-from kaggle_kit.models.build import build_model
-
-torch.manual_seed(config.seed)
-loaded = preparation.open_backbone(config)
-encoded = preparation.encode_split(config, train, specs, loaded)
-plan = preparation.plan_training(config, encoded)
-network = build_model(loaded, specs.values(), config.strategy)
-print(f"{len(plan)} steps, tokens per task {plan.tokens}")
-
-# %% [markdown]
-# ## Training that looks ahead
-#
-# Every few steps each task takes one step on the shared adapter alone, all losses are measured again, and
-# the step is taken back. On every second step each task's batch is halved, and conflicts between halves of
-# two tasks are counted beside those between halves of one: noisy gradients conflict half of the time.
-
-# %%
-from kaggle_kit.experiment import training_session
-
-watch = transfer_similarity.watch_affinity(config, encoded)
-phases = [training_session.Phase(plan, watches=[watch])]
-session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
-transfer_similarity.write_affinity(run, watch)
-print(session)
-
-# %% [markdown]
-# ## The matrix
-#
-# Row i, column j: the score of i trained with j, minus the score of i alone at the same total tokens, over
-# the seeds that have both. A two-task run that is made is followed by the commands of its two twins.
+# Row i, column j: the score of i trained with j, minus the score of i alone at the same total tokens, over the seeds
+# that have both. What is missing stays missing. A two-task run is followed by its two controls.
 
 # %%
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
 
-data = {name: corpus.sha256 for name, corpus in corpora.items()}
-found = transfer_matrix(find_runs(in_workspace(runs_dir)), data=data, **asked)
-print(f"{len(found.cells)} cells known, {len(found.missing)} missing; {len(found.needed)} runs to make next:")
-for words in found.needed[:4]:
-    print("python -m kaggle_kit", *words)
+wanted["data"] = {name: corpus.sha256 for name, corpus in exp.corpora.items()}
+matrix = transfer_matrix(find_runs(in_workspace(runs_dir)), **wanted)
+show.transfer(matrix, toy=not exp.config.profile.paper)
 
 # %% [markdown]
-# ## What predicts it
+# ## 3 How alike the corpora are
 #
-# Entry [i, j] of every predictor is about what j may do to i. Mantel's test relabels the tasks: exact,
-# two-sided, given the log size ratio, and adjusted over the declared predictors (Holm). With five tasks no p
-# is below 1/120, so this is exploratory whatever it says; the power tells what it could have seen.
+# One sample of each task, then words and labels: what they have in common is the first group of predictors. Only
+# counts are kept, no word of a text is.
+
+# %%
+from kaggle_kit.experiments import transfer_similarity
+
+transfer_similarity.write_similarity(exp.run, exp.specs, exp.samples())
+show.samples(exp, per_task=1)
+show.table(transfer_similarity.corpus_table(exp.specs, exp.samples()), "Training splits", {"words": "{:,}"})
+
+# %% [markdown]
+# ## 4 One look ahead by hand
+#
+# Take one gradient step on the first task, on the shared adapter alone. Measure every loss again. Take the step back.
+# An affinity above zero says that the step lowered that task's loss.
+
+# %%
+import pandas as pd
+import torch
+
+from kaggle_kit.training.affinity import lookahead, shared_parameters, task_loss
+
+watch = transfer_similarity.watch_affinity(exp.config, exp.encoded)
+device, shared = exp.model.backbone.device, shared_parameters(exp.model)
+batches = {name: probe[0].to(device).micro_batches for name, probe in watch.probes.items()}
+exp.model.eval()  # dropout would add noise of its own
+first, step_size = next(iter(batches)), settings["affinity"]["step_size"]
+start = [parameter.detach().clone() for parameter in shared]
+found = torch.autograd.grad(task_loss(exp.model, batches[first]), shared, materialize_grads=True)
+with torch.no_grad():
+    before = [task_loss(exp.model, batches[name]).item() for name in batches]
+    for parameter, gradient in zip(shared, found, strict=True):
+        parameter.sub_(step_size * gradient)
+    after = [task_loss(exp.model, batches[name]).item() for name in batches]
+    for parameter, value in zip(shared, start, strict=True):
+        parameter.copy_(value)
+look = pd.DataFrame({"loss of": [*batches], "before": before, "after": after})
+look["affinity"] = 1 - look["after"] / look["before"]
+formats = {"before": "{:.5f}", "after": "{:.5f}", "affinity": "{:+.2e}", "mean of training": "{:+.2e}"}
+show.table(look, f"A step on {first}, before any training", formats)
+
+# %% [markdown]
+# ## 5 Training that looks ahead
+#
+# The same for every task, every few steps of a short training on all of them. On every second step each task's batch
+# is halved as well, and conflicts between halves of two tasks are counted beside those between halves of one: noisy
+# gradients conflict half of the time.
+
+# %%
+from kaggle_kit.experiment.training_session import Phase
+
+at_start = lookahead(lambda name: task_loss(exp.model, batches[name]), batches, shared, step_size)
+restored = all(torch.equal(parameter, value) for parameter, value in zip(shared, start, strict=True))
+exp.phases = [Phase(exp.plan, watches=[watch])]
+exp.train()
+transfer_similarity.write_affinity(exp.run, watch)
+show.training(exp)
+
+# %% [markdown]
+# ## 6 What was measured
+#
+# Entry [i, j] of every predictor is about what j may do to i, laid out as the matrix above. Blank: not measured, as a
+# question alone in its batch cannot be halved.
+
+# %%
+from kaggle_kit.analysis.predictors import predictors
+from kaggle_kit.analysis.transfer_figures import predictor_heatmaps
+
+measured = predictors(exp.run, wanted["tasks"], settings["predictors"])
+show.figure(predictor_heatmaps(measured, wanted["tasks"]))
+look["mean of training"] = [watch.affinity[first][name] for name in batches]
+show.table(look, f"A step on {first}: the first look, and the mean of {watch.points} in training", formats)
+
+# %% [markdown]
+# ## 7 What predicts the matrix
+#
+# Mantel's test relabels the tasks: exact, two-sided, given the log size ratio, adjusted over the declared predictors.
+# The second table says what five tasks could have shown: the share of true correlations that such a test finds.
 
 # %%
 from kaggle_kit.analysis import qap
-from kaggle_kit.analysis.predictors import predictors
 
-measured = predictors(run, tasks, config.experiment["predictors"])
-result = qap.exploratory(found.relative, measured, alpha=config.experiment["alpha"], seed=config.seed)
-print(qap.told(result))
+result = qap.exploratory(matrix.relative, measured, alpha=settings["alpha"], seed=seed)
+show.predictions(result)
 
 # %% [markdown]
-# ## Figures
-
-# %%
-from IPython.display import Image, display
-
-from kaggle_kit.analysis.figures import png
-from kaggle_kit.analysis.transfer_figures import predictor_heatmaps, transfer_heatmap
-
-for figure in (transfer_heatmap(found, toy=not config.profile.paper), predictor_heatmaps(measured, tasks)):
-    display(Image(png(figure), width=700))
-
-# %% [markdown]
-# ## Record
+# ## 8 Record
 #
-# `transfer.json` holds the matrix and the tests, `similarity.json` and `affinity.json` what they rest on. The
-# manifest is written last; without it the folder counts as unfinished.
+# `transfer.json` holds the matrix and the tests, `similarity.json` and `affinity.json` what they rest on. The manifest
+# is written last: without it the folder counts as unfinished.
 
 # %%
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.experiment import rounds
 
-if session.finished:
-    write_atomically(run.path / "transfer.json", to_json({**found.record(), "prediction": result}, indent=2))
-    rounds.record(config, run, network, loaded, session.trainers, corpora)
-print(f"finished: {run.path.name}" if session.finished else session.end.message)
+if exp.finished:
+    answer = to_json(matrix.record() | {"prediction": result}, indent=2)
+    write_atomically(exp.run.path / "transfer.json", answer)
+    rounds.record(exp.config, exp.run, exp.model, exp.backbone, exp.session.trainers, exp.corpora)
+show.record(exp)
 
 # %% [markdown]
-# ## How to read the result
+# ## Checks
 #
-# A red cell is negative transfer of that partner at equal tokens, on the official metric; whether one cell
-# stands out of the noise is the judge's to say, over seeds. Cells of tasks with different metrics are
-# compared only relative to the score alone. "Exploratory" means: a reason for another experiment, not a
-# finding. A matrix of `smoke` or `practice` runs is no result and can enter no table of the paper.
+# The look ahead by hand is the one that training measures, and it left no trace; predictors are what they claim.
+
+# %%
+import numpy as np
+
+assert np.allclose(look["affinity"], list(at_start[first].values()), rtol=1e-2, atol=1e-6), "by hand"
+assert restored and before[0] > after[0], "a step lowers its own loss, and was taken back"
+assert np.allclose(measured["log_size_ratio"], -measured["log_size_ratio"].T, equal_nan=True), "a log"
+assert not exp.finished or exp.session.tokens == exp.plan.tokens, "the tokens that were planned"
+assert not exp.finished or watch.points == len(exp.plan) // settings["affinity"]["every"], "every look"
+
+# %% [markdown]
+# ## How to read it
+#
+# A red cell is negative transfer of that partner at equal tokens, on the official metric. Whether one cell stands out
+# of the noise is the judge's to say, over seeds. Cells of tasks with different metrics are compared only relative to
+# the score alone. "Exploratory" means: a reason for another experiment, not a finding. A matrix of `smoke` or
+# `practice` runs is no result and can enter no table of the paper.

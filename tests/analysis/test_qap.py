@@ -109,7 +109,7 @@ def test_a_constant_or_unmeasured_predictor_has_no_p_and_does_not_widen_the_fami
     assert size.p_holm == size.p
 
 
-def test_an_incomplete_matrix_is_not_tested_and_the_power_is_told_all_the_same():
+def test_an_incomplete_matrix_is_not_tested_and_the_power_is_simulated_all_the_same():
     transfer = random_matrix(1, tasks=4)
     transfer[0, 1] = np.nan
     predictors = {"alike": random_matrix(2, 4), SIZE: random_matrix(3, 4)}
@@ -119,13 +119,17 @@ def test_an_incomplete_matrix_is_not_tested_and_the_power_is_told_all_the_same()
     assert result["predictions"] == [] and "1 of 12 cells" in result["because"]
     assert result["exploratory"] and result["smallest_p"] == pytest.approx(1 / 24)
     assert result["power"]["symmetric alone"]["0.9"] > result["power"]["symmetric holm"]["0.9"]
-    assert qap.told(result).startswith("EXPLORATORY: no p is below 0.0417")
+    table = qap.power_table(result).set_index("matrices")
+    assert table.loc["symmetric alone", "r = 0.9"] == result["power"]["symmetric alone"]["0.9"]
+    assert qap.prediction_table(result).empty
 
 
-def test_a_complete_matrix_is_told_predictor_by_predictor():
+def test_a_complete_matrix_has_a_row_for_every_predictor():
     predictors = {"alike": random_matrix(2), SIZE: random_matrix(3)}
-    told = qap.told(qap.exploratory(random_matrix(1), predictors, alpha=0.05, seed=1))
-    assert [line.split()[0] for line in told.splitlines()[-2:]] == ["alike", SIZE]
+    result = qap.exploratory(random_matrix(1), predictors, alpha=0.05, seed=1)
+    table = qap.prediction_table(result).set_index("predictor")
+    r, p = qap.mantel(random_matrix(1), predictors["alike"])
+    assert list(table.index) == ["alike", SIZE] and tuple(table.loc["alike", ["r", "p"]]) == (r, p)
 
 
 def test_more_tasks_than_can_be_relabelled_one_by_one_are_refused():

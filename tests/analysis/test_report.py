@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from kaggle_kit.analysis.figures import loss_curves, png, score_bars, tokens_per_task
-from kaggle_kit.analysis.overview import overview_table, published_best
+from kaggle_kit.analysis.figures import arm_ranges, loss_curves, png, score_bars, tokens_per_task
+from kaggle_kit.analysis.overview import arm_table, overview_table, published_best, summary_in_words
 from kaggle_kit.analysis.report import write_report
 from kaggle_kit.core.artifacts import Metric, Totals
 from kaggle_kit.core.config import compose
@@ -69,6 +69,28 @@ def test_a_run_without_its_primary_metric_has_a_row_without_a_score(tmp_path):
 def test_every_scored_split_is_a_row(tmp_path):
     add_run(tmp_path, splits=("dev", "test"))
     assert list(overview_table(find_runs(tmp_path))["split"]) == ["dev", "test"]
+
+
+def test_arms_of_a_task_stand_with_their_number_of_runs_and_the_best_first(tmp_path):
+    for value in (0.2, 0.3):
+        add_run(tmp_path, value=value)
+    add_run(tmp_path, value=0.5, splits=("test",))
+    add_run(tmp_path, metric="mrr")  # has no primary score
+    runs = find_runs(tmp_path)
+    dev, test = arm_table(runs, overview_table(runs)).to_dict("records")
+    assert (dev["arm"], dev["runs"], dev["lowest"], dev["highest"]) == ("s1_single", 2, 0.2, 0.3)
+    assert (dev["mean"], test["mean"], test["split"]) == (pytest.approx(0.25), 0.5, "test")
+    upper, lower = arm_ranges(arm_table(runs, overview_table(runs))).axes
+    assert [list(line.get_xdata()) for line in upper.lines] == [[0.2, 0.3], [pytest.approx(0.25)]]
+    assert list(lower.lines[1].get_xdata()) == [0.5]
+
+
+def test_the_summary_counts_results_and_names_what_is_left_out(tmp_path):
+    add_run(tmp_path)
+    add_run(tmp_path, profile="open", model="minilm", splits=("dev", "test"))
+    counts, toys, why = summary_in_words(overview_table(find_runs(tmp_path)), ["one: edited"])
+    assert counts == "finished runs: 2; tasks: 1; results: 1" and why == "left out: one: edited"
+    assert toys.startswith("smoke or practice runs") and toys.endswith(": 1")
 
 
 def test_a_loss_curve_leaves_out_the_step_that_overflowed(tmp_path):

@@ -95,6 +95,12 @@ def test_a_cell_is_the_mean_over_the_seeds_of_pair_minus_twin_with_its_spread(st
     assert found.cells[C, B].spread == pytest.approx(0.05 * math.sqrt(2))
 
 
+def test_the_table_has_a_row_for_every_known_cell(study):
+    table = matrix(study).table().set_index(["task", "trained with"])
+    assert len(table) == 4 and tuple(table.loc[(A, B), ["seeds", "difference"]]) == pytest.approx((2, 0.12))
+    assert table.loc[(A, B), "alone"] == pytest.approx(0.40)
+
+
 def test_tasks_with_other_metrics_are_compared_relative_to_their_score_alone(study):
     relative = matrix(study).relative
     assert relative[0, 1] == pytest.approx(0.12 / 0.40)

@@ -12,6 +12,7 @@ from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, RankedPair, TaskSpec, UnifiedSample
 from kaggle_kit.experiments.transfer_similarity import (
+    corpus_table,
     count_words,
     jaccard,
     js_divergence,
@@ -43,6 +44,12 @@ def test_words_are_counted_in_lower_case_with_those_of_the_candidates():
 
 def test_labels_are_a_schema_whatever_their_case():
     assert label_schema(spec(A, "Disorder", "DRUG")) == {"disorder", "drug"}
+
+
+def test_the_table_of_corpora_counts_words_and_lists_labels():
+    table = corpus_table({A: spec(A, "DRUG", "Disorder"), B: spec(B, "relevant")}, SAMPLES)
+    assert table.loc[0].to_list() == [A, 4, 3, "disorder, drug"]
+    assert table.loc[1].to_list() == [B, 4, 4, "relevant"]
 
 
 @pytest.mark.parametrize(

@@ -4,33 +4,34 @@
     show.samples(exp, per_task=1)
     show.scores(exp)
 
-Text of restricted corpora is withheld, and whatever is no result says so.
+Text of restricted corpora is withheld, and whatever is no result says so. Importing this loads nothing heavy:
+each name arrives when it is first used, and torch with it only where a model is looked into.
 """
 
 from __future__ import annotations
 
-from kaggle_kit.experiment.show.arms import ledgers, optimisation, parity
-from kaggle_kit.experiment.show.beginning import adapters, samples, setup
-from kaggle_kit.experiment.show.method import conflict_excess, conflicts, fusion_weights
-from kaggle_kit.experiment.show.results import differences, errors, learning_curve, record, scores, training
-from kaggle_kit.experiment.show.views import figure, table
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "adapters",
-    "conflict_excess",
-    "conflicts",
-    "differences",
-    "errors",
-    "figure",
-    "fusion_weights",
-    "learning_curve",
-    "ledgers",
-    "optimisation",
-    "parity",
-    "record",
-    "samples",
-    "scores",
-    "setup",
-    "table",
-    "training",
-]
+EXPORTS = {
+    "arms": ("ledgers", "optimisation", "parity",),
+    "beginning": ("adapters", "samples", "setup",),
+    "matrices": ("predictions", "transfer",),
+    "method": ("conflict_excess", "conflicts", "fusion_weights",),
+    "results": ("differences", "errors", "learning_curve", "record", "scores", "training",),
+    "verdicts": ("answers", "arms_training", "contrasts", "evidence", "gains", "inputs", "rule", "study",),
+    "views": ("figure", "sentences", "table",),
+}
+MODULES = {name: module for module, names in EXPORTS.items() for name in names}
+
+__all__ = sorted(MODULES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

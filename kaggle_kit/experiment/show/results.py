@@ -9,7 +9,6 @@ from html import escape
 import pandas as pd
 
 from kaggle_kit.analysis.anchors import published_best, trivial_baseline
-from kaggle_kit.analysis.contrasts import contrast_table, in_words
 from kaggle_kit.analysis.contrasts import shown as contrasts_of
 from kaggle_kit.analysis.figures import loss_curves
 from kaggle_kit.core.artifacts import Metric
@@ -19,6 +18,7 @@ from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.model_selection import predictions_of
 from kaggle_kit.experiment.preparation import encode_split
 from kaggle_kit.experiment.show.marked import GOLD, MISSED, WITHHELD, WRONG, marked_text
+from kaggle_kit.experiment.show.verdicts import contrasts
 from kaggle_kit.experiment.show.views import figure, show_html, table
 
 LOOKED_AT = 30  # samples among which errors are looked for
@@ -71,13 +71,7 @@ def errors(exp: Experiment, n: int = 3) -> None:
 
 def differences(exp: Experiment, question: str) -> None:
     """Show what all finished runs of a question say together: differences over seeds, with intervals."""
-    documents = contrasts_of(question, find_runs(exp.run.path.parent))
-    lines = list(in_words(documents))
-    show_html(
-        "Over all finished runs", "".join(f"<div>{escape(line)}</div>" for line in lines), "\n".join(lines)
-    )
-    if documents:
-        table(contrast_table(documents), "Differences between arms")
+    contrasts(contrasts_of(question, find_runs(exp.run.path.parent)))
 
 
 def record(exp: Experiment) -> None:

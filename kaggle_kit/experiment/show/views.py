@@ -6,6 +6,7 @@ figure(loss_curves([run]))
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from kaggle_kit.analysis.figures import png
 
 TITLE = '<div style="font-weight:600;margin:.6rem 0 .3rem">{}</div>'
+NOTHING = "nothing to show yet"
 WIDTH = 720  # pixels of a figure
 LEFT = [{"selector": "th, td", "props": "text-align: left; vertical-align: top; padding: .2rem .6rem"}]
 RIGHT = [{"selector": "th, td", "props": "text-align: right; font-variant-numeric: tabular-nums"}]
@@ -37,6 +39,8 @@ class View:
 
 def table(frame: pd.DataFrame, title: str = "", formats: dict[str, str] | None = None) -> None:
     """Show a table: numbers aligned to the right, everything escaped, the index left out."""
+    if frame.empty:
+        return show_html(title, f"<i>{NOTHING}</i>", NOTHING)
     formats = formats or {}
     numbers = [name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name])]
     styler = frame.style.hide(axis="index").format(formats, na_rep="–", escape="html").set_table_styles(LEFT)
@@ -55,3 +59,9 @@ def show_html(title: str, body: str, text: str) -> None:
     """Show `body` below a title; `text` is what stands for both where there is no notebook."""
     heading = TITLE.format(escape(title)) if title else ""
     display(View(heading + body, "\n".join(filter(None, (title, text)))))
+
+
+def sentences(lines: Iterable[str], title: str = "") -> None:
+    """Show sentences, one a line."""
+    said = list(lines)
+    show_html(title, "".join(f"<div>{escape(line)}</div>" for line in said), "\n".join(said))
