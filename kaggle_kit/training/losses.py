@@ -74,7 +74,7 @@ class UncertaintyWeightedLoss(nn.Module):
 
     def weights(self) -> dict[str, float]:
         """Return 1/(2σ²) of each task as it stands."""
-        return {task: 0.5 * math.exp(-float(value)) for task, value in self.log_variances.items()}
+        return {task: 0.5 * math.exp(-value.item()) for task, value in self.log_variances.items()}
 
     def parameter_group(self) -> dict[str, Any]:
         """The uncertainties for an optimiser: their own learning rate, and no weight decay.
