@@ -141,6 +141,7 @@ show.table(pd.DataFrame(rows, columns=columns), "The first adapted layer, one st
 # and trains. Where the session ends first, a checkpoint is left and the page ends normally.
 
 # %%
+show.live(exp)
 exp.train()
 show.training(exp)
 

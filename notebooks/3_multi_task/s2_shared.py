@@ -142,6 +142,7 @@ show.plain_sum(gram, tasks=list(gradients))
 # and trains. Where the session ends first, a checkpoint is left and the page ends normally.
 
 # %%
+show.live(exp)
 exp.train()
 show.training(exp)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from kaggle_kit.experiment.show.adapter import adapter_shares, component_losses
 from kaggle_kit.experiment.show.beginning import adapters, samples, setup
+from kaggle_kit.experiment.show.live import live
 from kaggle_kit.experiment.show.method import conflict_excess, conflicts, fusion_weights
 from kaggle_kit.experiment.show.mixture import loss_weights, plain_sum, sampling
 from kaggle_kit.experiment.show.results import differences, errors, learning_curve, record, scores, training
@@ -30,6 +31,7 @@ __all__ = [
     "figure",
     "fusion_weights",
     "learning_curve",
+    "live",
     "loss_weights",
     "plain_sum",
     "record",
