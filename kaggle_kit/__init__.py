@@ -36,6 +36,7 @@ EXPORTS = {
     "gram_matrix": "kaggle_kit.training.pcgrad",
     "project_coefficients": "kaggle_kit.training.pcgrad",
     "shared_gradient": "kaggle_kit.training.gradients",
+    "component_losses": "kaggle_kit.training.gradients",
     "find_optimal_batch_size": "kaggle_kit.training.autobatch",
     "assert_parameter_parity": "kaggle_kit.models.parity",
 }

@@ -5,6 +5,8 @@ trials_table(run); Image(png(trial_curves(run)))
 
 from __future__ import annotations
 
+from math import nan
+from statistics import fmean, median
 from typing import Any
 
 import matplotlib as mpl
@@ -32,6 +34,38 @@ def trials_table(run: RunFolder) -> pd.DataFrame:
         for one in read_trials(run)
     ]
     return pd.DataFrame(rows).astype({"score": "float64"})
+
+
+def value_table(run: RunFolder) -> pd.DataFrame:
+    """One row per value that was tried: its trials, how many ran to their end, their mean and best score."""
+    tried: dict[tuple[str, str], list[float | None]] = {}
+    for one in read_trials(run):
+        for key, value in one["values"].items():
+            tried.setdefault((key, str(value)), []).append(one["score"])
+    rows = []
+    for (key, value), all_scores in sorted(tried.items()):
+        scores = [score for score in all_scores if score is not None]
+        mean, best = (fmean(scores), max(scores)) if scores else (nan, nan)
+        rows.append((key, value, len(all_scores), len(scores), mean, best))
+    return pd.DataFrame(rows, columns=("key", "value", "trials", "to the end", "mean score", "best score"))
+
+
+def pruning_table(run: RunFolder) -> pd.DataFrame:
+    """One row per trial: its best report so far, and the median that it was compared with at its last one.
+
+    The median is over the trials before it that ran to their end, NaN where there are none.
+    """
+    rows, whole = [], []
+    for one in read_trials(run):
+        reports = {int(point): score for point, score in one["reports"]}
+        last = max(reports, default=0)
+        earlier = [other[last] for other in whole if last in other]
+        best = max(reports.values(), default=nan)
+        rows.append((one["trial"], last, best, median(earlier) if earlier else nan, one["state"] == "pruned"))
+        if one["state"] == "complete":
+            whole.append(reports)
+    columns = ("trial", "last report", "best so far", "median of earlier trials", "given up")
+    return pd.DataFrame(rows, columns=columns)
 
 
 def trial_curves(run: RunFolder) -> Figure:

@@ -12,7 +12,7 @@ search goes on as if it had not been.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ SEVERAL_TASKS = ("strategy.sampling", "strategy.temperature", "strategy.loss_wei
 # Of no consequence where a run's tokens are given, and where its steps and its parameters are, too.
 WITH_TOKENS = ("training.epochs",)
 OF_A_BASELINE = ("training.effective_batch", "strategy.rank")
+ARMS = {
+    "multi-task": (),
+    "single-task": SEVERAL_TASKS,
+    "token-controlled": (*SEVERAL_TASKS, *WITH_TOKENS, *OF_A_BASELINE),
+}
 TEMPERATURE, ITS_CONDITION = "strategy.temperature", ("strategy.sampling", "temperature")
 REMAINS = ("trainable_parameters", "device")  # of a trial that is not repeated
 REPORTED = "reported"  # user attribute: what an interrupted trial had reported
@@ -99,13 +104,22 @@ def search_settings(config: RunConfig) -> SearchSettings:
         *(WITH_TOKENS if config.training.target_tokens else ()),
         *(OF_A_BASELINE if said.get("twin_config") else ()),
     )
-    space = {key: _distribution(key, told) for key, told in said["space"].items() if key not in skipped}
-    reduced: tuple[dict[str, Any], ...] = ()
-    if config.model.name not in said["full_models"]:
-        reduced = tuple({k: v for k, v in one.items() if k not in skipped} for one in said["reduced"])
-        _check_reduced(reduced, space)
-    trials = len(reduced) or said["trials"]
-    return SearchSettings(space, trials, reduced, said["random_trials"], said["warmup_reports"])
+    return _settings(config, skipped)
+
+
+def settings_by_arm(config: RunConfig) -> dict[str, SearchSettings]:
+    """What the same declaration gives to each arm of a comparison, whichever of them is searched."""
+    return {arm: _settings(config, skipped) for arm, skipped in ARMS.items()}
+
+
+def space_rows(config: RunConfig) -> list[dict[str, str]]:
+    """One row for each declared key: what each arm may choose there, and the budget of each in the last."""
+    arms = settings_by_arm(config)
+    rows = [
+        {"key": key} | {arm: _allowed(settings, key) for arm, settings in arms.items()}
+        for key in config.experiment["space"]
+    ]
+    return [*rows, {"key": "trials"} | {arm: str(settings.trials) for arm, settings in arms.items()}]
 
 
 class Search:
@@ -221,6 +235,30 @@ def overrides(values: Mapping[str, Any], tuning: Mapping[str, Any] | None = None
         words += [f"experiment.tuning.{key}={value}" for key, value in tuning.items()]
         words.append("profile.report=[test]")
     return words
+
+
+def _settings(config: RunConfig, skipped: Sequence[str]) -> SearchSettings:
+    said = config.experiment
+    space = {key: _distribution(key, told) for key, told in said["space"].items() if key not in skipped}
+    reduced: tuple[dict[str, Any], ...] = ()
+    if config.model.name not in said["full_models"]:
+        reduced = tuple({k: v for k, v in one.items() if k not in skipped} for one in said["reduced"])
+        _check_reduced(reduced, space)
+    trials = len(reduced) or said["trials"]
+    return SearchSettings(space, trials, reduced, said["random_trials"], said["warmup_reports"])
+
+
+def _allowed(settings: SearchSettings, key: str) -> str:
+    """The choices of a key in words; in a reduced search those that its configurations name."""
+    if key not in settings.space:
+        return "not searched"
+    if settings.reduced:
+        named = dict.fromkeys(str(one[key]) for one in settings.reduced if key in one)
+        return ", ".join(named) or "as configured"
+    told = settings.space[key]
+    if isinstance(told, CategoricalDistribution):
+        return ", ".join(map(str, told.choices))
+    return f"{told.low:g} to {told.high:g}"
 
 
 def _suggest(trial: optuna.Trial, key: str, distribution: BaseDistribution) -> Any:

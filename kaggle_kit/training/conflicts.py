@@ -26,6 +26,17 @@ def cosines(gram: Tensor, of_zero: float = 0.0) -> Tensor:
     return torch.where(products == 0, of_zero, gram / products)
 
 
+def followed(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the plain sum of K gradients follows: two tensors of shape (K,).
+
+    The first holds each gradient's cosine with the sum, the second its share of the sum's squared length.
+    The shares add up to 1; a negative one belongs to a gradient that the sum goes against.
+    """
+    products = gram.sum(dim=1)  # with the sum
+    squared = products.sum()
+    return products / (gram.diagonal() * squared).sqrt(), products / squared
+
+
 def cosines_of_halves(tasks: Sequence[str], gram: Tensor) -> dict[str, list[float]]:
     """The cosines between half batches, by pair of tasks: one within a task, four between two.
 

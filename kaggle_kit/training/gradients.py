@@ -15,12 +15,25 @@ from torch import Tensor
 from kaggle_kit.models.multitask import MultiTaskModel
 
 
-def task_loss(model: MultiTaskModel, batches: Sequence[Any]) -> Tensor:
-    """The loss of one task in one step: each component's mean over all that its micro-batches count."""
-    parts = {part.name: part.loss_weight for part in model.specs[batches[0].task].components}
-    counted = {name: max(1, sum(batch.counts.get(name, 0) for batch in batches)) for name in parts}
+def component_losses(model: MultiTaskModel, batches: Sequence[Any]) -> dict[str, Tensor]:
+    """Each component's mean loss over all that one task's micro-batches count, before it is weighted."""
+    counted = {
+        part.name: max(1, sum(batch.counts.get(part.name, 0) for batch in batches))
+        for part in model.specs[batches[0].task].components
+    }
     sums = [model.losses(batch, model(batch)) for batch in batches]
-    return sum(parts[name] * value / counted[name] for found in sums for name, value in found.items())
+    return {
+        name: torch.stack([found[name] for found in sums if name in found]).sum() / count
+        for name, count in counted.items()
+        if any(name in found for found in sums)
+    }
+
+
+def task_loss(model: MultiTaskModel, batches: Sequence[Any]) -> Tensor:
+    """The loss of one task in one step: its components' losses under their weights."""
+    weights = {part.name: part.loss_weight for part in model.specs[batches[0].task].components}
+    losses = component_losses(model, batches)
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
 
 def shared_gradient(model: MultiTaskModel, batches: Sequence[Any]) -> list[Tensor | None]:

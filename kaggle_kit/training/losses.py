@@ -10,6 +10,7 @@ are private parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -70,6 +71,10 @@ class UncertaintyWeightedLoss(nn.Module):
         """
         log_variance = self._log_variance(task)
         return 0.5 * torch.exp(-log_variance) * loss + 0.5 * share * log_variance
+
+    def weights(self) -> dict[str, float]:
+        """Return 1/(2σ²) of each task as it stands."""
+        return {task: 0.5 * math.exp(-value.item()) for task, value in self.log_variances.items()}
 
     def parameter_group(self) -> dict[str, Any]:
         """The uncertainties for an optimiser: their own learning rate, and no weight decay.

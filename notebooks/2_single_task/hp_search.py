@@ -16,34 +16,38 @@
 # %% [markdown]
 # # Hyper-parameters: the same budget for every arm
 #
-# **Question.** Which learning rate, rank, batch, epochs, warm-up, sampling and loss weighting does a strategy
-# want on a model? A multi-task model that was tuned longer than its single-task baseline would win for that
-# alone, so the space and the number of trials are declared once (`params/experiment/hp_search.yaml`),
-# for both arms, and every run that takes the result records the budget behind it. Development data
-# only: the test split is refused. With `experiment.twin=RUN_ID` (and `experiment.control`) the search is for
-# the token-controlled baseline of that multi-task run, and every trial has its tokens and steps.
+# **Question.** Which learning rate, rank, batch, epochs, warm-up, sampling and loss weighting does a strategy want
+# on a model?
 #
-# "Run all" is safe anywhere: the defaults are three short trials on synthetic practice notes, under a
-# minute on two CPU cores. Their scores show that the machinery works and nothing else.
+# **Hypothesis.** Multi-task and single-task models want different ones. A comparison is fair only where both arms
+# were searched alike.
+#
+# ```text
+#   space and budget, declared once ──▶ trial 1 … trial n ──▶ the best on dev ──▶ overrides of every later run
+#   (params/experiment/hp_search)          │      ▲
+#                                          ▼      │  a trial behind the median of the earlier ones is given up,
+#                                        reports ─┘  and has used up its place all the same
+# ```
+#
+# **What would refute it.** The trials' scores lie closer together than runs that differ in the seed alone. Then
+# the search chose by chance, and any configuration would do.
+#
+# Development data only: the test split is refused. With `experiment.twin=RUN_ID` (and `experiment.control`) the
+# search is for the token-controlled baseline of that multi-task run, and every trial has its tokens and steps.
+#
+# Before this page: nothing. After it: `s1_single_task`, `s2_shared` and every other page that trains. "Run all" is
+# safe anywhere: the defaults are three short trials on synthetic notes, about a minute on two CPU cores.
 
 # %%
-import importlib.util
-import os
 import sys
-from pathlib import Path
+from glob import glob
 
-if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
-    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
-    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
-    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
-    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
-    if root is None:
-        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
-    sys.path.insert(0, str(root))
-
-from kaggle_kit.core.allocator import set_allocator
-
-set_allocator()  # of CUDA memory; it counts only before torch is imported
+sys.path += [
+    "..",
+    "../..",
+    *glob("/kaggle/input/**/kaggle_kit/..", recursive=True),
+]  # where it is not installed
+from kaggle_kit import Experiment, show
 
 # %% tags=["parameters"]
 model = "tiny"
@@ -64,95 +68,147 @@ runs_dir = "runs"
 run_dir = ""
 
 # %% [markdown]
-# ## Configuration and run folder
+# ## 1 Set-up
 #
-# Names become one checked configuration; an unknown key stops the page here. The run folder counts as
-# a result only once its manifest is written, in the last cell.
-
-# %%
-from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment.startup import check_startup
-from kaggle_kit.experiments import token_controlled, token_controlled_plan
-from kaggle_kit.experiments.hp_search_journal import Search, search_settings
-
-tasks = task.split(",")
-asked = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-config, multi = token_controlled.searched(asked, runs_dir)
-settings = search_settings(config)
-run = start_run(config, page="hp_search", runs_dir=runs_dir, run_dir=run_dir, asked=asked)
-print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
-print(check_startup(config, run))
-
-# %% [markdown]
-# ## Space and budget
-#
-# A model outside `experiment.full_models` gets the reduced configurations instead of the full space.
-
-# %%
-kind = f"{len(settings.reduced)} reduced configurations" if settings.reduced else "the full space"
-print(f"{settings.trials} trials of {kind} for {config.model.name} under {config.strategy.name}, on dev")
-for key, allowed in settings.space.items():
-    print(f"{key:32} {allowed}")
-
-# %% [markdown]
-# ## Data
+# Names become one checked configuration; an unknown key stops the page here. In a search for a token-controlled
+# baseline, tokens, steps and rank are read from the multi-task run that is named. What is shown is the
+# configuration as it stands, before any trial changes it.
 
 # %%
 from kaggle_kit.experiment import preparation
+from kaggle_kit.experiments import token_controlled, token_controlled_plan
 
-corpora = token_controlled.open_corpora(multi, config) if multi else preparation.open_corpora(config)
-for name, corpus in corpora.items():
-    kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
-    print(f"{name}: {len(corpus.splits['train'])} train and {len(corpus.splits['dev'])} dev samples ({kind})")
+multi = None
+
+
+def settle(asked):
+    global multi
+    config, multi = token_controlled.searched(asked, runs_dir)
+    return config
+
+
+asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
+places = {"overrides": overrides, "runs_dir": runs_dir, "run_dir": run_dir}
+exp, targets = Experiment.open("hp_search", **asked, **places, settle=settle), None
+if multi:
+    exp.corpora = token_controlled.open_corpora(multi, exp.config)
+    targets = token_controlled_plan.step_targets(multi, exp.config)
+    exp.plan = preparation.plan_training(exp.config, exp.encoded, targets=targets)
+show.setup(exp)
 
 # %% [markdown]
-# ## Search
+# ## 2 Space and budget, arm by arm
 #
-# Before the first trial the configuration as it stands has to halve its loss in 50 steps. A trial that lies
-# behind the median of the earlier ones is stopped early; it has used up its place in the budget all
-# the same. Everything tried stands in `study.journal`, so an interrupted search goes on where it was, with
-# the checkpoint of the trial that it was in. Where the session ends first, the run is marked as paused and
-# the page ends normally.
+# One declaration serves every arm. What has no effect on an arm is not searched there: sampling where there is one
+# task, epochs where the tokens are given. The number of trials is the same. A model outside
+# `experiment.full_models` gets the reduced configurations instead of the full space.
+
+# %%
+import pandas as pd
+
+from kaggle_kit.experiments.hp_search_journal import Search, search_settings, settings_by_arm, space_rows
+
+settings = search_settings(exp.config)
+kind = "reduced configurations" if settings.reduced else "the full space"
+title = f"{settings.trials} trials of {kind} for {exp.config.model.name}, under {exp.config.strategy.name}"
+show.table(pd.DataFrame(space_rows(exp.config)), title)
+
+# %% [markdown]
+# ## 3 What is tuned for
+#
+# One training sample of each task.
+
+# %%
+show.samples(exp, per_task=1)
+
+# %% [markdown]
+# ## 4 The figure that chooses, by hand
+#
+# Each task's primary score on development samples over the best published one (over 1 where none is known), and
+# the mean of these over the tasks. Here it is for the model before any training, on the samples of a quick
+# evaluation. So no task weighs more for having a metric with larger numbers.
+
+# %%
+from dataclasses import asdict
+
+from kaggle_kit.analysis.anchors import published_best
+
+figures = exp.quick()
+best = {f"{name}.{one.primary_metric}": published_best(asdict(one)) for name, one in exp.config.tasks.items()}
+rows = [(key, figures[key], known or 1.0) for key, known in best.items()]
+by_hand = sum(score / known for _, score, known in rows) / len(rows)
+columns, formats = ["primary score on dev", "before training", "over"], {"before training": "{:.4f}"}
+title = f"Mean of the ratios by hand {by_hand:.4f}, as the search computes it {figures['selection']:.4f}"
+show.table(pd.DataFrame(rows, columns=columns), title, formats)
+
+# %% [markdown]
+# ## 5 Search
+#
+# Before the first trial the configuration as it stands has to halve its loss in 50 steps. Everything tried stands
+# in `study.journal`, so an interrupted search goes on where it was, with the checkpoint of the trial that it was
+# in. Where the session ends first, the run is marked as paused and the page ends normally.
 
 # %%
 from kaggle_kit.experiments import hp_search
 
-search = Search(settings, run.path, config.seed)
-targets = token_controlled_plan.step_targets(multi, config) if multi else None
-print(hp_search.run_search(config, run, corpora, search, targets))
+search = Search(settings, exp.run.path, exp.config.seed)
+said = hp_search.run_search(exp, search, targets)
+show.table(pd.DataFrame({"search": said.splitlines()}))
 
 # %% [markdown]
-# ## Figures
+# ## 6 Trials
 #
-# The figure that chooses: the mean of the tasks' primary scores on development data, each over its best
-# published one. It chooses and is no result.
+# The score is taken over the whole development split. It chooses and is no result.
 
 # %%
-from IPython.display import Image, display
-
-from kaggle_kit.analysis.figures import png
-from kaggle_kit.analysis.trials import trial_curves, trials_table
-
-display(Image(png(trial_curves(run)), width=700))
-trials_table(run)
+if search.counted():
+    show.trials(exp.run)
 
 # %% [markdown]
-# ## Record
+# ## 7 What the method did
 #
-# `trials.jsonl` holds every trial, `best.yaml` the overrides of the best one. The manifest is written
-# last; without it the folder counts as unfinished.
+# **Was a trial given up for good reason?** At each report a trial's best one so far is held against the median
+# of the earlier trials that ran to their end. **Which values matter?** Trials share values, so a row says where to
+# look and proves nothing.
+
+# %%
+if search.counted():
+    show.values_tried(exp.run)
+
+# %% [markdown]
+# ## 8 The winner
+#
+# `trials.jsonl` holds every trial, `best.yaml` the overrides of the best one. The manifest is written last;
+# without it the folder counts as unfinished.
 
 # %%
 if search.finished:
-    words = hp_search.finish_search(run, corpora, search)
-    print(f"finished: {run.path.name}\nevery run of this arm takes:\n" + "\n".join(words))
+    words = hp_search.finish_search(exp, search)
+    show.winner(exp.run.manifest()["search"], words)
 
 # %% [markdown]
-# ## How to read the result
+# ## Checks
 #
-# The list above is what a run of this arm takes as its overrides, on the command line by
-# `$(sed 's/^- //' runs/<this folder>/best.yaml)`. Its last words tell the run's manifest how many
-# trials stood behind its configuration, on which split and in which search, and have the run scored on
-# the test split, which chose nothing; a comparison between arms with different budgets is refused. A
-# search on practice data chooses nothing for the study.
+# What must hold of any search, and at smoke defaults of this one.
+
+# %%
+from math import isclose
+
+arms = settings_by_arm(exp.config).values()
+assert isclose(by_hand, figures["selection"]), "the figure that chooses is the mean of the ratios"
+assert {arm.trials for arm in arms} == {settings.trials}, "every arm has the same budget"
+if search.finished:
+    scores = [trial["score"] for trial in search.records() if trial["score"] is not None]
+    assert len(search.records()) == settings.trials, "what was given up early used up its place"
+    assert search.best()["score"] == max(scores), "the winner is the best of those that ran to their end"
+    assert exp.run.manifest()["search"]["split"] == "dev" and "experiment.tuning.split=dev" in words
+    assert not list(exp.run.path.glob("trials/*/metrics.json")), "no trial was scored on any other split"
+
+# %% [markdown]
+# ## How to read it
+#
+# The overrides above are what a run of this arm takes, on the command line by
+# `$(sed 's/^- //' runs/<this folder>/best.yaml)`. Their last words tell the run's manifest how many trials stood
+# behind its configuration, on which split and in which search, and have the run scored on the test split, which
+# chose nothing. A comparison between arms with different budgets is refused. A search on practice data chooses
+# nothing for the study.

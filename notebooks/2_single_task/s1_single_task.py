@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -14,170 +16,197 @@
 # %% [markdown]
 # # S1: one task, one LoRA adapter
 #
-# **Question.** How well does a small language model do on one task, trained on that task alone? This is
-# the baseline of every multi-task claim. With `training.target_tokens=N` among the overrides the same
-# page is the token-controlled control: it repeats the task's data to exactly N tokens.
+# **Question.** How well does a small language model do on one task, trained on that task alone? This is the
+# baseline of every multi-task claim.
 #
-# "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
-# minutes on two CPU cores. Its scores show that the machinery works and nothing else.
+# **Hypothesis.** A low-rank change of a frozen model is enough to learn the task. Its score rises with the tokens
+# it sees, and levels off before the last of them.
+#
+# ```text
+#                 W, frozen: out × in
+#        x ──┬──▶ W·x ─────────────────────────┐
+#            │                                 ├──▶ W·x + (alpha / rank) · B·A·x ──▶ head of the task
+#            └──▶ A: rank × in ─▶ B: out × rank┘
+#
+#   A starts at random and B at zero, so the first step starts at the frozen model itself.
+# ```
+#
+# **What would refute it.** The loss on training data stays where it began, or the dev score is still rising when
+# the tokens end. In the second case a multi-task gain over this run may be nothing but more tokens.
+#
+# Before this page: nothing, or `hp_search` for its learning rate. After it: `s2_shared`, and `token_controlled`,
+# which trains the same model to exactly the tokens of a multi-task run. With `training.target_tokens=N` among the
+# overrides, this page does so for a number of your own. "Run all" is safe anywhere: the defaults are a smoke run
+# on synthetic notes, a few minutes on two CPU cores.
 
 # %%
-import importlib.util
-import os
 import sys
-from pathlib import Path
+from glob import glob
 
-if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
-    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
-    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
-    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
-    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
-    if root is None:
-        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
-    sys.path.insert(0, str(root))
-
-from kaggle_kit.core.allocator import set_allocator
-
-set_allocator()  # of CUDA memory; it counts only before torch is imported
+sys.path += [
+    "..",
+    "../..",
+    *glob("/kaggle/input/**/kaggle_kit/..", recursive=True),
+]  # where it is not installed
+from kaggle_kit import Experiment, show
 
 # %% tags=["parameters"]
-model = "tiny"
-task = "semeval2014t7"
+model = "tiny"  # a file of params/model, a folder, or a hub id
+task = "semeval2014t7"  # one task
 strategy = "s1_single"
-profile = "smoke"
+profile = "smoke"  # smoke, open, t4
 seed = 42
 overrides = []
 runs_dir = "runs"
 run_dir = ""
 
 # %% [markdown]
-# ## Configuration and run folder
+# ## 1 Set-up
 #
-# Names become one checked configuration; an unknown key stops the page here. The run folder counts as
-# a result only once its manifest is written, in the last cell. The table tells what
-# this machine offers and what will be done.
+# Names become one checked configuration; an unknown key stops the page here. The plan lists every optimiser step
+# before the first one is taken, so the tokens of this run are known now.
 
 # %%
-from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment.startup import check_startup
-
-tasks = task.split(",")
-config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-run = start_run(config, page="s1_single_task", runs_dir=runs_dir, run_dir=run_dir)
-print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
-print(check_startup(config, run))
+asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
+exp = Experiment.open("s1_single_task", **asked, overrides=overrides, runs_dir=runs_dir, run_dir=run_dir)
+show.setup(exp)
 
 # %% [markdown]
-# ## Data
+# ## 2 What the task looks like
 #
-# Official files in, samples out. What the readers found odd is counted, not hidden.
+# Two training samples, with what the model has to find in them.
 
 # %%
-from kaggle_kit.experiment import preparation
-
-corpora = preparation.open_corpora(config)
-specs = preparation.task_specs(config, corpora)
-train = preparation.split_samples(config, corpora, "train")
-dev = preparation.split_samples(config, corpora, "dev")
-for name, corpus in corpora.items():
-    kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
-    counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
-    print(f"{name}: {counts} ({kind}), {len(corpus.warnings)} oddities")
+show.samples(exp, per_task=2)
 
 # %% [markdown]
-# ## Backbone and plan
+# ## 3 The model
 #
-# The plan lists every optimiser step before the first one is taken, so the tokens that this run will
-# see are known now.
+# The base stays frozen. One adapter and one head for each component learn.
 
 # %%
+show.adapters(exp)
+
+# %% [markdown]
+# ## 4 One step by hand: from a loss to what LoRA adds
+#
+# The plan's first step, as the trainer takes it. Each component's loss is a mean over all that its micro-batches
+# count, so it does not depend on how the step is cut.
+
+# %%
+from kaggle_kit import component_losses
+
+((name, batches),) = exp.step(0).by_task()
+losses = component_losses(exp.model, batches)
+show.component_losses(exp, batches, losses)
+
+# %% [markdown]
+# Now the first layer that has an adapter. B is zero, so its A gets no gradient at all and only B moves. One step
+# of unit length down B's gradient is taken here, looked at, and taken back. What the layer then adds to W·x is
+# (alpha / rank) · B·A·x, and nothing else.
+
+# %%
+import pandas as pd
 import torch
 
-torch.manual_seed(config.seed)
-loaded = preparation.open_backbone(config)
-encoded = preparation.encode_split(config, train, specs, loaded)
-plan = preparation.plan_training(config, encoded)
-for what, decision in loaded.decisions.items():
-    print(f"{what}: {decision.value} — {decision.reason}")
-print(f"{len(plan)} steps, tokens per task {plan.tokens}")
+layer, (adapter,) = exp.model.lora.layers[0].eval(), exp.model.adapters_of(name)
+A, B = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+slopes = torch.autograd.grad(sum(losses.values()), [A, B])
+x = torch.randn(8, A.shape[1], generator=torch.Generator().manual_seed(seed)).to(exp.model.backbone.device)
+x = x.to(exp.model.backbone.dtype)
+with torch.no_grad():
+    B -= slopes[1] / slopes[1].norm().clamp(min=1e-12)
+    by_hand = layer.scaling[adapter] * x.float() @ A.T @ B.T
+    plain = layer.base_layer(x).float()
+    gap = (layer(x).float() - plain - by_hand).abs().max()
+    B.zero_()
+layer.train()
+rows = [
+    ("W, frozen", f"{A.shape[1] * B.shape[0]:,}", "none", f"{plain.norm():.3f}"),
+    ("A", f"{A.numel():,}", f"{slopes[0].norm():.3g}", "–"),
+    ("B", f"{B.numel():,}", f"{slopes[1].norm():.3g}", "–"),
+    ("(alpha / rank) · B·A after the step", "–", "–", f"{by_hand.norm():.3f}"),
+    ("layer's own output − W·x − the row above", "–", "–", f"{gap:.1e} at most"),
+]
+columns = ["matrix", "parameters", "norm of its gradient", "norm of its output on 8 random inputs"]
+show.table(pd.DataFrame(rows, columns=columns), "The first adapted layer, one step by hand")
 
 # %% [markdown]
-# ## Model
+# ## 5 Training
 #
-# The base stays frozen; one adapter and one head per component learn.
+# The best of the quick evaluations on development samples is kept. The run stops early when
+# `training.patience` epochs bring no new best.
+#
+# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the smoke gate,
+# and trains. Where the session ends first, a checkpoint is left and the page ends normally.
 
 # %%
-from kaggle_kit.models.build import build_model
-
-network = build_model(loaded, specs.values(), config.strategy)
-for group, members in network.parameter_groups().items():
-    print(f"{group:32} {sum(p.numel() for p in members.parameters):>12,}  {', '.join(members.tasks)}")
+show.live(exp)
+exp.train()
+show.training(exp)
 
 # %% [markdown]
-# ## Training
+# ## 6 Scores
 #
-# The best of the quick evaluations on development samples is kept; three in a row without a new best
-# stop the run early.
-#
-# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
-# smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
-# and the page ends normally.
+# Predictions are written in the task's own format and scored by the official rules.
 
 # %%
-from kaggle_kit.experiment import model_selection, training_session
-
-quick_dev = preparation.quick_samples(config, dev)
-encoded_quick = preparation.encode_split(config, quick_dev, specs, loaded)
-quick = model_selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
-phases = [training_session.Phase(plan, quick)]
-session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
-print(session)
+if exp.finished:
+    exp.evaluate()
+    show.scores(exp)
 
 # %% [markdown]
-# ## Evaluation
+# ## 7 What the method did
 #
-# Predictions are written in each task's own format and scored by the official rules. A paused run
-# skips this.
+# **What did the tokens buy?** Steps differ in length, so they are no measure of data. Here loss and dev score
+# stand over the real tokens seen, which is also what the token-controlled comparison holds equal. Where the curve
+# still falls at its right end, more tokens of this task alone would help.
+#
+# **Where does the adapter work?** The size of what it adds to each frozen layer, beside what that layer says
+# itself. It was zero before the first step.
 
 # %%
-from kaggle_kit.experiment import rounds
-
-if session.finished:
-    metrics = rounds.evaluate_reported(config, run, network, loaded, specs, corpora)
-    run.write_metrics(metrics)
-    for metric in metrics:
-        star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
-        print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
+if exp.finished:
+    show.curve_over_tokens(exp)
+    show.adapter_shares(exp)
 
 # %% [markdown]
-# ## Figures
+# ## 8 Where it errs
+#
+# Development samples that the model gets wrong. Yellow: missed. Red: made up. Blue: found.
 
 # %%
-from IPython.display import Image, display
-
-from kaggle_kit.analysis.figures import loss_curves, png
-
-display(Image(png(loss_curves([run])), width=700))
+if exp.finished:
+    show.errors(exp, n=3)
 
 # %% [markdown]
-# ## Record
+# ## 9 Record and checks
 #
-# The manifest is written last; without it the folder counts as unfinished. A paused run goes on when
-# this page is run again on its folder.
+# The adapter and the head are saved, and the manifest is written last: without it the folder counts as
+# unfinished. A paused run goes on when this page is run again on its folder. Then: what must hold of any finished
+# run, and at smoke defaults of this one.
 
 # %%
-from kaggle_kit.models.adapter_files import save_adapters
+from kaggle_kit.analysis.token_curves import token_curve
 
-if session.finished:
-    save_adapters(network, run.adapters)
-    rounds.record(config, run, network, loaded, session.trainers, corpora)
-print(f"finished: {run.path.name}" if session.finished else session.end.message)
+if exp.finished:
+    exp.finish()
+show.record(exp)
+
+assert not slopes[0].any() and slopes[1].any(), "while B is zero, only B has a gradient"
+assert gap <= 16 * torch.finfo(x.dtype).eps * (plain.abs().max() + by_hand.abs().max()), "B·A·x by hand"
+if exp.finished:
+    curve, events = token_curve(exp.run, name), exp.run.events()
+    stopped = any(event.get("quick_evaluation", {}).get("stopped") for event in events)
+    assert stopped or exp.session.tokens == exp.plan.tokens, "the run saw the tokens that were planned"
+    assert curve["tokens"].iloc[-1] == exp.session.tokens[name], "both logs tell of the same tokens"
+    third = len(curve) // 3
+    fell = curve["loss"].tail(third).mean() < curve["loss"].head(third).mean()
+    assert fell or third < 10, "the loss of the last third lies below that of the first"
 
 # %% [markdown]
-# ## How to read the result
+# ## How to read it
 #
-# The arrow marks each task's primary metric, computed by the official scorer's rules on the development
-# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
-# one stands for one seed: differences between strategies are judged over
-# seeds, at equal tokens.
+# A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real one stands for one
+# seed, and its dev score chose its weights where `training.selection` is `best`. A multi-task model beats it only
+# at equal tokens: compare with `token_controlled`, and let `08_token_controlled_analysis` judge over seeds.

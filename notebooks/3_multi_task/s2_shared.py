@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -14,169 +16,197 @@
 # %% [markdown]
 # # S2: all tasks, one shared LoRA adapter
 #
-# **Question.** Does one adapter that all tasks share do better than one adapter each (S1)? If it does, the
-# gain may be transfer or merely more data; the token-controlled twins of S1 tell the two apart.
+# **Question.** Does one adapter that all tasks share do better than one adapter each (S1)?
 #
-# "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
-# minutes on two CPU cores. Its scores show that the machinery works and nothing else.
+# **Hypothesis.** Tasks share some of what they need. An adapter that reads all of them learns that from more
+# text than any one task has, and a small task gains the most.
+#
+# ```text
+#   task 1 ──┐  drawn in proportion to size^(1/T)            ┌──▶ head of task 1
+#   task 2 ──┼──▶ frozen model + one shared adapter ─────────┼──▶ head of task 2
+#   task 3 ──┘                                               └──▶ head of task 3
+#
+#   update of the shared adapter  =  Σ wᵢ gᵢ,   wᵢ = 1 / (2σᵢ²) learnt with it
+#   Nothing is projected: where gᵢ and gⱼ point apart, the longer one wins.
+# ```
+#
+# **What would refute it.** Each task scores as well or better with an adapter of its own; or S1, trained to the
+# same total tokens, scores as well (page `token_controlled`). Then the gain was more data and no transfer.
+#
+# Before this page: `s1_single_task` for each of the tasks. After it: `s3a_flat`, which keeps apart what is shared
+# and what is not, and `token_controlled`. "Run all" is safe anywhere: the defaults are a smoke run on synthetic
+# notes, a few minutes on two CPU cores.
 
 # %%
-import importlib.util
-import os
 import sys
-from pathlib import Path
+from glob import glob
 
-if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
-    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
-    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
-    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
-    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
-    if root is None:
-        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
-    sys.path.insert(0, str(root))
-
-from kaggle_kit.core.allocator import set_allocator
-
-set_allocator()  # of CUDA memory; it counts only before torch is imported
+sys.path += [
+    "..",
+    "../..",
+    *glob("/kaggle/input/**/kaggle_kit/..", recursive=True),
+]  # where it is not installed
+from kaggle_kit import Experiment, show
 
 # %% tags=["parameters"]
-model = "tiny"
+model = "tiny"  # a file of params/model, a folder, or a hub id
 task = "semeval2014t7,semeval2021t6,semeval2017t3"
 strategy = "s2_shared"
-profile = "smoke"
+profile = "smoke"  # smoke, open, t4
 seed = 42
 overrides = ["training.epochs=1"]
 runs_dir = "runs"
 run_dir = ""
 
 # %% [markdown]
-# ## Configuration and run folder
+# ## 1 Set-up
 #
-# Names become one checked configuration; an unknown key stops the page here. The run folder counts as
-# a result only once its manifest is written, in the last cell. The table tells what
-# this machine offers and what will be done.
+# Names become one checked configuration; an unknown key stops the page here. The plan lists every optimiser step
+# before the first one is taken, so the tokens of each task are known now.
 
 # %%
-from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment.startup import check_startup
-
-tasks = task.split(",")
-config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-run = start_run(config, page="s2_shared", runs_dir=runs_dir, run_dir=run_dir)
-print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
-print(check_startup(config, run))
+asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
+exp = Experiment.open("s2_shared", **asked, overrides=overrides, runs_dir=runs_dir, run_dir=run_dir)
+show.setup(exp)
 
 # %% [markdown]
-# ## Data
+# ## 2 What the tasks look like
 #
-# Official files in, samples out. What the readers found odd is counted, not hidden.
+# One training sample of each, with what its model has to find. The tasks have labels of their own; the adapter
+# has to serve all of them at once.
 
 # %%
-from kaggle_kit.experiment import preparation
-
-corpora = preparation.open_corpora(config)
-specs = preparation.task_specs(config, corpora)
-train = preparation.split_samples(config, corpora, "train")
-dev = preparation.split_samples(config, corpora, "dev")
-for name, corpus in corpora.items():
-    kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
-    counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
-    print(f"{name}: {counts} ({kind}), {len(corpus.warnings)} oddities")
+show.samples(exp, per_task=1)
 
 # %% [markdown]
-# ## Backbone and plan
+# ## 3 The model
 #
-# The plan lists every optimiser step before the first one is taken, so the tokens that this run will
-# see are known now, for each task.
+# One adapter that every token of every task passes through, and a head for each component. Nothing else learns.
 
 # %%
-import torch
+from kaggle_kit import MultiTaskModel, SharedPrivateLoRA
 
-torch.manual_seed(config.seed)
-loaded = preparation.open_backbone(config)
-encoded = preparation.encode_split(config, train, specs, loaded)
-plan = preparation.plan_training(config, encoded)
-for what, decision in loaded.decisions.items():
-    print(f"{what}: {decision.value} — {decision.reason}")
-print(f"{len(plan)} steps, tokens per task {plan.tokens}")
+assert exp.config.strategy.kind == "shared", "this page trains one adapter that all tasks share"
+base, lora = exp.backbone, exp.backbone.config.lora
+adapter = SharedPrivateLoRA(base.backbone, lora, {"shared": exp.config.strategy.rank or lora.rank})
+network = MultiTaskModel(adapter, exp.specs.values(), causal=base.causal, decoder=base.decoder)
+exp.model = network.to(base.backbone.device)
+show.adapters(exp)
 
 # %% [markdown]
-# ## Model
+# ## 4 How the tasks are mixed
 #
-# The base stays frozen; one adapter learns from all tasks, and each component has its own head.
+# Drawn in proportion to their data, large tasks would drown small ones. Drawn uniformly, small ones would be
+# repeated until they are known by heart. A temperature T lies between: a task of n samples is drawn in proportion
+# to n^(1/T). T = 1 is proportional, and a very large T is uniform. A draw is one passage, or one question with all
+# of its candidates, so shares of draws are not shares of tokens; section 8 counts those.
 
 # %%
-from kaggle_kit.models.build import build_model
+from dataclasses import replace
 
-network = build_model(loaded, specs.values(), config.strategy)
-for group, members in network.parameter_groups().items():
-    print(f"{group:32} {sum(p.numel() for p in members.parameters):>12,}  {', '.join(members.tasks)}")
+from kaggle_kit.batches.sampler import MultiTaskBatchSampler
+
+rows = {name: encoded.plan_rows for name, encoded in exp.encoded.items()}
+temperature = exp.config.strategy.temperature
+sizes = {name: len(held.bounds) - 1 for name, held in rows.items()}
+power = {name: size ** (1 / temperature) for name, size in sizes.items()}
+by_hand = {name: value / sum(power.values()) for name, value in power.items()}
+proportional = {name: size / sum(sizes.values()) for name, size in sizes.items()}
+settings = replace(exp.plan.settings, sampling="temperature", temperature=temperature)
+sampler = MultiTaskBatchSampler(rows, settings, seed)
+this_run = MultiTaskBatchSampler(rows, exp.plan.settings, seed).shares()
+show.sampling({"proportional": proportional, f"T = {temperature:g}": by_hand, "this run": this_run})
 
 # %% [markdown]
-# ## Training
+# ## 5 One step by hand: whom does the plain sum follow?
 #
-# In every step each task goes forward and backward over its own micro-batches before the next one does.
-# The best of the quick evaluations is kept.
-#
-# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
-# smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
-# and the page ends normally.
+# Each task's gradient of the shared adapter, from the first step that holds the most tasks. S2 adds them up as
+# they are; all loss weights are one half here. A cosine below 0 means that two tasks disagree. The share of a task
+# says how much of the sum's squared length is its doing. A task with a negative share is made worse by this step.
 
 # %%
-from kaggle_kit.experiment import model_selection, training_session
+from kaggle_kit import gram_matrix, shared_gradient
 
-quick_dev = preparation.quick_samples(config, dev)
-encoded_quick = preparation.encode_split(config, quick_dev, specs, loaded)
-quick = model_selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
-phases = [training_session.Phase(plan, quick)]
-session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
-print(session)
+number = max(range(len(exp.plan)), key=lambda n: (len(exp.plan.steps[n].tokens), -n))
+gradients = {name: shared_gradient(exp.model, batches) for name, batches in exp.step(number).by_task()}
+gram = gram_matrix(list(gradients.values()))
+show.plain_sum(gram, tasks=list(gradients))
 
 # %% [markdown]
-# ## Evaluation
+# ## 6 Training
 #
-# Predictions are written in each task's own format and scored by the official rules. A paused run
-# skips this.
+# In every step each task goes forward and backward over its own micro-batches before the next one does. The best
+# of the quick evaluations is kept where `training.selection` is `best`.
+#
+# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the smoke gate,
+# and trains. Where the session ends first, a checkpoint is left and the page ends normally.
 
 # %%
-from kaggle_kit.experiment import rounds
-
-if session.finished:
-    metrics = rounds.evaluate_reported(config, run, network, loaded, specs, corpora)
-    run.write_metrics(metrics)
-    for metric in metrics:
-        star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
-        print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
+show.live(exp)
+exp.train()
+show.training(exp)
 
 # %% [markdown]
-# ## Figures
+# ## 7 Scores
+#
+# Predictions are written in each task's own format and scored by the official rules.
 
 # %%
-from IPython.display import Image, display
-
-from kaggle_kit.analysis.figures import loss_curves, png
-
-display(Image(png(loss_curves([run])), width=700))
+if exp.finished:
+    exp.evaluate()
+    show.scores(exp)
 
 # %% [markdown]
-# ## Record
+# ## 8 What the method did
 #
-# The manifest is written last; without it the folder counts as unfinished. A paused run goes on when
-# this page is run again on its folder.
+# **Who was read how much?** Tokens planned before the first step against tokens counted in training. A task that
+# was passed over many times may be known by heart.
+#
+# **Whom did the loss listen to?** Each weight 1/(2σ²) starts at one half and is learnt with the adapter. It
+# settles where it is 1/(2L), so a task that is learnt well counts more and more. A weight far from there had too
+# few steps.
 
 # %%
-from kaggle_kit.models.adapter_files import save_adapters
-
-if session.finished:
-    save_adapters(network, run.adapters)
-    rounds.record(config, run, network, loaded, session.trainers, corpora)
-print(f"finished: {run.path.name}" if session.finished else session.end.message)
+if exp.finished:
+    ledger = show.token_ledger(exp)
+    weights = show.loss_weights(exp)
 
 # %% [markdown]
-# ## How to read the result
+# ## 9 Where it errs
 #
-# The arrow marks each task's primary metric, computed by the official scorer's rules on the development
-# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
-# one stands for one seed: a gain over S1 counts only against S1 trained to
-# the same total tokens.
+# Development samples that the model gets wrong. Yellow: missed. Red: made up. Blue: found.
+
+# %%
+if exp.finished:
+    show.errors(exp, n=1)
+
+# %% [markdown]
+# ## 10 Record and checks
+#
+# The adapter and the heads are saved, and the manifest is written last: without it the folder counts as
+# unfinished. A paused run goes on when this page is run again on its folder. Then: what must hold of any finished
+# run, and at smoke defaults of this one.
+
+# %%
+from math import isclose
+
+if exp.finished:
+    exp.finish()
+show.record(exp)
+
+assert list(exp.model.lora.ranks) == ["shared"], "no task has an adapter of its own"
+assert all(isclose(sampler.shares()[name], share) for name, share in by_hand.items()), "T by hand"
+assert (gram.diagonal() > 0).all(), "every task of the step has a gradient"
+if exp.finished:
+    stopped = any(event.get("quick_evaluation", {}).get("stopped") for event in exp.run.events())
+    assert stopped or (ledger["seen"] == ledger["planned"]).all(), "tokens seen are tokens planned"
+    assert (ledger["seen"] > 0).all(), "every task was trained"
+    assert (weights["weight now"] > 0).all(), "every task had a say"
+
+# %% [markdown]
+# ## How to read it
+#
+# A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real one stands for one
+# seed. A gain over S1 counts only against S1 trained to the same total tokens, which `token_controlled` makes and
+# `08_token_controlled_analysis` judges over seeds. One step's cosines are an example and no measurement: `s3a_flat`
+# counts conflicts over a whole training, against what noise alone does.

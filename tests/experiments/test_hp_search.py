@@ -13,7 +13,8 @@ from kaggle_kit.core.config import compose
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.kaggle_outputs import last_step
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment import preparation, rounds
+from kaggle_kit.experiment import rounds
+from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiments import hp_search
 from kaggle_kit.experiments.hp_search_journal import Search, search_settings
 from kaggle_kit.training.callbacks import TrainingAlarm
@@ -43,12 +44,7 @@ def no_gate():
 def begun(folder, strategy="s1_single", tasks=(NER,), more=()):
     config = compose(task=list(tasks), strategy=strategy, overrides=[*TOY, *more], seed=3)
     run = start_run(config, page="hp_search", run_dir=folder)
-    return (
-        config,
-        run,
-        preparation.open_corpora(config),
-        Search(search_settings(config), run.path, config.seed),
-    )
+    return Experiment(config, run), Search(search_settings(config), run.path, config.seed)
 
 
 @pytest.mark.slow
@@ -57,37 +53,37 @@ def begun(folder, strategy="s1_single", tasks=(NER,), more=()):
     [("s1_single", (NER,)), ("s2_shared", (NER, RANKING)), ("s4_sequential", (NER, RANKING))],
 )
 def test_a_search_of_either_arm_leaves_its_trials_its_best_and_the_budget(tmp_path, strategy, tasks):
-    config, run, corpora, search = begun(tmp_path / "runs" / "search", strategy, tasks)
-    hp_search.run_search(config, run, corpora, search)
-    words = hp_search.finish_search(run, corpora, search)
-    records = read_trials(run)
+    exp, search = begun(tmp_path / "runs" / "search", strategy, tasks)
+    hp_search.run_search(exp, search)
+    words = hp_search.finish_search(exp, search)
+    records = read_trials(exp.run)
     assert [record["state"] for record in records] == ["complete"] * 2
-    assert yaml.safe_load((run.path / "best.yaml").read_text()) == words
+    assert yaml.safe_load((exp.run.path / "best.yaml").read_text()) == words
     told = compose(task=list(tasks), strategy=strategy, overrides=words)
-    assert told.experiment["tuning"] == {"trials": 2, "split": "dev", "study": run.run_id}
+    assert told.experiment["tuning"] == {"trials": 2, "split": "dev", "study": exp.run.run_id}
     best = max(records, key=lambda record: record["score"])
     assert told.strategy.rank == best["values"]["strategy.rank"]
-    manifest = run.manifest()
+    manifest = exp.run.manifest()
     tokens = {task: sum(record["tokens"][task] for record in records) for task in tasks}
     assert manifest["totals"]["tokens"] == tokens and all(tokens.values())
     assert manifest["totals"]["trainable_parameters"] == best["trainable_parameters"]
     assert manifest["search"]["trials"] == 2 and manifest["search"]["score"] == best["score"]
     assert [found.path for found in find_runs(tmp_path / "runs")] == [
-        run.path
+        exp.run.path
     ]  # no trial is a run of the study
-    assert not list(run.path.glob("trials/*/checkpoints"))
+    assert not list(exp.run.path.glob("trials/*/checkpoints"))
 
 
 def test_reports_are_made_at_equal_shares_of_an_epoch_and_drawn(tmp_path):
-    config, run, corpora, search = begun(tmp_path / "search", more=("training.max_steps=10",))
-    hp_search.run_search(config, run, corpora, search)
-    for record in read_trials(run):
+    exp, search = begun(tmp_path / "search", more=("training.max_steps=10",))
+    hp_search.run_search(exp, search)
+    for record in read_trials(exp.run):
         epochs = record["values"]["training.epochs"]
         assert [point for point, _ in record["reports"]] == list(range(1, epochs + 1))
-    table = trials_table(run)
+    table = trials_table(exp.run)
     assert list(table["trial"]) == [0, 1] and {"learning_rate", "rank", "score"} <= set(table)
-    (axes,) = trial_curves(run).axes
-    assert [len(line.get_xdata()) for line in axes.lines] == [len(r["reports"]) for r in read_trials(run)]
+    (axes,) = trial_curves(exp.run).axes
+    assert [len(line.get_xdata()) for line in axes.lines] == [len(r["reports"]) for r in read_trials(exp.run)]
 
 
 @pytest.mark.slow
@@ -102,31 +98,33 @@ def test_a_search_that_the_session_ends_in_is_paused_and_goes_on_with_the_same_t
             keeper.clock.limit_seconds = 0.0
         return train(config, run, trainer, corpora, phase=phase)
 
-    config, run, corpora, search = begun(tmp_path / "cut")
+    exp, search = begun(tmp_path / "cut")
     with monkeypatch.context() as patch:
         patch.setattr(rounds, "train", ended_in_the_second)
-        said = hp_search.run_search(config, run, corpora, search)
+        said = hp_search.run_search(exp, search)
     assert "paused at step" in said and not search.finished
-    assert run.paused()["trial"] == 1
-    kept = last_step(run.path)
-    assert kept > len(RunFolder.open(hp_search.trial_folder(run, 0), finished=False).events()) == 4
+    assert exp.run.paused()["trial"] == 1
+    kept = last_step(exp.run.path)
+    assert kept > len(RunFolder.open(hp_search.trial_folder(exp.run, 0), finished=False).events()) == 4
 
-    config, run, corpora, search = begun(tmp_path / "cut")
-    hp_search.run_search(config, run, corpora, search)
-    assert search.finished and run.paused() is None and last_step(run.path) > kept
-    values, scores = ([record[key] for record in read_trials(whole[1])] for key in ("values", "score"))
-    again = read_trials(run)
+    exp, search = begun(tmp_path / "cut")
+    hp_search.run_search(exp, search)
+    assert search.finished and exp.run.paused() is None and last_step(exp.run.path) > kept
+    values, scores = ([record[key] for record in read_trials(whole[0].run)] for key in ("values", "score"))
+    again = read_trials(exp.run)
     assert [record["values"] for record in again] == values
     assert [record["score"] for record in again] == scores
-    assert [record["tokens"] for record in again] == [record["tokens"] for record in read_trials(whole[1])]
+    assert [record["tokens"] for record in again] == [
+        record["tokens"] for record in read_trials(whole[0].run)
+    ]
 
 
 def test_a_trial_that_diverges_is_given_up_and_counts(tmp_path, monkeypatch):
     def diverge(*given, **named):
         raise TrainingAlarm("step 3: the loss is nan")
 
-    config, run, corpora, search = begun(tmp_path / "search", more=("experiment.trials=1",))
+    exp, search = begun(tmp_path / "search", more=("experiment.trials=1",))
     monkeypatch.setattr(rounds, "train", diverge)
-    hp_search.run_search(config, run, corpora, search)
-    (record,) = [json.loads(line) for line in (run.path / "trials.jsonl").read_text().splitlines()]
+    hp_search.run_search(exp, search)
+    (record,) = [json.loads(line) for line in (exp.run.path / "trials.jsonl").read_text().splitlines()]
     assert record["state"] == "pruned" and "diverged: step 3" in record["pruned"]

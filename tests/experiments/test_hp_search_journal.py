@@ -17,6 +17,8 @@ from kaggle_kit.experiments.hp_search_journal import (
     SearchSettings,
     overrides,
     search_settings,
+    settings_by_arm,
+    space_rows,
 )
 
 RATE, RANK = "training.learning_rate", "strategy.rank"
@@ -246,3 +248,23 @@ def test_the_best_values_compose_into_a_run_that_knows_its_budget():
     assert run.experiment["tuning"] == {"trials": 20, "split": "dev", "study": study}
     assert run.profile.report == ["test"]  # dev has chosen
     assert not any(set(word) & set(" {},'\"") for word in words)  # a shell passes them on as they are
+
+
+def test_every_arm_of_a_comparison_has_one_budget_and_searches_only_what_concerns_it():
+    config = compose(
+        task=["ncbi_disease"], overrides=["experiment=hp_search", "experiment.full_models=[tiny]"]
+    )
+    rows = {row["key"]: row for row in space_rows(config)}
+    assert rows["trials"] == {"key": "trials"} | dict.fromkeys(settings_by_arm(config), "20")
+    assert rows["strategy.rank"]["single-task"] == rows["strategy.rank"]["multi-task"] == "8, 16, 32"
+    assert rows["strategy.rank"]["token-controlled"] == "not searched"
+    assert rows["strategy.temperature"]["single-task"] == "not searched"
+
+
+def test_a_reduced_search_names_the_values_of_its_configurations():
+    rows = {
+        row["key"]: row
+        for row in space_rows(compose(task=["ncbi_disease"], overrides=["experiment=hp_search"]))
+    }
+    assert rows["training.epochs"]["multi-task"] == "3, 5" and rows["trials"]["single-task"] == "4"
+    assert rows["training.warmup"]["single-task"] == "as configured"

@@ -14,11 +14,16 @@ from importlib import import_module
 from typing import Any
 
 EXPORTS = {
+    "adapter": ("adapter_shares", "component_losses",),
     "arms": ("ledgers", "optimisation", "parity",),
     "beginning": ("adapters", "samples", "setup",),
+    "live": ("live",),
     "matrices": ("predictions", "transfer",),
     "method": ("conflict_excess", "conflicts", "fusion_weights",),
+    "mixture": ("loss_weights", "plain_sum", "sampling",),
     "results": ("differences", "errors", "learning_curve", "record", "scores", "training",),
+    "search": ("trials", "values_tried", "winner",),
+    "tokens": ("curve_over_tokens", "token_ledger",),
     "verdicts": ("answers", "arms_training", "contrasts", "evidence", "gains", "inputs", "rule", "study",),
     "views": ("figure", "sentences", "table",),
 }

@@ -1,0 +1,113 @@
+"""How far a training is, redrawn in place while it runs.
+
+    show.live(exp)      # before exp.train()
+
+The log's own lines go on beside it; they are what remains where nothing can be redrawn.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from html import escape
+from statistics import fmean
+from typing import Any
+
+from IPython.display import display
+
+from kaggle_kit.experiment.experiment import Experiment
+from kaggle_kit.experiment.show.views import TITLE, View
+from kaggle_kit.training.callbacks import StudyCallback
+
+SECONDS = 5.0  # between two drawings
+LAST = 20  # steps of a task behind its loss
+COLUMNS = ("task", "tokens seen", "of those planned", f"loss, last {LAST} steps", "dev score")
+BAR = '<progress value="{share:.4f}" max="1" style="width:8rem"></progress> {share:.0%}'
+CELL = '<td style="text-align:left;padding:.2rem .6rem">{}</td>'
+
+
+def live(exp: Experiment) -> None:
+    """Have the training of every phase drawn in place: tokens, losses, dev scores and the pace."""
+    panel = LivePanel()
+    exp.phases = [replace(phase, watches=(*phase.watches, panel)) for phase in exp.phases]
+
+
+class LivePanel(StudyCallback):
+    """Draws at the first step, at the last, and in between at most every `seconds`.
+
+    `show` is called as IPython's `display`: with `display_id` it gives a handle, or None where there is no
+    notebook, and then nothing is drawn again.
+    """
+
+    def __init__(
+        self,
+        seconds: float = SECONDS,
+        show: Callable[..., Any] = display,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.seconds, self.show, self.clock = seconds, show, clock
+        self._losses: dict[str, deque[float]] = {}
+        self._scores: dict[str, float] = {}
+        self._handle: Any = None
+        self._drawn: float | None = None
+        self._planned: dict[str, int] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self._handle = self._drawn = None  # a phase has a panel of its own
+        self._planned = {}
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        record = self.trainer.record
+        for task, loss in record["losses"].items():
+            if math.isfinite(loss):
+                self._losses.setdefault(task, deque(maxlen=LAST)).append(loss)
+        for name, score in record.get("quick_evaluation", {}).items():
+            if "." in name:
+                self._scores[name.partition(".")[0]] = score
+        now = self.clock()
+        ends = control.should_training_stop or state.global_step >= state.max_steps
+        if self._drawn is None:
+            self._handle, self._drawn = self.show(self._view(state), display_id=True), now
+        elif self._handle is not None and (ends or now - self._drawn >= self.seconds):
+            self._handle.update(self._view(state))
+            self._drawn = now
+
+    def _view(self, state: Any) -> View:
+        title = _pace(state, self.trainer.record)
+        rows = [self._row(task, planned) for task, planned in self._totals(state).items()]
+        lines = [
+            f"{task}: {seen} tokens, {share:.0%}, loss {loss}, dev {dev}"
+            for task, seen, share, loss, dev in rows
+        ]
+        shown = [(escape(task), seen, BAR.format(share=share), *more) for task, seen, share, *more in rows]
+        body = "".join(f"<tr>{''.join(map(CELL.format, row))}</tr>" for row in (COLUMNS, *shown))
+        return View(TITLE.format(title) + f"<table>{body}</table>", "\n".join([title, *lines]))
+
+    def _row(self, task: str, planned: int) -> tuple[str, str, float, str, str]:
+        seen = self.trainer.tokens.total.get(task, 0)
+        loss = f"{fmean(self._losses[task]):.4f}" if task in self._losses else "–"
+        dev = f"{self._scores[task]:.4f}" if task in self._scores else "–"
+        return task, f"{seen:,}", seen / planned if planned else 1.0, loss, dev
+
+    def _totals(self, state: Any) -> dict[str, int]:
+        """Tokens of each task when this phase ends: those seen so far, and those of the steps ahead."""
+        if not self._planned:
+            plan = self.trainer.train_dataset.plan
+            self._planned = {task: self.trainer.tokens.total.get(task, 0) for task in plan.tasks}
+            for step in plan.steps[state.global_step :]:
+                for task, tokens in step.tokens.items():
+                    self._planned[task] += tokens
+        return self._planned
+
+
+def _pace(state: Any, record: Mapping[str, Any]) -> str:
+    parts = [f"step {state.global_step:,} of {state.max_steps:,}"]
+    if "tokens_per_second" in record:
+        parts.append(f"{record['tokens_per_second']:,.0f} real tokens/s")
+    if "eta_seconds" in record:
+        minutes = math.ceil(record["eta_seconds"] / 60)
+        parts.append(f"{minutes // 60}:{minutes % 60:02} h left")
+    return ", ".join(parts)
