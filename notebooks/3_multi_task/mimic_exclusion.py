@@ -40,11 +40,7 @@
 import sys
 from glob import glob
 
-sys.path += [
-    "..",
-    "../..",
-    *glob("/kaggle/input/**/kaggle_kit/..", recursive=True),
-]  # where it is not installed
+sys.path += ["..", "../..", *glob("/kaggle/input/**/kaggle_kit/..", recursive=True)]
 from kaggle_kit import Experiment, show
 
 # %% tags=["parameters"]

@@ -90,7 +90,9 @@ ranks = adapter_ranks(settings, base.config.lora, list(exp.specs))
 lora = SharedPrivateLoRA(
     base.backbone, base.config.lora, ranks, fusion=settings.fusion, fusion_rank=settings.fusion_rank
 )
-exp.model = MultiTaskModel(lora, exp.specs.values(), causal=base.causal, decoder=base.decoder)
+exp.model = MultiTaskModel(lora, exp.specs.values(), causal=base.causal, decoder=base.decoder).to(
+    base.backbone.device
+)
 show.adapters(exp)
 
 # %% [markdown]
@@ -121,6 +123,7 @@ show.conflicts(gram, weights, tasks=list(gradients))
 # and trains. Where the session ends first, a checkpoint is left and the page ends normally.
 
 # %%
+show.live(exp)
 exp.train()
 show.training(exp)
 

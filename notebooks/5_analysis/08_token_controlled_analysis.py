@@ -42,11 +42,7 @@
 import sys
 from glob import glob
 
-sys.path += [
-    "..",
-    "../..",
-    *glob("/kaggle/input/**/kaggle_kit/..", recursive=True),
-]  # where it is not installed
+sys.path += ["..", "../..", *glob("/kaggle/input/**/kaggle_kit/..", recursive=True)]
 from kaggle_kit import show
 
 # %% tags=["parameters"]

@@ -14,21 +14,84 @@ from importlib import import_module
 from typing import Any
 
 EXPORTS = {
-    "adapter": ("adapter_shares", "component_losses",),
-    "arms": ("ledgers", "optimisation", "parity",),
-    "beginning": ("adapters", "samples", "setup",),
-    "four_bits": ("base_memory", "candidate", "nf4_errors", "nf4_levels",),
-    "hierarchy": ("attention_map", "cross_level", "level_passes", "relations_within_reach",),
+    "adapter": (
+        "adapter_shares",
+        "component_losses",
+    ),
+    "arms": (
+        "ledgers",
+        "optimisation",
+        "parity",
+    ),
+    "beginning": (
+        "adapters",
+        "samples",
+        "setup",
+    ),
+    "four_bits": (
+        "base_memory",
+        "candidate",
+        "nf4_errors",
+        "nf4_levels",
+    ),
+    "hierarchy": (
+        "attention_map",
+        "cross_level",
+        "level_passes",
+        "relations_within_reach",
+    ),
     "live": ("live",),
-    "matrices": ("predictions", "transfer",),
-    "method": ("conflict_excess", "conflicts", "fusion_weights",),
-    "mixture": ("loss_weights", "plain_sum", "sampling",),
-    "phases": ("own_updates", "phase_gradients", "scores_by_phase",),
-    "results": ("differences", "errors", "learning_curve", "record", "scores", "training",),
-    "search": ("trials", "values_tried", "winner",),
-    "tokens": ("curve_over_tokens", "token_ledger",),
-    "verdicts": ("answers", "arms_training", "contrasts", "evidence", "gains", "inputs", "rule", "study",),
-    "views": ("figure", "sentences", "table",),
+    "matrices": (
+        "predictions",
+        "transfer",
+    ),
+    "method": (
+        "conflict_excess",
+        "conflicts",
+        "fusion_weights",
+    ),
+    "mixture": (
+        "loss_weights",
+        "plain_sum",
+        "sampling",
+    ),
+    "phases": (
+        "own_updates",
+        "phase_gradients",
+        "scores_by_phase",
+    ),
+    "results": (
+        "differences",
+        "errors",
+        "learning_curve",
+        "record",
+        "scores",
+        "training",
+    ),
+    "search": (
+        "trials",
+        "values_tried",
+        "winner",
+    ),
+    "tokens": (
+        "curve_over_tokens",
+        "token_ledger",
+    ),
+    "verdicts": (
+        "answers",
+        "arms_training",
+        "contrasts",
+        "evidence",
+        "gains",
+        "inputs",
+        "rule",
+        "study",
+    ),
+    "views": (
+        "figure",
+        "sentences",
+        "table",
+    ),
 }
 MODULES = {name: module for module, names in EXPORTS.items() for name in names}
 
