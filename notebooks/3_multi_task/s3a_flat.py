@@ -103,13 +103,13 @@ show.adapters(exp)
 # in the update means that nothing was taken away.
 
 # %%
-import torch
+from torch import Generator
 
 from kaggle_kit import gram_matrix, project_coefficients, shared_gradient
 
 gradients = {name: shared_gradient(exp.model, batches) for name, batches in exp.step().by_task()}
 gram = gram_matrix(list(gradients.values()))
-weights = project_coefficients(gram, torch.Generator().manual_seed(seed)).sum(dim=0)
+weights = project_coefficients(gram, Generator().manual_seed(seed)).sum(dim=0)
 show.conflicts(gram, weights, tasks=list(gradients))
 
 # %% [markdown]
@@ -169,22 +169,15 @@ if exp.finished:
     show.fusion_weights(exp)
 
 # %% [markdown]
-# ## 8 Where it errs
+# ## 8 Where it errs, and the record
 #
-# Development samples that the model gets wrong. Yellow: missed. Red: made up. Blue: found.
+# Development samples that the model gets wrong. Yellow: missed. Red: made up. Blue: found. Then adapters and heads are
+# saved, and the manifest is written last: without it the folder counts as unfinished. A paused run goes on when this
+# page is run again on its folder.
 
 # %%
 if exp.finished:
     show.errors(exp, n=1)
-
-# %% [markdown]
-# ## 9 Record
-#
-# Adapters and heads are saved, and the manifest is written last: without it the folder counts as unfinished. A
-# paused run goes on when this page is run again on its folder.
-
-# %%
-if exp.finished:
     exp.finish()
 show.record(exp)
 
@@ -201,6 +194,10 @@ if exp.finished:
     assert all(math.isfinite(loss) for event in exp.run.events() for loss in event["losses"].values())
     assert float(weights.min()) > 0.0 and (gram.diagonal() > 0).all(), "every task had a say in the step"
     assert max(metric.value for metric in exp.metrics) > 0.0, "something was learnt"
+assert set(ranks) == {"shared", *(f"private_{name}" for name in exp.specs)}, (
+    "one adapter for all, one for each"
+)
+assert exp.session.trainers[-1].pcgrad is not None or not settings.pcgrad, "gradient surgery is on as asked"
 assert pair["after"] >= -1e-6, "nothing opposes the other gradient any more"
 
 # %% [markdown]
