@@ -34,7 +34,7 @@ from kaggle_kit.data.prefixes import beginnings
 from kaggle_kit.data.reach import Reach
 from kaggle_kit.data.targets import TARGETS, relations
 
-VERSION = 8  # raise when the meaning of a column changes: cached files of older versions are not read
+VERSION = 9  # raise when the meaning of a column changes: cached files of older versions are not read
 
 LIST = 10  # candidates that are compared with each other: a thread's; of a hundred, thread by thread
 NUMBER, NUMBERS = Value("int32"), List(Value("int32"))
