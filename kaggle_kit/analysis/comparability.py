@@ -25,6 +25,7 @@ from kaggle_kit.evaluation.documents import document_table, figure
 
 MAX_PARAMETER_GAP = 0.05  # relative, of the active trainable parameters
 ROUNDING = 1e-9  # between a recorded figure and that of its documents
+ROWS_OF_BOTH_SIDES = ("measeval",)  # scorers of means whose weights count predicted rows, too
 F1_COLUMNS = 4  # tp, fp, and of recall the hits and misses
 NOT_RECORDED = "not recorded"
 ARCHITECTURE = "architecture"  # the factor whose levels are whole strategies
@@ -176,23 +177,26 @@ def documents_of(entries: Sequence[Entry], task: str, split: str) -> tuple[list[
             raise IncomparableRuns(
                 where, f"make {made} in {entry.id}, but metrics.json says {recorded}; run its page again"
             )
-        _assert_one_gold(where, (entries[0], tables[0][1]), (entry, sums), ids)
+        rows = entry.config["tasks"][task]["scorer"] in ROWS_OF_BOTH_SIDES
+        _assert_one_gold(where, (entries[0], tables[0][1]), (entry, sums), () if rows else ids)
     return tables[0][0], np.stack([sums for _, sums in tables])
 
 
 def _assert_one_gold(
     where: str, first: tuple[Entry, np.ndarray], other: tuple[Entry, np.ndarray], ids: Sequence[str]
 ) -> None:
-    """Of an F1, the hits and misses of recall are the gold items: the corpus's own, whoever predicted."""
+    """What a document weighs is the corpus's own, whoever predicted: of an F1, the hits and misses of recall.
+
+    `ids` are the documents; empty for means over rows, which a prediction adds to.
+    """
     (one, theirs), (run, mine) = first, other
     if mine.shape != theirs.shape:
         raise IncomparableRuns(where, f"counts in {one.id} or {run.id}, means in the other; {TRAIN_AGAIN}")
-    if mine.shape[1] != F1_COLUMNS:
-        return
-    expected, gold = theirs[:, 2:].sum(axis=1), mine[:, 2:].sum(axis=1)
-    if (differing := np.flatnonzero(gold != expected)).size:
+    what, columns = ("tp + fn", slice(2, None)) if mine.shape[1] == F1_COLUMNS else ("weight", slice(1, None))
+    expected, gold = theirs[:, columns].sum(axis=1), mine[:, columns].sum(axis=1)
+    if ids and (differing := np.flatnonzero(gold != expected)).size:
         at = int(differing[0])
-        found = f"tp + fn of {ids[at]} is {gold[at]:g} in {run.id} and {expected[at]:g} in {one.id}"
+        found = f"{what} of {ids[at]} is {gold[at]:g} in {run.id} and {expected[at]:g} in {one.id}"
         raise IncomparableRuns(where, f"{found}, yet it is the corpus's gold; one was edited, run it again")
 
 

@@ -34,7 +34,7 @@ from kaggle_kit.data.pairs import PairSequence, pair_sequences
 from kaggle_kit.data.passages import Passage, PassageSettings, passages
 from kaggle_kit.heads import KINDS, relations
 
-VERSION = 8  # raise when the meaning of a column changes: cached files of older versions are not read
+VERSION = 9  # raise when the meaning of a column changes: cached files of older versions are not read
 
 LIST = 10  # candidates that are compared with each other: a thread's; of a hundred, thread by thread
 NUMBER, NUMBERS = Value("int32"), List(Value("int32"))

@@ -139,14 +139,16 @@ def checked_documents(records: list[dict[str, Any]], path: Path) -> list[dict[st
         if not (figures.keys() >= COUNTS or "value" in figures):
             raise RunFolderError(f"{path}: {name} has neither {_keys(COUNTS)} nor value; {AGAIN}")
         for key, value in figures.items():
-            _assert_number(value, f"{path}: {key} of {name}", least=0)
+            most = 1 if key == "value" else LARGEST
+            _assert_number(value, f"{path}: {key} of {name}", least=0, most=most)
     return records
 
 
-def _assert_number(value: Any, where: str, least: float) -> None:
+def _assert_number(value: Any, where: str, least: float, most: float = LARGEST) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not least <= value <= LARGEST:  # false for NaN, too
+    if not number or not least <= value <= most:  # false for NaN, too
         bound = "a finite number" if least < 0 else f"a finite number of at least {least}"
+        bound += f" and at most {most}" if most < LARGEST else ""
         raise RunFolderError(f"{where} is {value!r}; allowed: {bound}; {AGAIN}")
 
 

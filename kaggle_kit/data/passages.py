@@ -171,24 +171,38 @@ def _words(text: str, piece: _Piece, last_subword: bool) -> list[tuple[int, int,
     """(token, start, end) of every word of the piece.
 
     Characters that the tokenizer dropped (accents, marks without width) belong to the word that they touch,
-    first of all to the one before them. Those that touch none are left out.
+    first of all to the one before them, but to a sign only where no word follows. Those that touch none are
+    left out.
     """
     found: list[tuple[int, int, int]] = []
-    cursor, dropped = 0, (0, 0)
+    cursor, dropped, after_sign = 0, (0, 0), False
     for match in WORD.finditer(text, piece.start, piece.end):
         start, end = match.span()
+        if dropped[1] != start:
+            _lengthened(found, dropped)
+            dropped = (start, start)
         while cursor < len(piece.ids) and piece.offsets[cursor][1] <= start:
             cursor += 1
         token = cursor
         while last_subword and token + 1 < len(piece.ids) and piece.offsets[token + 1][0] < end:
             token += 1
         if token < len(piece.ids) and piece.offsets[token][0] < end:
-            found.append((token, dropped[0] if dropped[1] == start else start, end))
-        elif found and found[-1][2] == start:
-            found[-1] = (*found[-1][:2], end)
-        else:
-            dropped = (dropped[0] if dropped[1] == start else start, end)
+            is_sign = not text[start].isalnum()
+            taken = is_sign and _lengthened(found, dropped)
+            found.append((token, start if taken else dropped[0], end))
+            dropped, after_sign = (end, end), is_sign
+        elif after_sign or not _lengthened(found, (start, end)):
+            dropped = (dropped[0], end)
+    _lengthened(found, dropped)
     return found
+
+
+def _lengthened(found: list[tuple[int, int, int]], dropped: tuple[int, int]) -> bool:
+    """Whether the last word ended where the dropped characters begin, and now ends where they do."""
+    if not found or found[-1][2] != dropped[0]:
+        return False
+    found[-1] = (*found[-1][:2], dropped[1])
+    return True
 
 
 def _windows(ends: Sequence[int], capacity: int, stride: int) -> Iterator[tuple[int, int, int, int, int]]:

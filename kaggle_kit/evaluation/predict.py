@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kaggle_kit.batches.batch import make_batch
 from kaggle_kit.batches.encode import EncodedTask
 from kaggle_kit.batches.plan import PlannedBatch
+from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.types import ComponentSpec, Kind, Mention, UnifiedSample, relation_parts
 from kaggle_kit.heads import KINDS
 from kaggle_kit.heads.relations import all_links
@@ -124,10 +125,20 @@ def row_outputs(
         with torch.autocast(device, torch.float16, enabled=float16 and device != "cpu"):
             outputs = model(batch)
         for name, output in outputs.items():
+            _refuse_not_finite(output, f"{name} of {encoded.spec.name}")
             parts = KINDS[kinds[name]].split(output, batch.targets[name])
             for row, part in zip(planned.rows, parts, strict=True):
                 rows[name][row] = part
     return rows
+
+
+def _refuse_not_finite(output: Any, head: str) -> None:
+    """Raise KitError for a score that is NaN or infinite: a comparison with one is silently false."""
+    if not all(part.isfinite().all() for part in ([output] if isinstance(output, Tensor) else output)):
+        raise KitError(
+            f"{head}: the model scores NaN or infinity, of which no prediction can be made; train it again "
+            "with a lower training.learning_rate"
+        )
 
 
 def by_length(encoded: EncodedTask, token_budget: int) -> Iterator[PlannedBatch]:

@@ -315,6 +315,7 @@ def _signals_to_the_kernel() -> Iterator[list[int]]:
 
 
 def _how_to_go_on(page: Path, values: Mapping[str, Any]) -> str:
-    if not values.get("run_dir"):
+    run_dir = values.get("run_dir")
+    if not run_dir or not (Path(run_dir) / "config.yaml").is_file():  # it had not begun
         return "run it again"
-    return f"go on with `python -m kaggle_kit run {page.stem} --resume {values['run_dir']}`"
+    return f"go on with `python -m kaggle_kit run {page.stem} --resume {run_dir}`"

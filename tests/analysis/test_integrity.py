@@ -111,14 +111,14 @@ def test_a_count_that_is_none_is_refused_though_it_is_signed(altered_study, key,
     refused(altered_study, run.run_id, f"{TABLE}: {key} of note0")
 
 
-def rescored(run: RunFolder) -> None:
+def rescored(run: RunFolder, task: str = NOTES) -> None:
     """Make metrics.json say what the documents say, as a careful editor would."""
     from kaggle_kit.evaluation.documents import document_table, figure
 
-    _, sums = document_table(run.read_documents(NOTES, "test"))
+    _, sums = document_table(run.read_documents(task, "test"))
     records = json.loads(run.metrics_json.read_text())
     for record in records:
-        if record["task"] == NOTES:
+        if record["task"] == task:
             record["value"] = float(figure(sums.sum(axis=0)))
     run.metrics_json.write_text(json.dumps(records))
     sign(run)
@@ -130,6 +130,23 @@ def test_hits_and_misses_are_the_corpus_s_gold_in_every_run(altered_study, page)
     changed(run.path / TABLE, inflated)
     rescored(run)
     refused(altered_study, TABLE, "tp + fn of note0", run.run_id)
+
+
+def test_a_question_weighs_the_same_in_every_run(altered_study):
+    """A mean has no counts of gold: one that counts its best question twice was believed."""
+    run = run_of(altered_study, page="s2_shared")
+    table = f"documents/{RANKING}.test.jsonl"
+    changed(run.path / table, lambda record: record | {"weight": 1 + (record["document"] == "Q1")})
+    rescored(run, RANKING)
+    refused(altered_study, table, "weight of Q1")
+
+
+def test_a_question_s_mean_of_more_than_all_is_refused(altered_study):
+    run = run_of(altered_study, page="s2_shared")
+    table = f"documents/{RANKING}.test.jsonl"
+    changed(run.path / table, lambda record: record | {"value": record["value"] + 1.5})
+    sign(run)
+    refused(altered_study, table, "value of Q0", "at most 1")
 
 
 def test_the_gold_of_all_runs_of_an_ablation_is_one(tmp_path):

@@ -133,6 +133,9 @@ def wordpiece() -> PreTrainedTokenizerFast:
         ("pain\ufffd and", (0, 5)),
         ("no\u200f\u200f pain", (0, 4)),
         ("pain\ue000", (0, 5)),
+        ("a (\u200bpain\u200b)", (3, 9)),  # not the bracket's, since a word follows
+        ("a pain%\u200b.", (2, 8)),
+        ("no ;\u200b pain", (3, 5)),
     ],
 )
 def test_characters_that_the_tokenizer_drops_belong_to_the_word_that_they_touch(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kaggle_kit.batches.encode import encode
+from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.types import (
     Access,
     ComponentSpec,
@@ -264,6 +265,22 @@ def test_candidates_are_scored_and_labelled_from_one_half_on():
     assert [pair.relevant for pair in found.pairs] == [True, False, True]
     assert [pair.score for pair in found.pairs] == pytest.approx([0.8808, 0.2689, 0.8808], abs=1e-4)
     assert all(pair.label is None for pair in found.pairs)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", [TAGS, SPANS])
+def test_scores_that_are_not_finite_are_refused_and_not_read_as_nothing(part, value):
+    class Broken(Oracle):
+        def forward(self, batch):
+            outputs = super().forward(batch)
+            for output in outputs.values():
+                (output if isinstance(output, torch.Tensor) else output.logits).view(-1)[-1] = value
+            return outputs
+
+    samples, spec = [note(mention(1, "Drug", (2, 3)))], TaskSpec("t", (part,))
+    encoded = encode(samples, spec, TOKENIZER, PassageSettings(128, 8))
+    with pytest.raises(KitError, match="ner of t"):
+        predict(Broken(spec), encoded, samples, token_budget=64, device="cpu")
 
 
 def test_the_windows_of_these_tests_do_cut_the_text():

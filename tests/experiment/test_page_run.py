@@ -257,6 +257,13 @@ def test_a_kernel_that_dies_is_one_line_and_the_command_that_goes_on(tmp_path):
     assert f"run toy --resume {tmp_path / 'own'}" in str(caught.value)
 
 
+def test_a_kernel_that_dies_before_its_run_began_is_to_be_run_again(tmp_path):
+    """It was told to resume a folder that is no run."""
+    with pytest.raises(PageFailed, match="run it again") as caught:
+        run_toy(tmp_path, write_page(tmp_path, DIE), into=tmp_path / "own")
+    assert "--resume" not in str(caught.value)
+
+
 def test_no_traceback_shows_the_values_of_variables_whatever_the_users_own_profile_says(
     tmp_path, monkeypatch
 ):

@@ -36,7 +36,10 @@ def read(name: str, folder: Path, reading: Reading) -> list[UnifiedSample]:
     files = _files(module, folder)
     for count, path in enumerate(files):
         try:
-            found += [(path, checked(each, path, reading)) for each in module.read_file(path, reading)]
+            samples = module.read_file(path, reading)
+            if not samples:
+                reading.warn(path, None, found="no document", expected=module.EXPECTED_FILES)
+            found += [(path, checked(each, path, reading)) for each in samples]
         except CorpusError as error:
             error.files_read = count
             raise

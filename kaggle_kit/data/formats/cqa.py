@@ -10,6 +10,7 @@ an original question, C all the comments of these threads, D question-answer pai
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -180,8 +181,9 @@ def _file_name(samples: Sequence[UnifiedSample], scored: bool) -> str:
 
 def _row(pair: RankedPair, scored: bool, path: Path) -> tuple[str, ...]:
     name = f"pair {pair.query_id} {pair.candidate_id}"
-    if scored and pair.score is None:
-        raise CorpusError(path, found=f"{name} without a score", expected="a score for every predicted pair")
+    if scored and (pair.score is None or not isfinite(pair.score)):
+        expected = "a finite score for every predicted pair"
+        raise CorpusError(path, found=f"{name} with score {pair.score}", expected=expected)
     if not scored and pair.relevant is None:
         raise CorpusError(path, found=f"{name} without a label", expected="a label for every gold pair")
     score = repr(float(pair.score)) if pair.score is not None else f"{1 / pair.rank:.15g}"

@@ -48,7 +48,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     `CONCEPTS` "C1|C2" as an attribute; without a mention of both it is dropped
     with a warning. A malformed line is rejected.
     """
-    documents = list(_documents(path, reading))
+    documents = _documents(path, reading)
     ending_in_blank = [document for document in documents if document.ends_in_blank]
     usual = max(SEPARATORS, key=lambda separator: sum(d.agreeing(separator) for d in ending_in_blank))
     return [document.sample(reading, usual) for document in documents]
@@ -159,38 +159,45 @@ class _Document:
                 reading.warn(self.path, number, found=found, expected=expected)
 
 
-def _documents(path: Path, reading: Reading) -> Iterator[_Document]:
-    """A document ends where another identifier or another title begins."""
-    current: _Document | None = None
+def _documents(path: Path, reading: Reading) -> list[_Document]:
+    """The documents of a file; one ends where its identifier comes with a passage that it has already.
+
+    A line that cannot be used ends none, and an annotation belongs to the last document of its identifier.
+    """
+    documents: list[_Document] = []
+    latest: dict[str, _Document] = {}
+
+    def of(name: str, number: int, passage: str = "") -> _Document:
+        if name not in latest or passage in latest[name].passages:
+            documents.append(_Document(name, path, number))
+            latest[name] = documents[-1]
+        return latest[name]
+
     for number, line in lines(path):
-        passage = _PASSAGE.fullmatch(line)
-        name = (passage[1] if passage else line.split("\t", 1)[0]).strip()
-        titled_again = current is not None and passage is not None and passage[2] in current.passages
-        if current is None or current.name != name or titled_again:
-            if current is not None:
-                yield current
-            current = _Document(name, path, number)
-        if passage:
-            current.passages[passage[2]] = passage[3]
-        else:
-            with reading.record():
-                _add_annotation(current, number, line)
-    if current is not None:
-        yield current
+        if passage := _PASSAGE.fullmatch(line):
+            of(passage[1].strip(), number, passage[2]).passages[passage[2]] = passage[3]
+            continue
+        with reading.record():
+            fields = _annotation(path, number, line)
+            document = of(fields[0].strip(), number)
+            kept = document.mentions if fields[1].isdigit() else document.relations
+            kept.append((number, fields))
+    return documents
 
 
-def _add_annotation(document: _Document, number: int, line: str) -> None:
+def _annotation(path: Path, number: int, line: str) -> list[str]:
+    """The fields of a mention, whose second is a number, or of a relation."""
     fields = line.split("\t")
     if len(fields) in (4, 5) and fields[0] and not fields[1].isdigit():
-        document.relations.append((number, [field.strip() for field in fields]))
-    elif 5 <= len(fields) <= 7 and fields[0] and fields[4]:  # CDR adds the names of a composite's parts
-        document.mentions.append((number, fields))
-    else:
-        expected = (
-            "id|t|title, id|a|abstract, or by tabs: id start end text type [concepts], "
-            "id relation concept concept [remark]"
-        )
-        raise CorpusError(document.path, line=number, found=quoted(line), expected=expected)
+        return [field.strip() for field in fields]
+    if 5 <= len(fields) <= 7 and fields[0] and fields[4]:  # CDR adds the names of a composite's parts
+        integer(fields[1], path, number, "start")
+        return fields
+    expected = (
+        "id|t|title, id|a|abstract, or by tabs: id start end text type [concepts], "
+        "id relation concept concept [remark]"
+    )
+    raise CorpusError(path, line=number, found=quoted(line), expected=expected)
 
 
 def _concepts(fields: list[str]) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ def _line(raw: bytes, path: Path, number: int) -> _Line:
     try:
         query, item, _, value, label = fields[:5]
         score = float(value)
-        if not math.isfinite(score):
+        if not math.isfinite(score) or b"_" in value:  # Python's own way to write a number
             raise ValueError(value)
         return _Line(query, item, score, {b"true": True, b"false": False}[label])
     except (ValueError, KeyError) as error:

@@ -165,9 +165,10 @@ def test_predictions_carry_scores_and_the_predicted_label_or_that_of_the_thresho
     assert path.read_text() == "7\t4\t2\t0.25\ttrue\n7\t12\t3\t0.75\ttrue\n7\t30\t1\t1e-09\tfalse\n"
 
 
-def test_a_prediction_with_a_pair_without_score_is_refused(tmp_path):
-    pairs = (RankedPair("q", "a", "", 1, score=0.1), RankedPair("q", "b", "", 2))
-    with pytest.raises(CorpusError, match="pair q b without a score"):
+@pytest.mark.parametrize("score", [None, float("nan"), float("inf")])
+def test_a_prediction_with_a_pair_without_a_finite_score_is_refused(tmp_path, score):
+    pairs = (RankedPair("q", "a", "", 1, score=0.1), RankedPair("q", "b", "", 2, score=score))
+    with pytest.raises(CorpusError, match="pair q b with score"):
         write("cqa", [UnifiedSample("q", "?", "test", Access.PUBLIC, pairs=pairs)], tmp_path)
 
 

@@ -111,3 +111,10 @@ def test_annotations_of_a_shared_task_beside_those_of_brat_are_told(tmp_path):
 def test_lines_of_an_old_mac_that_end_in_one_new_line_are_lines(tmp_path):
     sample = brat(tmp_path / "a", ANN.replace("\n", "\r").rstrip("\r") + "\n")
     assert len(sample.mentions) == 2 and len(sample.relations) == 1
+
+
+def test_a_file_without_a_document_is_told(tmp_path):
+    (tmp_path / "a.txt").write_text("\n\n")
+    reading = Reading()
+    assert read("pubtator", tmp_path / "a.txt", reading) == []
+    assert [problem.found for problem in reading.warnings] == ["no document"]

@@ -207,3 +207,21 @@ def test_every_spelling_of_a_sequence_variant_is_one_concept(tmp_path, concept):
     [sample], reading = _read(tmp_path, content)
     assert [mention.concepts for mention in sample.mentions] == [(concept,), ("D1", "D2", "D3")]
     assert len(sample.relations) == 1 and not reading.warnings
+
+
+def test_an_odd_line_in_the_midst_of_a_document_leaves_its_other_lines_to_it(tmp_path):
+    """A line without an identifier ended the document, and all that followed was dropped with it."""
+    first, *others = DOCUMENT.splitlines(keepends=True)
+    content = first + "".join(
+        f"{line}odd\n78\n{n}\tx\n77\tCID\tD1\tD2\tx\ty\n" for n, line in enumerate(others)
+    )
+    [sample], reading = _read(tmp_path, content)
+    assert len(sample.mentions) == 3 and len(sample.relations) == 1
+    assert [problem.severity for problem in reading.warnings] == ["skipped"] * 4 * len(others)
+
+
+def test_an_annotation_belongs_to_its_document_wherever_it_stands(tmp_path):
+    [text, more], annotations = DOCUMENT.splitlines(keepends=True)[:2], DOCUMENT.splitlines(keepends=True)[2:]
+    other = "78|t|Pain\n78|a|None.\n78\t0\t4\tPain\tDisease\tD1\n"
+    samples, reading = _read(tmp_path, text + more + other + "".join(annotations))
+    assert [len(sample.mentions) for sample in samples] == [3, 1] and not reading.warnings

@@ -97,7 +97,16 @@ def test_ids_that_differ_stop_the_program_at_their_line(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "label"),
-    [(1, "True"), (1, "1"), ("high", "true"), (1, ""), ("nan", "true"), ("-inf", "false"), ("1e999", "true")],
+    [
+        (1, "True"),
+        (1, "1"),
+        ("high", "true"),
+        (1, ""),
+        ("nan", "true"),
+        ("-inf", "false"),
+        ("1e999", "true"),
+        ("1_0", "true"),
+    ],
 )
 def test_a_malformed_line_stops_the_program(tmp_path, value, label):
     gold, _ = _query("q", [1], [1])
