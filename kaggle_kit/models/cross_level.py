@@ -9,6 +9,8 @@ parameters: hidden states of decoders hold values that differ by a factor of tho
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,6 +36,17 @@ class CrossLevelAttention(nn.Module):
         rows = self.query(hidden), self.key(entities), self.value(entities)  # (tokens, rank) each
         mixed, _ = packed_attention(self, *(row[None, None] for row in rows), None, packed=layout)
         return self.output(mixed[0, :, 0])  # (1, tokens, one head, rank) -> (tokens, width)
+
+    def weights(self, hidden: Tensor, entities: Tensor, layout: PackedLayout) -> Iterator[Tensor]:
+        """How tokens spread their attention, for each group of the layout: (sequences, queries, keys).
+
+        Rows sum to 1. Those of padding are as meaningless as in the group's own grids.
+        """
+        query = self.query(_normalised(hidden, self.output))
+        key = self.key(_normalised(entities, self.output))
+        for number, group in enumerate(layout.groups):
+            scores = query[group.queries] @ key[group.keys].transpose(1, 2) * key.shape[-1] ** -0.5
+            yield torch.softmax(scores + layout.bias(number, None, scores.dtype)[:, 0], -1)
 
 
 class CrossLevelConcatenation(nn.Module):

@@ -184,3 +184,21 @@ def test_level_adapters_exist_above_the_cut_only(toys):
     for adapter, layers in {"shared": {0, 1, 2, 3}, "level1": {3}, "level2": {3}}.items():
         names = [name for name, _ in model.lora.peft.named_parameters() if f".{adapter}." in name]
         assert {int(name.split("layers.")[1][0]) for name in names} == layers
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_weights_across_levels_are_those_that_the_forward_pass_mixes_by(causal):
+    generator = torch.Generator().manual_seed(5)
+    with torch.random.fork_rng():
+        cross = CrossLevelAttention(8, 4)
+    for parameter in cross.parameters():
+        parameter.data.normal_(generator=generator)
+    layout = PackedLayout.of([5, 4, 2], causal=causal)
+    hidden, entities = torch.randn(2, 11, 8, generator=generator)
+    values = cross.value(torch.nn.functional.rms_norm(entities, (8,)))
+    mixed = torch.empty(11, 4)
+    for group, grid in zip(layout.groups, cross.weights(hidden, entities, layout), strict=True):
+        torch.testing.assert_close(grid.sum(-1), torch.ones(grid.shape[:2]))
+        for row, own in enumerate(group.own.tolist()):
+            mixed[group.queries[row, :own]] = (grid @ values[group.keys])[row, :own]
+    torch.testing.assert_close(cross.output(mixed), cross(hidden, entities, layout))

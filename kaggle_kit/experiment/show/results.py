@@ -63,7 +63,7 @@ def errors(exp: Experiment, n: int = 3) -> None:
             show_html(f"{task}: errors", f"<i>{WITHHELD}</i>", WITHHELD)
             continue
         shown = 0
-        for right, predicted in zip(gold[:LOOKED_AT], _predicted(exp, task, gold[:LOOKED_AT]), strict=True):
+        for right, predicted in zip(gold[:LOOKED_AT], predictions(exp, task, gold[:LOOKED_AT]), strict=True):
             if shown < n and (view := _error(right, predicted)):
                 show_html(f"{task}, document {right.document_id}", *view)
                 shown += 1
@@ -114,7 +114,8 @@ def _single_task_scores(exp: Experiment) -> dict[tuple[str, str, str], float]:
     return {(m.task, m.name, m.split): m.value for run in runs for m in run.metrics()}
 
 
-def _predicted(exp: Experiment, task: str, gold: Sequence[UnifiedSample]) -> list[UnifiedSample]:
+def predictions(exp: Experiment, task: str, gold: Sequence[UnifiedSample]) -> list[UnifiedSample]:
+    """What the model as it stands predicts for some samples of a task."""
     config = exp.with_tasks(task)
     encoded = encode_split(config, {task: gold}, exp.specs, exp.backbone)
     return predictions_of(config, exp.model, exp.backbone, encoded[task], gold)

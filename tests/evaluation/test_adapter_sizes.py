@@ -1,0 +1,28 @@
+"""How far each adapter moves its layers, in matrices that can be worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from peft.tuners.lora import LoraLayer
+
+from kaggle_kit.evaluation.adapter_sizes import adapter_sizes
+from tests.experiment.test_experiment import opened  # noqa: F401
+from tests.experiment.test_rounds import NER, RANKING, small_models  # noqa: F401
+
+
+def test_an_update_counts_with_its_scaling_over_all_projections_of_a_layer(opened):  # noqa: F811
+    lora = opened("s4_sequential", "s4_sequential").model.lora
+    squares: dict[int, float] = {}
+    for path, module in lora.peft.named_modules():
+        if isinstance(module, LoraLayer):
+            down, up = module.lora_A["shared"].weight, module.lora_B["shared"].weight
+            down.data.fill_(0.5), up.data.fill_(0.2)
+            entry = len(down) * 0.5 * 0.2 * lora.scaling  # of every cell of B A, after scaling
+            layer = next(int(part) for part in path.split(".") if part.isdigit())
+            squares[layer] = squares.get(layer, 0.0) + entry**2 * down.shape[1] * len(up)
+    found = adapter_sizes(lora)
+    assert found["shared"] == pytest.approx({layer: math.sqrt(total) for layer, total in squares.items()})
+    for task in (NER, RANKING):
+        assert set(found[f"private_{task}"].values()) == {0.0}  # B is zero before training
