@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -14,178 +16,186 @@
 # %% [markdown]
 # # S4: the shared adapter first, then each task its own
 #
-# **Question.** Is it better to learn from all tasks first and to adapt to each one afterwards than to do
-# both at once (S3a)?
+# **Question.** Is it better to learn from all tasks first and to adapt to each one afterwards than to do both at once
+# (S3a)?
 #
-# "Run all" is safe anywhere: the defaults are a smoke run on synthetic practice notes, a matter of
-# minutes on two CPU cores. Its scores show that the machinery works and nothing else.
+# **Hypothesis.** While shared and private adapters learn together, each chases what the other is about to explain.
+# Learnt one after the other, the shared adapter holds what all tasks need, and the private ones the rest.
+#
+# ```text
+#   phase "shared", first half of the plan          phase "own", second half
+#
+#   tokens ──▶ shared adapter ──▶ head              tokens ──▶ shared adapter (frozen) ──┐
+#              all tasks          of the task                                            ├── fusion ──▶ head
+#                                                   tokens ──▶ the task's own adapter ───┘
+#
+#   Both phases together follow the plan of S2 and S3a with this seed: the same steps, the same tokens.
+# ```
+#
+# **What would refute it.** Scores do not rise in the second phase; or the tasks' own updates stay near zero beside the
+# shared one; or S3a with the same tokens scores as well (page `s3a_flat`).
+#
+# Before this page: `s1_single_task`, `s2_shared` and `s3a_flat`. After it: `token_controlled` and the verdict in
+# `08_token_controlled_analysis`. "Run all" is safe anywhere: the defaults are a smoke run on synthetic notes, a few
+# minutes on two CPU cores.
 
 # %%
-import importlib.util
-import os
 import sys
-from pathlib import Path
+from glob import glob
 
-if importlib.util.find_spec("kaggle_kit") is None:  # not installed: look above this page, then on Kaggle
-    page = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ".").resolve()
-    near = (folder for start in (Path.cwd(), page) for folder in (start, *start.parents))
-    mounted = (file.parents[1] for file in Path("/kaggle/input").glob("**/kaggle_kit/__init__.py"))
-    root = next((r for r in near if (r / "kaggle_kit/__init__.py").is_file()), None) or next(mounted, None)
-    if root is None:
-        raise ModuleNotFoundError("no kaggle_kit: run `make setup` in a checkout, or add it as Kaggle input")
-    sys.path.insert(0, str(root))
-
-from kaggle_kit.core.allocator import set_allocator
-
-set_allocator()  # of CUDA memory; it counts only before torch is imported
+sys.path += ["..", "../..", *glob("/kaggle/input/**/kaggle_kit/..", recursive=True)]
+from kaggle_kit import Experiment, show
 
 # %% tags=["parameters"]
-model = "tiny"
+model = "tiny"  # a file of params/model, a folder, or a hub id
 task = "semeval2014t7,semeval2021t6,semeval2017t3"
 strategy = "s4_sequential"
-profile = "smoke"
+profile = "smoke"  # smoke, open, t4
 seed = 42
 overrides = ["training.epochs=1"]
 runs_dir = "runs"
 run_dir = ""
 
 # %% [markdown]
-# ## Configuration and run folder
+# ## 1 Set-up
 #
-# Names become one checked configuration; an unknown key stops the page here. The run folder counts as
-# a result only once its manifest is written, in the last cell. The table tells what
-# this machine offers and what will be done.
+# Names become one checked configuration; an unknown key stops the page here. The plan lists every optimiser step
+# before the first one is taken, so the tokens of each task are known now.
 
 # %%
-from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment.startup import check_startup
-
-tasks = task.split(",")
-config = compose(model=model, task=tasks, strategy=strategy, profile=profile, overrides=overrides, seed=seed)
-run = start_run(config, page="s4_sequential", runs_dir=runs_dir, run_dir=run_dir)
-print(f"{config.profile.title}\nrun folder {run.path.name}, configuration {config_hash(config)}")
-print(check_startup(config, run))
+asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
+exp = Experiment.open("s4_sequential", **asked, overrides=overrides, runs_dir=runs_dir, run_dir=run_dir)
+show.setup(exp)
 
 # %% [markdown]
-# ## Data
+# ## 2 What the tasks look like
 #
-# Official files in, samples out. What the readers found odd is counted, not hidden.
+# One training sample of each. The first phase must serve all of them with one adapter.
 
 # %%
-from kaggle_kit.experiment import preparation
-
-corpora = preparation.open_corpora(config)
-specs = preparation.task_specs(config, corpora)
-train = preparation.split_samples(config, corpora, "train")
-dev = preparation.split_samples(config, corpora, "dev")
-for name, corpus in corpora.items():
-    kind = "PRACTICE, synthetic" if corpus.practice else corpus.access.value
-    counts = f"{len(train[name])} train and {len(dev[name])} dev samples"
-    print(f"{name}: {counts} ({kind}), {len(corpus.warnings)} oddities")
+show.samples(exp, per_task=1)
 
 # %% [markdown]
-# ## Backbone and plan
+# ## 3 The model and its two phases
 #
-# The plan lists every optimiser step before the first one is taken, so the tokens that this run will
-# see are known now, for each task. The two phases are the two halves of the plan that S2 and S3a follow
-# with this seed.
+# A shared adapter, one private adapter for each task, and a fusion of the two. The plan is cut in the middle. A phase
+# is a half of the plan, and what it prepares: which groups learn, and whether private adapters take part.
+# `strategy.adapt_shared=continued` lets the shared adapter learn on in the second phase.
 
 # %%
-import torch
+from kaggle_kit.experiment.preparation import HALVES, plan_training
+from kaggle_kit.experiment.training_session import Phase
 
-torch.manual_seed(config.seed)
-loaded = preparation.open_backbone(config)
-encoded = preparation.encode_split(config, train, specs, loaded)
-plans = [preparation.plan_training(config, encoded, part) for part in preparation.HALVES]
-for what, decision in loaded.decisions.items():
-    print(f"{what}: {decision.value} — {decision.reason}")
-for phase, plan in zip(("shared", "own"), plans, strict=True):
-    print(f"{phase}: {len(plan)} steps, tokens per task {plan.tokens}")
-
-# %% [markdown]
-# ## Model
-#
-# A shared adapter for all tasks and a private one for each. The run's steps are split between the two
-# phases, so that the strategies see the same tokens.
-
-# %%
-from kaggle_kit.models.build import build_model
-
-network = build_model(loaded, specs.values(), config.strategy)
-for group, members in network.parameter_groups().items():
-    print(f"{group:32} {sum(p.numel() for p in members.parameters):>12,}  {', '.join(members.tasks)}")
-
-# %% [markdown]
-# ## Training
-#
-# First the shared adapter and the heads learn from all tasks while the private adapters take no part;
-# then each task's own adapter, fusion and head do, on a shared adapter that is frozen (or goes on, by
-# `strategy.adapt_shared=continued`).
-#
-# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the
-# smoke gate, and trains. Where the session ends first, a checkpoint is left, the run is marked as paused
-# and the page ends normally.
-
-# %%
-from kaggle_kit.experiment import model_selection, training_session
-
-quick_dev = preparation.quick_samples(config, dev)
-encoded_quick = preparation.encode_split(config, quick_dev, specs, loaded)
-quick = model_selection.quick_evaluation(config, network, loaded, encoded_quick, quick_dev)
-phases = [
-    training_session.Phase(plans[0], quick, name="shared", prepare=network.pretrain_shared),
-    training_session.Phase(
-        plans[1], quick, name="own", prepare=lambda: network.adapt(config.strategy.adapt_shared)
-    ),
+sequential, then = exp.model, exp.config.strategy.adapt_shared
+halves = [plan_training(exp.config, exp.encoded, part) for part in HALVES]
+exp.phases = [
+    Phase(halves[0], exp.quick, name="shared", prepare=sequential.pretrain_shared),
+    Phase(halves[1], exp.quick, name="own", prepare=lambda: sequential.adapt(then)),
 ]
-session = training_session.run_session(config, run, network, loaded, encoded, corpora, phases)
-print(session)
+show.adapters(exp)
 
 # %% [markdown]
-# ## Evaluation
+# ## 4 By hand: which groups learn in which phase
 #
-# Predictions are written in each task's own format and scored by the official rules. A paused run
-# skips this.
+# One step of the plan, forward and backward, under either phase. Nothing is updated. A group without a gradient is
+# frozen or takes no part. Private adapters begin with a zero matrix, so half of their parameters have a gradient at
+# first.
 
 # %%
-from kaggle_kit.experiment import rounds
+from kaggle_kit.training.gradients import task_loss
 
-if session.finished:
-    metrics = rounds.evaluate_reported(config, run, network, loaded, specs, corpora)
-    run.write_metrics(metrics)
-    for metric in metrics:
-        star = " ←" if metric.name == config.tasks[metric.task].primary_metric else ""
-        print(f"{metric.task} {metric.split} {metric.name:36} {metric.value:8.4f}{star}")
+step, norms = exp.step(), {}
+sequential.eval()  # without dropout
+for phase in exp.phases:
+    phase.prepare()
+    sum(task_loss(sequential, batches) for _, batches in step.by_task()).backward()
+    squares = {
+        name: [float(p.grad.square().sum()) for p in group.parameters if p.grad is not None]
+        for name, group in sequential.parameter_groups().items()
+    }
+    norms[phase.name] = {name: sum(found) ** 0.5 for name, found in squares.items() if found}
+    sequential.zero_grad(set_to_none=True)
+show.phase_gradients(exp, norms)
 
 # %% [markdown]
-# ## Figures
+# ## 5 Training
+#
+# First the shared adapter and the heads learn from all tasks; then each task's own adapter, fusion and head do. At
+# the end of each phase the model is scored on a few development samples.
+#
+# One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the smoke gate,
+# and trains. Where the session ends first, a checkpoint is left and the page ends normally.
 
 # %%
-from IPython.display import Image, display
-
-from kaggle_kit.analysis.figures import loss_curves, png
-
-display(Image(png(loss_curves([run])), width=700))
+exp.train()
+show.training(exp)
 
 # %% [markdown]
-# ## Record
+# ## 6 Scores
 #
-# The manifest is written last; without it the folder counts as unfinished. A paused run goes on when
-# this page is run again on its folder.
+# Predictions are written in each task's own format and scored by the official rules.
 
 # %%
-from kaggle_kit.models.adapter_files import save_adapters
-
-if session.finished:
-    save_adapters(network, run.adapters)
-    rounds.record(config, run, network, loaded, session.trainers, corpora)
-print(f"finished: {run.path.name}" if session.finished else session.end.message)
+if exp.finished:
+    exp.evaluate()
+    show.scores(exp)
 
 # %% [markdown]
-# ## How to read the result
+# ## 7 What the method did
 #
-# The arrow marks each task's primary metric, computed by the official scorer's rules on the development
-# split. A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real
-# one stands for one seed: a gain over S1 counts only against S1 trained to
-# the same total tokens.
+# **What did each phase reach?** The quick scores of the weights that either phase left. They are made of fewer
+# samples than the scores above, and the second phase has had all of the tokens: a rise alone does not show that
+# private adapters are needed, a fall shows that they harm.
+#
+# **What did the second phase add?** The norm of each task's own update beside that of the shared one, and the weight
+# that the fusion gives the shared adapter, which starts at one half.
+
+# %%
+if exp.finished:
+    show.scores_by_phase(exp)
+    show.own_updates(exp)
+    show.fusion_weights(exp)
+
+# %% [markdown]
+# ## 8 Where it errs
+#
+# Development samples that the model gets wrong. Yellow: missed. Red: made up. Blue: found.
+
+# %%
+if exp.finished:
+    show.errors(exp, n=1)
+
+# %% [markdown]
+# ## 9 Record
+#
+# Adapters and heads are saved, and the manifest is written last: without it the folder counts as unfinished. A
+# paused run goes on when this page is run again on its folder.
+
+# %%
+if exp.finished:
+    exp.finish()
+show.record(exp)
+
+# %% [markdown]
+# ## Checks
+#
+# What must hold of any run of this page, and of the trained one.
+
+# %%
+from collections import Counter
+
+from kaggle_kit.evaluation.adapter_sizes import adapter_sizes
+
+heads = {f"heads:{name}" for name, _ in step.by_task()}
+assert set(norms["shared"]) == {"shared", *heads}, "private adapters take no part in the first phase"
+assert ("shared" in norms["own"]) == (then == "continued"), "the second phase leaves the shared one alone"
+if exp.finished:
+    assert exp.session.tokens == Counter(halves[0].tokens) + Counter(halves[1].tokens) == exp.plan.tokens
+    assert all(size > 0 for own in adapter_sizes(sequential.lora).values() for size in own.values())
+
+# %% [markdown]
+# ## How to read it
+#
+# A run marked `smoke` or `practice` is no result and can enter no table of the paper. A real one stands for one
+# seed. S4 and S3a see the same tokens in the same steps, so their official scores may be compared; the quick scores
+# of the phases may not. A gain over S1 counts only against S1 trained to the same total tokens.
