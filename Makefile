@@ -34,7 +34,9 @@ check: ## the static gates alone: no torch, under a minute
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
-KAGGLE_TESTS = tests/models tests/training tests/ops/test_kernels_build.py tests/ops/test_kernels_image.py
+# Whole directories of what reads, trains and scores (the heads are in tests/models), and what a kernel does there.
+KAGGLE_TESTS = tests/core tests/data tests/models tests/training tests/evaluation tests/analysis \
+	$(wildcard $(patsubst %,tests/ops/test_kernels_%.py,build image offline))
 KAGGLE_PAGE = notebooks/phase2_single_task/s1_single_task.ipynb
 
 test: setup check ## the whole suite: static gates, unit and property tests, every page
@@ -42,7 +44,7 @@ test: setup check ## the whole suite: static gates, unit and property tests, eve
 	$(PYTEST) -q --nbval-lax --nbval-current-env notebooks
 
 test-kaggle: SETUP_OPTIONS = --kaggle
-test-kaggle: ## models, training, kernels and one page on the package versions of Kaggle's image
+test-kaggle: ## what reads, trains and scores, kernels and one page, on the versions of Kaggle's image
 	@$(BOOT)
 	OMP_NUM_THREADS=1 .venv-kaggle/bin/python -m pytest -n $(WORKERS) --dist loadfile -q $(KAGGLE_TESTS)
 	OMP_NUM_THREADS=1 .venv-kaggle/bin/python -m pytest -q --nbval-lax --nbval-current-env $(KAGGLE_PAGE)

@@ -25,7 +25,9 @@ from urllib.request import Request, urlopen
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / ".ci" / "constraints-cpu.txt"
 KAGGLE_CONSTRAINTS = ROOT / ".ci" / "constraints-kaggle.txt"
-KAGGLE_PACKAGES = ["nbconvert", "notebook", "hypothesis>=6.100", "pytest-xdist>=3.6"]
+# What the image has though nothing here asks for it, and what the tests themselves need.
+KAGGLE_PACKAGES = ["nbconvert", "notebook", "torchao"]
+KAGGLE_PACKAGES += ["hypothesis>=6.100", "pytest-xdist>=3.6", "torchjd>=0.8"]
 INPUTS = [ROOT / "requirements.txt", ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__)]
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 SUPPORTED = [(3, 11), (3, 12), (3, 13)]

@@ -8,8 +8,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 ROOT = Path(__file__).resolve().parents[2]
 LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+IMAGE = ROOT / ".ci" / "constraints-kaggle.txt"
 DECLARED = {name[0].lower() for line in LINES if (name := re.match(r"[\w.-]+", line))}
 NAMED_OTHERWISE = {"sklearn": "scikit-learn", "hydra": "hydra-core", "yaml": "pyyaml"}
 OWN = {"kaggle_kit", "kaggle_secrets"}  # the second is there on Kaggle alone
@@ -36,6 +39,34 @@ def test_every_package_that_the_kit_or_a_page_imports_is_in_the_requirements():
 def test_every_requirement_has_a_lower_bound():
     stated = [line for line in LINES if line and not line.startswith("#")]
     assert [line for line in stated if ">=" not in line] == []
+
+
+def _requirements(lines: list[str]) -> dict[str, Requirement]:
+    stated = (line.partition("#")[0].strip() for line in lines)
+    return {one.name.lower().replace("_", "-"): one for one in map(Requirement, filter(None, stated))}
+
+
+def test_a_lower_bound_is_the_version_that_is_tested_as_that_of_kaggles_image():
+    image = _requirements(IMAGE.read_text(encoding="utf-8").splitlines())
+    bounds, pins = {}, {}
+    for name, need in _requirements(LINES).items():
+        (bounds[name],) = (part.version for part in need.specifier if part.operator == ">=")
+        (pins[name],) = (part.version for part in image[name].specifier if part.operator == "==")
+    # The image's torch is a CUDA build of 3 GB; the test takes the CPU build of another version.
+    assert (bounds.pop("torch"), pins.pop("torch")) == ("2.10", "2.13.0")
+    assert bounds == pins
+
+
+def test_what_a_running_notebook_runs_on_is_not_replaced_by_installing_the_requirements():
+    image, asked = _requirements(IMAGE.read_text(encoding="utf-8").splitlines()), _requirements(LINES)
+    for name in ("ipykernel", "jupyter-client", "tornado", "ipython", "notebook", "pyzmq", "traitlets"):
+        (pin,) = image[name].specifier
+        assert name not in asked or pin.version in asked[name].specifier
+
+
+def test_transformers_stays_below_the_version_that_drops_what_is_deprecated_now():
+    allowed = _requirements(LINES)["transformers"].specifier
+    assert "5.99" in allowed and "6.0.0" not in allowed and "6.0.0.dev0" not in allowed
 
 
 def test_the_readme_names_every_extra_and_no_other():
