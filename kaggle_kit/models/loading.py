@@ -42,6 +42,7 @@ from kaggle_kit.models.decisions import (
 )
 from kaggle_kit.models.entries import Nf4, entry_of, kind_of, place_of, read_quantization, variable_of
 from kaggle_kit.models.flash import FLASH, register_flash
+from kaggle_kit.models.four_bit import keep_exact
 from kaggle_kit.models.reading import class_of, packable
 from kaggle_kit.models.shapes import head_width
 from kaggle_kit.models.verify import verify_reading
@@ -238,17 +239,9 @@ def freeze(backbone: PreTrainedModel, *, quantized: bool, checkpointed: bool) ->
     backbone.requires_grad_(False)
     backbone.config.use_cache = False  # else training would keep every layer's keys and values
     if quantized:
-        _keep_differentiable(backbone)
+        keep_exact(backbone)
     if checkpointed:
         enable_checkpointing(backbone)
-
-
-def _keep_differentiable(backbone: PreTrainedModel) -> None:
-    """On CPUs with bfloat16 instructions bitsandbytes repacks 4-bit weights at the first evaluation, into
-    a form whose product has no gradient; training after a quick evaluation would silently learn nothing."""
-    for module in backbone.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
 
 
 def _bitsandbytes(nf4: Nf4, dtype: torch.dtype) -> BitsAndBytesConfig:

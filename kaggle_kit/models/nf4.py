@@ -19,6 +19,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
+from kaggle_kit.models.four_bit import restored_weight
 from kaggle_kit.models.loading import Loaded, source_of
 
 WRAPPED = ".base_layer"  # PEFT puts the layer that it adapts below this name
@@ -31,13 +32,6 @@ def quantised_layers(backbone: nn.Module) -> dict[str, nn.Module]:
         for path, module in backbone.named_modules()
         if getattr(getattr(module, "weight", None), "quant_state", None) is not None
     }
-
-
-def restored_weight(layer: nn.Module) -> Tensor:
-    """The matrix that a 4-bit layer multiplies by: (out, in) float32 on the CPU."""
-    from bitsandbytes.functional import dequantize_4bit
-
-    return dequantize_4bit(layer.weight.data, layer.weight.quant_state).float().cpu()
 
 
 def quantised_weights(loaded: Loaded) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -55,7 +49,7 @@ def quantised_weights(loaded: Loaded) -> Iterator[tuple[str, Tensor, Tensor]]:
                     continue
                 original = stored.get_tensor(name).float()
                 if original.shape == layers[path].weight.quant_state.shape:
-                    yield path, original, restored_weight(layers[path])
+                    yield path, original, restored_weight(layers[path]).float().cpu()
 
 
 def quantisation_errors(loaded: Loaded) -> dict[str, float]:
