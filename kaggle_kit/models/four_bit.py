@@ -36,7 +36,8 @@ def keep_exact(backbone: nn.Module) -> None:
         if state.shape.numel() % state.blocksize:
             raise ConfigError(
                 f"{name} has {state.shape.numel():,} weights, no whole number of NF4 blocks of "
-                f"{state.blocksize}: bitsandbytes restores it wrongly on a CPU; use a GPU, or strategy.quantization=none"
+                f"{state.blocksize}: bitsandbytes restores it wrongly on a CPU; use a GPU, or "
+                "strategy.quantization=none"
             )
         module.forward = partial(_forward, module)
 
