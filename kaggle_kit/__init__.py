@@ -7,6 +7,7 @@ Importing the package loads nothing heavy: each name arrives, and torch with it,
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -47,7 +48,8 @@ __all__ = ["EXPORTS", "__version__", *EXPORTS]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     if name not in EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(EXPORTS)}")
-    import_module("kaggle_kit.core.allocator").set_allocator()  # it counts only before torch is imported
+    if "torch" not in sys.modules:  # it counts only before
+        import_module("kaggle_kit.core.allocator").set_allocator()
     module = import_module(EXPORTS[name])
     return import_module(f"{EXPORTS[name]}.{name}") if name == "show" else getattr(module, name)
 

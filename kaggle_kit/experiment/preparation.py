@@ -140,7 +140,7 @@ def encode_split(
     specs: Mapping[str, TaskSpec],
     loaded: Loaded,
 ) -> dict[str, EncodedTask]:
-    """The token files of one split of every task; the log warns where they hold too few annotations."""
+    """The token files of one split of every task; the log says which annotations they lack."""
     encoded = {}
     for name, task in config.tasks.items():
         settings = PassageSettings(
@@ -150,7 +150,10 @@ def encode_split(
             last_subword=loaded.causal,
         )
         encoded[name] = encode(samples[name], specs[name], loaded.tokenizer, settings)
-        for message in encoded[name].reach.too_few(f"{name}, {samples[name][0].split}", name):
+        reach, what = encoded[name].reach, f"{name}, {samples[name][0].split}"
+        if reach.outside or reach.apart:
+            logger.info("%s", reach.summary(what))
+        for message in reach.too_few(what, name):
             logger.warning("%s", message)
     return encoded
 

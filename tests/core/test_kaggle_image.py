@@ -53,7 +53,7 @@ def test_a_run_that_is_already_there_stays_and_one_that_is_nowhere_starts_afresh
 
 def test_a_kernel_sets_the_allocator_before_torch_is_imported(tmp_path):
     code = (
-        "import os, sys\nfrom kaggle_kit.kaggle import image\n"
+        "import os, sys\nfrom kaggle_kit.core import kaggle_image as image\n"
         "image.install = lambda *_, **__: []\n"
         "print(*image.prepare(run_dir='', internet=False), sep='\\n')\n"
         "names = ('PYTORCH_CUDA_ALLOC_CONF', 'CUDA_VISIBLE_DEVICES')\n"

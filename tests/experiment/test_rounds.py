@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,14 +93,6 @@ class Page:
 def page(tmp_path: Path, strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> Page:
     config = config_of(strategy, *tasks, more=more)
     return Page(config, start_run(config, page="toy", runs_dir=tmp_path))
-
-
-def test_the_log_says_how_many_gold_mentions_no_passage_holds(tmp_path, caplog):
-    with caplog.at_level(logging.INFO, "kaggle_kit"):
-        study = page(tmp_path, "s1_single", NER)
-    for split, samples in (("train", study.train), ("dev", study.dev)):
-        mentions = sum(len(sample.mentions) for sample in samples[NER])
-        assert f"{NER}, {split}: 0 of {mentions:,} mentions are in no passage" in caplog.text
 
 
 @pytest.mark.parametrize("strategy", ["s2_shared", "s3a_flat", "s3b_hierarchical"])

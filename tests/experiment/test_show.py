@@ -8,7 +8,7 @@ import torch
 
 from kaggle_kit.core.types import Access, Mention, RankedPair, UnifiedSample
 from kaggle_kit.evaluation.fusion_weights import mean_shared_weights
-from kaggle_kit.experiment.show import conflicts, table
+from kaggle_kit.experiment.show import conflicts, setup, table
 from kaggle_kit.experiment.show.marked import GOLD, MISSED, marked_text, sample_view
 from kaggle_kit.models.fusion import Fusion
 from kaggle_kit.training.gradients import shared_gradient
@@ -91,3 +91,11 @@ def test_fusion_starts_at_one_half_and_its_weights_are_read_by_layer(opened):  #
             module.lean = lambda x: torch.full((*x.shape[:-1], 1), 0.6)
     found = mean_shared_weights(exp.model, exp.batches("dev", 2))
     assert all(weight == pytest.approx(0.8) for weight in found[NER].values())
+
+
+@pytest.mark.usefixtures("small_models")
+def test_the_set_up_says_how_many_gold_mentions_no_passage_holds(opened, capsys):  # noqa: F811
+    exp = opened()
+    setup(exp)
+    mentions = sum(len(sample.mentions) for sample in exp.samples()[NER])
+    assert f"0 of {mentions:,} mentions are in no passage" in capsys.readouterr().out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from kaggle_kit.experiment import show
-from kaggle_kit.experiment.show.live import LivePanel
+from kaggle_kit.experiment.show.live_panel import LivePanel
 from kaggle_kit.experiment.training_session import Phase
 
 STEP = SimpleNamespace(tokens={"ner": 10, "qa": 30})

@@ -102,7 +102,7 @@ def test_an_unknown_architecture_is_named_with_the_allowed_ones():
 def test_too_little_text_is_refused_and_leaves_no_folder(tmp_path):
     with pytest.raises(ConfigError, match="tokens of text are too few to pre-train on; need 26"):
         tiny.build_tiny("llama", ["short"], steps=1)
-    assert list((tmp_path / "tiny").iterdir()) == []
+    assert not [entry for entry in (tmp_path / "tiny").iterdir() if entry.is_dir()]
 
 
 def test_pretraining_lowers_the_loss():

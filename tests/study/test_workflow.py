@@ -18,7 +18,7 @@ from kaggle_kit.experiment.page_run import claimed
 from kaggle_kit.study import graph, status, workflow
 from kaggle_kit.study.workflow import SNAKEFILE
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def order(journal: list[str]) -> list[str]:

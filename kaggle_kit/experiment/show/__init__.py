@@ -40,7 +40,7 @@ EXPORTS = {
         "level_passes",
         "relations_within_reach",
     ),
-    "live": ("live",),
+    "live_panel": ("live",),
     "matrices": (
         "predictions",
         "transfer",
