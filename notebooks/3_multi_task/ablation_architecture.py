@@ -196,7 +196,7 @@ if exp.finished:
         experiment["factor"]
     ]
     assert one_factor, "levels differ in their factor and in nothing else"
-    assert sum(metric.value for metric in exp.metrics) > 0, "something was learnt"
+    assert {metric.task for metric in exp.metrics} == set(exp.specs), "every task is scored"
 
 # %% [markdown]
 # ## How to read it

@@ -82,8 +82,6 @@ def test_every_make_target_shown_is_in_the_makefile():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     shown = {words[1] for words in SHOWN if words[:1] == ["make"]}
     shown |= set(re.findall(r"`make ([\w-]+)`", README))
-        re.findall(r"`make ([\w-]+)`", README)
-    )
     assert {"study", "test"} <= shown <= set(targets)
 
 
