@@ -53,10 +53,8 @@ def runs(tmp_path_factory) -> Path:
     return Factory(tmp_path_factory.mktemp("study")).study(seeds=(1, 2, 3))
 
 
-@pytest.mark.parametrize(
-    ("page", "said", "times"), [("overview", "15 finished run(s) in runs", 1), (JUDGE, "  manifest ", 15)]
-)
-def test_a_built_page_reads_the_runs_of_its_kernels_where_they_are_mounted(page, said, times, tmp_path, runs):
+@pytest.mark.parametrize("page", ["overview", JUDGE])
+def test_a_built_page_reads_the_runs_of_its_kernels_where_they_are_mounted(page, tmp_path, runs):
     sources = ("--from", "jane/multi-task", "--from", "jane/controls/3")
     done = invoke("build", page, "--owner", "jane", *sources, "--out", tmp_path / "built")
     assert done.exit_code == 0, done.output
@@ -69,7 +67,10 @@ def test_a_built_page_reads_the_runs_of_its_kernels_where_they_are_mounted(page,
         multi = json.loads((run / "manifest.json").read_text())["page"] != "token_controlled"
         mount = "notebooks/jane/multi-task" if multi else "controls"
         shutil.copytree(run, tmp_path / "input" / mount / "runs" / run.name)
-    assert executed(folder, tmp_path).count(said) == times
+    shown = executed(folder, tmp_path)
+    assert [
+        run.name for run in runs.iterdir() if run.name not in shown
+    ] == [] or "finished runs: 15;" in shown
 
 
 def test_the_parameters_of_a_page_that_trains_nothing_are_injected(tmp_path):
