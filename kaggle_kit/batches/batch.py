@@ -3,7 +3,7 @@
     batch = make_batch(encoded, PlannedBatch("ner", rows=(4, 0), tokens=61))
     batch.input_ids.shape                       # (61,)
 
-Targets are named by component. What each kind holds is told in its module in `data/targets`, and is
+Targets are named by component. What each kind holds is told in its module in `heads`, and is
 the contract with its head.
 """
 

@@ -83,7 +83,7 @@ def start_run(
 
     Raises ConfigError for a toy under a paper profile (`refuse_toy`) and for an experiment of another page.
 
-    `run_dir` is the folder that `ops.run` reserved; empty (Run all, plain papermill) reserves one
+    `run_dir` is the folder that `page_run` reserved; empty (Run all, plain papermill) reserves one
     below `runs_dir`, relative to the workspace. An unfinished run of this very configuration in
     `run_dir` is opened again, to go on from its checkpoints; any other one is a RunFolderError.
     """

@@ -4,7 +4,7 @@
     loaded = open_backbone(config)
     plan = plan_training(config, encode_split(config, train, specs, loaded))
 
-Only pages and `ops` put the floors together; each function here and in `rounds` is one such joint.
+`Experiment` keeps what these functions return; each of them puts two floors together.
 """
 
 from __future__ import annotations
