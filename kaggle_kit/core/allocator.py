@@ -2,8 +2,8 @@
 
     set_allocator()          # before anything imports torch
 
-`kaggle_kit` calls it before a page's first name arrives, the first cell of a built kernel, and whoever starts a process that
-trains (`page_run`, `token_budget`). `startup` shows what the allocator then really uses.
+`kaggle_kit` calls it before a page's first name arrives. So do the first cell of a built kernel and whoever
+starts a process that trains (`page_run`, `token_budget`). `startup` shows what the allocator then uses.
 
 Expandable segments keep rows of changing length from fragmenting a T4's 15 GiB. torch renamed the
 variable, and some releases announce the new name while they read the old one only, so both are set.
