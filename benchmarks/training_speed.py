@@ -58,6 +58,7 @@ def worker(way: str, model: str, task: str, options: argparse.Namespace) -> dict
     profile = "open" if task in EXPERIMENT else "smoke"
     dropout = f"training.backbone_dropout={0 if way.endswith(OFF) else 'null'}"
     settings = [*own, *steps, dropout, f"seed={options.seed}"]
+    settings += [f"profile.max_train_samples={options.documents}"] if options.documents else []
     config = configured(model, [task], "s1_single", profile, path, *settings)
     corpora = preparation.open_corpora(config)
     specs = preparation.task_specs(config, corpora)
@@ -129,6 +130,7 @@ def measured(model: str, task: str, options: argparse.Namespace) -> dict[str, li
             asked = ["--worker", way, model, task, "--steps", options.steps, "--warmup", options.warmup]
             asked += ["--model-path", options.model_path] if options.model_path else []
             asked += ["--quality", "--seed", number + 1] if options.quality else []
+            asked += ["--documents", options.documents] if options.documents else []
             found[way].append(once(options, asked))
             sys.stderr.write(f"{model} {task} round {number + 1} {way}: {found[way][-1]}\n")
     return found
@@ -199,6 +201,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--quality", action="store_true", help="train to the end and score")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each way, with --quality")
+    parser.add_argument("--documents", type=int, help="train on so many of the corpus; default: all")
     parser.add_argument("--keep", type=Path, help="JSON lines of finished runs, with which it goes on")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--seed", type=int, default=42, help=argparse.SUPPRESS)
@@ -230,6 +233,11 @@ def main() -> None:
             f"warm-up, medians over {options.rounds} rounds of the ways in fresh processes. "
             "Useful FLOP per real token: 4N + 6·N_lora + 12·L·s·h; of the engine under causal attention "
             "less the share of tokens that a question's candidates have in common, which it computes once."
+        ]
+    else:
+        size = f"{options.documents} documents" if options.documents else "the whole training split"
+        lines += [
+            f"\n{options.seeds} seeds, each trained to the end on {size}, scored on the whole dev split."
         ]
     part = "".join(f"_{model}" for model in options.models if options.models != MODELS)
     part += "".join(f"_{task}" for task in options.tasks if options.tasks != list(EXPERIMENT))
