@@ -28,8 +28,7 @@ import torch
 from torch import nn
 from transformers import TrainerState
 
-from kaggle_kit.training.checkpoint import CheckpointManager
-from kaggle_kit.training.checkpoint_files import tensor_bytes
+from kaggle_kit.training.checkpoint import CheckpointManager, tensor_bytes
 from kaggle_kit.training.state import capture, restore_optimizer, restore_parameters
 from kaggle_kit.training.tokens import TokenTracker
 
@@ -41,7 +40,7 @@ EVERY, SHARE = 200, 0.01
 class Best:
     """Stands for the quick evaluation, which keeps the best weights."""
 
-    best_step, restore_best = 1, True
+    best_step, keeps_best = 1, True
 
     def __init__(self, model: nn.Module) -> None:
         self.best_weights = {name: p.detach().cpu().clone() for name, p in model.named_parameters()}

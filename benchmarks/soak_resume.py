@@ -48,7 +48,7 @@ from kaggle_kit.models import tiny  # noqa: E402
 from kaggle_kit.models.adapters import SharedPrivateLoRA  # noqa: E402
 from kaggle_kit.models.loading import load_backbone  # noqa: E402
 from kaggle_kit.models.multitask import MultiTaskModel  # noqa: E402
-from kaggle_kit.training import checkpoint_files  # noqa: E402
+from kaggle_kit.training import checkpoint  # noqa: E402
 from kaggle_kit.training.arguments import training_arguments  # noqa: E402
 from kaggle_kit.training.callbacks import (  # noqa: E402
     QuickEvaluationCallback,
@@ -143,7 +143,7 @@ def train(toy: Toy, folder: Path, moment: str = "", count: int = 0) -> None:
     )
     trainer.backwards_left = {"first step": 1, "backward": count}.get(moment, -1)
     if moment == "save":
-        checkpoint_files.sync = counted(checkpoint_files.sync, count)
+        checkpoint.sync = counted(checkpoint.sync, count)
     logs = (run.events_jsonl, run.tokens_jsonl)
     manager = CheckpointManager(run.checkpoints, identity={"plan": toy.plan.sha256}, logs=logs)
     (folder / "ready").touch()
@@ -224,8 +224,8 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 def whole_step(folder: Path) -> int:
     """The step of the newest checkpoint on the disk that is whole."""
-    for path in checkpoint_files.list_checkpoints(RunFolder(folder).checkpoints):
-        return checkpoint_files.read_checkpoint(path)[0]["step"]
+    for path in checkpoint.list_checkpoints(RunFolder(folder).checkpoints):
+        return checkpoint.read_checkpoint(path)[0]["step"]
     return 0
 
 
@@ -262,7 +262,7 @@ def one_session(
     died = session(toy, place, moment, count, seconds)
     if (place / "began").exists():  # else it died before its first step, or training was over
         report.steps_lost += max(0, before - int((place / "began").read_text()))
-    report.damaged += len(list(RunFolder(place).checkpoints.glob(f"{checkpoint_files.DAMAGED}*")))
+    report.damaged += len(list(RunFolder(place).checkpoints.glob(f"{checkpoint.DAMAGED}*")))
     report.deaths[moment] += died
     return died
 

@@ -30,7 +30,7 @@ EXPORTS = {
     "RelationExtractionHead": "kaggle_kit.heads",
     "SequenceRankingHead": "kaggle_kit.heads",
     "MultiTaskTrainer": "kaggle_kit.training.trainer",
-    "TokenControlledTrainer": "kaggle_kit.training.token_controlled",
+    "TokenControlledTrainer": "kaggle_kit.training.trainer",
     "TokenTracker": "kaggle_kit.training.tokens",
     "PCGradOptimizer": "kaggle_kit.training.pcgrad",
     "UncertaintyWeightedLoss": "kaggle_kit.training.losses",

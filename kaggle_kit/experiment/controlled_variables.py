@@ -106,6 +106,6 @@ def _counted(config: RunConfig, trainer: MultiTaskTrainer) -> int:
 def _selection(trainer: MultiTaskTrainer) -> dict[str, str | None]:
     """A quick evaluation that puts its best weights back has chosen a step, on development data."""
     quick = [c for c in trainer.callback_handler.callbacks if isinstance(c, QuickEvaluationCallback)]
-    if any(callback.restore_best for callback in quick):
+    if any(callback.keeps_best for callback in quick):
         return {"rule": "best", "split": "dev", "metric": SELECTION}
     return {"rule": "last", "split": None, "metric": None}

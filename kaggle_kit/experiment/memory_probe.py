@@ -27,7 +27,7 @@ from kaggle_kit.core.config import read_config
 from kaggle_kit.experiment import preparation, rounds
 from kaggle_kit.models.build import build_model
 from kaggle_kit.training.autobatch import Point, worst_plan
-from kaggle_kit.training.callbacks import StudyCallback
+from kaggle_kit.training.callbacks.base import StudyCallback
 
 ANSWER = "batch-probe "  # libraries may print, too
 

@@ -46,8 +46,7 @@ from kaggle_kit.training.checkpoint import CheckpointManager, identity
 from kaggle_kit.training.losses import EqualLoss, UncertaintyWeightedLoss
 from kaggle_kit.training.resume import CheckpointCallback, SessionEnd, train_session
 from kaggle_kit.training.smoke import SmokeReport, smoke_plan, smoke_test
-from kaggle_kit.training.token_controlled import TokenControlledTrainer
-from kaggle_kit.training.trainer import MultiTaskTrainer
+from kaggle_kit.training.trainer import MultiTaskTrainer, TokenControlledTrainer
 
 Samples = Mapping[str, Sequence[UnifiedSample]]
 
@@ -76,7 +75,7 @@ def open_trainer(
         epoch = steps_per_epoch(plan, {name: task.groups for name, task in encoded.items()})
         patience = config.training.patience * epoch if best and config.training.patience else None
         every = config.training.quick_every
-        watch = QuickEvaluationCallback(quick, SELECTION, every=every, patience=patience, restore_best=best)
+        watch = QuickEvaluationCallback(quick, SELECTION, every=every, patience=patience, keeps_best=best)
         if budget and not best:
             begun = sum(after.tokens.total.values()) if after else 0
             keeps = scores_best_development(config)

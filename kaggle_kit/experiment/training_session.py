@@ -27,7 +27,7 @@ from kaggle_kit.experiment import rounds
 from kaggle_kit.experiment.token_budget import repack, settle_batch
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
-from kaggle_kit.training.callbacks import StudyCallback
+from kaggle_kit.training.callbacks.base import StudyCallback
 from kaggle_kit.training.resume import SessionEnd
 from kaggle_kit.training.trainer import MultiTaskTrainer
 

@@ -35,7 +35,8 @@ from kaggle_kit.experiment.token_budget import settle_batch
 from kaggle_kit.experiment.tracking import close_tracking
 from kaggle_kit.experiment.training_session import Phase, assert_everything_learns, pass_gate
 from kaggle_kit.experiments.hp_search_journal import SPLIT, Attempt, Pruned, Search, overrides
-from kaggle_kit.training.callbacks import StudyCallback, TrainingAlarm
+from kaggle_kit.training.callbacks.alarms import TrainingAlarm
+from kaggle_kit.training.callbacks.base import StudyCallback
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
 PAGE = "hp_search"

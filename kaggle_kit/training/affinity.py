@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kaggle_kit.batches.batch import MicroBatch, PlanDataset
+from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.models.multitask import MultiTaskModel
-from kaggle_kit.training.callbacks import StudyCallback
+from kaggle_kit.training.callbacks.base import StudyCallback
+from kaggle_kit.training.gradients import shared_parameters, task_loss
 
 SCALE = 1024.0  # on losses while their gradient is taken: float16 would lose the small ones
 
@@ -30,16 +30,16 @@ Affinity = dict[str, dict[str, float]]
 def lookahead(
     loss: Callable[[str], Tensor], tasks: Iterable[str], shared: Sequence[Tensor], step_size: float
 ) -> Affinity:
-    """One measurement: `loss(task)` at the parameters as they stand and after a step on each task.
+    """Measure once: `loss(task)` at the parameters as they stand and after a step on each task.
 
     The shared parameters are put back bit for bit, and no `.grad` is touched. A task whose loss is 0 has
     nothing to gain: NaN.
     """
     tasks = list(tasks)
     kept = [parameter.detach().clone() for parameter in shared]
-    before, found = {}, {}
     with torch.no_grad():
         before = {task: loss(task).item() for task in tasks}
+    found = {}
     for task in tasks:
         gradients = torch.autograd.grad(SCALE * loss(task), shared, allow_unused=True)
         with torch.no_grad():
@@ -49,9 +49,7 @@ def lookahead(
             after = {other: loss(other).item() for other in tasks}
             for parameter, value in zip(shared, kept, strict=True):
                 parameter.copy_(value)
-        found[task] = {
-            other: 1 - after[other] / before[other] if before[other] else math.nan for other in tasks
-        }
+        found[task] = {o: 1 - after[o] / before[o] if before[o] else math.nan for o in tasks}
     return found
 
 
@@ -76,24 +74,24 @@ class AffinityCallback(StudyCallback):
     @property
     def affinity(self) -> Affinity:
         """task of the step -> task of the loss -> mean over the points; NaN before the first."""
+        points = self.points or math.nan
         return {
-            task: {other: total / self.points if self.points else math.nan for other, total in row.items()}
-            for task, row in self.sums.items()
+            task: {other: total / points for other, total in row.items()} for task, row in self.sums.items()
         }
 
     def on_step_end(self, args, state, control, model=None, **kwargs) -> None:
         if state.global_step % self.every:
             return
         model = self.trainer.accelerator.unwrap_model(model)
-        batches = {name: self._batches(name) for name in self.probes}
+        steps = {task: probe[self.points % len(probe)].to(args.device) for task, probe in self.probes.items()}
+
+        def loss(task: str) -> Tensor:
+            with self.trainer.compute_loss_context_manager():
+                return task_loss(model, steps[task].micro_batches)
+
         mode = model.training
         model.eval()
-        found = lookahead(
-            lambda task: self._loss(model, batches[task]),
-            self.probes,
-            shared_parameters(model),
-            self.step_size,
-        )
+        found = lookahead(loss, self.probes, shared_parameters(model), self.step_size)
         model.train(mode)
         self.points += 1
         for task, row in found.items():
@@ -102,38 +100,3 @@ class AffinityCallback(StudyCallback):
 
     def summary(self) -> dict[str, Any]:
         return {"points": self.points, "affinity": self.affinity}
-
-    def _batches(self, task: str) -> list[MicroBatch]:
-        probe = self.probes[task]
-        step = probe[self.points % len(probe)]
-        return [batch.to(self.trainer.args.device) for batch in step.micro_batches]
-
-    def _loss(self, model: MultiTaskModel, batches: Sequence[MicroBatch]) -> Tensor:
-        with self.trainer.compute_loss_context_manager():
-            return task_loss(model, batches)
-
-
-def task_loss(model: MultiTaskModel, batches: Sequence[MicroBatch]) -> Tensor:
-    """One task's loss over a batch, before weighting, as the trainer counts it."""
-    parts = {part.name: part.loss_weight for part in model.specs[batches[0].task].components}
-    counted = {name: max(1, sum(batch.counts.get(name, 0) for batch in batches)) for name in parts}
-    total = torch.zeros((), device=batches[0].input_ids.device)
-    for batch in batches:
-        sums = model.losses(batch, model(batch))
-        total = total + sum(parts[name] * value / counted[name] for name, value in sums.items())
-    return total
-
-
-def shared_parameters(model: MultiTaskModel) -> list[Tensor]:
-    """What trains and more than one task touches. Raises ConfigError where there is nothing."""
-    found = [
-        parameter
-        for group in model.parameter_groups().values()
-        for parameter in group.parameters
-        if len(group.tasks) > 1 and parameter.requires_grad
-    ]
-    if not found:
-        raise ConfigError(
-            "no parameter is shared by several tasks; measure affinity under strategy=s2_shared"
-        )
-    return found

@@ -51,7 +51,7 @@ def training_arguments(
         eval_strategy="no",
         logging_steps=max(1, min(50, steps // 10)),
         report_to=report_to,
-        disable_tqdm=True,  # callbacks/progress.py
+        disable_tqdm=True,  # ProgressCallback says where it is
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         logging_nan_inf_filter=False,  # a NaN must be seen, not averaged away

@@ -1,7 +1,7 @@
 """What the tasks' gradients did to each other in one step, read off their Gram matrices.
 
 report = pcgrad.combine()
-report.groups["shared"].cosines     # {("ner", "relations"): -0.12, ...}
+report.groups["shared"].cosines     # {"ner × relations": -0.12, ...}
 report.record()                     # the same, ready for the run's log
 """
 
@@ -44,8 +44,8 @@ def cosines_of_halves(tasks: Sequence[str], gram: Tensor) -> dict[str, list[floa
     the difference. NaN where one of them is zero.
     """
     count = len(tasks)
-    eye = torch.eye(count, dtype=gram.dtype)
-    halves = torch.cat([torch.cat([eye, 0 * eye], 1), torch.cat([-eye, eye], 1)])
+    halves = torch.eye(2 * count, dtype=gram.dtype)
+    halves[count:, :count] = -torch.eye(count)
     matrix = cosines(halves @ gram @ halves.T, of_zero=nan)
     found = {pair_of(task, task): [matrix[i, i + count].item()] for i, task in enumerate(tasks)}
     for i, j in combinations(range(count), 2):
@@ -54,10 +54,10 @@ def cosines_of_halves(tasks: Sequence[str], gram: Tensor) -> dict[str, list[floa
     return found
 
 
-def cosines_of(names: Sequence[str], gram: Tensor, of_zero: float = 0.0) -> dict[tuple[str, str], float]:
-    """The cosine of every unordered pair of the gradients behind a (K, K) Gram matrix."""
+def cosines_of(names: Sequence[str], gram: Tensor, of_zero: float = 0.0) -> dict[str, float]:
+    """Return the cosine of every pair, `a × b`, of the gradients behind a (K, K) Gram matrix."""
     matrix = cosines(gram, of_zero).tolist()
-    return {(names[i], names[j]): matrix[i][j] for i, j in combinations(range(len(names)), 2)}
+    return {f"{names[i]}{PAIR}{names[j]}": matrix[i][j] for i, j in combinations(range(len(names)), 2)}
 
 
 @dataclass(frozen=True)
@@ -84,22 +84,17 @@ class GroupConflicts:
         return tuple(task for task, ok in zip(self.tasks, finite, strict=True) if not ok)
 
     @property
-    def cosines(self) -> dict[tuple[str, str], float]:
+    def cosines(self) -> dict[str, float]:
         """The cosine of every unordered pair of tasks; below 0 they conflict."""
         return cosines_of(self.tasks, self.gram)
 
     def record(self) -> dict[str, Any]:
-        """What is finite of all cosines, as plain values: one NaN would spoil a run's means."""
-        found: dict[str, Any] = {
-            "cosines": {PAIR.join(pair): c for pair, c in self.cosines.items() if isfinite(c)}
-        }
+        """Return what is finite of all cosines, as plain values: one NaN would spoil a run's means."""
+        found: dict[str, Any] = {"cosines": _finite(self.cosines)}
         if self.halves:
             found["halves"] = {pair: [*filter(isfinite, several)] for pair, several in self.halves.items()}
         if self.components:
-            found["components"] = {
-                task: {pair: c for pair, c in pairs.items() if isfinite(c)}
-                for task, pairs in self.components.items()
-            }
+            found["components"] = {task: _finite(pairs) for task, pairs in self.components.items()}
         return found
 
 
@@ -120,3 +115,7 @@ class ConflictReport:
     def record(self) -> dict[str, Any]:
         """By group, for the run's log: `{"shared": {"cosines": {"a × b": …}, "halves": …}, …}`."""
         return {name: group.record() for name, group in self.groups.items()}
+
+
+def _finite(cosines: Mapping[str, float]) -> dict[str, float]:
+    return {pair: cosine for pair, cosine in cosines.items() if isfinite(cosine)}

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from kaggle_kit.core.errors import ConfigError, nearest
 
+LOG_VARIANCE_RANGE = (-4.0, 4.0)  # of s = log σ²
+
 
 class EqualLoss(nn.Module):
     """Σ L / number of tasks: the tasks of the run, however many of them a step holds.
@@ -41,24 +43,13 @@ class UncertaintyWeightedLoss(nn.Module):
     Trained as s = log σ², from s = 0 (weight 1/2); the gradient in s is ½ - ½·exp(-s)·L, so the
     optimum is σ² = L with weight 1/(2L): the losses should be means per token, to be comparable.
     A loss near zero asks for an unbounded weight, and a negative one makes the objective unbounded
-    below; both end at `log_variance_range`, by default a weight of at most ½·e⁴ ≈ 27. The objective
+    below; both end at `LOG_VARIANCE_RANGE`, a weight of at most ½·e⁴ ≈ 27. The objective
     itself may well be negative, which is harmless.
     """
 
-    def __init__(
-        self,
-        tasks: Iterable[str],
-        learning_rate: float = 1e-2,
-        log_variance_range: tuple[float, float] = (-4.0, 4.0),
-    ) -> None:
+    def __init__(self, tasks: Iterable[str], learning_rate: float = 1e-2) -> None:
         super().__init__()
         self.learning_rate = learning_rate
-        lowest, highest = log_variance_range
-        if not lowest <= 0 <= highest:
-            raise ConfigError(
-                f"log_variance_range is {log_variance_range}; it must contain 0, where training starts"
-            )
-        self.log_variance_range = (lowest, highest)
         # One parameter per task: a task that is absent from a step has no gradient, rather than a zero
         # gradient under which AdamW's momentum would go on moving it.
         self.log_variances = nn.ParameterDict({task: nn.Parameter(torch.zeros(())) for task in tasks})
@@ -69,7 +60,17 @@ class UncertaintyWeightedLoss(nn.Module):
         `loss` is the micro-batch's part of the task's loss in this step, and `share` its part of the
         step; the shares of a task add up to 1, so that log σ counts once however the batch is cut.
         """
-        log_variance = self._log_variance(task)
+        if task not in self.log_variances:
+            known = sorted(self.log_variances.keys())
+            raise ConfigError(
+                f"no loss weight for task {task!r}; the tasks are {known}{nearest(task, known)}. "
+                "Name every task when the weighting is built"
+            )
+        log_variance = self.log_variances[task]
+        # Project the parameter instead of clamping its value: a clamped value has no gradient outside
+        # the range, and a task that got there could never come back.
+        with torch.no_grad():
+            log_variance.clamp_(*LOG_VARIANCE_RANGE)
         return 0.5 * torch.exp(-log_variance) * loss + 0.5 * share * log_variance
 
     def weights(self) -> dict[str, float]:
@@ -83,21 +84,3 @@ class UncertaintyWeightedLoss(nn.Module):
         of steps would leave s where it starts. Decay would pull every σ towards 1, every weight towards 1/2.
         """
         return {"params": list(self.parameters()), "lr": self.learning_rate, "weight_decay": 0.0}
-
-    def _log_variance(self, task: str) -> Tensor:
-        parameter = known(self.log_variances, task)
-        # Project the parameter instead of clamping its value: a clamped value has no gradient outside
-        # the range, and a task that got there could never come back.
-        with torch.no_grad():
-            parameter.clamp_(*self.log_variance_range)
-        return parameter
-
-
-def known(table: nn.ParameterDict, task: str) -> nn.Parameter:
-    """`table[task]`, or an error that names the tasks there are."""
-    if task not in table:
-        raise ConfigError(
-            f"no loss weight for task {task!r}; the tasks are {sorted(table.keys())}"
-            f"{nearest(task, table.keys())}. Name every task when the weighting is built"
-        )
-    return table[task]

@@ -29,7 +29,6 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from kaggle_kit.core.conflicts import PAIR
 from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.training.conflicts import ConflictReport, GroupConflicts, cosines_of, cosines_of_halves
 
@@ -81,7 +80,7 @@ class PCGradOptimizer:
     `shared` names disjoint groups of parameters that `optimizer` moves; a group is projected over
     the tasks that reach it. The optimiser itself stays the caller's to step: loss scale, clipping
     and schedule act on the combined `.grad` as on any other. `generator` is a CPU generator and the
-    only state between steps.
+    only state between steps: a resumed run needs it to draw the same orders.
     """
 
     def __init__(
@@ -115,8 +114,7 @@ class PCGradOptimizer:
         """
         for name, parameters in self.shared.items():
             rows = [_gradient(loss, parameters) for loss in losses.values()]
-            found = cosines_of(list(losses), gram_matrix(rows), of_zero=torch.nan)
-            self._components[name][task] = {PAIR.join(pair): cosine for pair, cosine in found.items()}
+            self._components[name][task] = cosines_of(list(losses), gram_matrix(rows), of_zero=torch.nan)
 
     def collect(self, task: str) -> None:
         """Move the shared gradients out of `.grad` into `task`'s rows, after its last backward."""
@@ -164,13 +162,6 @@ class PCGradOptimizer:
         if not gram.diagonal().isfinite().all():  # every comparison with NaN is false: no projection
             return torch.full((len(gram),), torch.nan, dtype=gram.dtype)
         return project_coefficients(gram, self.generator).sum(dim=0)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The generator's state: what a resumed run needs to draw the same orders."""
-        return {"generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.generator.set_state(state["generator"])
 
 
 def _gradient(loss: Tensor, parameters: Sequence[Parameter]) -> Row:

@@ -11,25 +11,21 @@ skips the plan's first items); only what it loads, and how it saves, is replaced
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from transformers import TrainerState
 
 from kaggle_kit.core.runtime import logger
 from kaggle_kit.training.callbacks.base import StudyCallback
-from kaggle_kit.training.checkpoint import CheckpointManager, Newest
-from kaggle_kit.training.checkpoint_files import CheckpointError
+from kaggle_kit.training.checkpoint import CheckpointError, CheckpointManager
 from kaggle_kit.training.session import EVALUATION, SAVE, STEP, SessionClock, StopSignals
 from kaggle_kit.training.state import (
     TrainingState,
     capture,
     restore_optimizer,
     restore_parameters,
-    restore_progress,
     restore_random,
 )
 
@@ -59,33 +55,40 @@ class CheckpointCallback(StudyCallback):
 
     def on_optimizer_step(self, args, state, control, **kwargs) -> None:
         self._stepped = self.clock.now()
-        self.clock.durations[STEP].add(self._stepped - self._begun)
+        self.clock.durations[STEP].append(self._stepped - self._begun)
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        if self.trainer.checkpoints is None:  # trained without a session, by a smoke test for one
+        if self.trainer.checkpoints is None:  # trained without a session
             return
         if {"quick_evaluation", "development"} & self.trainer.record.keys():
-            self.clock.durations[EVALUATION].add(self.clock.now() - self._stepped)
+            self.clock.durations[EVALUATION].append(self.clock.now() - self._stepped)
         self.ended = control.should_training_stop or state.global_step >= state.max_steps
-        self.pause = None if self.ended else self._reason()
-        if self.pause:
-            control.should_training_stop = True
+        if not self.ended:
+            limit = f"the session's limit of {self.clock.limit_seconds / 3600:g} h"
+            self.pause = self.signals.received or (limit if self.clock.should_stop() else None)
+            control.should_training_stop = self.pause is not None
         due = state.global_step % self.every == 0
-        if self.ended or self.pause or due or self.at_best(state.global_step):
+        if self.ended or self.pause or due or self._at_best(state.global_step):
             control.should_save = True
 
-    def at_best(self, step: int) -> bool:
-        callbacks = self.trainer.callback_handler.callbacks
-        return any(getattr(callback, "best_step", None) == step for callback in callbacks)
+    def save(self) -> None:
+        """Copy the state, and go on training while a thread writes it.
 
-    def begin_save(self, step: int, begun: float, save: Callable[[], Any]) -> None:
-        """Run `save` beside the training; `begun` is when its work began, on the session's clock."""
+        The session's last checkpoint is waited for. One that cannot be written is logged and costs
+        nothing else.
+        """
+        self.finish_save()
+        begun, checkpoints = self.clock.now(), self.trainer.checkpoints
+        state = capture(self.trainer, ended=self.ended)
+        best = self._at_best(state.step)
 
-        def timed() -> float:
-            save()
+        def write() -> float:
+            checkpoints.save(state, best=best)
             return self.clock.now() - begun
 
-        self._saving = step, self._writer.submit(timed)
+        self._saving = state.step, self._writer.submit(write)
+        if self.ended or self.pause:
+            self.finish_save()
 
     def finish_save(self) -> None:
         """Wait for the save under way, if there is one, and take down how it ended."""
@@ -93,7 +96,7 @@ class CheckpointCallback(StudyCallback):
             return
         (step, future), self._saving = self._saving, None
         try:
-            self.clock.durations[SAVE].add(future.result())
+            self.clock.durations[SAVE].append(future.result())
             self.saved_step = step
         except CheckpointError as error:
             self.failures.append(str(error))
@@ -109,12 +112,9 @@ class CheckpointCallback(StudyCallback):
         """Seconds of all sessions, and every checkpoint that could not be written."""
         return {"session_seconds": self.clock.total_seconds, "failures": self.failures}
 
-    def _reason(self) -> str | None:
-        if self.signals.received:
-            return self.signals.received
-        if self.clock.should_stop():
-            return f"the session's limit of {self.clock.limit_seconds / 3600:g} h"
-        return None
+    def _at_best(self, step: int) -> bool:
+        callbacks = self.trainer.callback_handler.callbacks
+        return any(getattr(callback, "best_step", None) == step for callback in callbacks)
 
 
 class ResumableMixin:
@@ -128,18 +128,7 @@ class ResumableMixin:
     resumed: TrainingState | None = None
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Copies the state, and goes on training while a thread writes it.
-
-        The session's last checkpoint is waited for. One that cannot be written is logged and costs
-        nothing else.
-        """
-        keeper = self.keeper
-        keeper.finish_save()
-        begun = keeper.clock.now()
-        state, best = capture(self, ended=keeper.ended), keeper.at_best(self.state.global_step)
-        keeper.begin_save(state.step, begun, partial(self.checkpoints.save, state, best=best))
-        if keeper.ended or keeper.pause:
-            keeper.finish_save()
+        self.keeper.save()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         restore_parameters(self, self.resumed)
@@ -149,8 +138,7 @@ class ResumableMixin:
             restore_optimizer(self, self.resumed)
 
     def _load_scaler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            restore_progress(self, self.resumed)
+        """Leave it as `restore_optimizer` set it; the library would unpickle a file."""
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """The library calls this when the first item after the checkpoint has been fetched."""
@@ -193,46 +181,36 @@ def train_session(trainer: Any, checkpoints: CheckpointManager, keeper: Checkpoi
     """
     trainer.checkpoints, trainer.keeper = checkpoints, keeper
     with checkpoints, keeper.signals:
+        path, trainer.resumed, skipped = checkpoints.newest()
+        ended = trainer.resumed is not None and trainer.resumed.ended
+        begun = trainer.resumed.step if trainer.resumed else 0
+        if not ended:  # else later phases may have logged more
+            checkpoints.rewind_logs(trainer.resumed.logged_step if trainer.resumed else trainer.tokens.step)
         try:
-            newest = _train(trainer, checkpoints)
+            if ended:
+                _restore_ended(trainer)
+            elif path is None:
+                trainer.train()
+            else:
+                logger.info("going on from %s", path.name)
+                trainer.train(resume_from_checkpoint=str(path))
         finally:
             keeper.finish_save()
-    return _end(trainer, keeper, newest)
-
-
-def _train(trainer: Any, checkpoints: CheckpointManager) -> Newest:
-    newest = checkpoints.newest()
-    trainer.resumed = newest.state
-    if newest.state is None or not newest.state.ended:  # else later phases may have logged more
-        checkpoints.rewind_logs(newest.state.logged_step if newest.state else trainer.tokens.step)
-    if newest.state is None:
-        trainer.train()
-    elif newest.state.ended:
-        _restore_ended(trainer, newest.state)
-    else:
-        logger.info("going on from %s", newest.path.name)
-        trainer.train(resume_from_checkpoint=str(newest.path))
     trainer.resumed = None
-    return newest
+    step, steps = trainer.state.global_step, trainer.args.max_steps
+    saved = begun if keeper.saved_step is None else keeper.saved_step
+    return SessionEnd(step, steps, begun, skipped, keeper.pause, saved)
 
 
-def _restore_ended(trainer: Any, state: TrainingState) -> None:
-    """A run that died after its training: its last state, without another step."""
+def _restore_ended(trainer: Any) -> None:
+    """Restore a run that died after its training: its last state, without another step."""
     trainer.create_optimizer_and_scheduler(num_training_steps=trainer.args.max_steps)
     for attribute in ("optimizer", "lr_scheduler"):
         setattr(trainer.callback_handler, attribute, getattr(trainer, attribute))
-    trainer.state = TrainerState(**state.documents["trainer_state"])
-    for restore in (restore_parameters, restore_optimizer, restore_progress, restore_random):
-        restore(trainer, state)
+    trainer.state = TrainerState(**trainer.resumed.documents["trainer_state"])
+    for restore in (restore_parameters, restore_optimizer, restore_random):
+        restore(trainer, trainer.resumed)
     held = {"model": trainer.model, "optimizer": trainer.optimizer}
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, StudyCallback):  # stock ones, such as a progress bar, have not begun
             callback.on_train_end(trainer.args, trainer.state, trainer.control, **held)
-
-
-def _end(trainer: Any, keeper: CheckpointCallback, newest: Newest) -> SessionEnd:
-    resumed_from = newest.state.step if newest.state else 0
-    saved = keeper.saved_step if keeper.saved_step is not None else resumed_from
-    return SessionEnd(
-        trainer.state.global_step, trainer.args.max_steps, resumed_from, newest.skipped, keeper.pause, saved
-    )

@@ -1,8 +1,7 @@
 """The session a run lives in: how long it has lasted, when it must end, and who asked it to stop.
 
     clock = SessionClock(limit_hours=11.5)
-    with clock.measure("save"):
-        ...
+    clock.durations[SAVE].append(seconds)
     clock.should_stop(), clock.elapsed          # seconds since the session began
 
 Kaggle ends a session after twelve hours, counted from its start and not from the first training step.
@@ -16,8 +15,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,32 +25,17 @@ from kaggle_kit.core.runtime import KAGGLE_WORKING, kaggle_run_type
 
 LIMIT_HOURS = 11.5  # of Kaggle's 12; another machine's limit is told by the environment
 LIMIT_VARIABLE = "KAGGLE_KIT_SESSION_HOURS"
-STEP, EVALUATION, SAVE = "step", "evaluation", "save"
+KINDS = STEP, EVALUATION, SAVE = "step", "evaluation", "save"
+WINDOW = 200  # durations that are remembered of each kind
 _IMPORTED = time.monotonic()
-
-
-class RollingQuantile:
-    """A quantile of the last `window` values: the smallest one that at least a share `q` does not exceed."""
-
-    def __init__(self, values: Iterable[float] = (), window: int = 200) -> None:
-        self.values: deque[float] = deque(values, maxlen=window)
-
-    def add(self, value: float) -> None:
-        self.values.append(value)
-
-    def quantile(self, q: float) -> float:
-        """0 where nothing has been observed."""
-        if not self.values:
-            return 0.0
-        return sorted(self.values)[max(0, math.ceil(q * len(self.values)) - 1)]
 
 
 class SessionClock:
     """Counts a session's seconds on the monotonic clock, which no change of the wall clock moves.
 
     `limit_hours` is `session_limit_hours()` where nothing is said. `started` is the session's start in
-    readings of `now`. `seconds_before` is what earlier sessions
-    of the same run took; it comes from their checkpoint.
+    readings of `now`. `seconds_before` is what earlier sessions of the same run took, and `durations` the
+    last seconds of each kind of work; both come from a checkpoint.
     """
 
     def __init__(
@@ -66,7 +49,7 @@ class SessionClock:
         self.now = now
         self.started = session_start() if started is None else started
         self.seconds_before = 0.0
-        self.durations = {kind: RollingQuantile() for kind in (STEP, EVALUATION, SAVE)}
+        self.durations: dict[str, deque[float]] = {kind: deque(maxlen=WINDOW) for kind in KINDS}
 
     @property
     def elapsed(self) -> float:
@@ -78,14 +61,10 @@ class SessionClock:
         """Seconds of all sessions of the run."""
         return self.seconds_before + self.elapsed
 
-    @contextmanager
-    def measure(self, kind: str) -> Iterator[None]:
-        begun = self.now()
-        yield
-        self.durations[kind].add(self.now() - begun)
-
     def p95(self, kind: str) -> float:
-        return self.durations[kind].quantile(0.95)
+        """Return the smallest duration that at least 95 % do not exceed, in seconds; 0 without any."""
+        seen = sorted(self.durations[kind])
+        return seen[math.ceil(0.95 * len(seen)) - 1] if seen else 0.0
 
     def should_stop(self) -> bool:
         """Whether another step, an evaluation and a save might not fit before the limit."""
@@ -93,12 +72,12 @@ class SessionClock:
         return self.elapsed + ahead > self.limit_seconds
 
     def state(self) -> dict[str, Any]:
-        durations = {kind: list(seen.values) for kind, seen in self.durations.items()}
+        durations = {kind: list(seconds) for kind, seconds in self.durations.items()}
         return {"seconds": self.total_seconds, "durations": durations}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.seconds_before = state["seconds"]
-        self.durations = {kind: RollingQuantile(values) for kind, values in state["durations"].items()}
+        self.durations = {kind: deque(seen, maxlen=WINDOW) for kind, seen in state["durations"].items()}
 
 
 def session_limit_hours(environ: Mapping[str, str] = os.environ) -> float:
@@ -114,26 +93,20 @@ def session_limit_hours(environ: Mapping[str, str] = os.environ) -> float:
 
 
 def session_start() -> float:
-    """When the session began, as a reading of `time.monotonic()`.
+    """Return when the session began, as a reading of `time.monotonic()`.
 
     On Kaggle a session is a container, whose first process is number 1; elsewhere it is this process.
     Where the system does not tell (no /proc), the import of this module stands for it.
     """
-    contained = kaggle_run_type() is not None and KAGGLE_WORKING.is_dir()
-    age = process_age(1 if contained else os.getpid())
-    return _IMPORTED if age is None else time.monotonic() - age
-
-
-def process_age(process: int) -> float | None:
-    """Seconds since a process was started; None where /proc does not tell."""
+    process = 1 if kaggle_run_type() is not None and KAGGLE_WORKING.is_dir() else os.getpid()
     try:
         # proc(5): field 22, in clock ticks since boot. Field 2 is the command in brackets, blanks and all
         after_command = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         started = int(after_command[22 - 3]) / os.sysconf("SC_CLK_TCK")
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, ValueError, IndexError, AttributeError):
-        return None
-    return age if age >= 0 else None
+        return _IMPORTED
+    return time.monotonic() - age if age >= 0 else _IMPORTED
 
 
 class StopSignals:

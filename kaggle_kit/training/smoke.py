@@ -7,28 +7,31 @@
     report = smoke_test(trainer)
     report.first, report.last, report.skipped
 
-What is trained is the run's own model, under its strategy; afterwards its parameters, torch's, numpy's
-and Python's random state, and optimiser, scaler and token counters of the trainer are what they were.
+What is trained is the run's own model, under its strategy; afterwards the model and the random states of
+torch, numpy and Python are what they were. The trainer, with its optimiser, scaler and token counters, is
+made for the test alone.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from kaggle_kit.batches.encode import EncodedTask
 from kaggle_kit.batches.plan import PlanSettings, StepPlan, TaskRows
 from kaggle_kit.batches.sampler import MultiTaskBatchSampler
-from kaggle_kit.training.callbacks import StudyCallback, TrainingAlarm
-from kaggle_kit.training.snapshot import RandomState, TrainerSnapshot
+from kaggle_kit.training.callbacks.alarms import MAX_SKIPPED_SHARE, TrainingAlarm
+from kaggle_kit.training.callbacks.base import StudyCallback
+from kaggle_kit.training.state import random_states, restore_random_states
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
-SKIPPED_LIMIT = 0.05
 EDGE = 10  # the first and the last tenth of a task's losses are compared
 
 
@@ -46,14 +49,15 @@ class SmokeGateError(TrainingAlarm):
 
 @dataclass(frozen=True)
 class SmokeReport:
-    """What the steps showed. `first` and `last` are mean losses per task over the first and last tenth of
-    its steps (at least one step)."""
+    """Result of the smoke test: losses, gradient norms, skipped steps.
+
+    `first` and `last` are mean losses per task over the first and last tenth of its steps (at least one).
+    """
 
     losses: tuple[Mapping[str, float], ...]  # per step: task -> mean loss, before any weighting
     gradient_norms: tuple[float, ...]
     skipped: int
     leading: int  # of these, before the first step that was taken: the scale starts high on purpose
-    tokens: Mapping[str, int]  # read by the test itself; they enter no run's count
     seconds: float
 
     @property
@@ -84,8 +88,8 @@ class SmokeReport:
         if len(infinite) > self.skipped:  # float16 skips the step of an overflow and goes on
             faults.append(f"gradient norms are not finite at steps {infinite[:5]}")
         late = self.skipped - self.leading
-        if late > SKIPPED_LIMIT * len(self.losses):
-            faults.append(f"{late} of {len(self.losses)} steps were skipped; allowed {SKIPPED_LIMIT:.0%}")
+        if late > MAX_SKIPPED_SHARE * len(self.losses):
+            faults.append(f"{late} of {len(self.losses)} steps were skipped; allowed {MAX_SKIPPED_SHARE:.0%}")
         return faults
 
     def _by_task(self) -> dict[str, list[float]]:
@@ -96,27 +100,24 @@ class SmokeReport:
 def smoke_test(
     make_trainer: Callable[[int, int], MultiTaskTrainer], *, steps: int = 50, samples: int = 100
 ) -> SmokeReport:
-    """Trains `make_trainer(steps, samples)` and puts everything back as it was before that call.
+    """Train `make_trainer(steps, samples)` and put its model back as it was before.
 
     Passes when the loss at least halves, every gradient norm that was not skipped is finite and at most
     5 % of the steps are skipped after the first that was taken; else raises SmokeGateError.
     """
-    random_state = RandomState.now()
+    generators = random_states()
     trainer = make_trainer(steps, samples)
-    before = TrainerSnapshot.of(trainer)
-    watch = _Watch(trainer)
+    watch = _Watch()
+    watch.bind(trainer)
     trainer.add_callback(watch)
     begun = time.perf_counter()
     try:
-        trainer.train()
-        tokens = {task: n - before.tokens["total"][task] for task, n in trainer.tokens.total.items()}
+        with _unchanged(trainer.model):
+            trainer.train()
     finally:
-        trainer.remove_callback(watch)
-        before.restore(trainer)
-        random_state.restore()
+        restore_random_states(*generators)
     seconds = time.perf_counter() - begun
-    skips = (watch.skipped, watch.leading)
-    report = SmokeReport(tuple(watch.losses), tuple(watch.norms), *skips, tokens, seconds)
+    report = SmokeReport(tuple(watch.losses), tuple(watch.norms), watch.skipped, watch.leading, seconds)
     if report.faults:
         raise SmokeGateError(report)
     return report
@@ -138,11 +139,37 @@ def smoke_plan(
     return MultiTaskBatchSampler(rows, cut, seed).plan()
 
 
+@contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Put the model back bit for bit when the block ends: what trains, buffers, flags and modes.
+
+    Only what trains is copied: the frozen base may be larger than the memory left.
+    """
+    tensors = [p for p in model.parameters() if p.requires_grad] + list(model.buffers())
+    values = [tensor.detach().clone() for tensor in tensors]
+    flags = [(p, p.requires_grad) for p in model.parameters()]  # PEFT flips them with the active adapter
+    modes = [(module, module.training) for module in model.modules()]
+    forward = vars(model).get("forward")  # the library wraps it for mixed precision
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, values, strict=True):
+                tensor.copy_(value)
+        for parameter, flag in flags:
+            parameter.grad = None
+            parameter.requires_grad_(flag)
+        for module, mode in modes:
+            module.training = mode
+        vars(model).pop("forward", None)
+        if forward is not None:
+            model.forward = forward
+
+
 class _Watch(StudyCallback):
     """Takes down the curve."""
 
-    def __init__(self, trainer: MultiTaskTrainer) -> None:
-        self.bind(trainer)
+    def __init__(self) -> None:
         self.losses: list[dict[str, float]] = []
         self.norms: list[float] = []
         self.skipped = self.leading = 0

@@ -15,21 +15,15 @@ see none, nor does FlashAttention).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+import copy
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
 
-from kaggle_kit.core.types import Prefix
+from kaggle_kit.batches.batch import MicroBatch
 from kaggle_kit.models.packing import attention_padding
 
 APART = ("overlap", "packed", "shared", "padding")
-
-
-class CountedBatch(Protocol):
-    task: str
-    tokens: int
-    overlap_tokens: int
-    lengths: Sequence[int]
-    prefixes: Sequence[Prefix]
 
 
 class TokenTracker:
@@ -43,46 +37,40 @@ class TokenTracker:
         self.step = 0
         self.total = dict.fromkeys(tasks, 0)
         self.apart = {kind: dict.fromkeys(self.total, 0) for kind in APART}
-        self._last: dict[str, int] = {}
-        self._computed: dict[str, int] = {}
+        self._last: dict[str, dict[str, int]] = {"tokens": {}, "computed": {}}
 
     @property
     def computed(self) -> dict[str, int]:
         """Tokens so far whose states were computed anew, per task: all but the shared ones."""
         return {task: count - self.apart["shared"][task] for task, count in self.total.items()}
 
-    def count(self, micro_batches: Iterable[CountedBatch]) -> None:
-        """Counts one optimiser step."""
+    def count(self, micro_batches: Iterable[MicroBatch]) -> None:
+        """Count one optimiser step. KeyError for a task that is none of the run's."""
         self.step += 1
-        self._last, self._computed = {}, {}
+        tokens, computed = Counter[str](), Counter[str]()
         for batch in micro_batches:
-            self._last[batch.task] = self._last.get(batch.task, 0) + batch.tokens
-            self.total[batch.task] += batch.tokens
-            self.apart["overlap"][batch.task] += batch.overlap_tokens
-            self.apart["packed"][batch.task] += batch.tokens if len(batch.lengths) > 1 else 0
-            prefixes = batch.prefixes if batch.task in self.sharing else ()
+            task = batch.task
+            prefixes = batch.prefixes if task in self.sharing else ()
             shared = sum(prefix.tokens for prefix in prefixes)
-            self._computed[batch.task] = self._computed.get(batch.task, 0) + batch.tokens - shared
-            self.apart["shared"][batch.task] += shared
-            self.apart["padding"][batch.task] += attention_padding(batch.lengths, prefixes)
+            tokens[task] += batch.tokens
+            computed[task] += batch.tokens - shared
+            self.total[task] += batch.tokens
+            self.apart["overlap"][task] += batch.overlap_tokens
+            self.apart["packed"][task] += batch.tokens if len(batch.lengths) > 1 else 0
+            self.apart["shared"][task] += shared
+            self.apart["padding"][task] += attention_padding(batch.lengths, prefixes)
+        self._last = {"tokens": dict(tokens), "computed": dict(computed)}
 
     def record(self) -> dict[str, Any]:
-        """The line of `tokens.jsonl` for the step counted last."""
-        return {
-            "step": self.step,
-            "tokens": dict(self._last),
-            "computed": dict(self._computed),
-            "total": dict(self.total),
-            **{kind: dict(counted) for kind, counted in self.apart.items()},
-        }
+        """Return the line of `tokens.jsonl` for the step counted last."""
+        return {"step": self.step, **self._last, **self.state_dict()}
 
     def state_dict(self) -> dict[str, Any]:
-        apart = {kind: dict(counted) for kind, counted in self.apart.items()}
-        return {"step": self.step, "total": dict(self.total), **apart}
+        return {"step": self.step, "total": dict(self.total), **copy.deepcopy(self.apart)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Counts on from there; a task that has seen nothing there stays at nought."""
+        """Count on from there; a task that has seen nothing there stays at nought."""
         self.step = int(state["step"])
         self.total = dict.fromkeys(self.total, 0) | state["total"]
         self.apart = {kind: dict.fromkeys(self.total, 0) | state[kind] for kind in APART}
-        self._last, self._computed = {}, {}
+        self._last = {"tokens": {}, "computed": {}}

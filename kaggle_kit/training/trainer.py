@@ -12,6 +12,7 @@ micro-batch; the optimiser also moves the loss weights that are learnt; checkpoi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.models.loading import assert_trainable_float32
+from kaggle_kit.training.gradients import shared_groups
 from kaggle_kit.training.losses import EqualLoss, UncertaintyWeightedLoss
 from kaggle_kit.training.pcgrad import PCGradOptimizer
 from kaggle_kit.training.resume import ResumableMixin
@@ -43,7 +46,11 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         pcgrad_seed: int | None = None,
     ) -> None:
         super().__init__(
-            model=model, args=args, train_dataset=steps, data_collator=_only_item, callbacks=list(callbacks)
+            model=model,
+            args=args,
+            train_dataset=steps,
+            data_collator=itemgetter(0),  # one item of the dataset is one step
+            callbacks=list(callbacks),
         )
         self.remove_callback(PrinterCallback)  # what the library puts where there is no bar
         self.weighting = (weighting or EqualLoss(steps.plan.tasks)).to(args.device)
@@ -146,34 +153,60 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
             self.optimizer = kind(groups, **options)
             if self.pcgrad_seed is not None:
                 generator = torch.Generator().manual_seed(self.pcgrad_seed)
-                self.pcgrad = PCGradOptimizer(self.optimizer, self._shared(), generator)
+                self.pcgrad = PCGradOptimizer(self.optimizer, shared_groups(self.model), generator)
         return self.optimizer
 
     def _rate_groups(self) -> list[dict[str, Any]]:
         """What trains, the heads apart where they have a learning rate of their own."""
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         rate = getattr(self.args, "head_learning_rate", None)
-        own = {id(parameter) for parameter in self.model.heads.parameters()} if rate is not None else set()
-        decay = {"weight_decay": self.args.weight_decay}
-        groups: list[dict[str, Any]] = [{"params": [p for p in trainable if id(p) not in own], **decay}]
-        heads = [p for p in trainable if id(p) in own]
-        groups += [{"params": heads, "lr": rate, **decay}]
-        return [group for group in groups if group["params"]]
-
-    def _shared(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by group, where more than one task touches the group and something in it trains."""
-        groups = self.model.parameter_groups().items()
-        shared = {
-            name: [parameter for parameter in group.parameters if parameter.requires_grad]
-            for name, group in groups
-            if len(group.tasks) > 1
-        }
-        return {name: parameters for name, parameters in shared.items() if parameters}
+        heads = set() if rate is None else {id(parameter) for parameter in self.model.heads.parameters()}
+        groups = [
+            {"params": [p for p in trainable if id(p) not in heads]},
+            {"params": [p for p in trainable if id(p) in heads], "lr": rate},
+        ]
+        return [group | {"weight_decay": self.args.weight_decay} for group in groups if group["params"]]
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # the library's estimate knows padded batches only
 
 
-def _only_item(items: list[Any]) -> Any:
-    (item,) = items
-    return item
+class TokenControlledTrainer(MultiTaskTrainer):
+    """Trains one task to exactly the tokens of a multi-task run: the token-controlled baseline.
+
+        targets = StepTargets.of(sum(step.values()) for step in multi_task_run.steps)
+        plan = MultiTaskBatchSampler(rows, replace(settings, targets=targets), seed).plan()
+        steps = PlanDataset(plan, encoded)
+        trainer = TokenControlledTrainer(model, steps, args, target_tokens=targets.total, task="ner")
+
+    If a multi-task model still wins against it, the gain is transfer between tasks and not more data. The
+    plan repeats the task's data under the same schedule, in the steps of the multi-task run where it follows
+    that run's targets, and cuts the last sequence. Raises ConfigError, naming the plan's tokens and the
+    target, unless the plan ends on the target to the token.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        steps: Dataset,
+        args: TrainingArguments,
+        *,
+        target_tokens: int,
+        task: str,
+        **options: Any,
+    ) -> None:
+        self.count = steps.plan.settings.count
+        if (planned := steps.plan.counted(self.count)) != {task: target_tokens}:
+            raise ConfigError(
+                f"the plan trains {planned}, not {{{task!r}: {target_tokens}}}; "
+                "plan it with PlanSettings(target_tokens=…) and one task"
+            )
+        super().__init__(model, steps, args, **options)
+        self.target_tokens = target_tokens
+        self.task = task
+
+    @property
+    def parity_error(self) -> int:
+        """Tokens trained so far minus the target: 0 once the run is done, and goes into its record."""
+        counted = self.tokens.total if self.count == "presented" else self.tokens.computed
+        return counted[self.task] - self.target_tokens

@@ -105,7 +105,8 @@ show.table(transfer_similarity.corpus_table(exp.specs, exp.samples()), "Training
 import pandas as pd
 import torch
 
-from kaggle_kit.training.affinity import lookahead, shared_parameters, task_loss
+from kaggle_kit.training.affinity import lookahead
+from kaggle_kit.training.gradients import shared_parameters, task_loss
 
 watch = transfer_similarity.watch_affinity(exp.config, exp.encoded)
 device, shared = exp.model.backbone.device, shared_parameters(exp.model)

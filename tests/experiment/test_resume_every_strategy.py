@@ -22,7 +22,7 @@ from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.experiment import model_selection, preparation, rounds
 from kaggle_kit.experiments import ablation
 from kaggle_kit.models.build import build_model
-from kaggle_kit.training.checkpoint_files import list_checkpoints, read_checkpoint, read_manifest
+from kaggle_kit.training.checkpoint import list_checkpoints, read_checkpoint, read_manifest
 from tests.experiment.test_rounds import reachable_target, small_models  # noqa: F401
 
 NER_AND_RELATIONS, RANKING = "semeval2021t6", "semeval2017t3"

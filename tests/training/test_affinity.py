@@ -9,7 +9,8 @@ import torch
 
 from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.training.affinity import AffinityCallback, lookahead, shared_parameters
+from kaggle_kit.training.affinity import AffinityCallback, lookahead
+from kaggle_kit.training.gradients import shared_parameters
 
 NER, RANKING = "semeval2014t7", "semeval2017t3"
 

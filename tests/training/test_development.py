@@ -11,8 +11,8 @@ import torch
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.integrity import FACTS
 from kaggle_kit.experiment.optimisation import final_loss, optimisation, side_by_side
-from kaggle_kit.training.callbacks import DevelopmentCallback, StudyCallback
-from kaggle_kit.training.callbacks.development import SHARES, best_point
+from kaggle_kit.training.callbacks.base import StudyCallback
+from kaggle_kit.training.callbacks.development import SHARES, DevelopmentCallback, best_point
 from tests.signing import sign
 from tests.training.test_resume import Death, DieAt, Run
 

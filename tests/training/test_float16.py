@@ -7,8 +7,8 @@ import torch
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.training.arguments import training_arguments
+from kaggle_kit.training.callbacks.alarms import SkippedStepCallback
 from kaggle_kit.training.callbacks.base import StudyCallback
-from kaggle_kit.training.callbacks.skipped import SkippedStepCallback
 from tests.training.test_trainer import NER, RANKING
 
 STEPS = 4

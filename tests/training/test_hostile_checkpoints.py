@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.core.disk import sha256_of
-from kaggle_kit.training.checkpoint_files import MANIFEST, DamagedCheckpoint, read_checkpoint
-from tests.training.test_checkpoint_files import manager, saved
+from kaggle_kit.training.checkpoint import MANIFEST, DamagedCheckpoint, read_checkpoint
+from tests.training.test_checkpoint import manager, saved
 
 
 def signed_anew(checkpoint: Path, **changes) -> None:

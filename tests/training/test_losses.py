@@ -83,15 +83,15 @@ def test_training_ends_at_one_over_twice_the_loss_without_weight_decay():
 
 @pytest.mark.parametrize("loss", [0.0, -1.0])
 def test_a_vanishing_or_negative_loss_ends_at_the_largest_weight_allowed(loss):
-    weighting = UncertaintyWeightedLoss(["a"], 0.1, log_variance_range=(-1.0, 1.0))
+    weighting = UncertaintyWeightedLoss(["a"], 0.1)
     train(weighting, loss, steps=200)
-    assert weight(weighting, "a") == pytest.approx(0.5 * math.e)
+    assert weight(weighting, "a") == pytest.approx(0.5 * math.exp(4.0))
 
 
 def test_a_task_at_the_end_of_the_range_comes_back_when_its_loss_grows():
-    weighting = UncertaintyWeightedLoss(["a"], 0.1, log_variance_range=(-1.0, 1.0))
+    weighting = UncertaintyWeightedLoss(["a"], 0.1)
     train(weighting, loss=0.0, steps=200)
-    train(weighting, loss=1.0, steps=200)
+    train(weighting, loss=1.0, steps=400)
     assert weight(weighting, "a") == pytest.approx(0.5, rel=0.02)
 
 
@@ -100,8 +100,3 @@ def test_several_tasks_may_share_one_backward_pass():
     loss = torch.tensor(2.0, requires_grad=True)
     sum(weighting.combine(task, loss) for task in ("a", "b", "a")).backward()
     assert loss.grad.item() == pytest.approx(1.5)
-
-
-def test_a_range_without_the_starting_point_is_refused():
-    with pytest.raises(ConfigError, match="must contain 0"):
-        UncertaintyWeightedLoss(["a"], log_variance_range=(1.0, 2.0))

@@ -10,11 +10,10 @@ import torch
 from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.training import checkpoint_files
+from kaggle_kit.training import checkpoint
 from kaggle_kit.training.arguments import training_arguments
 from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback, study_callbacks
-from kaggle_kit.training.checkpoint import CheckpointManager, identity
-from kaggle_kit.training.checkpoint_files import list_checkpoints
+from kaggle_kit.training.checkpoint import CheckpointManager, identity, list_checkpoints
 from kaggle_kit.training.losses import UncertaintyWeightedLoss
 from kaggle_kit.training.resume import CheckpointCallback, train_session
 from kaggle_kit.training.session import SessionClock
@@ -103,12 +102,11 @@ class Run:
     def _score(self) -> dict[str, float]:
         return {"score": self.quick_scores[self.trainer.state.global_step // 2 - 1]}
 
-    def train(self, seed="1", allow=()):
+    def train(self, seed="1"):
         manager = CheckpointManager(
             self.folder.checkpoints,
             identity=identity(config={"seed": seed}, plan=self.plan.sha256),
             logs=(self.folder.events_jsonl, self.folder.tokens_jsonl),
-            allow=allow,
         )
         return train_session(self.trainer, manager, self.keeper)
 
@@ -220,9 +218,9 @@ def test_a_full_disk_costs_the_new_checkpoint_only(study, whole, tmp_path, monke
     run = Run(study, tmp_path / "full")
     with pytest.raises(Death):
         run.open(DieAt(4)).train()
-    usage = checkpoint_files.shutil.disk_usage(tmp_path)
+    usage = checkpoint.shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_files.shutil, "disk_usage", lambda _: usage._replace(free=5_000))
+        patch.setattr(checkpoint.shutil, "disk_usage", lambda _: usage._replace(free=5_000))
         with pytest.raises(Death):
             run.open(DieAt(8)).train()
     assert [path.name for path in list_checkpoints(run.folder.checkpoints)] == ["step-000003"]
@@ -231,13 +229,13 @@ def test_a_full_disk_costs_the_new_checkpoint_only(study, whole, tmp_path, monke
     assert_same(run, whole)
 
 
-def test_another_configuration_refuses_to_resume_unless_allowed_by_name(study, tmp_path):
+def test_another_configuration_refuses_to_resume(study, tmp_path):
     run = Run(study, tmp_path / "run")
     with pytest.raises(Death):
         run.open(DieAt(4)).train(seed="1")
     with pytest.raises(RunFolderError, match="config.seed: 1 in the checkpoint, 2 now"):
         run.open().train(seed="2")
-    assert run.open().train(seed="2", allow=["config.s*"]).resumed_from == 3
+    assert run.open().train(seed="1").resumed_from == 3
 
 
 def test_the_deadline_pauses_the_run_before_it_passes(study, tmp_path):

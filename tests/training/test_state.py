@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.training.checkpoint_files import read_checkpoint, write_checkpoint
+from kaggle_kit.training.checkpoint import read_checkpoint, write_checkpoint
 from kaggle_kit.training.state import (
     TrainingState,
     capture,
     named_parameters,
     restore_optimizer,
     restore_parameters,
-    restore_progress,
     restore_random,
 )
 
@@ -114,7 +113,7 @@ def test_the_loss_scale_and_its_growth_come_back(trainer, tmp_path):
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=7)
     state = through_files(capture(trainer), tmp_path)
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
-    restore_progress(trainer, state)
+    restore_optimizer(trainer, state)
     assert trainer.accelerator.scaler.get_scale() == 1024.0
     assert trainer.accelerator.scaler.get_growth_interval() == 7
 
@@ -124,7 +123,7 @@ def test_token_counters_come_back(trainer, tmp_path):
     expected = dict(trainer.tokens.total)
     trainer.tokens.count([])
     trainer.tokens.total[TASKS[0]] += 5
-    restore_progress(trainer, state)
+    restore_optimizer(trainer, state)
     assert trainer.tokens.total == expected and trainer.tokens.step == 2 == state.logged_step
 
 

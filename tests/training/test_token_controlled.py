@@ -6,7 +6,7 @@ import pytest
 
 from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.training.token_controlled import TokenControlledTrainer
+from kaggle_kit.training.trainer import TokenControlledTrainer
 
 NER, RANKING = "semeval2014t7", "semeval2017t3"
 

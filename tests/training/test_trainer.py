@@ -15,8 +15,7 @@ from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.training.callbacks import StudyCallback
 from kaggle_kit.training.losses import UncertaintyWeightedLoss
-from kaggle_kit.training.token_controlled import TokenControlledTrainer
-from kaggle_kit.training.trainer import MultiTaskTrainer
+from kaggle_kit.training.trainer import MultiTaskTrainer, TokenControlledTrainer
 
 NER, RANKING = "semeval2014t7", "semeval2017t3"
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from kaggle_kit.training.callbacks import VRAMCallback, vram
-from kaggle_kit.training.callbacks.vram import leak_verdict
+from kaggle_kit.training.callbacks import alarms
+from kaggle_kit.training.callbacks.alarms import VRAMCallback, leak_verdict
 
 STEPS = np.arange(50, 2050, 50)  # 40 measurements
 
@@ -67,7 +67,7 @@ def test_noise_that_is_judged_every_fifty_steps_is_hardly_ever_called_a_leak():
 def test_a_leak_is_told_while_the_run_still_trains_and_once(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("kaggle_kit"), "propagate", True)
     growing = iter(3.0 + 0.02 * n for n in range(1000))  # 0.4 GiB per 1,000 steps
-    monkeypatch.setattr(vram, "memory_gib", lambda device: {"allocated": next(growing)})
+    monkeypatch.setattr(alarms, "memory_gib", lambda device: {"allocated": next(growing)})
     callback = watching()
     told = []
     for step in range(50, 1001, 50):

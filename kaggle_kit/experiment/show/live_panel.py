@@ -20,7 +20,7 @@ from IPython.display import display
 
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.show.views import TITLE, View
-from kaggle_kit.training.callbacks import StudyCallback
+from kaggle_kit.training.callbacks.base import StudyCallback
 
 SECONDS = 5.0  # between two drawings
 LAST = 20  # steps of a task behind its loss

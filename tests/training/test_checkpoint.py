@@ -17,9 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.training import checkpoint_files as files
-from kaggle_kit.training.checkpoint import CheckpointManager, identity, stored_facts
-from kaggle_kit.training.checkpoint_files import CheckpointError, DamagedCheckpoint
+from kaggle_kit.training import checkpoint as files
+from kaggle_kit.training.checkpoint import (
+    CheckpointError,
+    CheckpointManager,
+    DamagedCheckpoint,
+    identity,
+    stored_facts,
+)
 from kaggle_kit.training.state import TrainingState
 
 FORK = multiprocessing.get_context("fork")
@@ -78,7 +83,7 @@ DAMAGES = {
     "a truncated file": (lambda p: os.truncate(p / "parameters.safetensors", 20), "20 bytes instead of"),
     "a flipped bit": (lambda p: flip(p / "parameters.safetensors", -1), "its sha256 differs"),
     "a missing file": (lambda p: (p / "state.json").unlink(), "No such file"),
-    "a missing manifest": (lambda p: (p / "manifest.json").unlink(), "no manifest.json"),
+    "a missing manifest": (lambda p: (p / "manifest.json").unlink(), "manifest.json: No such file"),
     "an empty manifest": (lambda p: os.truncate(p / "manifest.json", 0), "Expecting value"),
     "a changed manifest": (
         lambda p: edit(p / "manifest.json", '"best": false', '"best": true '),
@@ -134,7 +139,7 @@ def test_a_full_disk_is_seen_before_anything_is_written(tmp_path, monkeypatch):
     checkpoints = saved(tmp_path, 200, 400)
     usage = files.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=files.RESERVE_BYTES + 399))
-    with checkpoints, pytest.raises(CheckpointError, match="step-000600 was not written.*are free"):
+    with checkpoints, pytest.raises(CheckpointError, match="step-000600 failed.*are free"):
         checkpoints.save(state(600))
     assert names(tmp_path) == ["step-000200", "step-000400"]
 
@@ -256,9 +261,7 @@ def test_another_identity_is_refused_with_every_key_that_differs(tmp_path):
     assert "config.seed: 1 in the checkpoint, 2 now" in str(refused.value)
     assert "corpus.ncbi: ff in the checkpoint, 00 now" in str(refused.value)
     assert "epochs" not in str(refused.value)
-    with pytest.raises(RunFolderError, match="corpus.ncbi"):
-        manager(tmp_path, identity=now, allow=["config.*"]).newest()
-    assert manager(tmp_path, identity=now, allow=["config.seed", "corpus.ncbi"]).newest().state.step == 200
+    assert manager(tmp_path, identity=before).newest().state.step == 200
 
 
 def test_the_facts_of_the_newest_checkpoint_can_be_read_without_a_model(tmp_path):
@@ -271,7 +274,7 @@ def test_a_log_is_cut_after_the_step_with_the_line_that_a_crash_tore(tmp_path):
     log = tmp_path / "events.jsonl"
     lines = [json.dumps({"step": step}) + "\n" for step in range(1, 6)]
     log.write_text("".join(lines) + '{"ste')
-    assert files.rewind_log(log, 9) == 1
-    assert files.rewind_log(log, 3) == 2
-    assert log.read_text() == "".join(lines[:3])
-    assert files.rewind_log(tmp_path / "absent.jsonl", 3) == 0
+    checkpoints = manager(tmp_path, logs=[log, tmp_path / "absent.jsonl"])
+    for step in (9, 3):
+        checkpoints.rewind_logs(step)
+        assert log.read_text() == "".join(lines[:step])
