@@ -122,7 +122,7 @@ class SkippedStepCallback(StudyCallback):
             raise TrainingAlarm(
                 f"step {state.global_step}: {late} of {self.steps} steps were skipped because gradients "
                 f"overflowed in float16 (loss scale {scale:g}; allowed: {MAX_SKIPPED_SHARE:.0%}, and a scale "
-                "of 1 or more). Lower training.learning_rate, or set profile.precision=float32 if memory allows"
+                "of 1 or more). Lower training.learning_rate, or set profile.precision=float32 if it fits"
             )
 
     def summary(self) -> dict[str, Any]:
