@@ -64,8 +64,7 @@ class CheckpointCallback(StudyCallback):
             self.clock.durations[EVALUATION].append(self.clock.now() - self._stepped)
         self.ended = control.should_training_stop or state.global_step >= state.max_steps
         if not self.ended:
-            limit = f"the session's limit of {self.clock.limit_seconds / 3600:g} h"
-            self.pause = self.signals.received or (limit if self.clock.should_stop() else None)
+            self.pause = self._reason()
             control.should_training_stop = self.pause is not None
         due = state.global_step % self.every == 0
         if self.ended or self.pause or due or self._at_best(state.global_step):
@@ -111,6 +110,10 @@ class CheckpointCallback(StudyCallback):
     def summary(self) -> dict[str, Any]:
         """Seconds of all sessions, and every checkpoint that could not be written."""
         return {"session_seconds": self.clock.total_seconds, "failures": self.failures}
+
+    def _reason(self) -> str | None:
+        limit = f"the session's limit of {self.clock.limit_seconds / 3600:g} h"
+        return self.signals.received or (limit if self.clock.should_stop() else None)
 
     def _at_best(self, step: int) -> bool:
         callbacks = self.trainer.callback_handler.callbacks

@@ -91,7 +91,7 @@ def test_a_run_of_two_phases_goes_on_in_the_phase_that_its_session_ended_in(tmp_
 
 def test_a_closed_gate_is_asked_again_and_nothing_is_trained(tmp_path, monkeypatch):
     study = opened(tmp_path, "s1_single", NER)
-    monkeypatch.setattr("kaggle_kit.training.smoke.SKIPPED_LIMIT", -1.0)  # no gate opens
+    monkeypatch.setattr("kaggle_kit.training.smoke.MAX_SKIPPED_SHARE", -1.0)  # no gate opens
     for _ in range(2):
         with pytest.raises(Exception, match="smoke test failed: .*Loss by step: "):
             session_of(study, [training_session.Phase(study.plan)])

@@ -17,7 +17,7 @@ from kaggle_kit.experiment import rounds
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiments import hp_search
 from kaggle_kit.experiments.hp_search_journal import Search, search_settings
-from kaggle_kit.training.callbacks import TrainingAlarm
+from kaggle_kit.training.callbacks.alarms import TrainingAlarm
 from kaggle_kit.training.resume import CheckpointCallback
 from tests.experiment.test_rounds import small_models  # noqa: F401
 
