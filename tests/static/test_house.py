@@ -14,7 +14,10 @@ TEXT = {".py", ".ipynb", ".yaml", ".yml", ".toml", ".md", ".txt", ".json", ".sh"
 TRACKED = sorted(
     path
     for path in [*ROOT.iterdir(), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))]
-    if path.is_file() and path.suffix in TEXT and not {"__pycache__", ".ipynb_checkpoints"} & set(path.parts)
+    if path.is_file()
+    and path.suffix in TEXT
+    and path.name != ".git"  # a file in a worktree
+    and not {"__pycache__", ".ipynb_checkpoints"} & set(path.parts)
 )
 MODULES = sorted((ROOT / "kaggle_kit").rglob("*.py"))
 
