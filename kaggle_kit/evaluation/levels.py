@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kaggle_kit.core.types import Kind, Mention, UnifiedSample
+from kaggle_kit.evaluation.adapter_figures import evaluating, hooked
 from kaggle_kit.models.cross_level import CrossLevelAttention
 from kaggle_kit.models.hierarchical import HierarchicalMTLModel
 from kaggle_kit.models.packing import PackedLayout
@@ -29,18 +31,13 @@ def layer_passes(model: HierarchicalMTLModel) -> Iterator[Passes]:
     """The layers that compute inside the block, in order, each with the adapters that are active."""
     found: Passes = []
 
-    def note(number: int) -> Any:
-        return lambda *_: found.append((number, model.lora.active))
+    def note(number: int, *_: Any) -> None:
+        found.append((number, model.lora.active))
 
-    hooks = [layer.register_forward_hook(note(n)) for n, layer in enumerate(model.stages.layers)]
-    try:
+    with hooked((layer, partial(note, number)) for number, layer in enumerate(model.stages.layers)):
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
-@torch.no_grad()
 def cross_level_figures(
     model: HierarchicalMTLModel, batches: Mapping[str, Iterable[Any]]
 ) -> dict[str, dict[str, float]]:
@@ -51,10 +48,8 @@ def cross_level_figures(
     the weight on its own features, `mentions` that on gold mentions of level 1, beside `share of mentions`
     among the tokens that it may look at. `batches` are micro-batches by task; tasks of level 1 are left out.
     """
-    found: dict[str, dict[str, list[Tensor]]] = {}
-    training = model.training
-    model.eval()
-    try:
+    found: dict[str, dict[str, float]] = {}
+    with evaluating(model):
         for task, several in batches.items():
             if 2 not in model.levels_of(task):
                 continue
@@ -63,8 +58,6 @@ def cross_level_figures(
                 for name, values in _crossing(model, batch).items():
                     kept[name].append(values)
             found[task] = {name: float(torch.cat(values).mean()) for name, values in kept.items()}
-    finally:
-        model.train(training)
     return found
 
 
@@ -112,11 +105,8 @@ def _key(mention: Mention) -> tuple[Any, ...]:
 def _seen(model: HierarchicalMTLModel, batch: Any) -> tuple[Tensor, Tensor, PackedLayout, Tensor]:
     """What the cross-level module reads and gives for one batch: trunk, entities, layout, across."""
     calls: list[tuple[Any, ...]] = []
-    hook = model.cross.register_forward_hook(lambda _, inputs, output: calls.append((*inputs, output)))
-    try:
+    with hooked([(model.cross, lambda _, inputs, output: calls.append((*inputs, output)))]):
         model.states(batch)
-    finally:
-        hook.remove()
     (call,) = calls
     return call
 

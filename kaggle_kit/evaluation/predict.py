@@ -28,12 +28,14 @@ from kaggle_kit.heads.relations import all_links
 from kaggle_kit.heads.thresholds import choose_thresholds
 
 ENTITY_KINDS = (Kind.TOKENS, Kind.SPANS)
+Samples = Sequence[UnifiedSample]
+Read = Callable[[EncodedTask], dict[str, list[Any]]]
 
 
 def predict(
     model: nn.Module,
     encoded: EncodedTask,
-    samples: Sequence[UnifiedSample],
+    samples: Samples,
     *,
     token_budget: int,
     device: str,
@@ -45,20 +47,14 @@ def predict(
     taken as given, without their attributes and (unless relations hold between these) concepts.
     """
     read = partial(row_outputs, model, token_budget=token_budget, device=device, float16=float16)
-    heads = model.heads[encoded.spec.name]
-    predicted = _without_relations(heads, encoded, samples, read)
-    parts, table, outputs = _related(encoded, predicted, read)
-    for part in parts:
-        predicted = KINDS[part.kind].decode(
-            part, heads[part.name], table, outputs[part.name], samples, predicted
-        )
-    return predicted
+    predicted = _without_relations(model, encoded, samples, read)
+    return _decoded(model, encoded, relation_parts(encoded.spec), samples, predicted, read)
 
 
 def fit_thresholds(
     model: nn.Module,
     encoded: EncodedTask,
-    samples: Sequence[UnifiedSample],
+    samples: Samples,
     *,
     token_budget: int,
     device: str,
@@ -69,12 +65,13 @@ def fit_thresholds(
     Returns component -> (of all samples, of half 0, of half 1), as `heads/thresholds.py` explains;
     empty for a task without relations, which is not read.
     """
-    if not relation_parts(encoded.spec):
+    parts, heads = relation_parts(encoded.spec), model.heads[encoded.spec.name]
+    if not parts:
         return {}
     read = partial(row_outputs, model, token_budget=token_budget, device=device, float16=float16)
-    heads, chosen = model.heads[encoded.spec.name], {}
-    predicted = _without_relations(heads, encoded, samples, read)
-    parts, table, outputs = _related(encoded, predicted, read)
+    predicted = _without_relations(model, encoded, samples, read)
+    table, outputs = _related(encoded, predicted, read)
+    chosen = {}
     for part in parts:
         links = all_links(part, table, outputs[part.name], len(samples))
         chosen[part.name] = choose_thresholds(part, links, samples, predicted)
@@ -83,33 +80,42 @@ def fit_thresholds(
 
 
 def _without_relations(
-    heads: nn.ModuleDict, encoded: EncodedTask, samples: Sequence[UnifiedSample], read: Callable[..., Any]
+    model: nn.Module, encoded: EncodedTask, samples: Samples, read: Read
 ) -> list[UnifiedSample]:
     """The first pass: everything but relations; where there is nothing else, samples without annotations."""
     spec = encoded.spec
     given = spec.gold_entities or not any(part.kind in ENTITY_KINDS for part in spec.components)
-    parts = [p for p in spec.components if p.kind is not Kind.RELATIONS and not _is_given(p, given)]
+    left_out = (Kind.RELATIONS, *ENTITY_KINDS) if given else (Kind.RELATIONS,)
+    parts = [part for part in spec.components if part.kind not in left_out]
     concepts = any(part.concepts for part in relation_parts(spec))
-    predicted = [_bare(sample, given, concepts) for sample in samples]
-    if parts:
-        related = encoded.relating(predicted)
-        outputs, table = read(related), related.rows(range(len(related)))
+    bare = [_bare(sample, given, concepts) for sample in samples]
+    return _decoded(model, encoded, parts, samples, bare, read)
+
+
+def _decoded(
+    model: nn.Module,
+    encoded: EncodedTask,
+    parts: Sequence[ComponentSpec],
+    samples: Samples,
+    predicted: list[UnifiedSample],
+    read: Read,
+) -> list[UnifiedSample]:
+    """The samples with what these components predict, from one reading of the split."""
+    if not parts:
+        return predicted
+    table, outputs = _related(encoded, predicted, read)
     for part in parts:
-        predicted = KINDS[part.kind].decode(
-            part, heads[part.name], table, outputs[part.name], samples, predicted
-        )
+        head = model.heads[encoded.spec.name][part.name]
+        predicted = KINDS[part.kind].decode(part, head, table, outputs[part.name], samples, predicted)
     return predicted
 
 
 def _related(
-    encoded: EncodedTask, predicted: Sequence[UnifiedSample], read: Callable[..., Any]
-) -> tuple[list[ComponentSpec], dict[str, Any], dict[str, list[Any]]]:
-    """The second pass: relation components, and their columns and outputs between predicted mentions."""
-    parts = relation_parts(encoded.spec)
-    if not parts:
-        return [], {}, {}
+    encoded: EncodedTask, predicted: Samples, read: Read
+) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """The columns of all rows and the outputs for them, relations between the predicted mentions."""
     related = encoded.relating(predicted)
-    return parts, related.rows(range(len(related))), read(related)
+    return related.rows(range(len(related))), read(related)
 
 
 @torch.inference_mode()
@@ -165,10 +171,6 @@ def by_length(encoded: EncodedTask, token_budget: int) -> Iterator[PlannedBatch]
 def _planned(encoded: EncodedTask, rows: Sequence[int], tokens: int) -> PlannedBatch:
     ordered = sorted(rows, key=lambda row: -encoded.lengths[row])
     return PlannedBatch(encoded.spec.name, tuple(ordered), tokens)
-
-
-def _is_given(component: ComponentSpec, given: bool) -> bool:
-    return given and component.kind in ENTITY_KINDS
 
 
 def _bare(sample: UnifiedSample, given: bool, concepts: bool) -> UnifiedSample:

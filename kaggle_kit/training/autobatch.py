@@ -62,7 +62,13 @@ class _Search:
     measure: Callable[[Point], Measured]
     limit_bytes: int
     layer_bytes: int
+    most: int
+    enough: Callable[[], bool]
     seen: list[Measured] = field(default_factory=list)
+
+    @property
+    def feasible(self) -> list[Measured]:
+        return [measured for measured in self.seen if measured.peak_bytes <= self.limit_bytes]
 
     def look(self, point: Point) -> Measured | None:
         """Measure a point unless it might not fit; None then, or where it turned out not to."""
@@ -94,14 +100,26 @@ class _Search:
         kept = nearest.point.checkpointed - point.checkpointed
         return nearest.peak_bytes + kept * point.token_budget * self.layer_bytes
 
-    def next_budget(self, point: Point, most: int) -> int:
-        """The largest budget, at most twice the last, that is sure to fit."""
-        budget = min(2 * point.token_budget, most)
-        while budget > point.token_budget:
-            if self.bound(Point(budget, point.checkpointed)) <= self.limit_bytes:
-                return budget
-            budget -= GRAIN
-        return point.token_budget
+    def grow(self, last: Measured) -> bool:
+        """Raise the budget as far as it pays, at most twofold and only if it is sure to fit.
+
+        True where no further checkpointing can bring more speed.
+        """
+        while (budget := last.point.token_budget) < self.most:
+            larger = (
+                replace(last.point, token_budget=tokens)
+                for tokens in range(min(2 * budget, self.most), budget, -GRAIN)
+            )
+            point = next((point for point in larger if self.bound(point) <= self.limit_bytes), last.point)
+            if self.enough():
+                return True
+            if point.token_budget < 1.05 * budget or (found := self.look(point)) is None:
+                return False
+            gained = found.tokens_per_second >= FLAT * last.tokens_per_second
+            if not gained and point.token_budget >= 1.3 * budget:
+                return True
+            last = found
+        return True
 
 
 def find_optimal_batch_size(
@@ -126,32 +144,28 @@ def find_optimal_batch_size(
     budgets grow, fewest layers first, until memory or speed ends it: once a larger budget brings no more
     speed, or more checkpointing has brought less, the search is over, for recomputing only adds work.
     """
-    search = _Search(measure, limit_bytes, layer_bytes)
-    starts: dict[int, Measured] = {}
-    for checkpointed in _choices(layers, fewest):
+    search = _Search(measure, limit_bytes, layer_bytes, most, enough)
+    starts: list[Measured] = []
+    quarters = {round(layers * quarter / 4) for quarter in range(5)}
+    for checkpointed in sorted((count for count in quarters if count >= fewest), reverse=True):
         start = search.look(Point(least, checkpointed))
         if start is None:
             break
-        starts[checkpointed] = start
+        starts.append(start)
     before = 0.0
-    for checkpointed in sorted(starts):
-        done = _grow(search, starts[checkpointed], most, enough)
-        reached = max(
-            m.tokens_per_second
-            for m in search.seen
-            if m.point.checkpointed == checkpointed and m.peak_bytes <= limit_bytes
-        )
+    for start in reversed(starts):
+        done, checkpointed = search.grow(start), start.point.checkpointed
+        reached = max(m.tokens_per_second for m in search.feasible if m.point.checkpointed == checkpointed)
         if done or reached < before:
             break
         before = reached
-    feasible = [m for m in search.seen if m.peak_bytes <= limit_bytes]
-    if not feasible:
+    if not starts:
         needed = f"{search.seen[0].peak_bytes / 2**30:.1f} GiB" if search.seen else "more"
         raise AutoBatchError(
             f"{least} tokens with all {layers} layers checkpointed need {needed}, and "
             f"{limit_bytes / 2**30:.1f} GiB are allowed; shorten training.max_length or take a smaller model"
         )
-    best = max(feasible, key=lambda m: (m.tokens_per_second, -m.point.token_budget))
+    best = max(search.feasible, key=lambda m: (m.tokens_per_second, -m.point.token_budget))
     return Found(best, tuple(search.seen))
 
 
@@ -182,30 +196,6 @@ def layer_bytes(hidden_size: int) -> int:
     matrix); adapters keep their inputs once more in float32.
     """
     return 128 * hidden_size
-
-
-def _choices(layers: int, fewest: int) -> list[int]:
-    """All layers, three quarters, half, a quarter, none, as far as that is not too few."""
-    quarters = {round(layers * quarter / 4) for quarter in range(5)}
-    return sorted((count for count in quarters if count >= fewest), reverse=True)
-
-
-def _grow(search: _Search, start: Measured, most: int, enough: Callable[[], bool]) -> bool:
-    """Raise the budget as far as it pays; True where no further checkpointing can bring more speed."""
-    last = start
-    while _budget(last) < most:
-        budget = search.next_budget(last.point, most)
-        if enough():
-            return True
-        if budget < 1.05 * _budget(last):
-            return False
-        found = search.look(Point(budget, start.point.checkpointed))
-        if found is None:
-            return False
-        if budget >= 1.3 * _budget(last) and found.tokens_per_second < FLAT * last.tokens_per_second:
-            return True
-        last = found
-    return True
 
 
 def _worst_batch(task: str, rows: TaskRows, budget: int, shape: int) -> PlannedBatch:

@@ -32,8 +32,6 @@ from kaggle_kit.training.callbacks.base import StudyCallback
 from kaggle_kit.training.state import random_states, restore_random_states
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
-EDGE = 10  # the first and the last tenth of a task's losses are compared
-
 
 class SmokeGateError(TrainingAlarm):
     """The gate did not open; `report` holds the whole curve."""
@@ -67,11 +65,11 @@ class SmokeReport:
 
     @property
     def first(self) -> dict[str, float]:
-        return {task: float(np.mean(seen[: _edge(seen)])) for task, seen in self._by_task().items()}
+        return {task: float(np.mean(seen[: _tenth(seen)])) for task, seen in self._by_task().items()}
 
     @property
     def last(self) -> dict[str, float]:
-        return {task: float(np.mean(seen[-_edge(seen) :])) for task, seen in self._by_task().items()}
+        return {task: float(np.mean(seen[-_tenth(seen) :])) for task, seen in self._by_task().items()}
 
     @property
     def ratio(self) -> float:
@@ -141,26 +139,24 @@ def smoke_plan(
 
 @contextmanager
 def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Put the model back bit for bit when the block ends: what trains, buffers, flags and modes.
+    """Put the model back bit for bit when the block ends: what trains, buffers, flags and mode.
 
     Only what trains is copied: the frozen base may be larger than the memory left.
     """
-    tensors = [p for p in model.parameters() if p.requires_grad] + list(model.buffers())
-    values = [tensor.detach().clone() for tensor in tensors]
+    moved = [*(p for p in model.parameters() if p.requires_grad), *model.buffers()]
+    values = [tensor.detach().clone() for tensor in moved]
     flags = [(p, p.requires_grad) for p in model.parameters()]  # PEFT flips them with the active adapter
-    modes = [(module, module.training) for module in model.modules()]
-    forward = vars(model).get("forward")  # the library wraps it for mixed precision
+    training, forward = model.training, vars(model).get("forward")  # the library wraps it for float16
     try:
         yield
     finally:
         with torch.no_grad():
-            for tensor, value in zip(tensors, values, strict=True):
+            for tensor, value in zip(moved, values, strict=True):
                 tensor.copy_(value)
         for parameter, flag in flags:
             parameter.grad = None
             parameter.requires_grad_(flag)
-        for module, mode in modes:
-            module.training = mode
+        model.train(training)
         vars(model).pop("forward", None)
         if forward is not None:
             model.forward = forward
@@ -190,5 +186,5 @@ class _Watch(StudyCallback):
             self.leading = self.skipped
 
 
-def _edge(seen: list[float]) -> int:
-    return max(1, len(seen) // EDGE)
+def _tenth(seen: list[float]) -> int:
+    return max(1, len(seen) // 10)

@@ -184,7 +184,7 @@ show.record(exp)
 # %%
 from collections import Counter
 
-from kaggle_kit.evaluation.adapter_sizes import adapter_sizes
+from kaggle_kit.evaluation.adapter_figures import adapter_sizes
 
 heads = {f"heads:{name}" for name, _ in step.by_task()}
 assert set(norms["shared"]) == {"shared", *heads}, "private adapters take no part in the first phase"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kaggle_kit.core.types import Access, Mention, RankedPair, UnifiedSample
-from kaggle_kit.evaluation.fusion_weights import mean_shared_weights
+from kaggle_kit.evaluation.adapter_figures import mean_shared_weights
 from kaggle_kit.experiment.show import conflicts, setup, table
 from kaggle_kit.experiment.show.marked import GOLD, MISSED, marked_text, sample_view
 from kaggle_kit.models.fusion import Fusion

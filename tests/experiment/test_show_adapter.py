@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.evaluation.adapter_shares import adapter_shares
+from kaggle_kit.evaluation.adapter_figures import adapter_shares
 from kaggle_kit.experiment import show
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.training.gradients import component_losses, task_loss

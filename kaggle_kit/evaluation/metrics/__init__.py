@@ -16,15 +16,15 @@ from types import ModuleType
 from kaggle_kit.core.errors import ConfigError, ScoreError, nearest
 from kaggle_kit.data.formats.base import leftover
 
-SCORERS = {
-    "semeval2014t7": "semeval2014t7",
-    "semeval2015t14": "semeval2015t14",
-    "semeval2016t12": "semeval2016t12",
-    "semeval2017t3": "semeval2017t3",
-    "brat": "brat",
-    "measeval": "measeval",
-    "pubtator": "mentions",
-}
+SCORERS = (
+    "semeval2014t7",
+    "semeval2015t14",
+    "semeval2016t12",
+    "semeval2017t3",
+    "brat",
+    "measeval",
+    "pubtator",
+)
 TASKS = {
     "semeval2021t6": "brat",
     "ddi2013": "brat",
@@ -33,8 +33,6 @@ TASKS = {
     "ncbi_disease": "pubtator",
     "bc5cdr": "pubtator",
 }
-
-__all__ = ["SCORERS", "TASKS", "documents", "score", "score_cases"]
 
 
 def score(name: str, gold: Path, pred: Path) -> dict[str, float]:
@@ -65,7 +63,7 @@ def scorer_of(name: str) -> ModuleType:
     if scorer not in SCORERS:
         allowed = [*SCORERS, *TASKS]
         raise ConfigError(f"unknown scorer {name!r}; allowed: {', '.join(allowed)}{nearest(name, allowed)}")
-    return import_module(f"{__name__}.{SCORERS[scorer]}")
+    return import_module(f"{__name__}.{scorer}")
 
 
 def score_cases(name: str, folder: Path) -> dict[str, dict[str, float]]:

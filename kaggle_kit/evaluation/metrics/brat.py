@@ -11,7 +11,7 @@ compare sets of (document, type, pieces) instead, and count the T lines that bra
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,48 +19,22 @@ from pathlib import Path
 from kaggle_kit.core.errors import ScoreError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.data.formats.base import corpus_files
-from kaggle_kit.evaluation.metrics.ratios import counts, ratios
+from kaggle_kit.evaluation.metrics.common import counts, ratios
 
-
-@dataclass(frozen=True, slots=True)
-class Entity:
-    type: str
-    pieces: tuple[tuple[int, int], ...]
-
-    def found_in(self, predicted: Entity) -> bool:
-        """brateval's exact match: every piece is a piece of the prediction, which may have more."""
-        return self.type == predicted.type and set(self.pieces) <= set(predicted.pieces)
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        return (self.type, tuple(sorted(self.pieces)))
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    type: str
-    source: Entity
-    target: Entity
-
-    def found_in(self, predicted: Link) -> bool:
-        same_type = self.type == predicted.type
-        return same_type and self.source.found_in(predicted.source) and self.target.found_in(predicted.target)
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        return (self.type, self.source.key, self.target.key)
+Part = tuple[str, tuple[tuple[int, int], ...]]  # type, pieces
+Item = tuple[Part, ...]  # a mention is one part; a relation its type, without pieces, and both mentions
 
 
 @dataclass
 class Document:
     """The lines of one `.ann` file: id -> entity, id -> relation. brateval does not count those `dropped`."""
 
-    entities: dict[str, Entity] = field(default_factory=dict)
-    dropped: dict[str, Entity] = field(default_factory=dict)
-    links: dict[str, Link] = field(default_factory=dict)
+    entities: dict[str, Item] = field(default_factory=dict)
+    dropped: dict[str, Item] = field(default_factory=dict)
+    links: dict[str, Item] = field(default_factory=dict)
 
     @property
-    def every_entity(self) -> dict[str, Entity]:
+    def every_entity(self) -> dict[str, Item]:
         return self.dropped | self.entities
 
 
@@ -72,11 +46,14 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     cases that MACCROBAT has: a relation of events is one of their triggers, and a relation may name a
     mention whose own line does not count.
     """
-    totals: dict[str, Counter[str]] = {}
+    totals: dict[str, Counter[str]] = defaultdict(Counter)
     for paths in _paired_files(gold, pred):
         for name, found in _compared(*paths).items():
-            totals.setdefault(name, Counter()).update(found)
-    return {name: value for row, total in totals.items() for name, value in ratios(row, **total).items()}
+            totals[name].update(found)
+    figures: dict[str, float] = {}
+    for name, total in totals.items():
+        figures |= ratios(f"{name}_{{}}", **total)
+    return figures
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
@@ -124,18 +101,18 @@ def read_document(path: Path) -> Document:
     return document
 
 
-def _entity(cell: str, where: str) -> Entity:
+def _entity(cell: str, where: str) -> Item:
     kind, _, spans = cell.partition(" ")
     try:
         ends = [span.split(" ")[:2] for span in spans.strip().split(";")]
-        return Entity(kind, tuple((int(start), int(end)) for start, end in ends))
+        return ((kind, tuple((int(start), int(end)) for start, end in ends)),)
     except ValueError as error:
         raise ScoreError(
             f"{where}: found offsets {quoted(spans)}; expected start end[;start end …]"
         ) from error
 
 
-def _link(line: str, entities: Mapping[str, Entity], triggers: Mapping[str, str], where: str) -> Link:
+def _link(line: str, entities: Mapping[str, Item], triggers: Mapping[str, str], where: str) -> Item:
     head, *arguments = line.split(" ")
     names = [_argument(argument) for argument in arguments]
     ends = [entities.get(triggers.get(name, name)) for name in names]
@@ -143,7 +120,7 @@ def _link(line: str, entities: Mapping[str, Entity], triggers: Mapping[str, str]
         raise ScoreError(
             f"{where}: found {quoted(line)}; expected R<n>, TAB, type Arg1:id Arg2:id, ids of this file"
         )
-    return Link(head.split("\t")[1], ends[0], ends[1])
+    return ((head.split("\t")[1], ()), *ends[0], *ends[1])
 
 
 def _argument(text: str) -> str:
@@ -168,16 +145,22 @@ def _paired_files(gold: Path, pred: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _greedy(gold: Mapping[str, Entity | Link], predicted: Mapping[str, Entity | Link]) -> dict[str, int]:
+def _greedy(gold: Mapping[str, Item], predicted: Mapping[str, Item]) -> dict[str, int]:
     """Each gold item takes the first free prediction that holds it, both in HashMap order."""
     free = {name: predicted[name] for name in java_hash_order(predicted)}
     right = 0
     for name in java_hash_order(gold):
-        taken = next((other for other, item in free.items() if gold[name].found_in(item)), None)
+        taken = next((other for other, item in free.items() if _found_in(gold[name], item)), None)
         if taken is not None:
             del free[taken]
             right += 1
     return dict(right=right, gold=len(gold), predicted=len(predicted))
+
+
+def _found_in(item: Item, predicted: Item) -> bool:
+    """brateval's exact match: every piece is a piece of the prediction, which may have more."""
+    parts = zip(item, predicted, strict=True)
+    return all(kind == told and set(pieces) <= set(more) for (kind, pieces), (told, more) in parts)
 
 
 def java_hash_order(names: Iterable[str]) -> list[str]:
@@ -199,6 +182,9 @@ def _java_hash(name: str) -> int:
     return code ^ (code >> 16)
 
 
-def _shared(gold: Iterable[Entity | Link], predicted: Iterable[Entity | Link]) -> dict[str, int]:
-    wanted, found = {item.key for item in gold}, {item.key for item in predicted}
+def _shared(gold: Iterable[Item], predicted: Iterable[Item]) -> dict[str, int]:
+    wanted, found = (
+        {tuple((kind, tuple(sorted(pieces))) for kind, pieces in item) for item in items}
+        for items in (gold, predicted)
+    )
     return dict(right=len(wanted & found), gold=len(wanted), predicted=len(found))

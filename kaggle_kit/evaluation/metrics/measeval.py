@@ -10,17 +10,17 @@ set whose quantity was found counts, and two predictions on one quantity give tw
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Set
+from dataclasses import dataclass
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 
-from kaggle_kit.core.errors import CorpusError, ScoreError
+from kaggle_kit.core.errors import ScoreError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.data.formats.base import Reading
 from kaggle_kit.data.formats.measeval import OFFICIAL_ID, Row, table
-from kaggle_kit.evaluation.metrics.ratios import ratios
-from kaggle_kit.evaluation.metrics.score_files import folder_files
+from kaggle_kit.evaluation.metrics.common import folder_files, named, ratios, score_errors
 
 SPANS = {
     "quantity": "Quantity",
@@ -40,26 +40,23 @@ Pairs = dict[Place, list[Row]]  # predicted annotation -> its gold partners
 Relation = tuple[Place, str]  # source, id of the target in the same set
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
     """The rows of one class: (exact match, overlap) of the matches, and how many have one side only."""
 
-    matches: list[tuple[float, float]] = field(default_factory=list)
-    predicted_only: int = 0
-    gold_only: int = 0
+    matches: list[tuple[float, float]]
+    predicted_only: int
+    gold_only: int
 
     @property
     def rows(self) -> int:
         return len(self.matches) + self.predicted_only + self.gold_only
 
     @classmethod
-    def sum(cls, outcomes: Iterable[Outcome]) -> Outcome:
-        total = cls()
-        for outcome in outcomes:
-            total.matches += outcome.matches
-            total.predicted_only += outcome.predicted_only
-            total.gold_only += outcome.gold_only
-        return total
+    def sum(cls, outcomes: Collection[Outcome]) -> Outcome:
+        matches = [match for outcome in outcomes for match in outcome.matches]
+        predicted_only = sum(outcome.predicted_only for outcome in outcomes)
+        return cls(matches, predicted_only, sum(outcome.gold_only for outcome in outcomes))
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
@@ -76,25 +73,14 @@ def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, float]
     place = {"exact_match": 0, "overlap_f1": 1}.get(metric)
     if place is None:
         return None
-    sides = [_by_document(_rows(gold, _gold_fault)), _by_document(_rows(pred, _predicted_fault))]
-    totals = {
-        name: Outcome.sum(_outcomes(*(side.get(name, []) for side in sides)).values())
-        for name in sides[0] | sides[1]
-    }
-    return {
-        name: {
-            "value": sum(match[place] for match in total.matches) / (total.rows or 1),
-            "weight": total.rows,
-        }
-        for name, total in totals.items()
-    }
-
-
-def _by_document(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    documents: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        documents[row.document].append(row)
-    return documents
+    wanted, found = _rows(gold, _gold_fault), _rows(pred, _predicted_fault)
+    means: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(row.document for row in [*wanted, *found]):
+        own = ([row for row in rows if row.document == name] for rows in (wanted, found))
+        total = Outcome.sum(_outcomes(*own).values())
+        value = sum(match[place] for match in total.matches) / (total.rows or 1)
+        means[name] = {"value": value, "weight": total.rows}
+    return means
 
 
 def _outcomes(wanted: list[Row], found: list[Row]) -> dict[str, Outcome]:
@@ -110,12 +96,13 @@ def _outcomes(wanted: list[Row], found: list[Row]) -> dict[str, Outcome]:
             corresponding = {
                 _set(row): _set(pairs[name][_place(row)][-1]) for row in mine if _place(row) in pairs[name]
             }
-    outcomes["unit"] = _value_outcome(found, wanted, corresponding, _units, per_value=False)
-    outcomes["modifier"] = _value_outcome(found, wanted, corresponding, _modifiers, per_value=True)
-    for name, (key, sources, targets) in RELATIONS.items():
-        ends = (_joined(pairs, sources), _joined(pairs, targets))
+    for name, values, per_value in (("unit", _units, False), ("modifier", _modifiers, True)):
+        sides = ([row for row in rows if row.type == "Quantity"] for rows in (found, wanted))
+        outcomes[name] = _value_outcome(*sides, corresponding, values, per_value)
+    for name, (key, *ends) in RELATIONS.items():
+        sources, targets = ({k: v for kind in kinds for k, v in pairs[kind].items()} for kinds in ends)
         outcomes[name] = _relation_outcome(
-            _relations(found, key), _relations(wanted, key), corresponding, *ends
+            _relations(found, key), _relations(wanted, key), corresponding, sources, targets
         )
     return outcomes
 
@@ -123,11 +110,13 @@ def _outcomes(wanted: list[Row], found: list[Row]) -> dict[str, Outcome]:
 def _figures(outcomes: dict[str, Outcome]) -> dict[str, float]:
     total = Outcome.sum(outcomes.values())
     right = len(total.matches)
-    figures = ratios("row", right=right, predicted=right + total.predicted_only, gold=right + total.gold_only)
-    for prefix, outcome in {"": total, **{f"{name}_": outcome for name, outcome in outcomes.items()}}.items():
+    sizes = {"predicted": right + total.predicted_only, "gold": right + total.gold_only}
+    figures = ratios("row_{}", right=right, **sizes)
+    for pattern, outcome in [("{}", total), *((f"{name}_{{}}", one) for name, one in outcomes.items())]:
         if outcome.rows:
-            figures[f"{prefix}exact_match"] = sum(exact for exact, _ in outcome.matches) / outcome.rows
-            figures[f"{prefix}overlap_f1"] = sum(overlap for _, overlap in outcome.matches) / outcome.rows
+            exact, overlaps = map(sum, zip(*outcome.matches, strict=True)) if outcome.matches else (0, 0)
+            means = {"exact_match": exact / outcome.rows, "overlap_f1": overlaps / outcome.rows}
+            figures |= named(pattern, means)
     return figures
 
 
@@ -137,10 +126,8 @@ def _rows(folder: Path, check: Callable[[Row], str | None]) -> list[Row]:
         raise ScoreError(f"{folder}: found no .tsv file; expected <docId>.tsv files, if with the header only")
     rows: dict[Place, Row] = {}
     for path in paths:
-        try:
+        with score_errors():
             read = table(path, Reading(strict=True))
-        except CorpusError as error:
-            raise ScoreError(str(error)) from error
         for row in read:
             fault = "an annotation that was there before" if _place(row) in rows else check(row)
             if fault:
@@ -190,22 +177,18 @@ def _pairs(
 
 
 def _span_outcome(predicted: list[Row], gold: list[Row], pairs: Pairs) -> Outcome:
+    met = [(row, partner) for row in predicted for partner in pairs.get(_place(row), ())]
     best: dict[tuple[str, str], float] = defaultdict(float)  # the scorer takes the maximum per annotation id
-    for row in predicted:
-        for partner in pairs.get(_place(row), ()):
-            name = (row.document, row.id)
-            best[name] = max(best[name], overlap(row, partner))
+    for row, partner in met:
+        name = (row.document, row.id)
+        best[name] = max(best[name], overlap(row, partner))
     matches = [
         (float((row.start, row.end) == (partner.start, partner.end)), best[row.document, row.id])
-        for row in predicted
-        for partner in pairs.get(_place(row), ())
+        for row, partner in met
     ]
-    met = {_place(partner) for partners in pairs.values() for partner in partners}
-    return Outcome(
-        matches,
-        predicted_only=sum(_place(row) not in pairs for row in predicted),
-        gold_only=sum(_place(row) not in met for row in gold),
-    )
+    found = {_place(partner) for _, partner in met}
+    missed = sum(_place(row) not in found for row in gold)
+    return Outcome(matches, sum(_place(row) not in pairs for row in predicted), missed)
 
 
 def overlap(predicted: Row, gold: Row) -> float:
@@ -233,34 +216,18 @@ def _value_outcome(
     per_value: bool,
 ) -> Outcome:
     """Units and modifiers. `per_value`: a set is excused for the matched value only, not as a whole."""
-    mine = [
-        (corresponding.get(_set(row)), value)
-        for row in predicted
-        if row.type == "Quantity"
-        for value in values(row)
-    ]
-    theirs = [(_set(row), value) for row in gold if row.type == "Quantity" for value in values(row)]
+    mine = [(corresponding.get(_set(row)), value) for row in predicted for value in values(row)]
+    theirs = [(_set(row), value) for row in gold for value in values(row)]
     matched = [item for item in mine for other in theirs if item == other]
-    excused = {item if per_value else item[0] for item in matched}
-    return Outcome(
-        [(1.0, 1.0)] * len(matched),
-        predicted_only=sum((item if per_value else item[0]) not in excused for item in mine),
-        gold_only=sum((item if per_value else item[0]) not in excused for item in theirs),
-    )
+    excuse = (lambda item: item) if per_value else itemgetter(0)
+    excused = set(map(excuse, matched))
+    return _sure(len(matched), map(excuse, mine), excused, map(excuse, theirs), excused)
 
 
 def _relations(rows: Iterable[Row], key: str) -> list[Relation]:
     """Only the first key of a row's JSON counts as its relation."""
     kept = (row for row in rows if row.type != "Quantity" and next(iter(row.other)) == key)
     return [(_place(row), row.other[key]) for row in kept]
-
-
-def _joined(pairs: dict[str, Pairs], names: Iterable[str]) -> Pairs:
-    joined: Pairs = {}
-    for name in names:
-        for place, partners in pairs[name].items():
-            joined[place] = joined.get(place, []) + partners
-    return joined
 
 
 def _relation_outcome(
@@ -271,15 +238,19 @@ def _relation_outcome(
     targets: Pairs,
 ) -> Outcome:
     """A match for every combination of partners whose gold set holds the relation between them."""
+    wanted = set(gold)
     matched: list[tuple[Place, Place]] = []  # predicted source, gold source
     for place, target in predicted:
-        home = corresponding.get(place[:2])
-        ends = product(sources.get(place, ()), targets.get((*place[:2], target), ()))
-        for source_partner, target_partner in ends:
-            wanted = ((*home, source_partner.id), target_partner.id) if home else None
-            matched += [(place, other[0]) for other in gold if other == wanted]
-    return Outcome(
-        [(1.0, 1.0)] * len(matched),
-        predicted_only=sum(place not in {mine for mine, _ in matched} for place, _ in predicted),
-        gold_only=sum(place not in {theirs for _, theirs in matched} for place, _ in gold),
-    )
+        for source, end in product(sources.get(place, ()), targets.get((*place[:2], target), ())):
+            other = (*corresponding[place[:2]], source.id)
+            matched += [(place, other)] if (other, end.id) in wanted else []
+    mine, theirs = {place for place, _ in matched}, {other for _, other in matched}
+    return _sure(len(matched), (place for place, _ in predicted), mine, (place for place, _ in gold), theirs)
+
+
+def _sure(
+    matches: int, predicted: Iterable[object], met: Set[object], gold: Iterable[object], found: Set[object]
+) -> Outcome:
+    """The outcome of a class whose matches are exact: of either side, those count alone that did not meet."""
+    alone = sum(item not in met for item in predicted)
+    return Outcome([(1.0, 1.0)] * matches, alone, sum(item not in found for item in gold))

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from kaggle_kit.core.errors import ScoreError
 from kaggle_kit.core.restricted import quoted
-from kaggle_kit.evaluation.metrics.ratios import counts
-from kaggle_kit.evaluation.metrics.score_files import file_lines, folder_files
+from kaggle_kit.evaluation.metrics.common import counts, file_lines, pipe_files, ratios
 
 Spans = dict[tuple[str, ...], str]  # offsets as written -> CUI in lower case
 Pieces = list[tuple[int, int]]
@@ -41,21 +40,17 @@ def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] 
     if metric != "task_a_strict_f1":
         return None
     wanted, found = _read(gold), _read(pred)
-    return {name: _strict_counts(wanted.get(name, {}), found.get(name, {})) for name in wanted | found}
-
-
-def _strict_counts(gold: Spans, pred: Spans) -> dict[str, int]:
-    return counts(right=len(gold.keys() & pred.keys()), predicted=len(pred), gold=len(gold))
+    sides = {name: (wanted.get(name, {}), found.get(name, {})) for name in wanted | found}
+    return {
+        name: counts(right=len(truth.keys() & guess.keys()), predicted=len(guess), gold=len(truth))
+        for name, (truth, guess) in sides.items()
+    }
 
 
 def _read(folder: Path, line_end: str = "\n") -> dict[str, Spans]:
     """document name -> its mentions; of lines with the same offsets the last counts."""
-    if not folder.is_dir():
-        raise ScoreError(f"{folder}: no such folder; give the folder that holds the .pipe files")
     documents: dict[str, Spans] = {}
-    for path in folder_files(folder):
-        if path.name.endswith("~"):
-            continue
+    for path in (path for path in pipe_files(folder) if not path.name.endswith("~")):
         for number, raw in enumerate(file_lines(path), start=1):
             line = raw.decode("latin-1").rstrip(line_end)
             if line:
@@ -93,19 +88,14 @@ def _figures(
         same_concept += len(spans.items() & answers.items())
         met_pred += _meeting(spans, answers)
         met_gold += _meeting(answers, spans)
-    missed = gold_size - met_gold
-    recalled = met_gold if recall_of_gold else met_pred
+    found = met_gold if recall_of_gold else met_pred
+    reached = found + gold_size - met_gold  # the script's gold: what it takes for found, and what was missed
     return {
-        **_prf("task_a_strict", same_span / (pred_size or 1), same_span / (gold_size or 1)),
-        **_prf("task_a_relaxed", met_pred / (pred_size or 1), recalled / (recalled + missed or 1)),
+        **ratios("task_a_strict_{}", right=same_span, predicted=pred_size, gold=gold_size),
+        **ratios("task_a_relaxed_{}", right=met_pred, predicted=pred_size, gold=reached, found=found),
         "task_b_strict_accuracy": same_concept / (gold_size or 1),
         "task_b_relaxed_accuracy": same_concept / (same_span or 1),
     }
-
-
-def _prf(name: str, precision: float, recall: float) -> dict[str, float]:
-    f1 = 2 * precision * recall / (precision + recall) if precision else 0.0
-    return {f"{name}_precision": precision, f"{name}_recall": recall, f"{name}_f1": f1}
 
 
 def _meeting(spans: Spans, others: Spans) -> int:

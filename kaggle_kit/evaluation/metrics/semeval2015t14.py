@@ -25,7 +25,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from kaggle_kit.core.errors import ScoreError
-from kaggle_kit.evaluation.metrics.score_files import file_lines, folder_files
+from kaggle_kit.evaluation.metrics.common import counts, file_lines, named, pipe_files, ratios
 
 CUI, BODY_LOCATION = "cui", "body_location"
 MARKED = 0.95  # what a departure from the default weighs in most slots
@@ -73,13 +73,7 @@ Partners = dict[str, str]  # gold span -> predicted span
 Pairing = Callable[[Spans, Spans], tuple[Partners, int]]  # -> partners, false positives
 
 
-@dataclass
-class Outcome:
-    """Pairs over all documents, with what is left on either side."""
-
-    pairs: list[tuple[Disorder, Disorder]]
-    false_positives: int
-    false_negatives: int
+Pair = tuple[Disorder, Disorder]  # gold, predicted
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
@@ -88,57 +82,38 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     Tasks 2A and 2B differ in what a system is given, not in how it is scored. Raises ScoreError for
     a missing folder, or a gold folder without pipe files.
     """
-    if not any(_files(gold)):
+    if not pipe_files(gold, "*.pipe*"):
         raise ScoreError(f"{gold}: no file with .pipe in its name; give the folder of the gold files")
     official = _read(gold), _read(pred)
     one_donor = _read(gold, one_donor=True), _read(pred, one_donor=True)
-    task2 = _slot_figures(_outcome(*official, _greedy))
-    task2_corrected = _slot_figures(_outcome(*one_donor, _one_to_one))
-    figures = _named("task1_strict_{}", _prf(_outcome(*official, _strict)))
-    figures |= _named("task1_spans_{}", _prf(_outcome(*official, partial(_strict, with_cui=False))))
-    figures |= _named("task1_relaxed_{}", _prf(_outcome(*official, partial(_greedy, with_cui=True))))
-    figures |= _named(
-        "task1_relaxed_{}_corrected", _prf(_outcome(*one_donor, partial(_one_to_one, with_cui=True)))
-    )
+    figures: dict[str, float] = {}
+    for name, pairing in PAIRINGS.items():
+        figures |= ratios(f"{name}_{{}}", **_paired(*official, pairing)[1])
+    relaxed = partial(_one_to_one, with_cui=True)
+    figures |= ratios("task1_relaxed_{}_corrected", **_paired(*one_donor, relaxed)[1])
+    task2 = _slot_figures(*_paired(*official, _greedy))
+    task2_corrected = _slot_figures(*_paired(*one_donor, _one_to_one))
     for task in ("task2a", "task2b"):
-        figures |= _named(task + "_{}", task2) | _named(task + "_{}_corrected", task2_corrected)
+        figures |= named(task + "_{}", task2) | named(task + "_{}_corrected", task2_corrected)
     return figures
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
     """What each gold document adds to an F1 of task 1, by its lower-cased name."""
-    pairing = {
-        "task1_strict_f1": _strict,
-        "task1_spans_f1": partial(_strict, with_cui=False),
-        "task1_relaxed_f1": partial(_greedy, with_cui=True),
-    }.get(metric)
-    if pairing is None:
+    pairing = PAIRINGS.get(metric.removesuffix("_f1"))
+    if pairing is None or not metric.endswith("_f1"):
         return None
     wanted, found = _read(gold), _read(pred)
-    outcomes = {name: _outcome({name: spans}, found, pairing) for name, spans in wanted.items()}
-    return {
-        name: {"tp": len(outcome.pairs), "fp": outcome.false_positives, "fn": outcome.false_negatives}
-        for name, outcome in outcomes.items()
-    }
-
-
-def _named(pattern: str, figures: dict[str, float]) -> dict[str, float]:
-    return {pattern.format(name): value for name, value in figures.items()}
+    return {name: counts(**_paired({name: spans}, found, pairing)[1]) for name, spans in wanted.items()}
 
 
 # --- reading ---------------------------------------------------------------------------------------
 
 
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise ScoreError(f"{folder}: no such folder; give the folder that holds the .pipe files")
-    return folder_files(folder, "*.pipe*")
-
-
 def _read(folder: Path, one_donor: bool = False) -> dict[str, Spans]:
     """document name -> its disorders. Of lines with one span the last gives CUI and slots."""
     documents: dict[str, Spans] = {}
-    for path in _files(folder):
+    for path in pipe_files(folder, "*.pipe*"):
         # Bytes are lower-cased as the scripts do it: ASCII letters only, names of documents too.
         for line in file_lines(path):
             fields = line.lower().decode("latin-1").rstrip("\r").split("|")
@@ -169,16 +144,18 @@ def _number(text: str) -> int:
 # --- pairing ---------------------------------------------------------------------------------------
 
 
-def _outcome(gold: dict[str, Spans], pred: dict[str, Spans], pairing: Pairing) -> Outcome:
-    """Gold documents only: predictions for any other document are ignored."""
-    outcome = Outcome([], 0, 0)
+def _paired(
+    gold: dict[str, Spans], pred: dict[str, Spans], pairing: Pairing
+) -> tuple[list[Pair], dict[str, int]]:
+    """Pairs and the counts of `ratios`. Predictions for documents without gold are ignored."""
+    pairs: list[Pair] = []
+    predicted = 0
     for document, answers in gold.items():
         guesses = pred.get(document, {})
         partners, false_positives = pairing(answers, guesses)
-        outcome.pairs += [(answers[g], guesses[p]) for g, p in partners.items()]
-        outcome.false_positives += false_positives
-        outcome.false_negatives += len(answers) - len(partners)
-    return outcome
+        pairs += [(answers[g], guesses[p]) for g, p in partners.items()]
+        predicted += len(partners) + false_positives
+    return pairs, {"right": len(pairs), "predicted": predicted, "gold": sum(map(len, gold.values()))}
 
 
 def _exact(gold: Spans, pred: Spans, with_cui: bool) -> Partners:
@@ -230,20 +207,18 @@ def _extent(gold: Disorder, pred: Disorder, with_cui: bool) -> int:
     return gold.extent(pred) if not with_cui or gold.agrees(pred, CUI) else 0
 
 
+PAIRINGS: dict[str, Pairing] = {
+    "task1_strict": _strict,
+    "task1_spans": partial(_strict, with_cui=False),
+    "task1_relaxed": partial(_greedy, with_cui=True),
+}
+
+
 # --- figures ---------------------------------------------------------------------------------------
 
 
-def _prf(outcome: Outcome) -> dict[str, float]:
-    found = len(outcome.pairs)
-    precision = found / (found + outcome.false_positives or 1)
-    recall = found / (found + outcome.false_negatives or 1)
-    f1 = 2 * precision * recall / (precision + recall) if found else 0.0
-    return {"precision": precision, "recall": recall, "f1": f1}
-
-
-def _slot_figures(outcome: Outcome) -> dict[str, float]:
+def _slot_figures(pairs: list[Pair], sizes: dict[str, int]) -> dict[str, float]:
     """Accuracies are means over pairs; `wa_<slot>` is the weight got right over the weight there."""
-    pairs = outcome.pairs
     # (pairs, slots): what each slot weighs, and whether it is right
     weights = np.array([[gold.weight(slot) for slot in SLOTS] for gold, _ in pairs]).reshape(-1, len(SLOTS))
     right = np.array([[g.agrees(p, slot) for slot in SLOTS] for g, p in pairs], dtype=bool).reshape(
@@ -252,7 +227,7 @@ def _slot_figures(outcome: Outcome) -> dict[str, float]:
     gained = np.where(right, weights, 0.0)
     accuracy = float(right.mean()) if pairs else 0.0
     weighted = float((gained.sum(axis=1) / weights.sum(axis=1)).mean()) if pairs else 0.0
-    figures = _prf(outcome)
+    figures = ratios("{}", **sizes)
     figures |= {"accuracy": accuracy, "f1_times_accuracy": figures["f1"] * accuracy}
     figures |= {"weighted_accuracy": weighted, "f1_times_weighted_accuracy": figures["f1"] * weighted}
     for slot, gain, total in zip(SLOTS, gained.sum(axis=0), weights.sum(axis=0), strict=True):

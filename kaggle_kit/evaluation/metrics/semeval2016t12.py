@@ -9,29 +9,31 @@ notes, without and with temporal closure (UzZaman & Allen 2011).
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Hashable, Iterator, Mapping, Set
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lxml import etree
 
-from kaggle_kit.core.errors import CorpusError, ScoreError
+from kaggle_kit.core.errors import ScoreError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.data.formats.anafora import preference
 from kaggle_kit.data.formats.base import leftover
 from kaggle_kit.data.formats.xml_safe import parse
-from kaggle_kit.evaluation.metrics.score_files import folder_files
+from kaggle_kit.evaluation.metrics.common import counts, folder_files, ratios, score_errors
 
 ATTRIBUTES = {
-    "event_doctimerel": ("EVENT", "DocTimeRel"),
-    "event_type": ("EVENT", "Type"),
-    "event_polarity": ("EVENT", "Polarity"),
-    "event_degree": ("EVENT", "Degree"),
-    "event_contextualmodality": ("EVENT", "ContextualModality"),
-    "timex3_class": ("TIMEX3", "Class"),
+    "EVENT": ("DocTimeRel", "Type", "Polarity", "Degree", "ContextualModality"),
+    "TIMEX3": ("Class",),
 }
-SPANS = {"event_span": "EVENT", "timex3_span": "TIMEX3"}
+ROWS = {"contains", "contains_closure"} | {
+    f"{kind}_{name}".lower()
+    for kind, attributes in ATTRIBUTES.items()
+    for name in ("span", *attributes, *(f"{attribute}_stated" for attribute in attributes))
+}
+NOTHING = {"right": 0, "found": 0, "predicted": 0, "gold": 0}
 
 Span = tuple[tuple[int, ...], ...]
 Link = tuple[Span, ...]
@@ -51,31 +53,7 @@ class Note:
     contains: set[Link] = field(default_factory=set)  # spans of source and target
 
 
-@dataclass
-class Row:
-    """Counts of one printed row, added up over notes."""
-
-    gold: int = 0
-    predicted: int = 0
-    correct_predictions: int = 0
-    correct_gold: int = 0
-
-    def add(self, gold: Collection[Hashable], predicted: Collection[Hashable], hits: int, found: int) -> None:
-        self.gold += len(gold)
-        self.predicted += len(predicted)
-        self.correct_predictions += hits
-        self.correct_gold += found
-
-    def figures(self, name: str) -> dict[str, float]:
-        """Precision is 1 where nothing is predicted, recall 1 where nothing is to be found."""
-        precision = self.correct_predictions / self.predicted if self.predicted else 1.0
-        recall = self.correct_gold / self.gold if self.gold else 1.0
-        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        return {f"{name}_precision": precision, f"{name}_recall": recall, f"{name}_f1": f1}
-
-    def counts(self) -> dict[str, int]:
-        hits = {"tp": self.correct_predictions, "found": self.correct_gold}
-        return {**hits, "fp": self.predicted - self.correct_predictions, "fn": self.gold - self.correct_gold}
+Rows = dict[str, Counter[str]]  # of each printed row the counts of `ratios`, added up over notes
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
@@ -87,11 +65,14 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     official program stops. Raises ScoreError for files that the program cannot read, and where there
     is no gold file.
     """
-    rows: dict[str, Row] = {}
+    rows: Rows = {}
     closable = [_count_note(*paths, rows) for paths in _file_pairs(gold, pred)]
     if not all(closable):
         rows.pop("contains_closure", None)
-    return {name: value for row in rows for name, value in rows[row].figures(row).items()}
+    figures: dict[str, float] = {}
+    for name, row in rows.items():  # precision is 1 where nothing is predicted, recall 1 without gold
+        figures |= ratios(f"{name}_{{}}", **row, undefined=1.0)
+    return figures
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
@@ -100,57 +81,49 @@ def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] 
     With closure a hit is not the same on both sides: `tp` are predictions that follow from the gold links,
     `found` gold links that follow from the predicted ones. Precision rests on one, recall on the other.
     """
-    notes: dict[str, Row] = {}
+    name, notes = metric.removesuffix("_f1"), {}
     for gold_path, pred_path in _file_pairs(gold, pred):
-        rows: dict[str, Row] = {}
+        rows: Rows = {}
         closable = _count_note(gold_path, pred_path, rows)
         if metric == "contains_closure_f1" and not closable:
             return None
         place = gold_path.parent.relative_to(gold).as_posix() if gold_path.parent != gold else gold.name
-        notes[place] = rows.get(metric.removesuffix("_f1"), Row())
-    known = {"contains", "contains_closure", *SPANS, *ATTRIBUTES, *(f"{name}_stated" for name in ATTRIBUTES)}
-    return (
-        {name: row.counts() for name, row in notes.items()} if metric.removesuffix("_f1") in known else None
-    )
+        notes[place] = counts(**rows.get(name, NOTHING))
+    return notes if name in ROWS else None
 
 
-def _count_note(gold_path: Path, pred_path: Path | None, rows: dict[str, Row]) -> bool:
+def _count_note(gold_path: Path, pred_path: Path | None, rows: Rows) -> bool:
     """Add one note to the rows. False where a link lacks an end, so that there is no closure."""
     truth, guess = _read(gold_path), _read(pred_path) if pred_path else Note()
     _count_entities(truth, guess, rows)
     if "clin" not in gold_path.name.lower():
         return True
-    _count_links(truth.contains, guess.contains, rows)
+    _count("contains", truth.contains, guess.contains, rows)
+    _count("contains_closure", truth.contains, guess.contains, rows, follow=closure)
     return all(len(link) == 2 for link in truth.contains | guess.contains)
 
 
-def _count_entities(truth: Note, guess: Note, rows: dict[str, Row]) -> None:
-    for name, kind in SPANS.items():
-        gold, predicted = ({e.span for e in note.entities if e.type == kind} for note in (truth, guess))
-        _count(name, gold, predicted, rows)
-    for name, (kind, attribute) in ATTRIBUTES.items():
-        gold, predicted = (
-            {(e.span, e.properties.get(attribute)) for e in note.entities if e.type == kind}
-            for note in (truth, guess)
-        )
-        if any(value is not None for _, value in gold | predicted):
-            _count(name, gold, predicted, rows)
-        stated = [{element for element in elements if element[1]} for elements in (gold, predicted)]
-        _count(f"{name}_stated", *stated, rows)
+def _count_entities(truth: Note, guess: Note, rows: Rows) -> None:
+    for kind, attributes in ATTRIBUTES.items():
+        sides = [[entity for entity in note.entities if entity.type == kind] for note in (truth, guess)]
+        _count(f"{kind}_span".lower(), *({entity.span for entity in side} for side in sides), rows)
+        for attribute in attributes:
+            name = f"{kind}_{attribute}".lower()
+            gold, predicted = ({(e.span, e.properties.get(attribute)) for e in side} for side in sides)
+            if any(value is not None for _, value in gold | predicted):
+                _count(name, gold, predicted, rows)
+            stated = [{element for element in elements if element[1]} for elements in (gold, predicted)]
+            _count(f"{name}_stated", *stated, rows)
 
 
-def _count_links(gold: set[Link], predicted: set[Link], rows: dict[str, Row]) -> None:
-    _count("contains", gold, predicted, rows)
+def _count(
+    name: str, gold: set[Any], predicted: set[Any], rows: Rows, follow: Callable[[set[Any]], set[Any]] = set
+) -> None:
+    """Add to a row, unless there is nothing to count. A hit is in what follows from the other side."""
     if gold or predicted:
-        hits = len(predicted & closure(gold))
-        found = len(gold & closure(predicted))
-        rows.setdefault("contains_closure", Row()).add(gold, predicted, hits, found)
-
-
-def _count(name: str, gold: Set[Hashable], predicted: Set[Hashable], rows: dict[str, Row]) -> None:
-    if gold or predicted:
-        common = len(gold & predicted)
-        rows.setdefault(name, Row()).add(gold, predicted, common, common)
+        right, found = len(predicted & follow(gold)), len(gold & follow(predicted))
+        sizes = {"right": right, "found": found, "predicted": len(predicted), "gold": len(gold)}
+        rows.setdefault(name, Counter()).update(sizes)
 
 
 def closure(links: Collection[Link]) -> set[Link]:
@@ -200,10 +173,8 @@ def _temporal_files(folder: Path, start: str) -> list[Path]:
 
 
 def _read(path: Path) -> Note:
-    try:
+    with score_errors():
         root = parse(path)
-    except CorpusError as error:
-        raise ScoreError(str(error)) from error
     note = Note()
     spans: dict[str | None, Span] = {}
     links: list[Mapping[str, str]] = []

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from kaggle_kit.core.errors import ScoreError
 from kaggle_kit.core.restricted import quoted
-from kaggle_kit.evaluation.metrics.score_files import file_lines, folder_files
+from kaggle_kit.evaluation.metrics.common import file_lines, folder_files, ratios
 
 CUTOFF = 10  # every official ranking figure looks at the first ten items of a query
 
@@ -95,28 +95,20 @@ def _average_recall(rankings: Sequence[Sequence[bool]]) -> float:
 
 def _classification(labels: Sequence[tuple[bool, bool]]) -> dict[str, float]:
     """Accuracy, precision, recall and F1 of (true, predicted) labels; 0 where undefined."""
-    hits = sum(truth and guess for truth, guess in labels)
-    predicted = sum(guess for _, guess in labels)
-    actual = sum(truth for truth, _ in labels)
-    precision = hits / predicted if predicted else 0.0
-    recall = hits / actual if actual else 0.0
-    return {
-        "accuracy": fmean(truth == guess for truth, guess in labels),
-        "precision": precision,
-        "recall": recall,
-        "f1": 2 * precision * recall / (precision + recall) if hits else 0.0,
-    }
+    right = sum(truth and guess for truth, guess in labels)
+    truths, guesses = map(sum, zip(*labels, strict=True))
+    accuracy = fmean(truth == guess for truth, guess in labels)
+    return {"accuracy": accuracy, **ratios("{}", right=right, predicted=guesses, gold=truths)}
 
 
 def _aligned(gold: Path, pred: Path) -> Iterator[tuple[_Line, _Line]]:
     """Gold and predicted lines side by side; what one file has more than the other is ignored."""
-    truths, guesses = (file_lines(path) for path in (gold, pred))
-    for number, (truth, guess) in enumerate(zip(truths, guesses, strict=False), start=1):
-        true_line, guessed_line = _line(truth, gold, number), _line(guess, pred, number)
-        if true_line[:2] != guessed_line[:2]:
-            expected, found = (_shown(line[:2]) for line in (true_line, guessed_line))
+    for number, raw in enumerate(zip(file_lines(gold), file_lines(pred), strict=False), start=1):
+        truth, guess = _line(raw[0], gold, number), _line(raw[1], pred, number)
+        if truth[:2] != guess[:2]:
+            expected, found = _shown(truth[:2]), _shown(guess[:2])
             raise ScoreError(f"{pred}:{number}: found {found}; the gold file has {expected} on this line")
-        yield true_line, guessed_line
+        yield truth, guess
 
 
 def _line(raw: bytes, path: Path, number: int) -> _Line:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kaggle_kit.analysis.figures import COLOURS, STYLE, WIDTH
 from kaggle_kit.batches.batch import MicroBatch
-from kaggle_kit.evaluation.adapter_shares import adapter_shares as shares_of
+from kaggle_kit.evaluation.adapter_figures import adapter_shares as shares_of
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.show.views import figure, table
 

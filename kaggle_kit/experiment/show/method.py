@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kaggle_kit.analysis.conflict_table import conflict_table
 from kaggle_kit.analysis.figures import COLOURS, STYLE, WIDTH, no_data
-from kaggle_kit.evaluation.fusion_weights import mean_shared_weights
+from kaggle_kit.evaluation.adapter_figures import mean_shared_weights
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.show.views import figure, table
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from kaggle_kit.analysis.figures import COLOURS, STYLE, WIDTH, no_data
 from kaggle_kit.analysis.phase_scores import curve, phase_scores
-from kaggle_kit.evaluation.adapter_sizes import adapter_sizes
+from kaggle_kit.evaluation.adapter_figures import adapter_sizes
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.show.views import figure, table
 from kaggle_kit.models.adapters import SHARED, private

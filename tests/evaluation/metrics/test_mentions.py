@@ -8,7 +8,7 @@ import pytest
 
 from kaggle_kit.core.errors import ScoreError
 from kaggle_kit.core.types import Mention, UnifiedSample
-from kaggle_kit.evaluation.metrics.mentions import mention_figures, score
+from kaggle_kit.evaluation.metrics.pubtator import mention_figures, score
 
 Pieces = tuple[tuple[int, int], ...]
 

@@ -7,7 +7,7 @@ import math
 import pytest
 from peft.tuners.lora import LoraLayer
 
-from kaggle_kit.evaluation.adapter_sizes import adapter_sizes
+from kaggle_kit.evaluation.adapter_figures import adapter_sizes
 from tests.experiment.test_experiment import opened  # noqa: F401
 from tests.experiment.test_rounds import NER, RANKING, small_models  # noqa: F401
 

@@ -17,11 +17,10 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from kaggle_kit.core.errors import CorpusError, ScoreError
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.formats import Reading, read
 from kaggle_kit.data.formats.pubtator import concept_relations
-from kaggle_kit.evaluation.metrics.ratios import counts, ratios
+from kaggle_kit.evaluation.metrics.common import counts, ratios, score_errors
 
 Span = tuple[str, tuple[tuple[int, int], ...]]  # type, pieces in order
 Related = tuple[str, str, str]  # type, concept, concept
@@ -55,18 +54,14 @@ def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] 
     }
 
 
+@score_errors()
 def _read(place: Path) -> list[UnifiedSample]:
-    try:
-        return read("pubtator", place, Reading(strict=True))
-    except CorpusError as error:
-        raise ScoreError(str(error)) from error
+    return read("pubtator", place, Reading(strict=True))
 
 
+@score_errors()
 def _relations(place: Path) -> dict[str, set[Related]]:
-    try:
-        return concept_relations(place)
-    except CorpusError as error:
-        raise ScoreError(str(error)) from error
+    return concept_relations(place)
 
 
 def relation_figures(
@@ -87,7 +82,7 @@ def mention_figures(gold: Iterable[UnifiedSample], predicted: Iterable[UnifiedSa
     """
     wanted, found = _spans(gold), _spans(predicted)
     figures = _strict("strict", wanted, found)
-    figures |= ratios("relaxed", right=_relaxed(wanted, found), predicted=_size(found), gold=_size(wanted))
+    figures |= ratios("relaxed_{}", right=_relaxed(wanted, found), predicted=_size(found), gold=_size(wanted))
     wanted, found = ({name: _pieced(spans) for name, spans in side.items()} for side in (wanted, found))
     if _size(wanted) or _size(found):
         figures |= _strict("discontiguous_strict", wanted, found)
@@ -112,7 +107,7 @@ def _size(spans: Mapping[str, set]) -> int:
 
 def _strict(name: str, gold: Mapping[str, set], predicted: Mapping[str, set]) -> dict[str, float]:
     right = sum(len(spans & predicted.get(document, set())) for document, spans in gold.items())
-    return ratios(name, right=right, predicted=_size(predicted), gold=_size(gold))
+    return ratios(f"{name}_{{}}", right=right, predicted=_size(predicted), gold=_size(gold))
 
 
 def _relaxed(gold: dict[str, set[Span]], predicted: dict[str, set[Span]]) -> int:
