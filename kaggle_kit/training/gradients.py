@@ -6,6 +6,7 @@ gram_matrix(gradients)
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -17,18 +18,20 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.models.multitask import MultiTaskModel
 
 
+def component_counts(model: MultiTaskModel, batches: Sequence[MicroBatch]) -> dict[str, int]:
+    """Return how many things each component's loss is a mean over, in all of one task's micro-batches."""
+    names = [part.name for part in model.specs[batches[0].task].components]
+    return {name: max(1, sum(batch.counts.get(name, 0) for batch in batches)) for name in names}
+
+
 def component_losses(model: MultiTaskModel, batches: Sequence[MicroBatch]) -> dict[str, Tensor]:
     """Return each component's mean loss over all that one task's micro-batches count, not weighted."""
-    counted = {
-        part.name: max(1, sum(batch.counts.get(part.name, 0) for batch in batches))
-        for part in model.specs[batches[0].task].components
-    }
-    sums = [model.losses(batch, model(batch)) for batch in batches]
-    return {
-        name: torch.stack([found[name] for found in sums if name in found]).sum() / count
-        for name, count in counted.items()
-        if any(name in found for found in sums)
-    }
+    counted = component_counts(model, batches)
+    sums: dict[str, list[Tensor]] = defaultdict(list)
+    for batch in batches:
+        for name, loss in model.losses(batch, model(batch)).items():
+            sums[name].append(loss)
+    return {name: torch.stack(several).sum() / counted[name] for name, several in sums.items()}
 
 
 def task_loss(model: MultiTaskModel, batches: Sequence[MicroBatch]) -> Tensor:

@@ -27,8 +27,7 @@ from torch import nn
 from kaggle_kit.batches.encode import EncodedTask
 from kaggle_kit.batches.plan import PlanSettings, StepPlan, TaskRows
 from kaggle_kit.batches.sampler import MultiTaskBatchSampler
-from kaggle_kit.training.callbacks.alarms import MAX_SKIPPED_SHARE, TrainingAlarm
-from kaggle_kit.training.callbacks.base import StudyCallback
+from kaggle_kit.training.callbacks.alarms import MAX_SKIPPED_SHARE, SkippedStepCallback, TrainingAlarm
 from kaggle_kit.training.state import random_states, restore_random_states
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
@@ -162,28 +161,24 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
             model.forward = forward
 
 
-class _Watch(StudyCallback):
-    """Takes down the curve."""
+class _Watch(SkippedStepCallback):
+    """Takes down the curve; skipped steps are counted as in a run, and raise no alarm."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.losses: list[dict[str, float]] = []
         self.norms: list[float] = []
-        self.skipped = self.leading = 0
         self._norm = math.nan
 
     def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs) -> None:
-        gradients = [
-            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
-        ]
+        parameters = (p for group in optimizer.param_groups for p in group["params"])
+        gradients = [p.grad for p in parameters if p.grad is not None]
         self._norm = float(torch.nn.utils.get_total_norm(gradients))  # after clipping
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self.losses.append(dict(self.trainer.record["losses"]))
         # transformers 5.0 clips inside its loop, where the trainer cannot record the norm before clipping
         self.norms.append(self.trainer.record.get("grad_norm", self._norm))
-        self.skipped += bool(self.trainer.accelerator.optimizer_step_was_skipped)
-        if self.skipped == len(self.losses):
-            self.leading = self.skipped
 
 
 def _tenth(seen: list[float]) -> int:

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.models.loading import assert_trainable_float32
-from kaggle_kit.training.gradients import shared_groups
+from kaggle_kit.training.gradients import component_counts, shared_groups
 from kaggle_kit.training.losses import EqualLoss, UncertaintyWeightedLoss
 from kaggle_kit.training.pcgrad import PCGradOptimizer
 from kaggle_kit.training.resume import ResumableMixin
@@ -39,25 +40,19 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
     def __init__(
         self,
         model: nn.Module,
-        steps: Dataset,
+        steps: PlanDataset,
         args: TrainingArguments,
         callbacks: Sequence[TrainerCallback] = (),
         weighting: EqualLoss | UncertaintyWeightedLoss | None = None,
         pcgrad_seed: int | None = None,
     ) -> None:
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=steps,
-            data_collator=itemgetter(0),  # one item of the dataset is one step
-            callbacks=list(callbacks),
-        )
+        one_step = itemgetter(0)  # one item of the dataset
+        super().__init__(model, args, one_step, steps, callbacks=list(callbacks))
         self.remove_callback(PrinterCallback)  # what the library puts where there is no bar
         self.weighting = (weighting or EqualLoss(steps.plan.tasks)).to(args.device)
         self.pcgrad: PCGradOptimizer | None = None
         self.pcgrad_seed = pcgrad_seed
-        sharing = filter(model.shares, model.specs)
-        self.tokens = TokenTracker(steps.plan.tasks, sharing=sharing)
+        self.tokens = TokenTracker(steps.plan.tasks, sharing=filter(model.shares, model.specs))
         self.record: dict[str, Any] = {}  # what the step just done leaves for the log
         for callback in callbacks:
             if hasattr(callback, "bind"):
@@ -96,7 +91,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         step, so cutting the step into more or fewer micro-batches changes nothing.
         """
         parts = {part.name: part.loss_weight for part in model.specs[task].components}
-        counted = {name: max(1, sum(batch.counts.get(name, 0) for batch in batches)) for name in parts}
+        counted = component_counts(model, batches)
         tokens = sum(batch.tokens for batch in batches)
         total = torch.zeros((), device=self.args.device)
         for batch, previous in zip(batches, [None, *batches], strict=False):
@@ -188,7 +183,7 @@ class TokenControlledTrainer(MultiTaskTrainer):
     def __init__(
         self,
         model: nn.Module,
-        steps: Dataset,
+        steps: PlanDataset,
         args: TrainingArguments,
         *,
         target_tokens: int,
