@@ -1,6 +1,6 @@
 """From a trained model and an encoded split to predicted samples.
 
-    predictions = predict(model, encoded, samples, token_budget=4096, device="cpu")
+    predictions = Predictor(model, token_budget=4096, device="cpu").predict(encoded, samples)
 
 A predicted sample is the gold sample with its annotations replaced; official writers and the
 prediction file take it as it is. How outputs become annotations is told per kind in `decode`.
@@ -9,9 +9,8 @@ Relations are found in a second pass, between the mentions that the first one fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,113 +28,91 @@ from kaggle_kit.heads.thresholds import choose_thresholds
 
 ENTITY_KINDS = (Kind.TOKENS, Kind.SPANS)
 Samples = Sequence[UnifiedSample]
-Read = Callable[[EncodedTask], dict[str, list[Any]]]
 
 
-def predict(
-    model: nn.Module,
-    encoded: EncodedTask,
-    samples: Samples,
-    *,
-    token_budget: int,
-    device: str,
-    float16: bool = False,
-) -> list[UnifiedSample]:
-    """One predicted sample per given sample, in order. `samples` are those the split was encoded from.
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model and how it reads: micro-batches of at most `token_budget` tokens, device, precision.
 
-    Where the task has no component for entities, or its `gold_entities` is set, the gold mentions are
-    taken as given, without their attributes and (unless relations hold between these) concepts.
+    `samples` are always those that a split was encoded from, in order.
     """
-    read = partial(row_outputs, model, token_budget=token_budget, device=device, float16=float16)
-    predicted = _without_relations(model, encoded, samples, read)
-    return _decoded(model, encoded, relation_parts(encoded.spec), samples, predicted, read)
 
+    model: nn.Module
+    token_budget: int
+    device: str
+    float16: bool = False
 
-def fit_thresholds(
-    model: nn.Module,
-    encoded: EncodedTask,
-    samples: Samples,
-    *,
-    token_budget: int,
-    device: str,
-    float16: bool = False,
-) -> dict[str, tuple[float, float, float]]:
-    """Set the thresholds of the task's relation heads to the best for these development samples.
+    def predict(self, encoded: EncodedTask, samples: Samples) -> list[UnifiedSample]:
+        """Return one predicted sample per given sample, in order.
 
-    Returns component -> (of all samples, of half 0, of half 1), as `heads/thresholds.py` explains;
-    empty for a task without relations, which is not read.
-    """
-    parts, heads = relation_parts(encoded.spec), model.heads[encoded.spec.name]
-    if not parts:
-        return {}
-    read = partial(row_outputs, model, token_budget=token_budget, device=device, float16=float16)
-    predicted = _without_relations(model, encoded, samples, read)
-    table, outputs = _related(encoded, predicted, read)
-    chosen = {}
-    for part in parts:
-        links = all_links(part, table, outputs[part.name], len(samples))
-        chosen[part.name] = choose_thresholds(part, links, samples, predicted)
-        heads[part.name].thresholds.copy_(torch.tensor(chosen[part.name]))
-    return chosen
+        Where the task has no component for entities, or its `gold_entities` is set, the gold mentions are
+        taken as given, without their attributes and (unless relations hold between these) concepts.
+        """
+        predicted = self._without_relations(encoded, samples)
+        return self._decoded(encoded, relation_parts(encoded.spec), samples, predicted)
 
+    def fit_thresholds(self, encoded: EncodedTask, samples: Samples) -> dict[str, tuple[float, float, float]]:
+        """Set the thresholds of the task's relation heads to the best for these development samples.
 
-def _without_relations(
-    model: nn.Module, encoded: EncodedTask, samples: Samples, read: Read
-) -> list[UnifiedSample]:
-    """The first pass: everything but relations; where there is nothing else, samples without annotations."""
-    spec = encoded.spec
-    given = spec.gold_entities or not any(part.kind in ENTITY_KINDS for part in spec.components)
-    left_out = (Kind.RELATIONS, *ENTITY_KINDS) if given else (Kind.RELATIONS,)
-    parts = [part for part in spec.components if part.kind not in left_out]
-    concepts = any(part.concepts for part in relation_parts(spec))
-    bare = [_bare(sample, given, concepts) for sample in samples]
-    return _decoded(model, encoded, parts, samples, bare, read)
+        Returns component -> (of all samples, of half 0, of half 1), as `heads/thresholds.py` explains;
+        empty for a task without relations, which is not read.
+        """
+        parts, chosen = relation_parts(encoded.spec), {}
+        if not parts:
+            return {}
+        predicted = self._without_relations(encoded, samples)
+        table, outputs = self._read(encoded, predicted)
+        for part in parts:
+            links = all_links(part, table, outputs[part.name], len(samples))
+            chosen[part.name] = choose_thresholds(part, links, samples, predicted)
+            head = self.model.heads[encoded.spec.name][part.name]
+            head.thresholds.copy_(torch.tensor(chosen[part.name]))
+        return chosen
 
+    @torch.inference_mode()
+    def outputs(self, encoded: EncodedTask) -> dict[str, list[Any]]:
+        """Return each component's outputs per encoded row, as its kind's `split` cuts them."""
+        self.model.eval()
+        kinds = {part.name: part.kind for part in encoded.spec.components}
+        rows: dict[str, list[Any]] = {name: [None] * len(encoded) for name in kinds}
+        for planned in by_length(encoded, self.token_budget):
+            batch = make_batch(encoded, planned).to(self.device)
+            with torch.autocast(self.device, torch.float16, enabled=self.float16 and self.device != "cpu"):
+                outputs = self.model(batch)
+            for name, output in outputs.items():
+                _refuse_not_finite(output, f"{name} of {encoded.spec.name}")
+                parts = KINDS[kinds[name]].split(output, batch.targets[name])
+                for row, part in zip(planned.rows, parts, strict=True):
+                    rows[name][row] = part
+        return rows
 
-def _decoded(
-    model: nn.Module,
-    encoded: EncodedTask,
-    parts: Sequence[ComponentSpec],
-    samples: Samples,
-    predicted: list[UnifiedSample],
-    read: Read,
-) -> list[UnifiedSample]:
-    """The samples with what these components predict, from one reading of the split."""
-    if not parts:
+    def _without_relations(self, encoded: EncodedTask, samples: Samples) -> list[UnifiedSample]:
+        """The first pass: all but relations; where there is nothing else, samples without annotations."""
+        spec = encoded.spec
+        given = spec.gold_entities or not any(part.kind in ENTITY_KINDS for part in spec.components)
+        left_out = (Kind.RELATIONS, *ENTITY_KINDS) if given else (Kind.RELATIONS,)
+        parts = [part for part in spec.components if part.kind not in left_out]
+        concepts = any(part.concepts for part in relation_parts(spec))
+        bare = [_bare(sample, given, concepts) for sample in samples]
+        return self._decoded(encoded, parts, samples, bare)
+
+    def _decoded(
+        self, encoded: EncodedTask, parts: Sequence[ComponentSpec], samples: Samples, known: Samples
+    ) -> list[UnifiedSample]:
+        """What these components predict, in one pass, beside what is `known`."""
+        predicted = list(known)
+        if not parts:
+            return predicted
+        table, outputs = self._read(encoded, predicted)
+        for part in parts:
+            head = self.model.heads[encoded.spec.name][part.name]
+            predicted = KINDS[part.kind].decode(part, head, table, outputs[part.name], samples, predicted)
         return predicted
-    table, outputs = _related(encoded, predicted, read)
-    for part in parts:
-        head = model.heads[encoded.spec.name][part.name]
-        predicted = KINDS[part.kind].decode(part, head, table, outputs[part.name], samples, predicted)
-    return predicted
 
-
-def _related(
-    encoded: EncodedTask, predicted: Samples, read: Read
-) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """The columns of all rows and the outputs for them, relations between the predicted mentions."""
-    related = encoded.relating(predicted)
-    return related.rows(range(len(related))), read(related)
-
-
-@torch.inference_mode()
-def row_outputs(
-    model: nn.Module, encoded: EncodedTask, *, token_budget: int, device: str, float16: bool = False
-) -> dict[str, list[Any]]:
-    """Each component's outputs per encoded row, as its kind's `split` cuts them."""
-    model.eval()
-    kinds = {part.name: part.kind for part in encoded.spec.components}
-    rows: dict[str, list[Any]] = {name: [None] * len(encoded) for name in kinds}
-    for planned in by_length(encoded, token_budget):
-        batch = make_batch(encoded, planned).to(device)
-        with torch.autocast(device, torch.float16, enabled=float16 and device != "cpu"):
-            outputs = model(batch)
-        for name, output in outputs.items():
-            _refuse_not_finite(output, f"{name} of {encoded.spec.name}")
-            parts = KINDS[kinds[name]].split(output, batch.targets[name])
-            for row, part in zip(planned.rows, parts, strict=True):
-                rows[name][row] = part
-    return rows
+    def _read(self, encoded: EncodedTask, known: Samples) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+        """All rows' columns and outputs, with relations between the mentions that are `known`."""
+        related = encoded.relating(known)
+        return related.rows(range(len(related))), self.outputs(related)
 
 
 def _refuse_not_finite(output: Any, head: str) -> None:

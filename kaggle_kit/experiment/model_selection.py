@@ -29,7 +29,7 @@ from kaggle_kit.core.schema import NF4_ABOVE_PARAMETERS, RunConfig, StrategyConf
 from kaggle_kit.core.types import UnifiedSample, relation_parts
 from kaggle_kit.data.concepts import with_gold_concepts
 from kaggle_kit.evaluation.official import score_samples
-from kaggle_kit.evaluation.predict import predict
+from kaggle_kit.evaluation.predict import Predictor
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
 
@@ -167,7 +167,7 @@ def predictions_of(
     gold: Sequence[UnifiedSample],
 ) -> list[UnifiedSample]:
     """What the model predicts for one task's encoded samples."""
-    return predict(network, encoded, gold, **reading(config, loaded))
+    return Predictor(network, **reading(config, loaded)).predict(encoded, gold)
 
 
 def reading(config: RunConfig, loaded: Loaded) -> dict[str, Any]:

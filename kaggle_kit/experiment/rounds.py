@@ -26,7 +26,7 @@ from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.data.normalise import NO_CONCEPT, ConceptNormaliser
 from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
-from kaggle_kit.evaluation.predict import fit_thresholds
+from kaggle_kit.evaluation.predict import Predictor
 from kaggle_kit.experiment.controlled_variables import held_fixed, scores_best_development
 from kaggle_kit.experiment.model_selection import CHOOSING, SELECTION, predictions_of, reading
 from kaggle_kit.experiment.optimisation import optimisation
@@ -191,8 +191,9 @@ def fit_relation_thresholds(
     relating = {name for name, spec in specs.items() if relation_parts(spec)}
     config = replace(config, tasks={name: task for name, task in config.tasks.items() if name in relating})
     dev = split_samples(config, {name: corpora[name] for name in config.tasks}, CHOOSING)
+    predictor = Predictor(network, **reading(config, loaded))
     for name, encoded in encode_split(config, dev, specs, loaded).items():
-        fit_thresholds(network, encoded, dev[name], **reading(config, loaded))
+        predictor.fit_thresholds(encoded, dev[name])
 
 
 def evaluate(

@@ -21,7 +21,7 @@ from kaggle_kit.data.formats import write
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.data.registry import task as known_task
 from kaggle_kit.evaluation.metrics import score
-from kaggle_kit.evaluation.predict import by_length, predict
+from kaggle_kit.evaluation.predict import Predictor, by_length
 from kaggle_kit.heads import build_head
 from kaggle_kit.models.attention import PACKED
 from kaggle_kit.models.packing import PackedLayout
@@ -81,7 +81,7 @@ def learn(samples: Sequence[UnifiedSample], spec: TaskSpec, passes: int = 60) ->
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-    return predict(model, encoded, samples, token_budget=BUDGET, device="cpu")
+    return Predictor(model, BUDGET, "cpu").predict(encoded, samples)
 
 
 def practised(name: str, documents: int):

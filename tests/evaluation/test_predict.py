@@ -23,7 +23,7 @@ from kaggle_kit.core.types import (
     UnifiedSample,
 )
 from kaggle_kit.data.passages import PassageSettings
-from kaggle_kit.evaluation.predict import by_length, fit_thresholds, predict, row_outputs
+from kaggle_kit.evaluation.predict import Predictor, by_length
 from kaggle_kit.heads import build_head
 from kaggle_kit.heads.relations import mention_types
 from kaggle_kit.heads.spans import SpanScores, _pairs
@@ -101,7 +101,7 @@ def note(*mentions: Mention, **annotations) -> UnifiedSample:
 def predicted(samples, *components, window: PassageSettings, budget: int = 64, gold_entities: bool = False):
     spec = TaskSpec("t", components, gold_entities=gold_entities)
     encoded = encode(samples, spec, TOKENIZER, window)
-    return predict(Oracle(spec), encoded, samples, token_budget=budget, device="cpu")
+    return Predictor(Oracle(spec), budget, "cpu").predict(encoded, samples)
 
 
 def facts(sample: UnifiedSample) -> list[tuple]:
@@ -193,7 +193,7 @@ def test_nothing_of_the_gold_standard_is_found_in_a_prediction_by_a_silent_model
     )
     spec = TaskSpec("t", (TAGS, LINKS, WHEN))
     encoded = encode([gold], spec, TOKENIZER, PassageSettings(128, 8))
-    (found,) = predict(Silent(spec), encoded, [gold], token_budget=64, device="cpu")
+    (found,) = Predictor(Silent(spec), 64, "cpu").predict(encoded, [gold])
     assert found == replace(gold, mentions=(), relations=())
 
 
@@ -212,18 +212,18 @@ def test_thresholds_fitted_on_dev_decide_it_crosswise_and_stay_with_the_heads():
     whole = replace(whole, mentions=(replace(whole.mentions[0], attributes=now), whole.mentions[1]))
     dev = [replace(whole, document_id=str(number)) for number in range(8)]
     model, encoded = Hesitant(spec), encode(dev, spec, TOKENIZER, PassageSettings(128, 8))
-    how = {"token_budget": 64, "device": "cpu"}
-    assert not any(found.relations for found in predict(model, encoded, dev, **how))
-    chosen = fit_thresholds(model, encoded, dev, **how)
+    predictor = Predictor(model, 64, "cpu")
+    assert not any(found.relations for found in predictor.predict(encoded, dev))
+    chosen = predictor.fit_thresholds(encoded, dev)
     assert set(chosen) == {"links", "when"}
     assert all(0.6 < threshold <= 0.95 for thresholds in chosen.values() for threshold in thresholds)
-    for found in predict(model, encoded, dev, **how):
+    for found in predictor.predict(encoded, dev):
         assert [(r.type, r.source, r.target) for r in found.relations] == [("TREATS", "T1", "T2")]
         assert [m.attributes.get("DocTimeRel") for m in found.mentions] == ["AFTER", None]
     again = Hesitant(spec)
     again.load_state_dict(model.state_dict())
-    assert predict(again, encoded, dev, **how) == predict(model, encoded, dev, **how)
-    assert fit_thresholds(model, replace(encoded, spec=TaskSpec("t", (TAGS,))), dev, **how) == {}
+    assert Predictor(again, 64, "cpu").predict(encoded, dev) == predictor.predict(encoded, dev)
+    assert predictor.fit_thresholds(replace(encoded, spec=TaskSpec("t", (TAGS,))), dev) == {}
 
 
 @pytest.mark.parametrize("components", [(TAGS, LINKS), (LINKS,)])
@@ -280,7 +280,7 @@ def test_scores_that_are_not_finite_are_refused_and_not_read_as_nothing(part, va
     samples, spec = [note(mention(1, "Drug", (2, 3)))], TaskSpec("t", (part,))
     encoded = encode(samples, spec, TOKENIZER, PassageSettings(128, 8))
     with pytest.raises(KitError, match="ner of t"):
-        predict(Broken(spec), encoded, samples, token_budget=64, device="cpu")
+        Predictor(Broken(spec), 64, "cpu").predict(encoded, samples)
 
 
 def test_the_windows_of_these_tests_do_cut_the_text():
@@ -306,5 +306,5 @@ def test_rows_are_read_longest_first_within_the_budget_and_outputs_stand_in_file
     order = [row for planned in by_length(encoded, 30) for row in planned.rows]
     assert order == [1, 2, 0]
     assert all(planned.tokens <= 30 or len(planned.rows) == 1 for planned in by_length(encoded, 30))
-    outputs = row_outputs(Oracle(spec), encoded, token_budget=30, device="cpu")
+    outputs = Predictor(Oracle(spec), 30, "cpu").outputs(encoded)
     assert [len(row) for row in outputs["ner"]] == [3, 18, 9]
