@@ -11,7 +11,6 @@ compare sets of (document, type, pieces) instead, and count the T lines that bra
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from kaggle_kit.core.errors import ScoreError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.data.formats.base import corpus_files
-from kaggle_kit.evaluation.metrics.common import counts, ratios
+from kaggle_kit.evaluation.metrics.common import counts, ratios, summed
 
 Part = tuple[str, tuple[tuple[int, int], ...]]  # type, pieces
 Item = tuple[Part, ...]  # a mention is one part; a relation its type, without pieces, and both mentions
@@ -46,13 +45,10 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     cases that MACCROBAT has: a relation of events is one of their triggers, and a relation may name a
     mention whose own line does not count.
     """
-    totals: dict[str, Counter[str]] = defaultdict(Counter)
-    for paths in _paired_files(gold, pred):
-        for name, found in _compared(*paths).items():
-            totals[name].update(found)
+    compared = [_compared(*paths) for paths in _paired_files(gold, pred)]
     figures: dict[str, float] = {}
-    for name, total in totals.items():
-        figures |= ratios(f"{name}_{{}}", **total)
+    for name in compared[0]:
+        figures |= ratios(f"{name}_{{}}", **summed(rows[name] for rows in compared))
     return figures
 
 

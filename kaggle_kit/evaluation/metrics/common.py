@@ -6,7 +6,8 @@ ratios("entity_{}", right=3, predicted=4, gold=6)  # entity_precision 0.75, enti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +39,14 @@ def counts(*, right: int, predicted: int, gold: int, found: int | None = None) -
     if found is None:
         return {"tp": right, "fp": predicted - right, "fn": gold - right}
     return {"tp": right, "found": found, "fp": predicted - right, "fn": gold - found}
+
+
+def summed(documents: Iterable[Mapping[str, int]]) -> Counter[str]:
+    """Return the sum over documents of the counts of `ratios`."""
+    total = Counter(right=0, predicted=0, gold=0)
+    for sizes in documents:
+        total.update(sizes)
+    return total
 
 
 @contextmanager

@@ -10,8 +10,9 @@ Relations are BC5CDR's official measure: document, type and both concepts are eq
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -20,19 +21,20 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.formats import Reading, read
 from kaggle_kit.data.formats.pubtator import concept_relations
-from kaggle_kit.evaluation.metrics.common import counts, ratios, score_errors
+from kaggle_kit.evaluation.metrics.common import counts, ratios, score_errors, summed
 
 Span = tuple[str, tuple[tuple[int, int], ...]]  # type, pieces in order
 Related = tuple[str, str, str]  # type, concept, concept
+Sets = dict[str, set[Any]]  # document -> what stands in it
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
-    """`mention_figures` and `relation_figures` of two PubTator files or folders of them.
+    """`mention_figures` of two PubTator files or folders of them, and `relation_*` where there are relations.
 
     Raises ScoreError for malformed ones.
     """
     figures = mention_figures(*(_read(place) for place in (gold, pred)))
-    return figures | relation_figures(*(_relations(place) for place in (gold, pred)))
+    return figures | _optional("relation_{}", *(_relations(place) for place in (gold, pred)))
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
@@ -40,18 +42,10 @@ def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] 
     if metric not in ("strict_f1", "relaxed_f1", "relation_f1"):
         return None
     if metric == "relation_f1":
-        wanted, found = (_relations(place) for place in (gold, pred))
+        found = _compared(_relations(gold), _relations(pred))
     else:
-        wanted, found = (_spans(_read(place)) for place in (gold, pred))
-    sides = {name: (wanted.get(name, set()), found.get(name, set())) for name in wanted | found}
-    return {
-        name: counts(
-            right=_paired(mine, theirs) if metric == "relaxed_f1" else len(mine & theirs),
-            predicted=len(theirs),
-            gold=len(mine),
-        )
-        for name, (mine, theirs) in sides.items()
-    }
+        found = _compared(*(_spans(_read(place)) for place in (gold, pred)), relaxed=metric == "relaxed_f1")
+    return {name: counts(**sizes) for name, sizes in found.items()}
 
 
 @score_errors()
@@ -64,16 +58,6 @@ def _relations(place: Path) -> dict[str, set[Related]]:
     return concept_relations(place)
 
 
-def relation_figures(
-    gold: Mapping[str, set[Related]], predicted: Mapping[str, set[Related]]
-) -> dict[str, float]:
-    """Precision, recall and F1, 0 to 1, over (document, type, concept, concept).
-
-    Empty where neither side has a relation: a corpus of mentions alone.
-    """
-    return _strict("relation", gold, predicted) if _size(gold) or _size(predicted) else {}
-
-
 def mention_figures(gold: Iterable[UnifiedSample], predicted: Iterable[UnifiedSample]) -> dict[str, float]:
     """Precision, recall and F1, 0 to 1: `strict_*`, `relaxed_*` and `discontiguous_strict_*`.
 
@@ -81,12 +65,9 @@ def mention_figures(gold: Iterable[UnifiedSample], predicted: Iterable[UnifiedSa
     Predictions in documents without gold are wrong ones.
     """
     wanted, found = _spans(gold), _spans(predicted)
-    figures = _strict("strict", wanted, found)
-    figures |= ratios("relaxed_{}", right=_relaxed(wanted, found), predicted=_size(found), gold=_size(wanted))
-    wanted, found = ({name: _pieced(spans) for name, spans in side.items()} for side in (wanted, found))
-    if _size(wanted) or _size(found):
-        figures |= _strict("discontiguous_strict", wanted, found)
-    return figures
+    figures = _figures("strict_{}", wanted, found) | _figures("relaxed_{}", wanted, found, relaxed=True)
+    sides = ({name: _pieced(spans) for name, spans in side.items()} for side in (wanted, found))
+    return figures | _optional("discontiguous_strict_{}", *sides)
 
 
 def _spans(samples: Iterable[UnifiedSample]) -> dict[str, set[Span]]:
@@ -101,17 +82,26 @@ def _pieced(spans: set[Span]) -> set[Span]:
     return {span for span in spans if len(span[1]) > 1}
 
 
-def _size(spans: Mapping[str, set]) -> int:
-    return sum(map(len, spans.values()))
+def _compared(gold: Sets, predicted: Sets, relaxed: bool = False) -> dict[str, dict[str, int]]:
+    """Document -> the counts of `ratios`."""
+    sides = {name: (gold.get(name, set()), predicted.get(name, set())) for name in gold | predicted}
+    return {
+        name: {
+            "right": _paired(wanted, found) if relaxed else len(wanted & found),
+            "predicted": len(found),
+            "gold": len(wanted),
+        }
+        for name, (wanted, found) in sides.items()
+    }
 
 
-def _strict(name: str, gold: Mapping[str, set], predicted: Mapping[str, set]) -> dict[str, float]:
-    right = sum(len(spans & predicted.get(document, set())) for document, spans in gold.items())
-    return ratios(f"{name}_{{}}", right=right, predicted=_size(predicted), gold=_size(gold))
+def _figures(pattern: str, gold: Sets, predicted: Sets, relaxed: bool = False) -> dict[str, float]:
+    return ratios(pattern, **summed(_compared(gold, predicted, relaxed).values()))
 
 
-def _relaxed(gold: dict[str, set[Span]], predicted: dict[str, set[Span]]) -> int:
-    return sum(_paired(spans, predicted.get(document, set())) for document, spans in gold.items())
+def _optional(pattern: str, gold: Sets, predicted: Sets) -> dict[str, float]:
+    """Empty where neither side has any: a corpus without relations, or without mentions of several pieces."""
+    return _figures(pattern, gold, predicted) if any([*gold.values(), *predicted.values()]) else {}
 
 
 def _paired(gold: set[Span], predicted: set[Span]) -> int:
