@@ -42,24 +42,24 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     rankings = list(_rankings(pairs).values())
     tops = [ranking[:CUTOFF] for ranking in rankings]
     return {
-        "map": fmean(_average_precision(top, sum(top)) for top in tops),
+        "map": fmean(_average_precision(top) for top in tops),
         "avgrec": _average_recall(rankings),
         "mrr_percent": 100 * fmean(_reciprocal_rank(top) for top in tops),
         **_classification([(truth.relevant, guess.relevant) for truth, guess in pairs]),
-        "map_all_relevant": fmean(_average_precision(ranking, sum(ranking)) for ranking in rankings),
+        "map_all_relevant": fmean(_average_precision(ranking) for ranking in rankings),
     }
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, float]] | None:
     """Each query's own figure, by its id; the mean over queries is `map` or `map_all_relevant`."""
-    figure = {
-        "map": lambda ranking: _average_precision(ranking[:CUTOFF], sum(ranking[:CUTOFF])),
-        "map_all_relevant": lambda ranking: _average_precision(ranking, sum(ranking)),
-    }.get(metric)
-    if figure is None:
+    if metric not in ("map", "map_all_relevant"):
         return None
+    depth = CUTOFF if metric == "map" else None
     rankings = _rankings(_aligned(_one_file(gold, "*.relevancy"), _one_file(pred, "*.pred")))
-    return {query.decode("utf-8"): {"value": figure(ranking)} for query, ranking in rankings.items()}
+    return {
+        query.decode("utf-8"): {"value": _average_precision(ranking[:depth])}
+        for query, ranking in rankings.items()
+    }
 
 
 def _rankings(pairs: Iterable[tuple[_Line, _Line]]) -> dict[bytes, list[bool]]:
@@ -73,11 +73,11 @@ def _rankings(pairs: Iterable[tuple[_Line, _Line]]) -> dict[bytes, list[bool]]:
     }
 
 
-def _average_precision(ranking: Sequence[bool], relevant: int) -> float:
-    """The sum of the precisions at each relevant item, over the given number of relevant items."""
+def _average_precision(ranking: Sequence[bool]) -> float:
+    """The mean of the precisions at each relevant item."""
     found = accumulate(ranking)  # relevant items up to and including each rank
     precisions = [hits / rank for rank, hits in enumerate(found, start=1) if ranking[rank - 1]]
-    return sum(precisions) / relevant if relevant else 0.0
+    return sum(precisions) / len(precisions) if precisions else 0.0
 
 
 def _reciprocal_rank(ranking: Sequence[bool]) -> float:
