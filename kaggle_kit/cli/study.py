@@ -63,7 +63,7 @@ def run(
 
     name, changes = _named(name, changes)
     changes, more = _split(changes)
-    study = Study(load_selection(name, changes), changes)
+    study = Study(load_selection(name, changes), changes, name)
     code = run_study(study, Places(runs_dir, reports_dir), cores, more, typer.echo)
     found = status.states(study, runs_dir)
     if code == STOPPED:

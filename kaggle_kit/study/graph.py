@@ -91,9 +91,9 @@ class _Named(NamedTuple):
 class Study:
     """All runs of a selection, in the order in which they are declared."""
 
-    def __init__(self, selection: Selection, changes: Sequence[str] = ()) -> None:
-        """`changes`: what of the selection differs from its file, so that a command can say it again."""
-        self.selection, self.changes = selection, tuple(changes)
+    def __init__(self, selection: Selection, changes: Sequence[str] = (), file: str = "") -> None:
+        """`file`: its name below params/study/, unless it is the selection's own; `changes`: what differs."""
+        self.selection, self.changes, self.file = selection, tuple(changes), file or selection.name
         self._composed: dict[tuple[Any, ...], RunConfig] = {}
         self._models: dict[tuple[Any, ...], ModelConfig] = {}
 

@@ -16,6 +16,7 @@ import pytest
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.experiment.page_run import claimed
 from kaggle_kit.study import graph, status, workflow
+from kaggle_kit.study.spec import load_selection
 from kaggle_kit.study.workflow import SNAKEFILE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,6 +174,15 @@ def test_the_view_deletes_nothing_but_links(tmp_path, stand_in):
     with pytest.raises(RunFolderError, match="thesis.txt is no link"):
         workflow.view(study, places, tmp_path)
     assert (folder / "thesis.txt").is_file()
+
+
+def test_a_study_of_another_name_is_still_the_one_of_its_file(tmp_path, stand_in):
+    """Snakemake missed params/study/mine.yaml, and the judge of all comparisons knew no study `mine`."""
+    changes = ("name=mine", "seeds=[1,2]")
+    study = graph.Study(load_selection("rq5_practice", changes), changes, "rq5_practice")
+    found = workflow.settings(study, stand_in.places, tmp_path / "views" / "mine")
+    assert Path(found["declared"]).is_file() and found["study"] == ["rq5_practice", *changes]
+    assert load_selection(*found["study"][:1], found["study"][1:]).name == "mine"
 
 
 @pytest.mark.parametrize("word", ["-n", "-np", "--dry-run", "--dryrun"])
