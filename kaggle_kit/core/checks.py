@@ -297,7 +297,7 @@ def _within(
     above: float | None = None,
     below: float | None = None,
 ) -> Iterator[str]:
-    bounds = []
+    bounds = [] if value < float("inf") else [(False, "a finite number")]
     if low is not None:
         bounds.append((value >= low, f"at least {low:g}"))
     if above is not None:

@@ -28,7 +28,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kaggle_kit.core.checks import undeclared, validate
-from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.errors import ConfigError, RunFolderError, nearest
+from kaggle_kit.core.integrity import reading
 from kaggle_kit.core.open_keys import unknown_experiment
 from kaggle_kit.core.params import GROUPS, members, own_params, params_dir, params_file
 from kaggle_kit.core.request import Request, given_names, unknown_member, with_page_defaults
@@ -151,8 +152,12 @@ def _interpolated(node: Any, path: tuple[str, ...]) -> Iterator[str]:
 
 
 def read_config(file: Path) -> RunConfig:
-    """What `from_yaml` makes of a file, such as the `config.yaml` of a run."""
-    return from_yaml(file.read_text(encoding="utf-8"))
+    """What `from_yaml` makes of a file, such as the `config.yaml` of a run. RunFolderError that names it."""
+    with reading(file):
+        try:
+            return from_yaml(file.read_text(encoding="utf-8"))
+        except (ConfigError, AssertionError) as error:  # omegaconf asserts that it is no plain number
+            raise RunFolderError(f"{file}: {error or 'no mapping of keys to values'}") from error
 
 
 def _entry(group: str, name: str, schema: type) -> Any:
@@ -229,7 +234,8 @@ def _apply(config: DictConfig, key: str, value: Any) -> list[str]:
     """Sets one key in place; says what is wrong with it instead of raising."""
     parts = key.split(".")
     if parts[0] == "tasks" and parts[1:] and parts[1] not in config.tasks:
-        return [f"{key}: this run has no task {parts[1]!r}; its tasks: {', '.join(config.tasks)}"]
+        hint = nearest(parts[1], config.tasks)
+        return [f"{key}: this run has no task {parts[1]!r}; its tasks: {', '.join(config.tasks)}{hint}"]
     try:
         if any(part.isdigit() for part in parts):  # a place in a list
             OmegaConf.update(config, key, value)

@@ -10,7 +10,7 @@ import pytest
 from kaggle_kit.analysis.overview import overview_table
 from kaggle_kit.analysis.report import sound_runs, style_table, write_report
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
-from kaggle_kit.core.config import compose
+from kaggle_kit.core.config import compose, read_config
 from kaggle_kit.core.errors import KitError, RunFolderError
 from kaggle_kit.core.runs import start_run
 from tests.analysis.test_report import add_run
@@ -132,3 +132,13 @@ def test_every_reader_of_a_run_folder_raises_no_error_but_the_project_s(tmp_path
             read()
         except KitError as error:
             assert str(run.path) in str(error)
+
+
+@pytest.mark.parametrize(
+    "content", [*MALFORMED, b"a: ${oc.env:HOME}", b"!!timestamp abc", b"seed: " + b"9" * 5000]
+)
+def test_a_stored_configuration_that_cannot_be_read_is_named(tmp_path, content):
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(RunFolderError) as caught:
+        read_config(tmp_path / "config.yaml")
+    assert str(tmp_path / "config.yaml") in str(caught.value)

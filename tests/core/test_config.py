@@ -246,6 +246,8 @@ def test_all_bad_overrides_are_told_at_once():
         (["tasks.semeval2014t7.components.0.max_span_length=0"], "max_span_length=0 .*at least 1"),
         (["tasks.semeval2014t7.components.0.relation_type=TLINK"], "set both .* or neither"),
         (["training.learning_rate=nan"], "learning_rate=nan .*more than 0"),
+        (["training.epochs=inf"], "epochs=inf .*a finite number"),
+        (["tasks.semeval2014.path=x"], "no task 'semeval2014'.*did you mean 'semeval2014t7'"),
         (["training.head_learning_rate=0"], "training.head_learning_rate=0.* more than 0"),
         (["training.stride=128"], "training.stride=128 .*less than 128"),
         (["training.max_length=2048"], "1024 positions of model 'tiny'"),
