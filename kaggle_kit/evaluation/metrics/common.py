@@ -66,10 +66,11 @@ def folder_files(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def pipe_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return `folder_files`; ScoreError for a folder that is not there."""
-    if not folder.is_dir():
-        raise ScoreError(f"{folder}: no such folder; give the folder that holds the .pipe files")
-    return folder_files(folder, pattern)
+    """Return `folder_files`; ScoreError for a folder that is not there, or that holds folders alone."""
+    files = folder_files(folder, pattern) if folder.is_dir() else []
+    if not folder.is_dir() or (not files and any(path.is_dir() for path in folder.iterdir())):
+        raise ScoreError(f"{folder}: no such folder, or no files in it; give the one of the .pipe files")
+    return files
 
 
 def file_lines(path: Path) -> list[bytes]:

@@ -84,3 +84,12 @@ def test_a_note_beside_the_pipe_files_is_refused_but_hidden_and_backup_files_are
 def test_a_missing_folder_is_refused(tmp_path: Path):
     with pytest.raises(ScoreError, match="no such folder"):
         score(tmp_path / "gold", tmp_path)
+
+
+def test_a_folder_that_holds_the_files_of_none_but_sub_folders_is_refused(tmp_path: Path):
+    """It scored 0, as if the gold standard were empty."""
+    for side in ("gold", "pred"):
+        (tmp_path / side / "batch").mkdir(parents=True)
+        (tmp_path / side / "batch" / "a.pipe").write_text(rows("0||4"))
+    with pytest.raises(ScoreError, match="folder"):
+        score(tmp_path / "gold", tmp_path / "pred")
