@@ -171,6 +171,37 @@ def test_offsets_that_are_off_by_a_constant_are_an_error_that_names_the_shift(tm
         load_corpus(slot, tmp_path, splits=("train",))
 
 
+@pytest.mark.parametrize("shift", [-1, 1, 3])
+def test_offsets_that_are_off_where_no_text_is_stored_are_an_error_that_names_the_shift(tmp_path, shift):
+    """A shifted corpus of ShARe or THYME passed the check: these files have offsets alone."""
+    text = "Patient took aspirin, then ibuprofen 400 mg and at last heparin, which helped."
+    spans = [(at, at + len(word)) for word in ("aspirin", "ibuprofen", "heparin") if (at := text.index(word))]
+    rows = {0: "", shift: ""}
+    for by in rows:
+        rows[by] = "".join(
+            f"a.text||Disease_Disorder||C1||{start + by}||{end + by}\n" for start, end in spans
+        )
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.text").write_text(text)
+    known = task("semeval2014t7")
+    for by, content in rows.items():
+        (tmp_path / "train" / "a.pipe").write_text(content)
+        found = [p.found for p in check_corpus(known, tmp_path) if p.severity == "error"]
+        side = "later" if by < 0 else "earlier"
+        assert [f"3 of them stand {abs(by)} character(s) {side}" in text for text in found] == [True] * bool(
+            by
+        )
+
+
+def test_a_corpus_whose_offsets_all_lie_past_the_end_is_an_error(tmp_path):
+    """Each mention counted twice as a record and once as rejected: never more than a half."""
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.txt").write_text("short")
+    (tmp_path / "train" / "a.ann").write_text("T1\tDrug 90 97\taspirin\nT2\tDrug 99 106\theparin\n")
+    (problem,) = [p for p in check_corpus(task("semeval2021t6"), tmp_path) if p.severity == "error"]
+    assert "2 of 2 records" in problem.found and problem.line == 1
+
+
 def test_the_check_goes_past_every_bad_file(tmp_path, slot):
     (tmp_path / "train" / "a.ann").write_bytes(b"\xff")
     (tmp_path / "dev" / "d.ann").write_bytes(b"T1\tDrug 0 7\t\xff\n")

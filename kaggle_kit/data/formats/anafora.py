@@ -77,6 +77,9 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
                     raise CorpusError(path, line=element.sourceline, found=found, expected="unique ids")
                 seen.add(link.id)
                 relations.append(link)
+    else:
+        for other in corpus_files(path.parent, ".xml"):
+            reading.warn(other, None, found="annotations that are not read", expected=EXPECTED_FILES)
     sample = UnifiedSample(
         document_id,
         _text(path, document_id, reading),

@@ -29,6 +29,8 @@ MAX_REJECTED = 0.5  # share of the records; beyond it the files are of another f
 MAX_DISAGREEING = 0.05  # share of the stored texts that may not be the text at their offsets
 CONSTANT = 0.8  # share of those from which on a shift is named as their common one
 FARTHEST = 10  # characters that a shift is looked for
+SHIFTS = sorted(range(-FARTHEST, FARTHEST + 1), key=abs)
+MAX_CUT = 0.5  # share of the mentions that may begin or end inside a word, where no text is stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class Tally:
     """What was read of a split: records and how many of them could not be used, stored texts and how far off.
 
     `shifts` maps a number of characters to how often a stored text stands so far behind its offsets; None
-    counts those that are found nowhere near.
+    counts those that are found nowhere near. Where no texts are stored, `fits` maps each of `SHIFTS` to how
+    many of the `placed` mentions would cut no word there.
     """
 
     records: int = 0
@@ -62,6 +65,8 @@ class Tally:
     first: Problem | None = None  # of the rejected ones
     compared: int = 0
     shifts: Counter[int | None] = field(default_factory=Counter)
+    placed: int = 0
+    fits: Counter[int] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
         self.records += other.records
@@ -69,6 +74,13 @@ class Tally:
         self.first = self.first or other.first
         self.compared += other.compared
         self.shifts.update(other.shifts)
+        self.placed += other.placed
+        self.fits.update(other.fits)
+
+    def place(self, mention: Mention, text: str) -> None:
+        """Count where the mention would cut no word."""
+        self.placed += 1
+        self.fits.update(s for s in SHIFTS if _fits(text, mention.start + s, mention.end + s))
 
     def problems(self, path: Path) -> Iterator[Problem]:
         """What makes the whole split unusable: most records odd, or offsets that count something else."""
@@ -76,14 +88,20 @@ class Tally:
             first = self.first or Problem("error", path, None, "", "files of the corpus's format")
             found = f"{self.rejected} of {self.records} records that cannot be used, the first: {first.found}"
             yield replace(first, severity="error", found=found)
-        wrong = self.shifts.total()
+        wrong, cut = self.shifts.total(), self.placed - self.fits[0]
         if wrong > MAX_DISAGREEING * self.compared:
             found = f"{wrong} of {self.compared} stored texts that are not the text at their offsets"
             (shift, times), *_ = self.shifts.most_common(1)
-            if shift is not None and times >= CONSTANT * wrong:
-                side = "later" if shift > 0 else "earlier"
-                found += f"; {times} of them stand {abs(shift)} character(s) {side}"
-            yield Problem("error", path, None, found, "offsets that count the characters of these texts")
+        elif not self.compared and cut > MAX_CUT * self.placed:
+            found = f"{cut} of {self.placed} mentions that begin or end inside a word, or with a blank"
+            shift = max(SHIFTS, key=self.fits.__getitem__)
+            wrong, times = self.placed, self.fits[shift]
+        else:
+            return
+        if shift is not None and times >= CONSTANT * wrong:
+            side = "later" if shift > 0 else "earlier"
+            found += f"; {times} of them stand {abs(shift)} character(s) {side}"
+        yield Problem("error", path, None, found, "offsets that count the characters of these texts")
 
 
 @dataclass
@@ -111,9 +129,9 @@ class Reading:
         self.tally.first = self.tally.first or self.warnings[-1]
 
     @contextmanager
-    def record(self) -> Iterator[None]:
-        """Inside, a CorpusError costs the record at hand and not the file."""
-        self.tally.records += 1
+    def record(self, again: bool = False) -> Iterator[None]:
+        """Inside, a CorpusError costs the record at hand and not the file. `again`: it was counted before."""
+        self.tally.records += not again
         try:
             yield
         except CorpusError as error:
@@ -144,12 +162,19 @@ def _plain(text: str) -> str:
 
 def _shift(mention: Mention, stored: str, text: str) -> int | None:
     """How many characters behind its offsets the stored text stands, the nearest place first."""
-    for shift in sorted(range(-FARTHEST, FARTHEST + 1), key=abs):
+    for shift in SHIFTS:
         if mention.start + shift >= 0:
             pieces = tuple((start + shift, end + shift) for start, end in mention.fragments)
             if replace(mention, fragments=pieces).text(text).translate(BLANKS) == stored:
                 return shift
     return None
+
+
+def _fits(text: str, start: int, end: int) -> bool:
+    """Whether a stretch lies in the text, cuts no word, and has no blank at its ends."""
+    if not 0 <= start < end <= len(text) or text[start].isspace() or text[end - 1].isspace():
+        return False
+    return not any(0 < at < len(text) and text[at - 1 : at + 1].isalnum() for at in (start, end))
 
 
 def corpus_files(folder: Path, *endings: str) -> list[Path]:
@@ -225,12 +250,14 @@ def checked(sample: UnifiedSample, path: Path, reading: Reading) -> UnifiedSampl
     """The sample without mentions and relations that cannot be used, each of them rejected."""
     mentions: dict[str, Mention] = {}
     for mention in sample.mentions:
-        with reading.record():
+        with reading.record(again=True):
             _assert_sound(mention, mentions, sample.text, path)
             mentions[mention.id] = mention
+            if sample.text is not None and not reading.tally.compared:
+                reading.tally.place(mention, sample.text)
     relations = []
     for relation in sample.relations:
-        with reading.record():
+        with reading.record(again=True):
             for end in (relation.source, relation.target):
                 if end not in mentions:
                     found = f"relation {quoted(relation.id)} to unknown id {quoted(end, 40)}"

@@ -178,7 +178,7 @@ class _Document:
         attributes = self._attributes_by_target
         concepts: dict[str, list[str]] = {}
         for path, number, target, concept in self.concepts:
-            with self.reading.record():
+            with self.reading.record(again=True):
                 concepts.setdefault(self._known(path, number, target), []).append(concept)
         finished = []
         for mention in self.mentions.values():
@@ -203,7 +203,7 @@ class _Document:
     def _attributes_by_target(self) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
         for path, number, target, name, value in self.attributes:
-            with self.reading.record():
+            with self.reading.record(again=True):
                 found.setdefault(self._known(path, number, target), {})[name] = value
         return found
 

@@ -132,7 +132,7 @@ class _Document:
                 reading.warn(self.path, number, found="the same mention again", expected="each mention once")
                 continue
             seen.add(tuple(fields))
-            with reading.record():
+            with reading.record(again=True):
                 _, start, end, stored, kind, *concepts = fields
                 span = (integer(start, self.path, number, "start"), integer(end, self.path, number, "end"))
                 where = Provenance(str(self.path), number)

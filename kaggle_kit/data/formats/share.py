@@ -11,7 +11,7 @@ from pathlib import Path
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
 from kaggle_kit.core.types import Mention, Provenance, UnifiedSample
-from kaggle_kit.data.formats.base import Reading, corpus_files, decode, flat, sibling
+from kaggle_kit.data.formats.base import Reading, corpus_files, decode, flat, readme, sibling
 
 DISORDER = "Disease_Disorder"
 NO_CONCEPT = "CUI-less"
@@ -19,13 +19,14 @@ TEXT_SUFFIXES = (".text", ".txt")
 
 
 def find(folder: Path) -> list[Path]:
-    """Every `.pipe` file below the folder, and every `.text` file whose document has none, sorted.
+    """Every `.pipe` file below the folder, and every note whose document has none, sorted.
 
     A note without a disorder may come without annotation file; it is a sample all the same. A note of the
     same name in another folder is another note, unless the `.pipe` file has none beside it.
     """
     pipes = corpus_files(folder, ".pipe")
-    texts = {path.with_suffix(""): path for path in corpus_files(folder, ".text")}
+    found = (path for path in corpus_files(folder, *TEXT_SUFFIXES) if not readme(path))
+    texts = {path.with_suffix(""): path for path in found}
     beside = {path.with_suffix("") for path in pipes}
     elsewhere = {place.name for place in beside - texts.keys()}
     alone = [p for place, p in texts.items() if place not in beside and place.name not in elsewhere]

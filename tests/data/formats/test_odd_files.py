@@ -96,7 +96,7 @@ def test_endings_in_capitals_are_endings_in_every_format(tmp_path):
         (sample,) = read(name, tmp_path / path, Reading(strict=True))
         assert sample.text == TEXT and sample.mentions[0].text(TEXT) == "pain", name
     assert len(sample.mentions) == 2 and len(sample.relations) == 1  # of .A1 and .a2
-    assert [s.document_id for s in read("share_pipe", tmp_path, Reading(strict=True))] == ["A", "B"]
+    assert [s.document_id for s in read("share_pipe", tmp_path, Reading(strict=True))] == ["A", "B", "b"]
 
 
 def test_annotations_of_a_shared_task_beside_those_of_brat_are_told(tmp_path):
@@ -106,6 +106,23 @@ def test_annotations_of_a_shared_task_beside_those_of_brat_are_told(tmp_path):
     reading = Reading()
     assert len(read("brat", tmp_path, reading)) == 1
     assert [problem.path.name for problem in reading.warnings] == ["a.a1"]
+
+
+def test_annotations_of_anafora_under_another_name_are_told_and_not_taken_for_none(tmp_path):
+    (tmp_path / "N").mkdir()
+    (tmp_path / "N" / "N").write_text(TEXT)
+    (tmp_path / "N" / "N.Temporal-Relation.ann.inprogress.xml").write_text(ANAFORA)
+    reading = Reading()
+    assert [sample.mentions for sample in read("anafora", tmp_path, reading)] == [()]
+    assert [problem.path.suffix for problem in reading.warnings] == [".xml"]
+
+
+def test_a_note_of_share_in_a_txt_file_that_nobody_annotated_is_a_document(tmp_path):
+    (tmp_path / "a.txt").write_text(TEXT)
+    (tmp_path / "a.pipe").write_text("a.text||Disease_Disorder||C0000001||0||4\n")
+    (tmp_path / "b.txt").write_text("none")
+    (tmp_path / "README.txt").write_text("what this is")
+    assert [s.document_id for s in read("share_pipe", tmp_path, Reading(strict=True))] == ["a", "b"]
 
 
 def test_lines_of_an_old_mac_that_end_in_one_new_line_are_lines(tmp_path):
