@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from kaggle_kit.core.errors import ConfigError, KitError
+from kaggle_kit.core.integrity import reading
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.kaggle.build import Built
 from kaggle_kit.kaggle.metadata import read_metadata
@@ -63,7 +64,7 @@ class Link:
 
         Every session of a chain runs the same code: a chain that has begun keeps its own copy. One that
         had failed gets another try from where it stood. ConfigError where the folder belongs to another
-        experiment; remove it to begin anew.
+        experiment; remove it to begin anew. RunFolderError where its chain.json is damaged.
         """
         path = folder / "chain.json"
         if not path.is_file():
@@ -73,8 +74,9 @@ class Link:
             link = cls(folder, str(kernel), built.ref, built.run_dir, built.config_hash)
             link.save()
             return link
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        link = cls(folder, **kept | {"phase": Phase(kept["phase"])})
+        with reading(path):
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            link = cls(folder, **kept | {"phase": Phase(kept["phase"])})
         if (link.ref, link.config_hash) != (built.ref, built.config_hash):
             raise ConfigError(f"{path} is the chain of {link.ref}; give {built.ref} a folder of its own")
         if link.phase is Phase.FAILED:

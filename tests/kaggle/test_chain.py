@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from kaggle_kit.core.artifacts import RunFolder, Totals
-from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.kaggle import metadata as about
 from kaggle_kit.kaggle.build import Built, session_of
 from kaggle_kit.kaggle.chain import Chain
@@ -264,6 +264,14 @@ def test_a_folder_of_another_experiment_is_refused_and_a_failed_chain_tries_agai
     assert (again.phase, again.stalled, again.step) == (Phase.WAITING, 0, 20)
     with pytest.raises(ConfigError, match="is the chain of jane/kernel-one"):
         Link.begin(link.folder, Built(Path(link.kernel), "jane/other", "runs/r", HASH, 0))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "{", '{"phase": "lost"}', '{"phase": "done"}'])
+def test_a_damaged_note_of_a_chain_is_named(tmp_path, text):
+    path = a_link(tmp_path).folder / "chain.json"
+    path.write_text(text)
+    with pytest.raises(RunFolderError, match="chain.json"):
+        a_link(tmp_path)
 
 
 def test_outside_a_terminal_the_live_table_is_one_line_per_change(tmp_path, capsys):
