@@ -77,7 +77,7 @@ def _read(source: str, file: Path) -> dict[str, Any]:
         raise ConfigError(
             f"model {source!r}: {file} is no model's {CONFIG} ({type(error).__name__}: {error})"
         ) from error
-    if kind not in ARCHITECTURES:
+    if str(kind) not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise ConfigError(
             f"model {source!r} is of architecture {kind!r}, which is not supported; supported: "

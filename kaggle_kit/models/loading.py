@@ -25,7 +25,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.core.schema import ModelConfig
 from kaggle_kit.core.secrets import HUB, read_secret
 from kaggle_kit.models.adapters import enable_checkpointing
@@ -46,6 +46,8 @@ from kaggle_kit.models.four_bit import keep_exact
 from kaggle_kit.models.reading import class_of, packable
 from kaggle_kit.models.shapes import head_width
 from kaggle_kit.models.verify import verify_reading
+
+PROBE = "the patient has 1 pain, المريض يعاني, 患者, пациент"
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,21 @@ def load_backbone(
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
         decisions["attention"] = _attention(config, own, place, bidirectional)
         backbone = _backbone(source, config.revision, {name: made.value for name, made in decisions.items()})
+        _assert_reads(tokenizer, backbone, config)
     decoder = config.family == "decoder"
     verify_reading(backbone, causal=decoder, name=config.name)
     return Loaded(backbone, tokenizer, decoder and not bidirectional, decisions, config)
+
+
+def _assert_reads(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel, config: ModelConfig) -> None:
+    """ConfigError for a tokenizer that knows no word, as the library makes up for a folder without one."""
+    known = {*tokenizer(PROBE, add_special_tokens=False)["input_ids"]} - {tokenizer.unk_token_id}
+    rows = backbone.get_input_embeddings().num_embeddings
+    if not known or tokenizer.vocab_size > rows:
+        found = f"has {tokenizer.vocab_size} words, and the model {rows}" if known else "knows no word"
+        raise ConfigError(
+            f"model {config.name}: its tokenizer {found}; put the model's own tokenizer beside the weights"
+        )
 
 
 def _attention(config: ModelConfig, own: PretrainedConfig, place: Decision, bidirectional: bool) -> Decision:
@@ -148,17 +162,24 @@ def _capability(place: Decision) -> tuple[int, int] | None:
 def _hub_access(config: ModelConfig, source: str) -> Iterator[None]:
     """Hands the hub its token, where there is one and the hub is asked at all.
 
-    ConfigError instead of the library's error where the hub does not give the model, and for a gated one
-    that no token opens.
+    ConfigError instead of the library's error where the hub does not give the model, for a gated one that no
+    token opens, and for files that make no model.
     """
     token = read_secret(HUB) if source == config.hub_id else None
     if token:
         os.environ[HUB] = token  # where the library looks for it, at every download
     try:
         yield
-    except OSError as error:
-        if source != config.hub_id or (token and config.gated):
-            raise
+    except (torch.cuda.OutOfMemoryError, KitError):
+        raise
+    except Exception as error:  # each format of weights and tokenizers has errors of its own
+        asked = isinstance(error, OSError) and source == config.hub_id
+        if not asked or (token and config.gated):
+            why = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+            raise ConfigError(
+                f"model {config.name}: {source} cannot be loaded ({why}); give a whole model with its "
+                "tokenizer, as save_pretrained writes them"
+            ) from error
         if not config.gated:
             raise ConfigError(
                 f"model {config.name}: {config.hub_id} could not be had from the hub "
@@ -222,14 +243,21 @@ def _backbone(
     dtype = getattr(torch, chosen["dtype"])
     if chosen["attention"] == FLASH:
         register_flash()
-    backbone = AutoModel.from_pretrained(
+    backbone, found = AutoModel.from_pretrained(
         source,
         revision=revision,
         dtype=dtype,
         attn_implementation=chosen["attention"],
         quantization_config=_bitsandbytes(nf4 or Nf4(), dtype) if quantized else None,
         device_map={"": chosen["device"]} if quantized and chosen["device"] == "cuda" else None,
+        output_loading_info=True,
     )
+    # no hidden state needs the pooler, which published encoders lack
+    if absent := sorted(name for name in found["missing_keys"] if "pooler" not in name):
+        raise ConfigError(
+            f"{source} holds no weights for {len(absent)} tensors of the model, such as {absent[0]}, and the "
+            "library fills them at random; give a folder with all of them, under the library's names"
+        )
     freeze(backbone, quantized=quantized, checkpointed=chosen["checkpointing"] == "on")
     return backbone.to(chosen["device"])
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
@@ -335,5 +338,55 @@ def test_a_gated_model_without_a_token_says_what_to_do(monkeypatch):
     with pytest.raises(ConfigError, match="is gated and HF_TOKEN was not found; accept its licence"):
         loading.load_backbone(compose(model="llama3b").model, device="cpu")
     monkeypatch.setenv("HF_TOKEN", "hf_planted")
-    with pytest.raises(OSError, match="gated repo"):  # the hub's own words on a token that it refuses
+    with pytest.raises(ConfigError, match="gated repo"):  # the hub's own words on a token that it refuses
         loading.load_backbone(compose(model="llama3b").model, device="cpu")
+
+
+def spoil_config(folder: Path, **changes: int) -> None:
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(said | changes))
+
+
+def rename_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"module.{name}": tensor for name, tensor in weights.items()}, folder / "model.safetensors")
+
+
+SPOILT = {
+    "more layers than there are weights": lambda folder: spoil_config(folder, num_hidden_layers=3),
+    "weights under other names": rename_weights,
+    "weights of other sizes": lambda folder: spoil_config(folder, hidden_size=32),
+    "weights cut off": lambda folder: (folder / "model.safetensors").write_bytes(b"cut"),
+    "no weights but garbage": lambda folder: (folder / "model.safetensors").rename(
+        folder / "pytorch_model.bin"
+    ),
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "no tokenizer": lambda folder: [file.unlink() for file in folder.glob("tokenizer*")],
+    "half a tokenizer": lambda folder: (folder / "tokenizer.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_a_folder_that_holds_no_whole_model_is_refused_by_its_name(tmp_path, spoil):
+    """The library fills what is missing at random, and makes up a tokenizer that knows no word."""
+    config = BertConfig(
+        vocab_size=2048, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(tmp_path)
+    train_tokenizer(["an invented note about the patient"]).save_pretrained(tmp_path)
+    entry = compose(overrides=[f"model={tmp_path}"]).model
+    assert loading.load_backbone(entry, device="cpu").backbone.config.hidden_size == 16
+    spoil(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        loading.load_backbone(entry, device="cpu")
+    assert tmp_path.name in str(caught.value)
+
+
+def test_a_tokenizer_of_more_words_than_the_model_has_is_refused(tmp_path):
+    config = BertConfig(
+        vocab_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(tmp_path)
+    train_tokenizer(["an invented note about the patient"]).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="and the model 8"):
+        loading.load_backbone(compose(overrides=[f"model={tmp_path}"]).model, device="cpu")
