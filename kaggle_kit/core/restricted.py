@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -79,6 +80,13 @@ def reading(path: Path, access: Access | str) -> Iterator[None]:
         except Exception as error:
             found = f"content that the reader did not foresee ({type(error).__name__})"
             raise CorpusError(path, found=found, expected="files of the corpus's format") from None
+
+
+def hide_values() -> None:
+    """From here on a notebook prints errors without the code and the values that some tracebacks show."""
+    ipython = sys.modules.get("IPython")
+    if ipython and (shell := ipython.get_ipython()):
+        shell.InteractiveTB.set_mode("Minimal")
 
 
 def for_files(sample: UnifiedSample) -> UnifiedSample:

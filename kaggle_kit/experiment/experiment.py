@@ -25,6 +25,7 @@ from kaggle_kit.batches.plan import StepPlan
 from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import KitError
+from kaggle_kit.core.restricted import hide_values
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.core.types import TaskSpec, UnifiedSample
@@ -55,6 +56,8 @@ class Experiment:
         self.session: Session | None = None
         self.metrics: list[Metric] = []
         self._samples: dict[str, Samples] = {}
+        if run.facts.get("flags", {}).get("restricted"):
+            hide_values()  # the user's own IPython profile may print whole notes with an error
 
     @classmethod
     def open(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 
 from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.experiment import preparation
@@ -72,3 +73,17 @@ def test_settings_are_settled_before_the_folder_is_opened(opened):
 
     with pytest.raises(ConfigError, match="settled"):
         opened(settle=refuse)
+
+
+@pytest.mark.parametrize(("overrides", "shown"), [(["profile.corpora=any"], False), ([], True)])
+def test_the_values_of_a_restricted_run_are_in_no_traceback_of_the_users_own_notebook(
+    opened, capsys, overrides, shown
+):
+    shell = InteractiveShell(colors="NoColor")
+    shell.InteractiveTB.set_mode("Verbose")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("IPython.get_ipython", lambda: shell)
+        opened("s1_single", "s1_single_task", task=NER, overrides=overrides)
+    shell.run_cell("note = 'Mr. Planted'\ndef read(note):\n    raise KeyError(3)\nread(note)")
+    printed = capsys.readouterr().out
+    assert "KeyError" in printed and ("Planted" in printed) is shown
