@@ -32,7 +32,7 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.cache import cache_dir
 from kaggle_kit.core.config import compose, config_hash, given_names, with_page_defaults
 from kaggle_kit.core.disk import writing
-from kaggle_kit.core.errors import STOPPED, ConfigError, KitError, RunFolderError
+from kaggle_kit.core.errors import STOPPED, ConfigError, DiskError, KitError, RunFolderError
 from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.page_files import PAGES_DIR, check_declared, notebook, page_path, parameters
 from kaggle_kit.core.records import write_atomically
@@ -189,7 +189,7 @@ def is_claimed(run_dir: Path) -> bool:
     """Whether a process works in the folder at this moment."""
     if not (run_dir / LOCK).is_file():
         return False
-    with (run_dir / LOCK).open("a") as lock:
+    with (run_dir / LOCK).open() as lock:  # for reading: it may lie on a read-only disk
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -208,6 +208,10 @@ def _cleared_if_refused(run_dir: Path, is_new: bool) -> Iterator[None]:
         if is_new:
             _clear(run_dir)
         raise KitError(error.refusal) from error
+    except DiskError:  # of a folder that the page needs beside its own
+        if is_new and not (run_dir / "config.yaml").exists():
+            _clear(run_dir)
+        raise
 
 
 def _clear(run_dir: Path) -> None:

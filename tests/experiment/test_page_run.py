@@ -15,7 +15,7 @@ import pytest
 from kaggle_kit.core.allocator import NAMES, SETTING
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.errors import ConfigError, CorpusMissing, KitError, RunFolderError
+from kaggle_kit.core.errors import ConfigError, CorpusMissing, DiskError, KitError, RunFolderError
 from kaggle_kit.core.kaggle_outputs import inspect
 from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.core.secrets import SecretLeak
@@ -124,6 +124,18 @@ def test_a_page_that_refuses_before_it_trains_leaves_no_folder_and_says_only_why
     with pytest.raises(KitError) as caught:
         run_toy(tmp_path, write_page(tmp_path, START, REFUSE))
     assert (str(caught.value), caught.value.exit_code) == ("no GPU here; set profile.device=cpu", 2)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_leaves_no_folder_of_a_run(tmp_path, monkeypatch):
+    pages = write_page(tmp_path, START)
+
+    def full(name: str) -> Path:
+        raise DiskError(28, f"{name} cannot be used: the disk is full")
+
+    monkeypatch.setattr(run_module, "cache_dir", full)
+    with pytest.raises(DiskError):
+        run_toy(tmp_path, pages)
     assert list((tmp_path / "runs").iterdir()) == []
 
 
@@ -332,14 +344,20 @@ def test_a_run_that_settled_its_configuration_on_the_way_is_known_by_what_it_was
     assert run_toy(tmp_path, write_page(tmp_path, FAIL), into=own) == own
 
 
-def test_two_processes_never_work_in_one_run_folder(tmp_path):
+def test_two_processes_never_work_in_one_run_folder(tmp_path, monkeypatch):
     folder = tmp_path / "mine"
     assert not is_claimed(folder)
     with claimed(folder):
         assert is_claimed(folder)
         with pytest.raises(RunFolderError, match="another process"), claimed(folder):
             pass
-    assert not is_claimed(folder)
+    (folder / ".lock").chmod(0o444)  # as on a disk that is mounted for reading
+    opened: list[str] = []
+    real = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, mode="r", **more: opened.append(mode) or real(path, mode, **more)
+    )
+    assert not is_claimed(folder) and opened == ["r"]
 
 
 def test_a_page_gets_the_allocator_setting_that_the_user_chose_else_ours(monkeypatch):
