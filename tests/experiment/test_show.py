@@ -60,6 +60,14 @@ def test_a_table_escapes_what_it_is_given(capsys):
     assert shown.startswith("Title") and "1.23" in shown and "1.2345" not in shown
 
 
+def test_a_table_escapes_the_names_of_its_columns(monkeypatch):
+    """Columns may be names that a run of a stranger gives to its tasks."""
+    shown = []
+    monkeypatch.setattr("kaggle_kit.experiment.show.views.display", shown.append)
+    table(pd.DataFrame({"<b>x</b>": ["y"]}), "<i>")
+    assert "<b>" not in shown[0].html and "<i>" not in shown[0].html and "&lt;b&gt;x" in shown[0].html
+
+
 @pytest.mark.usefixtures("small_models")
 def test_the_gradient_by_hand_is_the_one_that_the_trainer_takes(opened):  # noqa: F811
     exp = opened()

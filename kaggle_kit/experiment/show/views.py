@@ -43,7 +43,8 @@ def table(frame: pd.DataFrame, title: str = "", formats: dict[str, str] | None =
         return show_html(title, f"<i>{NOTHING}</i>", NOTHING)
     formats = formats or {}
     numbers = [name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name])]
-    styler = frame.style.hide(axis="index").format(formats, na_rep="–", escape="html").set_table_styles(LEFT)
+    styler = frame.style.hide(axis="index").format(formats, na_rep="–", escape="html")
+    styler = styler.format_index(axis="columns", escape="html").set_table_styles(LEFT)
     styler = styler.set_table_styles(dict.fromkeys(numbers, RIGHT), overwrite=False)
     cells = {name: formats[name].format for name in formats if name in frame}
     text = frame.to_string(index=False, formatters=cells, na_rep="–")
