@@ -246,9 +246,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Documents, Tensors]:
     tensors: Tensors = {}
     for name, sealed in manifest["files"].items():
         file, place = path / name, f"{path.name}/{name}"
-        if Path(name).name != name or name == ".." or file.is_symlink():
-            raise DamagedCheckpoint(f"{path.name}/{MANIFEST}: {name!r} is no file of this folder's own")
         with _damage(place):
+            if Path(name).name != name or file.is_symlink() or (file.exists() and not file.is_file()):
+                raise DamagedCheckpoint(f"{path.name}/{MANIFEST}: {name!r} is no file of this folder's own")
             if (size := file.stat().st_size) != sealed["bytes"]:
                 raise DamagedCheckpoint(f"{place}: {size} bytes instead of {sealed['bytes']}")
             if sha256_of(file) != sealed["sha256"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ def test_a_file_outside_the_folder_is_never_read(tmp_path, absolute):
     signed_anew(tmp_path / "own" / "step-000001", files={name: sealed(outside)})
     with pytest.raises(DamagedCheckpoint, match=r"outside\.json"):
         read_checkpoint(tmp_path / "own" / "step-000001")
+
+
+@pytest.mark.parametrize("name", ["pipe.json", "x" * 300, "..", "", "\0"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, name):
+    """A pipe that nobody writes to was read for ever; a name too long for the disk raised an OSError."""
+    saved(tmp_path, 1)
+    os.mkfifo(tmp_path / "step-000001" / "pipe.json")
+    signed_anew(tmp_path / "step-000001", files={name: {"bytes": 0, "sha256": ""}})
+    with pytest.raises(DamagedCheckpoint):
+        read_checkpoint(tmp_path / "step-000001")
 
 
 def test_a_link_is_neither_a_file_of_a_checkpoint_nor_a_checkpoint(tmp_path):
