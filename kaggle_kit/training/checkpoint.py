@@ -23,6 +23,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +61,8 @@ class Newest(NamedTuple):
 class CheckpointManager:
     """Saves and finds the checkpoints of one training run (each phase of a run has a folder of its own).
 
-    `identity` is what must not change between sessions, by name: see `identity()`. `facts` are kept
+    `identity` is what must not change between sessions, by name: see `identity()`. A difference
+    refuses to resume unless its name matches one of `allow` (`config.training.*`). `facts` are kept
     in every manifest and can be read before there is a model (the auto-batch result, say). `logs` have one
     line per step; a save forces them to the disk, and `rewind_logs` cuts off what will be done again.
     """
@@ -72,11 +74,13 @@ class CheckpointManager:
         identity: Mapping[str, str],
         logs: Iterable[Path] = (),
         facts: Mapping[str, Any] | None = None,
+        allow: Iterable[str] = (),
     ) -> None:
         self.folder = folder
         self.identity = dict(identity)
         self.logs = tuple(logs)
         self.facts = dict(facts or {})
+        self.allow = tuple(allow)
         self._held = ExitStack()
 
     def __enter__(self) -> CheckpointManager:
@@ -158,16 +162,20 @@ class CheckpointManager:
             os.truncate(log, kept)
 
     def _check(self, stored: Mapping[str, str], versions: Mapping[str, str]) -> None:
-        changed = [
-            f"{name}: {stored.get(name, 'absent')} in the checkpoint, {self.identity.get(name, 'absent')} now"
-            for name in sorted({**stored, **self.identity})
-            if stored.get(name) != self.identity.get(name)
-        ]
-        if changed:
-            differences = "\n  ".join(changed)
+        now = self.identity
+        changed = {
+            name: f"{name}: {stored.get(name, 'absent')} in the checkpoint, {now.get(name, 'absent')} now"
+            for name in sorted({name for name, _ in stored.items() ^ now.items()})
+        }
+        refused = [name for name in changed if not any(fnmatch(name, pattern) for pattern in self.allow)]
+        if refused:
+            differences = "\n  ".join(changed[name] for name in refused)
             raise RunFolderError(
-                f"{self.folder} belongs to another run:\n  {differences}\nStart a new run, or undo the change"
+                f"{self.folder} belongs to another run:\n  {differences}\n"
+                f"Start a new run, undo the change, or allow it by name: allow={tuple(refused)}"
             )
+        for difference in changed.values():
+            logger.warning("resuming although %s", difference)
         for name, version in library_versions().items():
             if versions.get(name) not in (version, None):
                 logger.warning("%s was %s and is %s: losses may differ", name, versions[name], version)

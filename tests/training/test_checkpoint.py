@@ -261,7 +261,9 @@ def test_another_identity_is_refused_with_every_key_that_differs(tmp_path):
     assert "config.seed: 1 in the checkpoint, 2 now" in str(refused.value)
     assert "corpus.ncbi: ff in the checkpoint, 00 now" in str(refused.value)
     assert "epochs" not in str(refused.value)
-    assert manager(tmp_path, identity=before).newest().state.step == 200
+    with pytest.raises(RunFolderError, match="corpus.ncbi"):
+        manager(tmp_path, identity=now, allow=["config.*"]).newest()
+    assert manager(tmp_path, identity=now, allow=["config.seed", "corpus.ncbi"]).newest().state.step == 200
 
 
 def test_the_facts_of_the_newest_checkpoint_can_be_read_without_a_model(tmp_path):

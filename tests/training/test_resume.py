@@ -102,11 +102,12 @@ class Run:
     def _score(self) -> dict[str, float]:
         return {"score": self.quick_scores[self.trainer.state.global_step // 2 - 1]}
 
-    def train(self, seed="1"):
+    def train(self, seed="1", allow=()):
         manager = CheckpointManager(
             self.folder.checkpoints,
             identity=identity(config={"seed": seed}, plan=self.plan.sha256),
             logs=(self.folder.events_jsonl, self.folder.tokens_jsonl),
+            allow=allow,
         )
         return train_session(self.trainer, manager, self.keeper)
 
@@ -229,13 +230,13 @@ def test_a_full_disk_costs_the_new_checkpoint_only(study, whole, tmp_path, monke
     assert_same(run, whole)
 
 
-def test_another_configuration_refuses_to_resume(study, tmp_path):
+def test_another_configuration_refuses_to_resume_unless_allowed_by_name(study, tmp_path):
     run = Run(study, tmp_path / "run")
     with pytest.raises(Death):
         run.open(DieAt(4)).train(seed="1")
     with pytest.raises(RunFolderError, match="config.seed: 1 in the checkpoint, 2 now"):
         run.open().train(seed="2")
-    assert run.open().train(seed="1").resumed_from == 3
+    assert run.open().train(seed="2", allow=["config.s*"]).resumed_from == 3
 
 
 def test_the_deadline_pauses_the_run_before_it_passes(study, tmp_path):
