@@ -113,7 +113,7 @@ def mean_shared_weights(
     return found
 
 
-def _modules(model: nn.Module, kind: type[nn.Module]) -> list[tuple[str, int, Any]]:
+def _modules(model: nn.Module, kind: type[Any]) -> list[tuple[str, int, Any]]:
     """(name, layer, module) of every module of a kind."""
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, kind)]
     return [(name, int(re.search(r"\.(\d+)\.", name)[1]), module) for name, module in found]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kaggle_kit.batches.batch import make_batch
 from kaggle_kit.batches.encode import EncodedTask
@@ -25,6 +25,7 @@ from kaggle_kit.core.types import ComponentSpec, Kind, Mention, UnifiedSample, r
 from kaggle_kit.heads import KINDS
 from kaggle_kit.heads.relations import all_links
 from kaggle_kit.heads.thresholds import choose_thresholds
+from kaggle_kit.models.multitask import MultiTaskModel
 
 ENTITY_KINDS = (Kind.TOKENS, Kind.SPANS)
 Samples = Sequence[UnifiedSample]
@@ -37,7 +38,7 @@ class Predictor:
     `samples` are always those that a split was encoded from, in order.
     """
 
-    model: nn.Module
+    model: MultiTaskModel
     token_budget: int
     device: str
     float16: bool = False

@@ -133,7 +133,7 @@ class CheckpointManager:
                 manifest, documents, tensors = read_checkpoint(path)
                 with _damage(path.name):  # one that was sealed without a state, or without saying whose
                     versions = dict(documents["state"]["versions"])
-                    stored = dict(manifest["identity"])
+                    stored = {name: str(value) for name, value in manifest["identity"].items()}
             except DamagedCheckpoint as error:
                 skipped.append(str(error))
                 logger.warning("checkpoint skipped: %s", error)

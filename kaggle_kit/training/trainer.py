@@ -23,6 +23,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.models.loading import assert_trainable_float32
+from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.training.gradients import component_counts, shared_groups
 from kaggle_kit.training.losses import EqualLoss, UncertaintyWeightedLoss
 from kaggle_kit.training.pcgrad import PCGradOptimizer
@@ -39,7 +40,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: MultiTaskModel,
         steps: PlanDataset,
         args: TrainingArguments,
         callbacks: Sequence[TrainerCallback] = (),
@@ -59,7 +60,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
                 callback.bind(self)
 
     def training_step(
-        self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | None = None
+        self, model: MultiTaskModel, inputs: Any, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """The gradients of one optimiser step.
 
@@ -84,7 +85,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
             self.record |= {"conflicts": conflicts.record(), "nonfinite": conflicts.nonfinite}
         return total.sum()
 
-    def _backward(self, model: nn.Module, task: str, batches: Sequence[Any]) -> Tensor:
+    def _backward(self, model: MultiTaskModel, task: str, batches: Sequence[Any]) -> Tensor:
         """Adds one task's gradient; returns its loss before weighting.
 
         The loss of a component is its mean over everything that the task's micro-batches count in this
@@ -156,7 +157,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         rate = getattr(self.args, "head_learning_rate", None)
         heads = set() if rate is None else {id(parameter) for parameter in self.model.heads.parameters()}
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in trainable if id(p) not in heads]},
             {"params": [p for p in trainable if id(p) in heads], "lr": rate},
         ]
@@ -182,7 +183,7 @@ class TokenControlledTrainer(MultiTaskTrainer):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: MultiTaskModel,
         steps: PlanDataset,
         args: TrainingArguments,
         *,
