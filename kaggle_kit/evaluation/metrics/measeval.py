@@ -238,12 +238,11 @@ def _relation_outcome(
     targets: Pairs,
 ) -> Outcome:
     """A match for every combination of partners whose gold set holds the relation between them."""
-    wanted = set(gold)
     matched: list[tuple[Place, Place]] = []  # predicted source, gold source
     for place, target in predicted:
         for source, end in product(sources.get(place, ()), targets.get((*place[:2], target), ())):
             other = (*corresponding[place[:2]], source.id)
-            matched += [(place, other)] if (other, end.id) in wanted else []
+            matched += [(place, other)] if (other, end.id) in gold else []
     mine, theirs = {place for place, _ in matched}, {other for _, other in matched}
     return _sure(len(matched), (place for place, _ in predicted), mine, (place for place, _ in gold), theirs)
 
