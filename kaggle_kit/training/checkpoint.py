@@ -191,7 +191,8 @@ def identity(**parts: Any) -> dict[str, str]:
     names: dict[str, str] = {}
     for key, part in parts.items():
         if isinstance(part, Mapping):
-            names |= {f"{key}.{name}": value for name, value in identity(**part).items()}
+            below = identity(**{str(name): value for name, value in part.items()})
+            names |= {f"{key}.{name}": value for name, value in below.items()}
         else:
             names[key] = str(part)
     return names
