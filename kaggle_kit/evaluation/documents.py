@@ -45,14 +45,9 @@ def document_statistics(
         return []
     first = next(iter(found.values()))
     zeros = {"value": 0.0, "weight": 0} if "value" in first else dict.fromkeys(first, 0)
-    return [
-        {
-            "document": sample.document_id,
-            **cluster_of(task, sample.document_id),
-            **found.get(_name(task, sample), zeros),
-        }
-        for sample in gold
-    ]
+    ids = [sample.document_id for sample in gold]
+    parts = [found.get(_name(task, sample), zeros) for sample in gold]
+    return [{"document": one, **cluster_of(task, one), **part} for one, part in zip(ids, parts, strict=True)]
 
 
 def cluster_of(task: TaskConfig, document_id: str) -> dict[str, str]:

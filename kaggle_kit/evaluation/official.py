@@ -43,18 +43,9 @@ def metrics_of(
 ) -> list[Metric]:
     """The figures as records: with unit, split, number of gold items and scorer."""
     items = sum(len(sample.mentions) + len(sample.pairs) for sample in gold)
-    return [
-        Metric(
-            name,
-            value,
-            "percent" if name.endswith("percent") else "fraction",
-            split,
-            items,
-            task.scorer,
-            task.name,
-        )
-        for name, value in figures.items()
-    ]
+    units = {name: "percent" if name.endswith("percent") else "fraction" for name in figures}
+    scored = (split, items, task.scorer, task.name)
+    return [Metric(name, value, units[name], *scored) for name, value in figures.items()]
 
 
 def _write(task: TaskConfig, sides: Mapping[str, Sequence[UnifiedSample]], folder: Path) -> None:
