@@ -110,8 +110,17 @@ def position_offset(backbone: PreTrainedModel) -> int:
 
 
 def usable_positions(backbone: PreTrainedModel) -> int | None:
-    """The most tokens that a sequence may have; None where the backbone names no limit."""
-    table, declared = _position_table(backbone), getattr(backbone.config, "max_position_embeddings", None)
+    """The most tokens that a sequence may have; None where the backbone names no limit.
+
+    LongRoPE (Phi-3) turns all sequences of a call otherwise where one is longer than those of its training.
+    """
+    config, table = backbone.config, _position_table(backbone)
+    declared, rope = (
+        getattr(config, "max_position_embeddings", None),
+        getattr(config, "rope_parameters", None),
+    )
+    if rope and rope.get("rope_type") == "longrope":
+        return rope.get("original_max_position_embeddings") or config.original_max_position_embeddings
     if table is None:
         return declared
     held = table.num_embeddings - position_offset(backbone)

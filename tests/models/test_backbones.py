@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AlbertConfig, AlbertModel, BloomConfig, BloomModel
+from transformers import AlbertConfig, AlbertModel, BloomConfig, BloomModel, Phi3Config, Phi3Model
 
 from benchmarks.backbones import BEGIN, DECODERS, ENCODERS, END, PAGE, toy_backbone
 from kaggle_kit.core.config import compose
@@ -85,6 +85,17 @@ def test_positions_are_counted_from_behind_that_of_the_padding(name, offset):
     backbone = toy_backbone(name)
     assert position_offset(backbone) == offset
     assert usable_positions(backbone) == 40 - offset
+
+
+def test_no_sequence_is_longer_than_the_one_that_turns_all_others_of_its_batch_otherwise():
+    """LongRoPE: with 30 tokens beside them, the states of 7 were others than alone."""
+    rope = {"rope_type": "longrope", "long_factor": [1.0, 2.0, 3.0, 4.0], "short_factor": [1.0] * 4}
+    config = Phi3Config(
+        **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
+        **{"vocab_size": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+        **{"max_position_embeddings": 128, "original_max_position_embeddings": 16, "rope_scaling": rope},
+    )
+    assert usable_positions(Phi3Model(config)) == 16
 
 
 @pytest.mark.parametrize("name", ["DeBERTa-v2", "DeBERTa-v3"])
