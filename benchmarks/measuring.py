@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaModel, PreTrainedModel, TrainerCallba
 from kaggle_kit.core.cache import build_once, cache_dir
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.experiment import preparation
+from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.models.tiny import train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +41,7 @@ LLAMA_8M = {
 
 def llama_8m(config: RunConfig) -> Path:
     """A folder with random weights (8.0M) and a byte-level tokenizer trained on the tasks' own texts."""
-    corpora = preparation.open_corpora(config).values()
+    corpora = Experiment(config).corpora.values()
     texts = [sample.text for corpus in corpora for sample in corpus.splits["train"] if sample.text]
 
     def build(folder: Path) -> None:

@@ -16,15 +16,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
-
 from benchmarks.measuring import in_own_process, publish
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.data import practice
-from kaggle_kit.experiment import preparation, rounds
-from kaggle_kit.models.build import build_model
+from kaggle_kit.experiment.experiment import Experiment
+from kaggle_kit.experiment.training_session import open_trainer
 from kaggle_kit.models.tiny import build_tiny
 
 TIMES = (1, 10)
@@ -40,22 +38,12 @@ def configured(documents: int, steps: int, task: str, path: str | None = None) -
 def worker(documents: int, steps: int, task: str, path: str) -> dict[str, int]:
     """Rows and tokens of the corpus, tokens trained on, peak resident bytes of this process."""
     config = configured(documents, steps, task, path)
-    corpora = preparation.open_corpora(config)
-    specs = preparation.task_specs(config, corpora)
-    torch.manual_seed(config.seed)
-    loaded = preparation.open_backbone(config)
-    encoded = preparation.encode_split(
-        config, preparation.split_samples(config, corpora, "train"), specs, loaded
-    )
-    plan = preparation.plan_training(config, encoded)
-    network = build_model(loaded, specs.values(), config.strategy)
     with tempfile.TemporaryDirectory() as folder:
-        run = start_run(config, page="memory", run_dir=str(Path(folder, "run")))
-        trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded)
-        trainer.train()
+        exp = Experiment(config, start_run(config, page="memory", run_dir=str(Path(folder, "run"))))
+        open_trainer(exp, exp.plan).train()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    corpus = int(encoded[task].lengths.sum())
-    return {"rows": len(encoded[task]), "corpus": corpus, "trained": sum(plan.tokens.values()), "peak": peak}
+    encoded, trained = exp.encoded[task], sum(exp.plan.tokens.values())
+    return {"rows": len(encoded), "corpus": int(encoded.lengths.sum()), "trained": trained, "peak": peak}
 
 
 def parsed() -> argparse.Namespace:

@@ -43,7 +43,7 @@ from kaggle_kit.core.config import compose  # noqa: E402
 from kaggle_kit.core.records import read_records  # noqa: E402
 from kaggle_kit.core.schema import LoraSettings, RunConfig  # noqa: E402
 from kaggle_kit.core.types import TaskSpec  # noqa: E402
-from kaggle_kit.experiment import preparation
+from kaggle_kit.experiment.experiment import Experiment  # noqa: E402
 from kaggle_kit.models import tiny  # noqa: E402
 from kaggle_kit.models.adapters import SharedPrivateLoRA  # noqa: E402
 from kaggle_kit.models.loading import load_backbone  # noqa: E402
@@ -108,15 +108,13 @@ def build(folder: Path) -> Toy:
     config = compose(
         model="tiny", task=list(TASKS), strategy="s2_shared", profile="smoke", overrides=overrides, seed=1
     )
-    corpora = preparation.open_corpora(config)
-    texts = [sample.text for sample in corpora[TASKS[0]].splits["train"]]
+    exp = Experiment(config)
+    texts = [sample.text for sample in exp.corpora[TASKS[0]].splits["train"]]
     config.model.path = str(tiny.build_tiny("llama", texts, steps=0))
-    specs = preparation.task_specs(config, corpora)
-    samples = {name: corpora[name].splits["train"] for name in TASKS}
-    encoded = preparation.encode_split(config, samples, specs, load_backbone(config.model, device="cpu"))
+    encoded = exp.encode({name: exp.corpora[name].splits["train"] for name in TASKS})
     rows = {name: TaskRows(task.lengths, task.groups) for name, task in encoded.items()}
     settings = PlanSettings(effective_batch=4, max_steps=STEPS)
-    return Toy(config, specs, encoded, MultiTaskBatchSampler(rows, settings, SEED).plan())
+    return Toy(config, exp.specs, encoded, MultiTaskBatchSampler(rows, settings, SEED).plan())
 
 
 def train(toy: Toy, folder: Path, moment: str = "", count: int = 0) -> None:

@@ -31,11 +31,12 @@ from benchmarks.measuring import configured, publish
 from kaggle_kit.batches.batch import PlanDataset, Step
 from kaggle_kit.batches.encode import EncodedTask
 from kaggle_kit.batches.plan import StepPlan
+from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.data import practice
-from kaggle_kit.experiment import preparation
-from kaggle_kit.models.build import build_model
-from kaggle_kit.training.arguments import training_arguments
+from kaggle_kit.experiment.experiment import Experiment
+from kaggle_kit.experiment.preparation import plan_training
+from kaggle_kit.experiment.training_session import make_trainer
 from kaggle_kit.training.trainer import MultiTaskTrainer
 
 TARGETS = {"s1_single": 1.0, "s2_shared": 1.02, "s3a_flat": 1.10, "s3b_hierarchical": 1.35}
@@ -111,27 +112,12 @@ def trainer_of(
     config: RunConfig, encoded: Mapping[str, EncodedTask], folder: Path, plan: StepPlan | None = None
 ) -> tuple[MultiTaskTrainer, list[Step]]:
     """A fresh model on all of `encoded`, and the steps of a plan over it (default: one epoch)."""
-    torch.manual_seed(config.seed)
-    loaded = preparation.open_backbone(config)
-    network = build_model(loaded, [task.spec for task in encoded.values()], config.strategy)
-    plan = plan or preparation.plan_training(config, encoded)
-    steps = PlanDataset(plan, encoded)
-    arguments = training_arguments(
-        config.training, steps=len(plan), output_dir=folder, seed=config.seed, device="cpu"
-    )
-    surgery = config.seed if config.strategy.pcgrad else None
-    trainer = MultiTaskTrainer(network, steps, arguments, pcgrad_seed=surgery)
+    exp = Experiment(config, RunFolder(folder))
+    exp.encoded, exp.specs = encoded, {name: task.spec for name, task in encoded.items()}
+    steps = PlanDataset(plan or exp.plan, encoded)
+    trainer = make_trainer(exp, steps)
     trainer.create_optimizer()
-    return trainer, [steps[number] for number in range(len(plan))]
-
-
-def encoded_tasks(config: RunConfig) -> dict[str, EncodedTask]:
-    corpora = preparation.open_corpora(config)
-    loaded = preparation.open_backbone(config)
-    specs = preparation.task_specs(config, corpora)
-    return preparation.encode_split(
-        config, preparation.split_samples(config, corpora, "train"), specs, loaded
-    )
+    return trainer, [steps[number] for number in range(len(steps))]
 
 
 def strategies(model: str, batch: str, options: argparse.Namespace, folder: Path) -> list[str]:
@@ -148,8 +134,8 @@ def strategies(model: str, batch: str, options: argparse.Namespace, folder: Path
         own = ["training.epochs=1", f"training.effective_batch={sequences}"]
         return configured(model, tasks, strategy, profile, base.model.path, *own)
 
-    encoded = encoded_tasks(base)
-    rows = drawn(preparation.plan_training(base, encoded))
+    encoded = Experiment(base).encoded
+    rows = drawn(plan_training(base, encoded))
     encoded = {task: only(encoded[task], numbers) for task, numbers in rows.items()}
     alone = {task: config_of("s1_single", [task]) for task in encoded}
     entrants = {
@@ -178,10 +164,10 @@ def surgery(options: argparse.Namespace, folder: Path) -> list[str]:
         )
         for pcgrad in (False, True)
     }
-    encoded = encoded_tasks(configs[False])
+    encoded = Experiment(configs[False]).encoded
     entrants = {}
     for pcgrad, config in configs.items():
-        plan = preparation.plan_training(config, encoded)
+        plan = plan_training(config, encoded)
         full = tuple(step for step in plan.steps if len(step.tokens) == len(five))[: options.steps]
         entrants[pcgrad] = contestant([trainer_of(config, encoded, folder, replace(plan, steps=full))])
     race(entrants, options.passes)

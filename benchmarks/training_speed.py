@@ -26,10 +26,10 @@ from transformers import TrainerCallback
 from benchmarks.measuring import Clock, configured, flop_per_token, in_own_process, matmul_peak, publish
 from benchmarks.stock import AsNetwork, stock_trainer, token_weighted_mean
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.evaluation.official import score_samples
-from kaggle_kit.experiment import model_selection, preparation, rounds
-from kaggle_kit.models.build import build_model
+from kaggle_kit.experiment.experiment import Experiment
+from kaggle_kit.experiment.scoring import predictions_of
+from kaggle_kit.experiment.training_session import open_trainer
 from kaggle_kit.models.loading import source_of
 
 WAYS = {
@@ -60,20 +60,14 @@ def worker(way: str, model: str, task: str, options: argparse.Namespace) -> dict
     settings = [*own, *steps, dropout, f"seed={options.seed}"]
     settings += [f"profile.max_train_samples={options.documents}"] if options.documents else []
     config = configured(model, [task], "s1_single", profile, path, *settings)
-    corpora = preparation.open_corpora(config)
-    specs = preparation.task_specs(config, corpora)
-    loaded = preparation.open_backbone(config)
-    encoded = preparation.encode_split(
-        config, preparation.split_samples(config, corpora, "train"), specs, loaded
-    )
-    plan = preparation.plan_training(config, encoded)
+    exp = Experiment(config)
+    encoded, plan = exp.encoded, exp.plan
     torch.manual_seed(config.seed)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         if way.startswith("engine"):
-            network = build_model(loaded, specs.values(), config.strategy)
-            run = start_run(config, page="training_speed", run_dir=str(Path(folder, "run")))
-            trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded)
+            exp.run = start_run(config, page="training_speed", run_dir=str(Path(folder, "run")))
+            trainer = open_trainer(exp, plan)
             trainer.add_callback(EngineCount(clock, trainer))
             trainer.add_callback(clock)
         else:
@@ -86,14 +80,14 @@ def worker(way: str, model: str, task: str, options: argparse.Namespace) -> dict
                 "grouped": way.startswith("grouped"),
             }
             trainer = stock_trainer(config, encoded[task], source_of(config.model), **settings)
-            network = AsNetwork(trainer.model, specs[task])
+            exp.model = AsNetwork(trainer.model, exp.specs[task])
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start
     if options.quality:
-        return {"seconds": seconds} | scores(config, network, loaded, specs, corpora)
+        return {"seconds": seconds} | scores(exp)
     length = token_weighted_mean(encoded[task].lengths.tolist())
-    flop = flop_per_token(network.backbone if way.startswith("engine") else trainer.model, length)
+    flop = flop_per_token(exp.model.backbone if way.startswith("engine") else trainer.model, length)
     if way.startswith("engine"):  # a question that its candidates share is computed once
         flop *= 1 - sum(trainer.tokens.apart["shared"].values()) / sum(trainer.tokens.total.values())
     return clock.rates(options.warmup) | {"flop": flop, "peak": matmul_peak(), "seconds": seconds}
@@ -109,15 +103,14 @@ class EngineCount(TrainerCallback):
         self.clock.real = self.clock.padded = sum(self.trainer.tokens.total.values())
 
 
-def scores(config: RunConfig, network: Any, loaded: Any, specs: Any, corpora: Any) -> dict[str, float]:
-    """The task's primary and secondary figures on its development split, by the official rules."""
-    dev = preparation.split_samples(config, corpora, "dev")
-    encoded = preparation.encode_split(config, dev, specs, loaded)
-    (name,) = config.tasks
-    predicted = model_selection.predictions_of(config, network, loaded, encoded[name], dev[name])
+def scores(exp: Experiment) -> dict[str, float]:
+    """The task's primary figure on its development split, by the official rules."""
+    ((name, task),) = exp.config.tasks.items()
+    dev = exp.samples("dev")
+    predicted = predictions_of(exp, exp.encode(dev)[name], dev[name])
     with tempfile.TemporaryDirectory() as folder:
-        found = score_samples(config.tasks[name], dev[name], predicted, Path(folder))
-    return {config.tasks[name].primary_metric: found[config.tasks[name].primary_metric]}
+        found = score_samples(task, dev[name], predicted, Path(folder))
+    return {task.primary_metric: found[task.primary_metric]}
 
 
 def measured(model: str, task: str, options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:

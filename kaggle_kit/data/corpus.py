@@ -34,7 +34,7 @@ class Corpus:
     `sha256` covers the files read (relative path and content), the text of every document, and labels that
     come from a file beside them.
     `practice` is true for synthetic text, whichever way it was found. `left_out`: documents that the training
-    split lacks because another task is scored on their text (`experiment/shared_notes`).
+    split lacks because another task is scored on their text (`experiment/leakage`).
     """
 
     task: TaskConfig

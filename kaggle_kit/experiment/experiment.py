@@ -1,4 +1,4 @@
-"""The object a page talks to: one run, from its configuration to its manifest.
+"""The object that everything opens through: one run, from its configuration to its manifest.
 
     exp = Experiment.open("s3a_flat", model="tiny", task="semeval2014t7,semeval2021t6")
     exp.train()         # resume or start, auto-batch, smoke gate, training
@@ -6,14 +6,13 @@
     exp.finish()        # adapters, then the manifest, which is written last
 
 Every part is made when it is first asked for and kept; a page may put its own in place of it (a model built
-in the open, the plan of a control). There is no logic here: each part is one call of a lower floor, and can
-be used and tested without this class.
+in the open, the plan of a control). There is no logic here: each part is one call of a function below, which
+takes the experiment and can be tested without this class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -27,20 +26,19 @@ from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.restricted import hide_values
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.core.schema import RunConfig, TaskConfig
+from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import TaskSpec, UnifiedSample
 from kaggle_kit.data.corpus import Corpus
-from kaggle_kit.experiment import preparation, rounds, training_session
+from kaggle_kit.experiment import preparation, scoring
 from kaggle_kit.experiment.controlled_variables import scored
-from kaggle_kit.experiment.model_selection import quick_evaluation
+from kaggle_kit.experiment.manifest import record_run
+from kaggle_kit.experiment.preparation import Samples
 from kaggle_kit.experiment.startup import Finding, check_startup
-from kaggle_kit.experiment.training_session import Phase, Session
+from kaggle_kit.experiment.training_session import Phase, Session, run_session
 from kaggle_kit.models.adapter_files import save_adapters
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
-
-Samples = dict[str, tuple[UnifiedSample, ...]]
 
 
 class Experiment:
@@ -50,14 +48,15 @@ class Experiment:
     that are evaluated: all of them, unless the experiment says otherwise.
     """
 
-    def __init__(self, config: RunConfig, run: RunFolder) -> None:
-        self.config, self.run = config, run
+    def __init__(self, config: RunConfig, run: RunFolder | None = None) -> None:
+        self.config = config
+        if run is not None:
+            self.run = run
+            if run.facts.get("flags", {}).get("restricted"):
+                hide_values()  # the user's own IPython profile may print whole notes with an error
         self.scored = scored(config)
-        self.session: Session | None = None
         self.metrics: list[Metric] = []
-        self._samples: dict[str, Samples] = {}
-        if run.facts.get("flags", {}).get("restricted"):
-            hide_values()  # the user's own IPython profile may print whole notes with an error
+        self._samples: dict[str, dict[str, tuple[UnifiedSample, ...]]] = {}
 
     @classmethod
     def open(
@@ -73,12 +72,11 @@ class Experiment:
         runs_dir: Path | str = "runs",
         run_dir: Path | str = "",
         settle: Callable[[RunConfig], RunConfig] = lambda config: config,
-        also: Iterable[TaskConfig] = (),
     ) -> Experiment:
         """Compose the configuration, check it, and open the run's folder, a new one or one that goes on.
 
         `task` holds names with commas between. `settle` makes the final configuration of what was asked for,
-        where the page reads it off other runs. `also` are corpora that the page reads besides its tasks.
+        where the page reads it off other runs.
         Raises ConfigError with everything that is wrong, and RunFolderError for a folder of another run.
         """
         asked = compose(
@@ -90,27 +88,33 @@ class Experiment:
             seed=seed,
         )
         config = settle(asked)
-        run = start_run(config, page=page, runs_dir=runs_dir, run_dir=run_dir, also=also, asked=asked)
+        run = start_run(config, page=page, runs_dir=runs_dir, run_dir=run_dir, asked=asked)
         return cls(config, run)
 
     @cached_property
+    def run(self) -> RunFolder:
+        """The run's folder. Raises KitError for an experiment that was made without one."""
+        raise KitError("this experiment has no run folder; open it by Experiment.open, or give it one")
+
+    @cached_property
     def startup(self) -> list[Finding]:
-        """What this machine offers. Raises StartupError where it cannot carry the run."""
+        """The findings on this machine. Raises StartupError where it cannot carry the run."""
         return check_startup(self.config, self.run)
 
     @cached_property
     def corpora(self) -> Mapping[str, Corpus]:
+        """Task -> corpus, with the splits that are trained on, chosen on and reported."""
         return preparation.open_corpora(self.config)
 
     @cached_property
     def specs(self) -> dict[str, TaskSpec]:
-        """What the model must know of each task."""
-        return preparation.task_specs(self.config, self.corpora)
+        """Task -> what the model must know of it."""
+        return preparation.task_specs(self)
 
-    def samples(self, split: str = "train") -> Samples:
-        """A split of every task, cut to the profile's limit."""
+    def samples(self, split: str = "train") -> dict[str, tuple[UnifiedSample, ...]]:
+        """Return a split of every task, cut to the profile's limit."""
         if split not in self._samples:
-            self._samples[split] = preparation.split_samples(self.config, self.corpora, split)
+            self._samples[split] = preparation.split_samples(self, split)
         return self._samples[split]
 
     @cached_property
@@ -119,10 +123,15 @@ class Experiment:
         torch.manual_seed(self.config.seed)
         return preparation.open_backbone(self.config)
 
+    def encode(self, samples: Samples) -> dict[str, EncodedTask]:
+        """Return the token files of some tasks' samples."""
+        tasks = {name: (self.config.tasks[name], self.specs[name], found) for name, found in samples.items()}
+        return {name: preparation.encode_samples(self, *parts) for name, parts in tasks.items()}
+
     @cached_property
-    def encoded(self) -> dict[str, EncodedTask]:
+    def encoded(self) -> Mapping[str, EncodedTask]:
         """The training split of every task as token files."""
-        return preparation.encode_split(self.config, self.samples(), self.specs, self.backbone)
+        return self.encode(self.samples())
 
     @cached_property
     def plan(self) -> StepPlan:
@@ -130,22 +139,14 @@ class Experiment:
         return preparation.plan_training(self.config, self.encoded)
 
     def step(self, number: int | None = None) -> Step:
-        """The micro-batches of an optimiser step on the model's device; by default of one with most tasks."""
+        """Return an optimiser step's micro-batches on the model's device; by default one with most tasks."""
         if number is None:
-            steps = self.plan.steps
-            number = max(range(len(steps)), key=lambda place: (len(steps[place].tokens), -place))
+            number = max(range(len(self.plan)), key=lambda place: len(self.plan.steps[place].tokens))
         return PlanDataset(self.plan, self.encoded)[number].to(self.model.backbone.device)
 
     def batches(self, split: str, samples: int) -> dict[str, list[MicroBatch]]:
-        """A few samples of every task as micro-batches, to look into the model with."""
-        few = {name: found[:samples] for name, found in self.samples(split).items()}
-        encoded = preparation.encode_split(self.config, few, self.specs, self.backbone)
-        plan = preparation.one_pass(self.config, encoded)
-        found: dict[str, list[MicroBatch]] = {name: [] for name in encoded}
-        for step in PlanDataset(plan, encoded):
-            for batch in step.to(self.model.backbone.device).micro_batches:
-                found[batch.task].append(batch)
-        return found
+        """Return a few samples of every task as micro-batches, to look into the model with."""
+        return preparation.few_batches(self, split, samples)
 
     @cached_property
     def model(self) -> MultiTaskModel:
@@ -155,29 +156,31 @@ class Experiment:
     @cached_property
     def quick(self) -> Callable[[], Mapping[str, float]]:
         """Scores the model as it stands on a few development samples."""
-        gold = {name: self.samples("dev")[name] for name in self.scored.tasks}
-        dev = preparation.quick_samples(self.scored, gold)
-        encoded = preparation.encode_split(self.scored, dev, self.specs, self.backbone)
-        return quick_evaluation(self.scored, self.model, self.backbone, encoded, dev)
+        return scoring.quick_evaluation(self)
 
     @cached_property
     def phases(self) -> list[Phase]:
+        """The phases of the training, one after the other."""
         return [Phase(self.plan, self.quick)]
+
+    @cached_property
+    def session(self) -> Session:
+        """The training session. Raises KitError before the training."""
+        raise KitError(f"{self.run.run_id} is not finished: it has not been trained; call train() first")
 
     def train(self) -> Session:
         """Resume or start, find the batch that fits, pass the smoke gate, train while the session lasts."""
-        parts = (self.config, self.run, self.model, self.backbone, self.encoded, self.corpora)
-        self.session = training_session.run_session(*parts, self.phases)
+        self.session = run_session(self)
         return self.session
 
     @property
     def finished(self) -> bool:
         """Whether everything is trained, so that the run can be evaluated and recorded."""
-        return self.session is not None and self.session.finished
+        return "session" in vars(self) and self.session.finished
 
-    def with_tasks(self, *names: str) -> RunConfig:
-        """The configuration with some of its tasks."""
-        return replace(self.config, tasks={name: self.config.tasks[name] for name in names})
+    def predict(self, task: str, samples: Sequence[UnifiedSample]) -> list[UnifiedSample]:
+        """Predict samples of one of the tasks, as its official predictions are made."""
+        return scoring.predictions(self, self.config.tasks[task], self.specs[task], samples)
 
     def evaluate(self) -> list[Metric]:
         """Write predictions in the official formats, and score them by the official rules."""
@@ -186,20 +189,15 @@ class Experiment:
         return self.metrics
 
     def scores_of(self, run: RunFolder) -> list[Metric]:
-        """The same for the model as it stands, into any run folder."""
-        parts = (self.scored, run, self.model, self.backbone, self.specs, self.corpora)
-        metrics = rounds.evaluate_reported(*parts)
-        run.write_metrics(metrics)
-        return metrics
+        """Write and score predictions of the model as it stands, into any run folder."""
+        return scoring.evaluate(self, run)
 
     def finish(self) -> Path:
         """Save the adapters and heads, then write the manifest; without it the run counts as unfinished."""
         self._assert_finished()
         save_adapters(self.model, self.run.adapters)
-        parts = (self.config, self.run, self.model, self.backbone, self.session.trainers, self.corpora)
-        return rounds.record(*parts)
+        return record_run(self, self.session.trainers)
 
     def _assert_finished(self) -> None:
-        if not self.finished:
-            said = self.session.end.message if self.session else "it has not been trained; call train() first"
-            raise KitError(f"{self.run.run_id} is not finished: {said}")
+        if not self.session.finished:
+            raise KitError(f"{self.run.run_id} is not finished: {self.session.end.message}")

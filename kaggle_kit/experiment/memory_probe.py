@@ -1,81 +1,120 @@
-"""Measures points of the auto-batch search in a process of its own, one JSON line in, one out.
+"""Measures points of the auto-batch search on the run's own model, in a process of its own.
 
-    python -m kaggle_kit.experiment.memory_probe CONFIG.yaml # then: {"token_budget": 1024, "checkpointed": 8}
+    with MeasuringProcess(config) as process:
+        process.layers, process.measure(Point(token_budget=1024, checkpointed=8))
 
-It builds the run's own model and takes optimiser steps on its own longest and shortest sequences, so
-heads, adapters, gradient copies and the optimiser's state are all there. Memory is read from the
-device as a whole.
+It takes optimiser steps on the run's own longest and shortest sequences, so heads, adapters, gradient copies
+and the optimiser's state are all there. Memory is read from the device as a whole.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 
 from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.batches.plan import TaskRows
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.config import read_config
-from kaggle_kit.experiment import preparation, rounds
-from kaggle_kit.models.build import build_model
-from kaggle_kit.training.autobatch import Point, worst_plan
+from kaggle_kit.core.runtime import GIB, logger
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.training.autobatch import AutoBatchError, Measured, Point, worst_plan
 from kaggle_kit.training.callbacks.base import StudyCallback
 
-ANSWER = "batch-probe "  # libraries may print, too
+if TYPE_CHECKING:
+    from kaggle_kit.experiment.experiment import Experiment
+
+_probe: MemoryProbe  # of a measuring process
 
 
-class BatchProbe:
+class ProbeFailed(AutoBatchError):
+    """The measuring process failed or died; the configured budget is still there."""
+
+
+class MeasuringProcess:
+    """A process that holds a run's model, for as long as the block lasts. `layers` are the backbone's."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
+
+    def __enter__(self) -> MeasuringProcess:
+        try:
+            self.layers: int = self._call(_open_probe, self._config)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def measure(self, point: Point) -> Measured:
+        """Return what the point's steps needed. ProbeFailed where the process has failed."""
+        measured: Measured = self._call(_measure, point)
+        logger.info(
+            "auto-batch: %d tokens, %d layers checkpointed: %.1f GiB, %.0f tokens/s",
+            point.token_budget,
+            point.checkpointed,
+            measured.peak_bytes / GIB,
+            measured.tokens_per_second,
+        )
+        return measured
+
+    def _call(self, function: Callable[..., Any], *given: Any) -> Any:
+        try:
+            return self._pool.submit(function, *given).result()
+        except Exception as error:  # whatever a library raises, and the pool where the process has died
+            reason = f"{type(error).__name__}: {error}"
+            raise ProbeFailed(f"the measuring process failed: {reason[:300]}") from error
+
+
+class MemoryProbe:
     """A run's model, ready to be tried at one point after the other."""
 
-    def __init__(self, config_yaml: Path) -> None:
-        self.config = read_config(config_yaml)
-        corpora = preparation.open_corpora(self.config)
-        specs = preparation.task_specs(self.config, corpora)
-        train = preparation.split_samples(self.config, corpora, "train")
-        torch.manual_seed(self.config.seed)
-        self.loaded = preparation.open_backbone(self.config)
-        self.encoded = preparation.encode_split(self.config, train, specs, self.loaded)
-        self.network = build_model(self.loaded, specs.values(), self.config.strategy)
-        self.device = self.loaded.decisions["device"].value
+    def __init__(self, exp: Experiment) -> None:
+        self.exp = exp
+        self.device = exp.backbone.decisions["device"].value
 
-    def measure(self, point: Point) -> dict[str, Any]:
-        """The peak and the speed of worst-case steps; the peak is null where the memory did not suffice."""
-        self.network.lora.checkpoint_layers(point.checkpointed)
+    def measure(self, point: Point) -> Measured:
+        """Return the peak and the speed of worst-case steps; the peak is huge where the memory ran out."""
+        self.exp.model.lora.checkpoint_layers(point.checkpointed)
         self._clear()
         resident = used_bytes(self.device)
         watch = _Watch(self.device)
         try:
-            seconds_tokens = self._train(point, watch)
+            tokens = self._train(point, watch)
         except torch.cuda.OutOfMemoryError:
-            return {"peak": None, "resident": resident, "speed": 0.0}
+            return Measured(point, sys.maxsize, resident, 0.0)
         finally:
             self._clear()
-        seconds, tokens = seconds_tokens
-        return {"peak": watch.peak, "resident": resident, "speed": tokens / seconds}
+        return Measured(point, watch.peak, resident, tokens / sum(watch.seconds[1:]))
 
-    def _train(self, point: Point, watch: _Watch) -> tuple[float, int]:
-        rows = {name: TaskRows(task.lengths, task.groups) for name, task in self.encoded.items()}
-        halved = self.config.strategy.pcgrad
-        plan = worst_plan(rows, point.token_budget, seed=self.config.seed, halved=halved)
+    def _train(self, point: Point, watch: _Watch) -> int:
+        """Return the tokens of all steps but the first, which makes the optimiser's state and warms up."""
+        from kaggle_kit.experiment.training_session import make_trainer
+
+        config, encoded = self.exp.config, self.exp.encoded
+        rows = {name: TaskRows(task.lengths, task.groups) for name, task in encoded.items()}
+        plan = worst_plan(rows, point.token_budget, seed=config.seed, halved=config.strategy.pcgrad)
         with tempfile.TemporaryDirectory() as folder:
-            run = RunFolder(Path(folder))
+            self.exp.run = RunFolder(Path(folder))
             # the next batch's questions may share nothing, where these do
-            steps = PlanDataset(plan, self.encoded, prefixes=False)
-            parts = (self.config, run, self.network, self.loaded, steps)
-            rounds.bare_trainer(*parts, callbacks=[watch]).train()
-        # the first step makes the optimiser's state and warms the kernels up
-        return sum(watch.seconds[1:]), sum(sum(step.tokens.values()) for step in plan.steps[1:])
+            make_trainer(self.exp, PlanDataset(plan, encoded, prefixes=False), [watch]).train()
+        return sum(sum(step.tokens.values()) for step in plan.steps[1:])
 
     def _clear(self) -> None:
-        self.network.zero_grad(set_to_none=True)
+        self.exp.model.zero_grad(set_to_none=True)
         gc.collect()
         if self.device == "cuda":
             torch.cuda.empty_cache()
@@ -101,28 +140,27 @@ class _Watch(StudyCallback):
 
 
 def used_bytes(device: str) -> int:
-    """In use on the whole device, by whatever process; what torch has reserved it keeps until asked.
+    """Return the bytes in use on the whole device, by whatever process; torch keeps what it has reserved.
 
     A CPU has no such reading: the memory of this process stands for it.
     """
     if device == "cuda":
         free, total = torch.cuda.mem_get_info()
         return total - free
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return psutil.Process().memory_info().rss
 
 
-def main(config_yaml: str) -> None:
-    probe = BatchProbe(Path(config_yaml))
-    _say({"layers": probe.loaded.backbone.config.num_hidden_layers})
-    for line in sys.stdin:
-        _say(probe.measure(Point(**json.loads(line))))
+def _open_probe(config: RunConfig) -> int:
+    """Build the run's model in this process, which shows nothing of it; returns the backbone's layers."""
+    from kaggle_kit.experiment.experiment import Experiment
+
+    global _probe
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(silence, stream)
+    _probe = MemoryProbe(Experiment(config))
+    return _probe.exp.model.backbone.config.num_hidden_layers
 
 
-def _say(answer: dict[str, Any]) -> None:
-    sys.stdout.write(f"{ANSWER}{json.dumps(answer)}\n")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+def _measure(point: Point) -> Measured:
+    return _probe.measure(point)

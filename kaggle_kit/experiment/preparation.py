@@ -1,18 +1,16 @@
-"""What a page calls between its headings before it trains: corpora, backbone, token files, plan.
+"""Corpora, specifications, backbone, token files and step plan: the parts of a run before it trains.
 
-    corpora = open_corpora(config)
-    loaded = open_backbone(config)
-    plan = plan_training(config, encode_split(config, train, specs, loaded))
-
-`Experiment` keeps what these functions return; each of them puts two floors together.
+`Experiment` asks for each of them once and keeps it. The functions that need several parts take the
+experiment; those that need the configuration alone can be used without one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from kaggle_kit.batches.batch import MicroBatch, PlanDataset
 from kaggle_kit.batches.encode import EncodedTask, encode
 from kaggle_kit.batches.pace import StepTargets
 from kaggle_kit.batches.plan import COUNTS, PlanSettings, StepPlan
@@ -26,88 +24,44 @@ from kaggle_kit.data import practice
 from kaggle_kit.data.corpus import Corpus, limit, load_corpus, task_spec, unlearnable
 from kaggle_kit.data.locate import locate
 from kaggle_kit.data.passages import PassageSettings
-from kaggle_kit.experiment.shared_notes import leave_out
+from kaggle_kit.experiment.leakage import drop_leaked_documents
 from kaggle_kit.heads.dropout import set_backbone_dropout
 from kaggle_kit.models.loading import Loaded, load_backbone
 from kaggle_kit.models.reading import usable_positions
 from kaggle_kit.models.tiny import build_tiny
 from kaggle_kit.models.unsloth import with_unsloth
 
+if TYPE_CHECKING:
+    from kaggle_kit.experiment.experiment import Experiment
+
+Samples = Mapping[str, Sequence[UnifiedSample]]  # task -> samples
 HALVES = ((0.0, 0.5), (0.5, 1.0))  # of a run's steps, for its first phase and its second
 
 
 def open_corpora(config: RunConfig, left_out: Mapping[str, Sequence[str]] | None = None) -> dict[str, Corpus]:
-    """Every task's corpus: the practice one if the profile says so, else the real one or an error.
+    """Return task -> corpus: the practice corpus if the profile says so, else the real one.
 
-    Each with its training and development splits, and those of `profile.report`. Training documents that
+    Each has its training and development splits, and those of `profile.report`. Training documents that
     another task is scored on are left out, or those that another run `left_out`: task -> document ids.
-    Raises CorpusMissing for a split without files.
+    Raises ConfigError for a task without a practice corpus and CorpusMissing for a split without files.
     """
-    roots = corpus_roots(config, config.tasks)
-    splits = dict.fromkeys(("train", "dev", *config.profile.report))
-    corpora = {
-        name: load_corpus(task, roots[name], tuple(splits), practice=_synthetic(config))
-        for name, task in config.tasks.items()
-    }
-    return leave_out(config, corpora, left_out)
-
-
-def corpus_roots(config: RunConfig, tasks: Mapping[str, TaskConfig]) -> Mapping[str, Path]:
-    """Task -> the folder of its corpus, written first where the profile reads practice corpora."""
-    if not _synthetic(config):
-        return {name: locate(task) for name, task in tasks.items()}
-    if missing := [name for name in tasks if name not in practice.FIVE]:
+    practised = config.profile.corpora == "practice"
+    if practised and (missing := [name for name in config.tasks if name not in practice.FIVE]):
         raise ConfigError(
             f"no practice corpus for {', '.join(missing)}; there is one for {', '.join(practice.FIVE)}. "
             f"For the real corpus choose profile=open (or profile.corpora=public)"
         )
-    return practice.cached(config.practice, tasks=list(tasks))
-
-
-def open_backbone(config: RunConfig) -> Loaded:
-    """The frozen backbone; a `recipe` model is built first, from practice text."""
-    model = config.model
-    if model.recipe == "tiny" and model.path is None:
-        model = replace(
-            model, path=str(build_tiny(model.architecture, practice.corpus_text(config.practice)))
-        )
-    loaded = load_backbone(
-        model,
-        device=config.profile.device,
-        precision=config.profile.precision,
-        quantization=config.strategy.quantization,
-        bidirectional=config.strategy.attention == "bidirectional",
-    )
-    most = usable_positions(loaded.backbone)
-    if most is not None and config.training.max_length > most:
-        raise ConfigError(
-            f"training.max_length={config.training.max_length} is more than the {most} positions that "
-            f"{type(loaded.backbone).__name__} has for tokens; set it to {most} or less"
-        )
-    loaded = with_unsloth(loaded) if config.strategy.unsloth else loaded
-    set_backbone_dropout(loaded.backbone, config.training.backbone_dropout)
-    return loaded
-
-
-def task_specs(config: RunConfig, corpora: Mapping[str, Corpus]) -> dict[str, TaskSpec]:
-    """What the model must know of each task. Components weigh the same unless the strategy says static.
-
-    A component that the training split holds nothing for is left out, and the log says so.
-    """
-    for name, task in config.tasks.items():
-        for part, reason in unlearnable(task, corpora[name]).items():
-            logger.warning("%s: component %s is left out: %s", name, part, reason)
-    specs = {name: task_spec(task, corpora[name]) for name, task in config.tasks.items()}
-    if config.strategy.loss_weighting == "static":
-        return specs
-    return {
-        name: replace(spec, components=tuple(replace(part, loss_weight=1.0) for part in spec.components))
-        for name, spec in specs.items()
+    roots = practice.cached(config.practice, tasks=list(config.tasks)) if practised else {}
+    splits = tuple(dict.fromkeys(("train", "dev", *config.profile.report)))
+    corpora = {
+        name: load_corpus(task, roots[name] if practised else locate(task), splits, practice=practised)
+        for name, task in config.tasks.items()
     }
+    return drop_leaked_documents(config, corpora, left_out)
 
 
 def assert_same_data(run: RunFolder, corpora: Mapping[str, Corpus]) -> None:
-    """Raise ConfigError where a corpus is not the one that a run was trained on."""
+    """Raise ConfigError where a corpus is not the one that a finished run was trained on."""
     hashes = run.manifest()["data_hashes"]
     for name, corpus in corpora.items():
         if corpus.sha256 != hashes.get(name):
@@ -117,44 +71,73 @@ def assert_same_data(run: RunFolder, corpora: Mapping[str, Corpus]) -> None:
             )
 
 
-def split_samples(
-    config: RunConfig, corpora: Mapping[str, Corpus], split: str
-) -> dict[str, tuple[UnifiedSample, ...]]:
-    """A split of every task, cut to the profile's limit."""
-    most = {"train": config.profile.max_train_samples, "dev": config.profile.max_dev_samples}
-    return {
-        name: limit(corpus.splits[split], most.get(split), config.seed) for name, corpus in corpora.items()
-    }
+def task_specs(exp: Experiment) -> dict[str, TaskSpec]:
+    """Return what the model must know of each task; components weigh the same unless the strategy is static.
+
+    A component that the training split holds nothing for is left out, and the log says so.
+    """
+    specs = {}
+    for name, task in exp.config.tasks.items():
+        for component, reason in unlearnable(task, exp.corpora[name]).items():
+            logger.warning("%s: component %s is left out: %s", name, component, reason)
+        spec = task_spec(task, exp.corpora[name])
+        if exp.config.strategy.loss_weighting != "static":
+            spec = replace(spec, components=tuple(replace(part, loss_weight=1.0) for part in spec.components))
+        specs[name] = spec
+    return specs
 
 
-def quick_samples(
-    config: RunConfig, dev: Mapping[str, Sequence[UnifiedSample]]
-) -> dict[str, tuple[UnifiedSample, ...]]:
-    """The development samples that a quick evaluation during training looks at."""
-    return {name: limit(samples, config.training.quick_samples, config.seed) for name, samples in dev.items()}
+def split_samples(exp: Experiment, split: str) -> dict[str, tuple[UnifiedSample, ...]]:
+    """Return a split of every task, cut to the profile's limit."""
+    profile, seed = exp.config.profile, exp.config.seed
+    most = {"train": profile.max_train_samples, "dev": profile.max_dev_samples}.get(split)
+    return {name: limit(corpus.splits[split], most, seed) for name, corpus in exp.corpora.items()}
 
 
-def encode_split(
-    config: RunConfig,
-    samples: Mapping[str, Sequence[UnifiedSample]],
-    specs: Mapping[str, TaskSpec],
-    loaded: Loaded,
-) -> dict[str, EncodedTask]:
-    """The token files of one split of every task; the log says which annotations they lack."""
-    encoded = {}
-    for name, task in config.tasks.items():
-        settings = PassageSettings(
-            max_length=config.training.max_length,
-            stride=config.training.stride,
-            segments=task.segments,
-            last_subword=loaded.causal,
+def open_backbone(config: RunConfig) -> Loaded:
+    """Load the frozen backbone; a model with the recipe `tiny` is built first, from practice text.
+
+    Raises ConfigError for a `training.max_length` that the backbone has no positions for.
+    """
+    model = config.model
+    if model.recipe == "tiny" and model.path is None:
+        texts = practice.corpus_text(config.practice)
+        model = replace(model, path=str(build_tiny(model.architecture, texts)))
+    backbone = load_backbone(
+        model,
+        device=config.profile.device,
+        precision=config.profile.precision,
+        quantization=config.strategy.quantization,
+        bidirectional=config.strategy.attention == "bidirectional",
+    )
+    positions = usable_positions(backbone.backbone)
+    if positions is not None and config.training.max_length > positions:
+        raise ConfigError(
+            f"training.max_length={config.training.max_length} is more than the {positions} positions that "
+            f"{type(backbone.backbone).__name__} has for tokens; set it to {positions} or less"
         )
-        encoded[name] = encode(samples[name], specs[name], loaded.tokenizer, settings)
-        reach, what = encoded[name].reach, f"{name}, {samples[name][0].split}"
-        if reach.outside or reach.apart:
-            logger.info("%s", reach.summary(what))
-        for message in reach.too_few(what, name):
-            logger.warning("%s", message)
+    backbone = with_unsloth(backbone) if config.strategy.unsloth else backbone
+    set_backbone_dropout(backbone.backbone, config.training.backbone_dropout)
+    return backbone
+
+
+def encode_samples(
+    exp: Experiment, task: TaskConfig, spec: TaskSpec, samples: Sequence[UnifiedSample]
+) -> EncodedTask:
+    """Return the token file of one task's samples; the log says which annotations it lacks."""
+    training = exp.config.training
+    settings = PassageSettings(
+        max_length=training.max_length,
+        stride=training.stride,
+        segments=task.segments,
+        last_subword=exp.backbone.causal,
+    )
+    encoded = encode(samples, spec, exp.backbone.tokenizer, settings)
+    reach, title = encoded.reach, f"{spec.name}, {samples[0].split}"
+    if reach.outside or reach.apart:
+        logger.info("%s", reach.summary(title))
+    for message in reach.too_few(title, spec.name):
+        logger.warning("%s", message)
     return encoded
 
 
@@ -164,27 +147,33 @@ def plan_training(
     part: tuple[float, float] = (0.0, 1.0),
     targets: StepTargets | None = None,
 ) -> StepPlan:
-    """Every optimiser step of the run (or of a phase that takes a part of them), before the first one.
+    """Return every optimiser step of the run, or of a phase that takes a part of them.
 
     With `targets` the steps and their tokens are those, whatever epochs, effective batch and
     `training.target_tokens` say.
     """
-    rows = {name: task.plan_rows for name, task in encoded.items()}
     settings = replace(plan_settings(config), part=part)
     if targets:
         settings = replace(settings, targets=targets, target_tokens=None, max_steps=None)
+    rows = {name: task.plan_rows for name, task in encoded.items()}
     return MultiTaskBatchSampler(rows, settings, config.seed).plan()
 
 
-def one_pass(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> StepPlan:
-    """One epoch over these token files, in micro-batches of the configured token budget."""
-    training = replace(config.training, epochs=1, max_steps=None, target_tokens=None)
-    strategy = replace(config.strategy, sampling="proportional")
-    return plan_training(replace(config, training=training, strategy=strategy), encoded)
+def few_batches(exp: Experiment, split: str, samples: int) -> dict[str, list[MicroBatch]]:
+    """Return task -> micro-batches of its first samples, on the model's device, each read once."""
+    encoded = exp.encode({name: found[:samples] for name, found in exp.samples(split).items()})
+    training = replace(exp.config.training, epochs=1, max_steps=None, target_tokens=None)
+    strategy = replace(exp.config.strategy, sampling="proportional")
+    plan = plan_training(replace(exp.config, training=training, strategy=strategy), encoded)
+    batches: dict[str, list[MicroBatch]] = {name: [] for name in encoded}
+    for step in PlanDataset(plan, encoded):
+        for batch in step.to(exp.model.backbone.device).micro_batches:
+            batches[batch.task].append(batch)
+    return batches
 
 
 def plan_settings(config: RunConfig) -> PlanSettings:
-    """What the configuration says about a plan."""
+    """Return what the configuration says about a plan."""
     training, strategy = config.training, config.strategy
     return PlanSettings(
         epochs=training.epochs,
@@ -198,7 +187,3 @@ def plan_settings(config: RunConfig) -> PlanSettings:
         reads_once=config.model.family == "decoder",
         null_every=training.null_every if strategy.pcgrad else None,
     )
-
-
-def _synthetic(config: RunConfig) -> bool:
-    return config.profile.corpora == "practice"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -26,8 +25,8 @@ from kaggle_kit.models.decisions import allocator_in_force, choose_device, choos
 from kaggle_kit.training.autobatch import SHARE
 from kaggle_kit.training.session import SessionClock
 
-LEAST_DISK_GIB = 0.5  # two checkpoints and the best one of a small model, its predictions and logs
-WORTH_SHOWING = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+MIN_DISK_GIB = 0.5  # two checkpoints and the best one of a small model, its predictions and logs
+SHOWN_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,14 @@ class Finding:
 
 
 def check_startup(config: RunConfig, run: RunFolder, clock: SessionClock | None = None) -> list[Finding]:
-    """The rows. Raises StartupError where the run cannot be carried, ConfigError for a missing device."""
+    """Return the rows. Raises StartupError where the run cannot be carried, ConfigError without a device."""
+    device = choose_device(config.profile.device).value
     findings = [
-        *_device(config),
+        *_device(config, device),
         _disk(run),
         _session(clock or SessionClock()),
         _packages(),
-        Finding("batch", _batch(config, run)),
+        Finding("batch", _batch(config, run, device)),
         Finding("run", _plan_of_action(run)),
     ]
     if problems := [one.problem for one in findings if one.problem]:
@@ -55,33 +55,26 @@ def check_startup(config: RunConfig, run: RunFolder, clock: SessionClock | None 
     return findings
 
 
-def _device(config: RunConfig) -> Iterable[Finding]:
+def _device(config: RunConfig, device: str) -> list[Finding]:
+    """Return what the device is and whether it computes; on a GPU also how its memory is cut."""
     asked, precision = config.profile.device, config.profile.precision
-    device = choose_device(asked).value
     if device == "cpu":
-        yield Finding("device", f"cpu, {torch.get_num_threads()} threads; asked for: {asked}")
-    else:
-        capability = torch.cuda.get_device_capability()
-        free, total = torch.cuda.mem_get_info()
-        name = f"{torch.cuda.get_device_name()}, compute capability {capability[0]}.{capability[1]}"
-        memory = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
-        note = "" if _is_t4(config) else "; not the T4 that the kernel asked for"
-        yield Finding("device", f"{name}, {memory}; asked for: {asked}{note}")
-        yield _allocator()
-    dtype = choose_dtype(device, precision, torch.cuda.get_device_capability() if device == "cuda" else None)
-    yield _kernel(device, getattr(torch, dtype.value))
-
-
-def _allocator() -> Finding:
-    """Fixed segments stop no run, but may waste a T4's memory on rows of changing length."""
-    used = allocator_in_force()
-    return Finding("allocator", f"{used.value}, {used.reason}")
-
-
-def _is_t4(config: RunConfig) -> bool:
-    """Kaggle replaces a machine shape that it does not know silently; elsewhere any GPU will do."""
-    wanted = config.profile.name == "t4" and kaggle_run_type() is not None
-    return not wanted or "T4" in torch.cuda.get_device_name()
+        dtype = getattr(torch, choose_dtype(device, precision, None).value)
+        threads = Finding("device", f"cpu, {torch.get_num_threads()} threads; asked for: {asked}")
+        return [threads, _kernel(device, dtype)]
+    name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+    free, total = (size / GIB for size in torch.cuda.mem_get_info())
+    found = f"{name}, compute capability {capability[0]}.{capability[1]}, {free:.1f} of {total:.1f} GiB free"
+    # Kaggle replaces a machine shape that it does not know silently; elsewhere any GPU will do.
+    other = config.profile.name == "t4" and kaggle_run_type() is not None and "T4" not in name
+    note = "; not the T4 that the kernel asked for" if other else ""
+    # Fixed segments stop no run, but may waste a T4's memory on rows of changing length.
+    allocator = allocator_in_force()
+    return [
+        Finding("device", f"{found}; asked for: {asked}{note}"),
+        Finding("allocator", f"{allocator.value}, {allocator.reason}"),
+        _kernel(device, getattr(torch, choose_dtype(device, precision, capability).value)),
+    ]
 
 
 def _kernel(device: str, dtype: torch.dtype, size: int = 64) -> Finding:
@@ -104,36 +97,31 @@ def _kernel(device: str, dtype: torch.dtype, size: int = 64) -> Finding:
 
 def _disk(run: RunFolder) -> Finding:
     free = shutil.disk_usage(run.path).free / GIB
-    short = f"{free:.1f} GiB are free in {run.path}; {LEAST_DISK_GIB} are needed, delete old runs"
-    return Finding("disk", f"{free:.1f} GiB free", short if free < LEAST_DISK_GIB else None)
+    short = f"{free:.1f} GiB are free in {run.path}; {MIN_DISK_GIB} are needed, delete old runs"
+    return Finding("disk", f"{free:.1f} GiB free", short if free < MIN_DISK_GIB else None)
 
 
 def _session(clock: SessionClock) -> Finding:
     left = clock.limit_seconds - clock.elapsed
-    ends = datetime.now(UTC) + timedelta(seconds=left)
     limit = f"{clock.limit_seconds / 3600:g} h"
     if left <= 0:
         return Finding("session", f"its limit of {limit} has passed: one step, then the run is paused")
-    return Finding(
-        "session", f"{left / 3600:.2f} of {limit} left; the run pauses before {ends:%d %b %H:%M} UTC"
-    )
+    ends = f"{datetime.now(UTC) + timedelta(seconds=left):%d %b %H:%M} UTC"
+    return Finding("session", f"{left / 3600:.2f} of {limit} left; the run pauses before {ends}")
 
 
 def _packages() -> Finding:
-    versions = library_versions(WORTH_SHOWING)
-    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
-    missing = unmet()
-    if missing:
-        shown += f"; requirements.txt also asks for {', '.join(missing)}"
-    return Finding("packages", shown)
+    shown = ", ".join(f"{name} {version}" for name, version in library_versions(SHOWN_PACKAGES).items())
+    missing = f"; requirements.txt also asks for {', '.join(absent)}" if (absent := unmet()) else ""
+    return Finding("packages", shown + missing)
 
 
-def _batch(config: RunConfig, run: RunFolder) -> str:
+def _batch(config: RunConfig, run: RunFolder, device: str) -> str:
     """Which token budget the micro-batches will have (`experiment/token_budget.py`)."""
     if run.batch_json.is_file():
         kept = json.loads(run.batch_json.read_text(encoding="utf-8"))
         return f"micro-batches of {kept['token_budget']:,} tokens, settled in an earlier session"
-    if config.training.autobatch and choose_device(config.profile.device).value == "cuda":
+    if config.training.autobatch and device == "cuda":
         return f"the fastest token budget within {SHARE:.0%} of the memory will be found first"
     return f"micro-batches of {config.training.token_budget:,} tokens, as configured"
 

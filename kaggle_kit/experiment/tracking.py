@@ -27,14 +27,14 @@ from kaggle_kit.core.resolved import plain_values
 from kaggle_kit.core.runtime import logger
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import WANDB, use_secrets
-from kaggle_kit.training.callbacks import RunLogCallback
+from kaggle_kit.training.callbacks.log import RunLogCallback
 
 PROJECT = "kaggle-kit"
 PATIENCE_SECONDS = 30  # for the service's first answer
 
 
 def follow(config: RunConfig, run: RunFolder, callbacks: Iterable[Any]) -> None:
-    """Have every event of the run's log sent on, if `training.report_to` says so (`open_tracking`)."""
+    """Send every event of the run's log on, if `training.report_to` says so (`open_tracking`)."""
     if open_tracking(config, run):
         for callback in callbacks:
             if isinstance(callback, RunLogCallback):

@@ -13,6 +13,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,12 +29,13 @@ from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.experiment import preparation, rounds
+from kaggle_kit.experiment import training_session
 from kaggle_kit.experiment.experiment import Experiment
-from kaggle_kit.experiment.model_selection import SELECTION, quick_evaluation
-from kaggle_kit.experiment.token_budget import settle_batch
+from kaggle_kit.experiment.preparation import HALVES, plan_training
+from kaggle_kit.experiment.scoring import SELECTION, quick_evaluation
+from kaggle_kit.experiment.token_budget import find_token_budget
 from kaggle_kit.experiment.tracking import close_tracking
-from kaggle_kit.experiment.training_session import Phase, assert_everything_learns, pass_gate
+from kaggle_kit.experiment.training_session import Phase, open_trainer, training_seconds
 from kaggle_kit.experiments.hp_search_journal import SPLIT, Attempt, Pruned, Search, overrides
 from kaggle_kit.training.callbacks.alarms import TrainingAlarm
 from kaggle_kit.training.callbacks.base import StudyCallback
@@ -62,8 +64,8 @@ def run_search(exp: Experiment, search: Search, targets: StepTargets | None = No
     time with the trial that it was in.
     """
     exp.run.go_on()
-    settled, batch = settle_batch(exp.config, exp.run, exp.model, exp.backbone, exp.encoded)
-    gate = pass_gate(settled, exp.run, exp.model, exp.backbone, exp.encoded)
+    batch = find_token_budget(exp)
+    gate = training_session.pass_gate(exp, list(exp.encoded))
     try:
         search.run(partial(trial_score, exp, targets), told=partial(keep_table, exp.run))
     except TrialPaused as paused:
@@ -86,7 +88,7 @@ def trial_score(exp: Experiment, targets: StepTargets | None, attempt: Attempt) 
     )
     try:
         for trainer, phase in _phases(trial, targets, attempt):
-            end = rounds.train(trial.config, trial.run, trainer, trial.corpora, phase=phase)
+            end = training_session.train(trial, trainer, phase)
             if end.paused:
                 raise TrialPaused(f"trial {attempt.number}: {end.message}")
         score = _dev_score(trial)
@@ -157,33 +159,30 @@ def _opened(exp: Experiment, attempt: Attempt) -> Experiment:
     trial = Experiment(chosen, start_run(chosen, page=PAGE, run_dir=trial_folder(exp.run, attempt.number)))
     trial.corpora = exp.corpora
     shutil.copy(exp.run.batch_json, trial.run.batch_json)
-    settled, _ = settle_batch(chosen, trial.run, trial.model, trial.backbone, trial.encoded)
-    trial.config = trial.scored = settled
+    find_token_budget(trial)
     return trial
 
 
 def _dev_score(trial: Experiment) -> float:
     """The figure that chooses, over the whole development split."""
-    dev = trial.samples(SPLIT)
-    encoded = preparation.encode_split(trial.config, dev, trial.specs, trial.backbone)
-    return quick_evaluation(trial.config, trial.model, trial.backbone, encoded, dev)()[SELECTION]
+    return quick_evaluation(trial, trial.samples(SPLIT))()[SELECTION]
 
 
 def _phases(
     trial: Experiment, targets: StepTargets | None, attempt: Attempt
 ) -> Iterator[tuple[MultiTaskTrainer, str]]:
     """The trainers of a trial, one by one: S4 has two phases, each with half of the steps, the others one."""
-    config, network = trial.config, trial.model
+    config, model = trial.config, trial.model
     if config.strategy.kind != "sequential":
-        plan = preparation.plan_training(config, trial.encoded, targets=targets)
-        assert_everything_learns(network, [Phase(plan)])
+        plan = plan_training(config, trial.encoded, targets=targets)
+        training_session.assert_everything_learns(model, [Phase(plan)])
         yield _trainer(trial, attempt, plan, config.training.epochs), "training"
         return
-    halves = (preparation.plan_training(config, trial.encoded, half, targets) for half in preparation.HALVES)
-    network.pretrain_shared()
-    first = rounds.open_trainer(config, trial.run, network, trial.backbone, next(halves), trial.encoded)
+    halves = (plan_training(config, trial.encoded, half, targets) for half in HALVES)
+    model.pretrain_shared()
+    first = open_trainer(trial, next(halves))
     yield first, "shared"
-    network.adapt(config.strategy.adapt_shared)
+    model.adapt(config.strategy.adapt_shared)
     yield _trainer(trial, attempt, next(halves), config.training.epochs / 2, after=first), "own"
 
 
@@ -195,11 +194,10 @@ def _trainer(
     after: MultiTaskTrainer | None = None,
 ) -> MultiTaskTrainer:
     """A trainer that reports at equal shares of an epoch, and stops by the search alone."""
-    config = trial.config
+    config, paced = trial.config, copy(trial)
     every = math.ceil(len(plan) / (math.ceil(epochs) * config.experiment["reports_per_epoch"]))
-    paced = replace(config, training=replace(config.training, quick_every=every, patience=0))
-    parts = (paced, trial.run, trial.model, trial.backbone, plan, trial.encoded)
-    trainer = rounds.open_trainer(*parts, trial.quick, after=after)
+    paced.config = replace(config, training=replace(config.training, quick_every=every, patience=0))
+    trainer = open_trainer(paced, plan, trial.quick, after)
     report = ReportCallback(attempt, every)
     report.bind(trainer)
     trainer.add_callback(report)
@@ -209,8 +207,6 @@ def _trainer(
 def _close(trial: RunFolder, attempt: Attempt) -> None:
     """What the trial cost goes into its record; its checkpoints go."""
     tokens = trial.tokens()
-    attempt.note(
-        tokens=tokens[-1]["total"] if tokens else {}, seconds=round(rounds.training_seconds(trial), 1)
-    )
+    attempt.note(tokens=tokens[-1]["total"] if tokens else {}, seconds=round(training_seconds(trial), 1))
     shutil.rmtree(trial.checkpoints, ignore_errors=True)
     close_tracking()

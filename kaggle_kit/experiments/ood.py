@@ -1,6 +1,6 @@
 """Out of distribution (RQ2): finished runs on a corpus of the same kind that none was trained on.
 
-    arms = [reload_run(folder) for folder in comparable_arms(config, runs_dir)]
+    arms = [load_trained_run(folder) for folder in comparable_arms(config, runs_dir)]
     held_out = ood.open_held_out(config, arms)
     results = [ood.evaluate_arm(run, arm, held_out) for arm in arms]
 
@@ -26,7 +26,9 @@ from kaggle_kit.data.locate import locate
 from kaggle_kit.data.overlap import fingerprint, fingerprints
 from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
-from kaggle_kit.experiment.load_trained_run import Reloaded
+from kaggle_kit.experiment.experiment import Experiment
+from kaggle_kit.experiment.load_trained_run import assert_reproduced, judged_split
+from kaggle_kit.experiment.scoring import predictions
 
 ENTITIES = (Kind.TOKENS, Kind.SPANS)
 SPLIT = "ood"  # of the figures out of distribution, whatever split of the corpus they come from
@@ -92,7 +94,7 @@ def held_out_task(config: RunConfig, arms: Sequence[RunFolder]) -> TaskConfig:
     return entry
 
 
-def open_held_out(config: RunConfig, arms: Sequence[Reloaded]) -> HeldOut:
+def open_held_out(config: RunConfig, arms: Sequence[Experiment]) -> HeldOut:
     """The held-out split in the labels of the runs.
 
     Raises ConfigError for mention types that no label is declared for, and for a document whose text an
@@ -122,7 +124,7 @@ def relabelled(sample: UnifiedSample, types: Mapping[str, str]) -> UnifiedSample
     return _with_mentions(sample, renamed)
 
 
-def assert_unseen(samples: Sequence[UnifiedSample], arm: Reloaded) -> None:
+def assert_unseen(samples: Sequence[UnifiedSample], arm: Experiment) -> None:
     """Raises ConfigError for the first document whose text is among the training texts of an arm."""
     for task, corpus in arm.corpora.items():
         seen = fingerprints(corpus.splits["train"])
@@ -134,17 +136,17 @@ def assert_unseen(samples: Sequence[UnifiedSample], arm: Reloaded) -> None:
                 )
 
 
-def evaluate_arm(run: RunFolder, arm: Reloaded, held_out: HeldOut) -> ArmResult:
+def evaluate_arm(run: RunFolder, arm: Experiment, held_out: HeldOut) -> ArmResult:
     """Predict and score the held-out corpus by its own official rules, after the run's own split.
 
     Raises RunFolderError where the reloaded model does not score what its run recorded.
     """
     (task,) = run.facts["tasks"]
-    inside = arm.assert_reproduced(task)
+    inside = assert_reproduced(arm, task)
     trained = arm.config.tasks[task]
     entry = replace(held_out.entry, name=task, segments=trained.segments)  # cut as the model knows it
     spec = _spec_of(arm.specs[task], held_out.entry)
-    predicted = [only(sample, held_out.labels) for sample in arm.predict(entry, spec, held_out.samples)]
+    predicted = [only(sample, held_out.labels) for sample in predictions(arm, entry, spec, held_out.samples)]
     folder = RunFolder(run.path / "arms" / arm.run.run_id)
     folder.predictions.mkdir(parents=True, exist_ok=True)
     folder.write_predictions(task, SPLIT, predicted)
@@ -154,7 +156,7 @@ def evaluate_arm(run: RunFolder, arm: Reloaded, held_out: HeldOut) -> ArmResult:
     folder.write_metrics(metrics)
     outside = figures.get(entry.primary_metric, 0.0)
     names = (trained.primary_metric, entry.primary_metric)
-    return ArmResult(arm.run, arm.split, names, inside, outside, tuple(metrics))
+    return ArmResult(arm.run, judged_split(arm), names, inside, outside, tuple(metrics))
 
 
 def only(sample: UnifiedSample, labels: frozenset[str] | None) -> UnifiedSample:
@@ -174,12 +176,14 @@ def metrics_by_arm(results: Sequence[ArmResult]) -> list[Metric]:
     return found
 
 
-def record(run: RunFolder, arms: Sequence[Reloaded], results: Sequence[ArmResult], held_out: HeldOut) -> Path:
+def record(
+    run: RunFolder, arms: Sequence[Experiment], results: Sequence[ArmResult], held_out: HeldOut
+) -> Path:
     """The manifest, written last: nothing was trained, and what was compared is named by run ids."""
     (task,) = run.facts["tasks"]
     return run.finish(
         totals=Totals(),
-        device=arms[0].loaded.decisions["device"].value,
+        device=arms[0].backbone.decisions["device"].value,
         data_hashes={task: arms[0].corpora[task].sha256, SPLIT: held_out.corpus.sha256},
         held_out={"corpus": held_out.entry.name, "split": held_out.split},
         arms=[arm_facts(result, task) for result in results],

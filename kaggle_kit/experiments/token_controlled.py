@@ -34,7 +34,7 @@ from kaggle_kit.core.runtime import in_workspace, logger
 from kaggle_kit.core.schema import RunConfig, StrategyConfig, TrainingConfig
 from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.experiment import preparation
-from kaggle_kit.experiment.controlled_variables import active_parameters, as_saved
+from kaggle_kit.experiment.controlled_variables import active_parameters, with_saved_ranks
 from kaggle_kit.experiment.page_run import run_page
 from kaggle_kit.experiments.token_controlled_plan import TOTALS, matched
 from kaggle_kit.models.multitask import MultiTaskModel
@@ -179,7 +179,11 @@ def _placebo(multi: RunFolder, asked: RunConfig) -> RunConfig:
             f"{multi.run_id} was trained in {len(manifest['plans'])} phases: experiment.placebo is for runs "
             "of one phase; leave it out"
         )
-    strategy = as_saved(theirs.strategy, multi.adapters) if "levels" in theirs.experiment else theirs.strategy
+    strategy = (
+        with_saved_ranks(theirs.strategy, multi.adapters)
+        if "levels" in theirs.experiment
+        else theirs.strategy
+    )
     own = {"placebo": True, "scored": task}
     return replace(
         theirs,
@@ -276,7 +280,7 @@ def _matched(multi: RunFolder, theirs: RunConfig, task: str) -> StrategyConfig:
     groups, active = manifest["parameter_groups"], manifest["active_parameters"][task]
     shared = replace(theirs.strategy, rank=theirs.strategy.rank or theirs.model.lora.rank)
     if "levels" in theirs.experiment:
-        shared = as_saved(shared, multi.adapters)
+        shared = with_saved_ranks(shared, multi.adapters)
     unit = groups["shared"] // shared.rank  # LoRA parameters of one unit of rank
     head = groups[f"heads:{task}"]
     entry = strategy_entry(SINGLE)

@@ -191,25 +191,20 @@ def count_tokens(config: RunConfig) -> int | None:
     from transformers import AutoTokenizer
 
     from kaggle_kit.data import practice
-    from kaggle_kit.experiment import preparation
+    from kaggle_kit.experiment.experiment import Experiment
     from kaggle_kit.models.loading import Loaded, source_of
     from kaggle_kit.models.tiny import train_tokenizer
 
-    model = config.model
+    model, exp = config.model, Experiment(config)
     try:
-        corpora = preparation.open_corpora(config)
         if model.recipe and model.path is None:
             tokenizer = train_tokenizer(practice.corpus_text(config.practice))  # a plan trains no model
         else:
             tokenizer = AutoTokenizer.from_pretrained(source_of(model), local_files_only=True)
+        exp.backbone = Loaded(None, tokenizer, model.family == "decoder", {}, model)
+        (encoded,) = exp.encoded.values()
     except (CorpusMissing, OSError):
         return None
-    loaded = Loaded(None, tokenizer, model.family == "decoder", {}, model)
-    train, specs = (
-        preparation.split_samples(config, corpora, "train"),
-        preparation.task_specs(config, corpora),
-    )
-    (encoded,) = preparation.encode_split(config, train, specs, loaded).values()
     return int(encoded.lengths.sum())
 
 

@@ -143,7 +143,7 @@ show.training(exp)
 # second, because its thresholds are those that are kept. A positive difference favours the multi-task run.
 
 # %%
-from kaggle_kit.experiment.optimisation import curves
+from kaggle_kit.experiment.manifest import curves
 
 weights = {}
 for curve in curves(exp.session.trainers) if exp.finished else ():

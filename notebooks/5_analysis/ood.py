@@ -82,11 +82,11 @@ show.table(compared, "Arms", {"tokens": "{:,}", "active parameters": "{:,}"})
 # split does not have.
 
 # %%
-from kaggle_kit.experiment.load_trained_run import reload_run
+from kaggle_kit.experiment.load_trained_run import load_trained_run
 from kaggle_kit.experiment.show.marked import sample_view
 from kaggle_kit.experiment.show.views import show_html
 
-arms = [reload_run(folder, config.model.path) for folder in folders]
+arms = [load_trained_run(folder, config.model.path) for folder in folders]
 held_out = ood.open_held_out(config, arms)
 kind = "practice, synthetic" if held_out.corpus.practice else held_out.corpus.access.value
 far = ood_drop.shift_table(arms[0].corpora[task].splits["train"], held_out.samples)

@@ -179,12 +179,12 @@ show.predictions(result)
 
 # %%
 from kaggle_kit.core.records import to_json, write_atomically
-from kaggle_kit.experiment import rounds
+from kaggle_kit.experiment.manifest import record_run
 
 if exp.finished:
     answer = to_json(matrix.record() | {"prediction": result}, indent=2)
     write_atomically(exp.run.path / "transfer.json", answer)
-    rounds.record(exp.config, exp.run, exp.model, exp.backbone, exp.session.trainers, exp.corpora)
+    record_run(exp, exp.session.trainers)
 show.record(exp)
 
 # %% [markdown]

@@ -17,7 +17,7 @@ from kaggle_kit.data.concepts import with_gold_concepts
 from kaggle_kit.data.formats import Reading, read, write
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.evaluation.metrics import documents, score
-from kaggle_kit.experiment.rounds import with_concepts
+from kaggle_kit.experiment.scoring import with_concepts
 from kaggle_kit.heads.relations import Link
 from kaggle_kit.heads.thresholds import UNDECIDED, choose_thresholds
 from kaggle_kit.models.tiny import train_tokenizer

@@ -6,7 +6,7 @@ import torch
 
 from kaggle_kit.analysis.conflict_table import conflict_table
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.experiment import rounds
+from kaggle_kit.experiment import training_session
 from kaggle_kit.training.pcgrad import PCGradOptimizer
 from tests.experiment.test_rounds import page, small_models  # noqa: F401
 
@@ -22,9 +22,9 @@ def test_components_of_a_task_are_compared_on_halved_steps_and_training_goes_on_
         if compare:
             monkeypatch.setattr(PCGradOptimizer, "compare", compare)
         study = page(tmp_path / name, "s3a_flat", RELATIONS, NER, more=more)
-        study.network.lora.checkpoint_layers(1)
-        rounds.train(study.config, study.run, study.trainer(), study.corpora)
-        weights.append([p.detach().clone() for p in study.network.parameters() if p.requires_grad])
+        study.model.lora.checkpoint_layers(1)
+        training_session.train(study, study.trainer())
+        weights.append([p.detach().clone() for p in study.model.parameters() if p.requires_grad])
         events.append(study.run.events())
     assert all(torch.equal(*pair) for pair in zip(*weights, strict=True))
     found = [event["conflicts"]["shared"].get("components") for event in events[0]]

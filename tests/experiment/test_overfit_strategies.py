@@ -6,7 +6,7 @@ import pytest
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment import preparation, rounds, training_session
+from kaggle_kit.experiment import preparation, scoring, training_session
 from tests.experiment.test_rounds import NER, RANKING, Page, small_models  # noqa: F401
 
 SPANS, RELATIONS = "semeval2015t14", "semeval2021t6"
@@ -38,8 +38,8 @@ def phases(page: Page) -> list[training_session.Phase]:
         preparation.plan_training(page.config, page.encoded, part) for part in preparation.HALVES
     )
     return [
-        training_session.Phase(first, name="shared", prepare=page.network.pretrain_shared),
-        training_session.Phase(second, name="own", prepare=page.network.adapt),
+        training_session.Phase(first, name="shared", prepare=page.model.pretrain_shared),
+        training_session.Phase(second, name="own", prepare=page.model.adapt),
     ]
 
 
@@ -60,9 +60,9 @@ def phases(page: Page) -> list[training_session.Phase]:
 def test_a_strategy_learns_a_small_practice_set_by_heart(tmp_path, strategy, tasks):
     config = compose(task=tasks, strategy=strategy, overrides=list(SETTINGS), seed=1)
     page = Page(config, start_run(config, page="toy", runs_dir=tmp_path))
-    parts = (config, page.run, page.network, page.loaded)
-    training_session.run_session(*parts, page.encoded, page.corpora, phases(page))
-    found = rounds.evaluate(*parts, page.encoded, page.train, page.train, "train")
+    page.phases = phases(page)
+    page.train()
+    found = scoring.evaluate_split(page, page.run, "train")
     scores = {m.task: m.value for m in found if m.name == config.tasks[m.task].primary_metric}
     assert scores.keys() == set(tasks)
     assert all(score >= LEARNT[task] for task, score in scores.items()), scores

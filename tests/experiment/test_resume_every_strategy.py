@@ -19,10 +19,14 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.experiment import model_selection, preparation, rounds
+from kaggle_kit.experiment import preparation, scoring
+from kaggle_kit.experiment.experiment import Experiment
+from kaggle_kit.experiment.manifest import record_run
+from kaggle_kit.experiment.training_session import open_trainer, train
 from kaggle_kit.experiments import ablation
 from kaggle_kit.models.build import build_model
 from kaggle_kit.training.checkpoint import list_checkpoints, read_checkpoint, read_manifest
+from kaggle_kit.training.trainer import MultiTaskTrainer
 from tests.experiment.test_rounds import reachable_target, small_models  # noqa: F401
 
 NER_AND_RELATIONS, RANKING = "semeval2021t6", "semeval2017t3"
@@ -61,64 +65,40 @@ class Session:
     dies: dict[str, int] = field(default_factory=dict)  # phase -> optimiser steps done before the death
 
     def __post_init__(self) -> None:
-        config = self.config
-        page = config.experiment.get("page", "toy")
-        self.run = start_run(config, page=page, run_dir=self.folder)
-        self.corpora = preparation.open_corpora(config)
-        self.specs = specs = preparation.task_specs(config, self.corpora)
-        self.train = preparation.split_samples(config, self.corpora, "train")
-        self.dev = preparation.split_samples(config, self.corpora, "dev")
-        torch.manual_seed(config.seed)
-        self.loaded = preparation.open_backbone(config)
-        self.encoded = preparation.encode_split(config, self.train, specs, self.loaded)
-        self.encoded_dev = preparation.encode_split(config, self.dev, specs, self.loaded)
-        strategy = config.strategy
-        if "levels" in config.experiment:
-            strategy, _ = ablation.matched_strategy(config, self.loaded, specs)
-        self.network = build_model(self.loaded, specs.values(), strategy)
+        page = self.config.experiment.get("page", "toy")
+        self.exp = exp = Experiment(self.config, start_run(self.config, page=page, run_dir=self.folder))
+        strategy = self.config.strategy
+        if "levels" in self.config.experiment:
+            strategy, _ = ablation.matched_strategy(self.config, exp.backbone, exp.specs)
+        exp.model = build_model(exp.backbone, exp.specs.values(), strategy)
 
     def to_the_end(self) -> RunFolder:
         """Train (in both phases, if the strategy has two), evaluate, record."""
-        config, run, network, loaded = self.config, self.run, self.network, self.loaded
+        run = self.exp.run
         if run.events():
             torch.manual_seed(999)  # a session that goes on may start from any random state
         trainers = list(self.trained())
-        metrics = rounds.evaluate(
-            config, run, network, loaded, self.encoded_dev, self.dev, self.train, split="dev"
-        )
-        run.write_metrics(metrics)
-        rounds.record(config, run, network, loaded, trainers, self.corpora)
+        run.write_metrics(scoring.evaluate_split(self.exp, run, "dev"))
+        record_run(self.exp, trainers)
         return run
 
-    def trained(self) -> Iterator[rounds.MultiTaskTrainer]:
+    def trained(self) -> Iterator[MultiTaskTrainer]:
         if self.config.strategy.kind != "sequential":
             yield self.phase("training")
             return
         half, other = preparation.HALVES
-        self.network.pretrain_shared()
+        self.exp.model.pretrain_shared()
         first = self.phase("shared", half)
         yield first
-        self.network.adapt(self.config.strategy.adapt_shared)
+        self.exp.model.adapt(self.config.strategy.adapt_shared)
         yield self.phase("own", other, after=first)
 
-    def phase(self, name: str, part: tuple[float, float] = (0.0, 1.0), after=None):
-        plan = preparation.plan_training(self.config, self.encoded, part)
-        samples = preparation.quick_samples(self.config, self.dev)
-        encoded = preparation.encode_split(self.config, samples, self.specs, self.loaded)
-        score = model_selection.quick_evaluation(self.config, self.network, self.loaded, encoded, samples)
-        trainer = rounds.open_trainer(
-            self.config,
-            self.run,
-            self.network,
-            self.loaded,
-            plan,
-            self.encoded,
-            score,
-            after=after,
-        )
+    def phase(self, name: str, part: tuple[float, float] = (0.0, 1.0), after=None) -> MultiTaskTrainer:
+        plan = preparation.plan_training(self.config, self.exp.encoded, part)
+        trainer = open_trainer(self.exp, plan, scoring.quick_evaluation(self.exp), after)
         if name in self.dies:
             trainer.add_callback(DieAt(self.dies[name]))
-        rounds.train(self.config, self.run, trainer, self.corpora, phase=name)
+        train(self.exp, trainer, name)
         return trainer
 
 
@@ -202,7 +182,7 @@ def test_a_run_that_died_ends_as_one_that_never_did(tmp_path, strategy, tasks, m
     session = Session(config, tmp_path / "dying")
     run = session.to_the_end()
     assert_same(run, whole)
-    rank, declared = session.network.lora.ranks, config.strategy.rank or config.model.lora.rank
+    rank, declared = session.exp.model.lora.ranks, config.strategy.rank or config.model.lora.rank
     assert (next(iter(rank.values())) == declared) == (more[:1] != ABLATION)  # those of A1–A4 are solved
     manifest = run.manifest()
     assert manifest["decisions"]["quantization"][0] == (config.strategy.quantization or "none")

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import wandb
 
-from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose, strategy_entry
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import PracticeConfig, RunConfig
 from kaggle_kit.data.practice import generate
 from kaggle_kit.evaluation.documents import document_table, figure
-from kaggle_kit.experiment import model_selection, preparation, rounds
+from kaggle_kit.experiment import manifest, preparation, scoring, training_session
+from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiments import ablation
 from kaggle_kit.models import tiny
-from kaggle_kit.models.build import build_model
 from kaggle_kit.models.parity import head_parameters
-from kaggle_kit.training.callbacks import QuickEvaluationCallback, VRAMCallback
+from kaggle_kit.training.callbacks.alarms import VRAMCallback
+from kaggle_kit.training.callbacks.development import QuickEvaluationCallback
 
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 NER, RANKING = "semeval2014t7", "semeval2017t3"
@@ -49,44 +49,22 @@ def config_of(strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> RunConf
 def reachable_target(*tasks: str) -> int:
     """A count of active parameters that ranks can meet at toy size: the largest heads and 19 ranks or so."""
     config = config_of("a1", *tasks)
-    specs = preparation.task_specs(config, preparation.open_corpora(config))
-    heads = head_parameters(specs.values(), SMALL["hidden_size"], decoder=True)
+    heads = head_parameters(Experiment(config).specs.values(), SMALL["hidden_size"], decoder=True)
     return max(heads.values()) + 40_000
 
 
-@dataclass
-class Page:
-    """What stands on a training page up to the trainer."""
+class Page(Experiment):
+    """An experiment that a test trains by hand."""
 
-    config: RunConfig
-    run: RunFolder
-
-    def __post_init__(self) -> None:
-        self.corpora = preparation.open_corpora(self.config)
-        self.specs = preparation.task_specs(self.config, self.corpora)
-        self.train = preparation.split_samples(self.config, self.corpora, "train")
-        self.dev = preparation.split_samples(self.config, self.corpora, "dev")
-        torch.manual_seed(self.config.seed)
-        self.loaded = preparation.open_backbone(self.config)
-        self.encoded = preparation.encode_split(self.config, self.train, self.specs, self.loaded)
-        self.encoded_dev = preparation.encode_split(self.config, self.dev, self.specs, self.loaded)
-        self.plan = preparation.plan_training(self.config, self.encoded)
-        self.network = build_model(self.loaded, self.specs.values(), self.config.strategy)
-
-    def trainer(self):
-        quick = model_selection.quick_evaluation(
-            self.config, self.network, self.loaded, self.encoded_dev, self.dev
-        )
-        return rounds.open_trainer(
-            self.config, self.run, self.network, self.loaded, self.plan, self.encoded, quick
+    def trainer(self, **more):
+        return training_session.open_trainer(
+            self, self.plan, scoring.quick_evaluation(self, self.samples("dev")), **more
         )
 
-    def finish(self, trainer) -> dict:
-        metrics = rounds.evaluate_reported(
-            self.config, self.run, self.network, self.loaded, self.specs, self.corpora
-        )
-        self.run.write_metrics(metrics)
-        rounds.record(self.config, self.run, self.network, self.loaded, [trainer], self.corpora)
+    def record(self, *trainers) -> dict:
+        """Score what was trained and write the manifest."""
+        self.metrics = scoring.evaluate(self, self.run)
+        manifest.record_run(self, trainers)
         return self.run.manifest()
 
 
@@ -99,8 +77,8 @@ def page(tmp_path: Path, strategy: str, *tasks: str, more: tuple[str, ...] = ())
 def test_a_multi_task_run_counts_what_was_planned_and_scores_every_task(tmp_path, strategy):
     study = page(tmp_path, strategy, NER, RANKING)
     trainer = study.trainer()
-    rounds.train(study.config, study.run, trainer, study.corpora)
-    manifest = study.finish(trainer)
+    training_session.train(study, trainer)
+    manifest = study.record(trainer)
     assert manifest["totals"]["tokens"] == study.plan.tokens
     assert manifest["flags"] == {"smoke": True, "practice": True, "restricted": False}
     assert [record["total"] for record in study.run.tokens()][-1] == study.plan.tokens
@@ -119,9 +97,7 @@ def test_a_multi_task_run_counts_what_was_planned_and_scores_every_task(tmp_path
 )
 def test_patience_is_three_epochs_of_the_plan_and_none_where_the_last_step_is_scored(tmp_path, more, epochs):
     study = page(tmp_path, "s2_shared", NER, RANKING, more=more)
-    trainer = rounds.open_trainer(
-        study.config, study.run, study.network, study.loaded, study.plan, study.encoded, quick=dict
-    )
+    trainer = training_session.open_trainer(study, study.plan, quick=dict)
     (watch,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, QuickEvaluationCallback))
     assert watch.patience == (epochs and pytest.approx(epochs * len(study.plan) / 4, rel=0.05))
 
@@ -148,8 +124,8 @@ def test_a_followed_run_sends_every_figure_its_scores_and_no_word_of_a_corpus(tm
     trainer = study.trainer()
     (memory,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, VRAMCallback))
     memory.every = 1
-    rounds.train(study.config, study.run, trainer, study.corpora)
-    manifest = study.finish(trainer)
+    training_session.train(study, trainer)
+    manifest = study.record(trainer)
     assert [numbers["step"] for numbers in followed.logged] == [1, 2, 3]
     last = followed.logged[-1]
     assert last["tokens/all"] == sum(manifest["totals"]["tokens"].values())
@@ -159,18 +135,18 @@ def test_a_followed_run_sends_every_figure_its_scores_and_no_word_of_a_corpus(tm
     assert followed.config["strategy"]["sampling"] == "temperature"
     assert f"{NER}/dev/task_a_strict_f1" in followed.summary
     assert all(isinstance(value, int | float) for numbers in followed.logged for value in numbers.values())
-    words = {mention.text(sample.text) for sample in study.train[NER] for mention in sample.mentions}
+    words = {mention.text(sample.text) for sample in study.samples()[NER] for mention in sample.mentions}
     assert words and not any(word in str([followed.logged, followed.config]) for word in words)
 
 
 def test_the_manifest_says_when_a_candidate_is_a_relation_and_the_saved_heads_know_it(tmp_path):
     study = page(tmp_path, "s1_single", "semeval2016t12", more=("training.max_steps=2",))
     trainer = study.trainer()
-    rounds.train(study.config, study.run, trainer, study.corpora)
-    told = study.finish(trainer)["relation_thresholds"]
+    training_session.train(study, trainer)
+    told = study.record(trainer)["relation_thresholds"]
     assert len(told["order"]) == 3
     assert told["values"]["semeval2016t12"].keys() == {"contains", "doctimerel"}
-    kept = {name: head for name, head in study.network.heads.state_dict().items() if "thresholds" in name}
+    kept = {name: head for name, head in study.model.heads.state_dict().items() if "thresholds" in name}
     assert len(kept) == 2
     for name, values in kept.items():
         component = name.split(".")[1]
@@ -180,8 +156,8 @@ def test_the_manifest_says_when_a_candidate_is_a_relation_and_the_saved_heads_kn
 def test_a_run_is_scored_on_the_splits_that_its_profile_reports(tmp_path):
     study = page(tmp_path, "s1_single", NER, more=("profile.report=[dev,test]", "training.max_steps=2"))
     trainer = study.trainer()
-    rounds.train(study.config, study.run, trainer, study.corpora)
-    study.finish(trainer)
+    training_session.train(study, trainer)
+    study.record(trainer)
     metrics = [metric for metric in study.run.metrics() if metric.name == "task_a_strict_f1"]
     assert [metric.split for metric in metrics] == ["dev", "test"]
     documents = {split: document_table(study.run.read_documents(NER, split))[0] for split in ("dev", "test")}
@@ -193,8 +169,8 @@ def test_a_run_is_scored_on_the_splits_that_its_profile_reports(tmp_path):
 def test_a_token_controlled_run_ends_on_its_target_and_says_so(tmp_path):
     study = page(tmp_path, "s1_single", NER, more=("training.target_tokens=1234",))
     trainer = study.trainer()
-    rounds.train(study.config, study.run, trainer, study.corpora)
-    manifest = study.finish(trainer)
+    training_session.train(study, trainer)
+    manifest = study.record(trainer)
     assert manifest["totals"]["tokens"] == {NER: 1234}
     assert manifest["token_parity_error"] == 0
 
@@ -210,14 +186,12 @@ def test_the_phases_of_s4_are_the_halves_of_the_plan_that_s2_follows(tmp_path):
 
 def test_both_phases_of_s4_count_on(tmp_path):
     study = page(tmp_path, "s4_sequential", NER, RANKING)
-    study.network.pretrain_shared()
+    study.model.pretrain_shared()
     first = study.trainer()
-    rounds.train(study.config, study.run, first, study.corpora, phase="shared")
-    study.network.adapt(study.config.strategy.adapt_shared)
-    second = rounds.open_trainer(
-        study.config, study.run, study.network, study.loaded, study.plan, study.encoded, after=first
-    )
-    rounds.train(study.config, study.run, second, study.corpora, phase="own")
+    training_session.train(study, first, phase="shared")
+    study.model.adapt(study.config.strategy.adapt_shared)
+    second = training_session.open_trainer(study, study.plan, after=first)
+    training_session.train(study, second, phase="own")
     assert second.tokens.total == {task: 2 * count for task, count in study.plan.tokens.items()}
     assert [event["step"] for event in study.run.events()] == list(range(1, 2 * len(study.plan) + 1))
 
@@ -226,14 +200,14 @@ def test_an_unfinished_run_is_opened_again_and_goes_on_from_its_checkpoint(tmp_p
     config = config_of("s1_single", NER, more=("training.checkpoint_every=2",))
     study = Page(config, start_run(config, page="toy", run_dir=tmp_path / "run"))
     trainer = study.trainer()
-    rounds.train(config, study.run, trainer, study.corpora)
+    training_session.train(study, trainer)
 
     again = Page(config, start_run(config, page="toy", run_dir=tmp_path / "run"))
     resumed = again.trainer()
-    rounds.train(config, again.run, resumed, again.corpora)  # finds the end of training, takes no step
+    training_session.train(again, resumed)  # finds the end of training, takes no step
     assert resumed.tokens.total == trainer.tokens.total
     assert len(again.run.events()) == len(study.plan)
-    pairs = zip(study.network.parameters(), again.network.parameters(), strict=True)
+    pairs = zip(study.model.parameters(), again.model.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
@@ -247,21 +221,21 @@ def test_the_ablation_gives_all_four_architectures_equal_parameters(tmp_path):
     config = config_of("a3", NER, RANKING, more=("experiment=ablation_architecture",))
     study = Page(config, start_run(config, page="ablation_architecture", runs_dir=tmp_path))
     study.config.experiment["target"] = 60_000
-    strategy, variants = ablation.matched_strategy(study.config, study.loaded, study.specs)
+    strategy, variants = ablation.matched_strategy(study.config, study.backbone, study.specs)
     assert strategy.name == "a3" and strategy.kind == "shared_private"
     assert [variant.strategy.name for variant in variants] == ["a1", "a2", "a3", "a4"]
     other = replace(study.config, strategy=strategy_entry("s2_shared"))
     with pytest.raises(ConfigError, match="strategy 's2_shared' is not what experiment"):
-        ablation.matched_strategy(other, study.loaded, study.specs)
+        ablation.matched_strategy(other, study.backbone, study.specs)
 
 
 def test_the_smoke_gate_puts_back_what_it_trained(tmp_path):
     more = ("training.learning_rate=1e-2", "training.epochs=1")
     study = page(tmp_path, "s1_single", NER, more=more)
-    before = [parameter.clone() for parameter in study.network.parameters()]
-    gate = rounds.smoke_gate(study.config, study.run, study.network, study.loaded, study.encoded)
+    before = [parameter.clone() for parameter in study.model.parameters()]
+    gate = training_session.smoke_gate(study, list(study.encoded))
     assert gate.ratio <= 0.5 and len(gate.curve) == 50
-    after = study.network.parameters()
+    after = study.model.parameters()
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
     assert study.run.events() == []
 
@@ -272,5 +246,5 @@ def test_practice_notes_that_lie_where_real_ones_would_mark_the_run_all_the_same
     study = page(tmp_path, "s1_single", NER, more=("profile.corpora=any", "training.max_steps=1"))
     assert not study.run.facts["flags"]["practice"]
     trainer = study.trainer()
-    rounds.train(study.config, study.run, trainer, study.corpora)
-    assert study.finish(trainer)["flags"]["practice"]
+    training_session.train(study, trainer)
+    assert study.record(trainer)["flags"]["practice"]

@@ -7,8 +7,7 @@ import pytest
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import strategy_entry
 from kaggle_kit.experiment import show
-from kaggle_kit.experiment.optimisation import side_by_side
-from kaggle_kit.experiment.show.arms import ledger_totals
+from kaggle_kit.experiment.show.counts import ledger_totals, optimisation_table
 from kaggle_kit.models.parity import Variant
 
 BOTH = {"pair": [{"a": 3, "b": 4}, {"b": 5}], "alone": [{"a": 7}, {"a": 5}]}
@@ -62,7 +61,7 @@ def test_parity_is_shown_task_by_task_with_the_widest_difference(capsys):
 
 
 def test_the_best_point_of_a_curve_is_the_first_of_the_highest(run):
-    (row,) = side_by_side({"control": run})
+    (row,) = optimisation_table({"control": run})
     assert row == {
         "run": "control",
         "task": "a",

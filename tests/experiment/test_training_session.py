@@ -11,7 +11,7 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.kaggle_outputs import last_step
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment import preparation, rounds, training_session
+from kaggle_kit.experiment import preparation, training_session
 from kaggle_kit.training.session import LIMIT_VARIABLE
 from tests.experiment.test_rounds import NER, RANKING, Page, config_of, small_models  # noqa: F401
 
@@ -19,9 +19,8 @@ LEARNS = ("training.learning_rate=1e-2", "training.epochs=1")
 
 
 def session_of(study: Page, phases) -> training_session.Session:
-    return training_session.run_session(
-        study.config, study.run, study.network, study.loaded, study.encoded, study.corpora, phases
-    )
+    study.phases = phases
+    return study.train()
 
 
 def opened(tmp_path, strategy: str, *tasks: str) -> Page:
@@ -31,9 +30,9 @@ def opened(tmp_path, strategy: str, *tasks: str) -> Page:
 
 def two_phases(study: Page) -> list[training_session.Phase]:
     def adapt():
-        study.network.adapt(study.config.strategy.adapt_shared)
+        study.model.adapt(study.config.strategy.adapt_shared)
 
-    first = training_session.Phase(study.plan, name="shared", prepare=study.network.pretrain_shared)
+    first = training_session.Phase(study.plan, name="shared", prepare=study.model.pretrain_shared)
     return [first, training_session.Phase(study.plan, name="own", prepare=adapt)]
 
 
@@ -57,14 +56,14 @@ def test_a_session_that_ends_first_leaves_a_paused_run_that_the_next_one_finishe
     assert last_step(study.run.path) == 1
 
     monkeypatch.delenv(LIMIT_VARIABLE)
-    monkeypatch.setattr(rounds, "smoke_gate", None)  # passed, and not asked again
+    monkeypatch.setattr(training_session, "smoke_gate", None)  # passed, and not asked again
     again = opened(tmp_path, "s1_single", NER)
     session = session_of(again, [training_session.Phase(again.plan)])
     assert session.finished and session.end.resumed_from == 1
     assert session.tokens == again.plan.tokens
     assert "passed in an earlier session" in str(session)
     assert again.run.paused() is None and len(again.run.events()) == len(again.plan)
-    assert again.finish(session.trainers[-1])["complete"]
+    assert again.record(session.trainers[-1])["complete"]
 
 
 def test_a_run_of_two_phases_goes_on_in_the_phase_that_its_session_ended_in(tmp_path, monkeypatch):
@@ -77,14 +76,14 @@ def test_a_run_of_two_phases_goes_on_in_the_phase_that_its_session_ended_in(tmp_
     while not ended or not ended[-1].finished:
         study, stop = opened(tmp_path, "s4_sequential", NER, RANKING), next(stops)
         monkeypatch.setattr(
-            rounds.CheckpointCallback,
+            training_session.CheckpointCallback,
             "_reason",
             lambda keeper, stop=stop: "a test" if keeper.trainer.tokens.step == stop else None,
         )
         ended.append(session_of(study, two_phases(study)))
     assert [(len(one.trainers), one.end.step) for one in ended] == [(1, 3), (2, 2), (2, len(whole.plan))]
     assert [event["step"] for event in study.run.events()] == list(range(1, steps + 1))
-    pairs = zip(whole.network.parameters(), study.network.parameters(), strict=True)
+    pairs = zip(whole.model.parameters(), study.model.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     assert last_step(study.run.path) == steps
 
@@ -113,7 +112,7 @@ def test_a_paused_folder_says_so_in_one_readable_file(tmp_path):
 def unlearnt(study: Page, *phases: training_session.Phase) -> set[str]:
     """The groups that the error names; none where there is no error."""
     try:
-        training_session.assert_everything_learns(study.network, phases)
+        training_session.assert_everything_learns(study.model, phases)
     except ConfigError as error:
         return {line.partition(", which")[0] for line in str(error).splitlines()}
     return set()
@@ -126,7 +125,7 @@ def plan_for(study: Page, *tasks: str):
 @pytest.mark.parametrize("strategy", ["a2", "s3a_flat", "s3b_hierarchical"])
 def test_a_run_in_which_an_adapter_would_learn_nothing_stops_before_training(tmp_path, strategy):
     study = opened(tmp_path, strategy, NER, RANKING)
-    network, whole = study.network, plan_for(study, NER, RANKING)
+    model, whole = study.model, plan_for(study, NER, RANKING)
     assert unlearnt(study, training_session.Phase(whole)) == set()
     missing = {
         "a2": {f"private:{RANKING}", f"heads:{RANKING}"},
@@ -139,8 +138,8 @@ def test_a_run_in_which_an_adapter_would_learn_nothing_stops_before_training(tmp
         unlearnt(study, only, training_session.Phase(plan_for(study, RANKING))) == set()
     )  # learns in phase two
     heads = [f"heads:{task}" for task in (NER, RANKING)]
-    frozen = training_session.Phase(whole, prepare=lambda: network.train_only(heads))
-    assert unlearnt(study, frozen) == network.parameter_groups().keys() - set(heads)
+    frozen = training_session.Phase(whole, prepare=lambda: model.train_only(heads))
+    assert unlearnt(study, frozen) == model.parameter_groups().keys() - set(heads)
     with pytest.raises(ConfigError, match=rf"heads:{RANKING}, which {RANKING} would train, gets no gradient"):
         session_of(study, [only])
     assert study.run.events() == [] and not study.run.gate_json.is_file()

@@ -16,6 +16,7 @@ from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec
 from kaggle_kit.experiment import preparation
+from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiments import ablation
 from kaggle_kit.models.shapes import SHAPES
 
@@ -246,8 +247,7 @@ def run_of(strategy: str, *more: str) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def specs() -> dict[str, TaskSpec]:
-    config = run_of("a1")
-    return preparation.task_specs(config, preparation.open_corpora(config))
+    return Experiment(run_of("a1")).specs
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from kaggle_kit.core.config import compose
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.kaggle_outputs import last_step
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment import rounds
+from kaggle_kit.experiment import training_session
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiments import hp_search
 from kaggle_kit.experiments.hp_search_journal import Search, search_settings
@@ -37,7 +37,7 @@ TOY = (
 def no_gate():
     """Models this small would not pass the gate, which has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hp_search, "pass_gate", lambda *given: "gate passed")
+        patch.setattr(training_session, "pass_gate", lambda *given: "gate passed")
         yield
 
 
@@ -90,17 +90,17 @@ def test_reports_are_made_at_equal_shares_of_an_epoch_and_drawn(tmp_path):
 def test_a_search_that_the_session_ends_in_is_paused_and_goes_on_with_the_same_trial(tmp_path, monkeypatch):
     whole = begun(tmp_path / "whole")
     hp_search.run_search(*whole)
-    train = rounds.train
+    train = training_session.train
 
-    def ended_in_the_second(config, run, trainer, corpora, phase):
-        if run.run_id == "001":
+    def ended_in_the_second(trial, trainer, phase):
+        if trial.run.run_id == "001":
             (keeper,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, CheckpointCallback))
             keeper.clock.limit_seconds = 0.0
-        return train(config, run, trainer, corpora, phase=phase)
+        return train(trial, trainer, phase)
 
     exp, search = begun(tmp_path / "cut")
     with monkeypatch.context() as patch:
-        patch.setattr(rounds, "train", ended_in_the_second)
+        patch.setattr(training_session, "train", ended_in_the_second)
         said = hp_search.run_search(exp, search)
     assert "paused at step" in said and not search.finished
     assert exp.run.paused()["trial"] == 1
@@ -124,7 +124,7 @@ def test_a_trial_that_diverges_is_given_up_and_counts(tmp_path, monkeypatch):
         raise TrainingAlarm("step 3: the loss is nan")
 
     exp, search = begun(tmp_path / "search", more=("experiment.trials=1",))
-    monkeypatch.setattr(rounds, "train", diverge)
+    monkeypatch.setattr(training_session, "train", diverge)
     hp_search.run_search(exp, search)
     (record,) = [json.loads(line) for line in (exp.run.path / "trials.jsonl").read_text().splitlines()]
     assert record["state"] == "pruned" and "diverged: step 3" in record["pruned"]

@@ -14,7 +14,8 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.experiment import preparation, rounds, training_session
+from kaggle_kit.experiment import preparation, scoring, training_session
+from kaggle_kit.experiment.manifest import record_run
 from kaggle_kit.experiments import mimic_exclusion
 from tests.experiment.test_rounds import Page, small_models  # noqa: F401
 
@@ -55,28 +56,26 @@ class Arm(Page):
         self.plans = mimic_exclusion.plan_phases(config, self.encoded)
         self.evaluated = mimic_exclusion.evaluated(config)
         self.built = self.values()
-        phases = mimic_exclusion.phases(config, self.network, self.plans)
+        self.scored = mimic_exclusion.evaluated(config)
+        phases = mimic_exclusion.phases(config, self.model, self.plans)
         first, second = (phase.prepare for phase in phases)
-        phases = [
+        self.phases = [
             replace(phases[0], prepare=lambda: (first(), self.note("first"))),
             replace(phases[1], prepare=lambda: (second(), self.note("second"))),
         ]
         self.learning, self.start = {}, {}
-        parts = (config, self.run, self.network, self.loaded)
-        self.session = training_session.run_session(*parts, self.encoded, self.corpora, phases)
-        dev = {name: self.dev[name] for name in self.evaluated.tasks}
-        metrics = rounds.evaluate(self.evaluated, *parts[1:], self.encoded_dev, dev, self.train, "dev")
-        self.run.write_metrics(metrics)
-        rounds.record(config, self.run, self.network, self.loaded, self.session.trainers, self.corpora)
+        self.train()
+        self.run.write_metrics(scoring.evaluate_split(self, self.run, "dev"))
+        record_run(self, self.session.trainers)
 
     def note(self, phase: str) -> None:
         """Every group's values and whether it learns, as the phase begins."""
         self.start[phase] = self.values()
-        groups = self.network.parameter_groups().items()
+        groups = self.model.parameter_groups().items()
         self.learning[phase] = {name for name, group in groups if group.parameters[0].requires_grad}
 
     def values(self) -> dict[str, list[torch.Tensor]]:
-        groups = self.network.parameter_groups().items()
+        groups = self.model.parameter_groups().items()
         return {name: [p.detach().clone() for p in group.parameters] for name, group in groups}
 
 
@@ -84,7 +83,7 @@ class Arm(Page):
 def arms(request, tmp_path_factory, small_models) -> dict[str, Arm]:  # noqa: F811
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_session, "pass_gate", lambda *parts: f"gate on {', '.join(parts[4])}")
+        patch.setattr(training_session, "pass_gate", lambda _, tasks: f"gate on {', '.join(tasks)}")
         return {arm: Arm(arm, request.param, folder) for arm in mimic_exclusion.ARMS}
 
 

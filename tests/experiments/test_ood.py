@@ -20,8 +20,8 @@ from kaggle_kit.core.runs import run_flags, start_run
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, TaskSpec, UnifiedSample
 from kaggle_kit.data import practice, registry
 from kaggle_kit.evaluation.documents import document_table, figure
-from kaggle_kit.experiment import preparation, rounds
-from kaggle_kit.experiment.load_trained_run import reload_run
+from kaggle_kit.experiment import training_session
+from kaggle_kit.experiment.load_trained_run import assert_reproduced, judged_split, load_trained_run
 from kaggle_kit.experiments import ood, ood_drop
 from kaggle_kit.experiments import transfer_runs as arms_module
 from kaggle_kit.experiments.transfer_runs import assert_arms, comparable_arms
@@ -66,12 +66,12 @@ def trained(folder, strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> R
     config = compose(task=list(tasks), strategy=strategy, overrides=[*SETTINGS, *more], seed=3)
     study = Page(config, start_run(config, page=strategy, runs_dir=folder))
     trainer = study.trainer()
-    rounds.train(config, study.run, trainer, study.corpora)
+    training_session.train(study, trainer)
     generator = torch.Generator().manual_seed(1)
-    for parameter in study.network.heads.parameters():  # heads that find much, right or wrong, at no cost
+    for parameter in study.model.heads.parameters():  # heads that find much, right or wrong, at no cost
         parameter.data.normal_(generator=generator)
-    study.finish(trainer)
-    save_adapters(study.network, study.run.adapters)  # with the thresholds that were chosen on dev
+    study.record(trainer)
+    save_adapters(study.model, study.run.adapters)  # with the thresholds that were chosen on dev
     sign(study.run)
     return study.run
 
@@ -93,13 +93,12 @@ def asked(*more: str):
 
 def test_a_reloaded_run_predicts_to_the_letter_what_the_run_predicted(pair):
     for run in pair.runs:
-        again = reload_run(run)
+        again = load_trained_run(run)
         for task in run.facts["tasks"]:
-            gold = preparation.split_samples(again.config, again.corpora, "dev")[task]
-            predicted = again.predict(again.config.tasks[task], again.specs[task], gold)
+            predicted = again.predict(task, again.samples("dev")[task])
             stored = (run.predictions / f"{task}.dev.jsonl").read_text()
             assert "".join(map(line, predicted)) == stored
-            assert again.assert_reproduced(task) == ood_primary(run, task)
+            assert assert_reproduced(again, task) == ood_primary(run, task)
         assert any(sample.mentions for sample in predicted)
 
 
@@ -113,10 +112,10 @@ def test_adapters_that_are_not_those_scored_are_refused(pair, tmp_path):
     heads = load_file(changed.adapters / "heads.safetensors")
     save_file({name: tensor * 0 for name, tensor in heads.items()}, changed.adapters / "heads.safetensors")
     with pytest.raises(RunFolderError, match=r"adapters/heads\.safetensors edited"):
-        reload_run(changed)
+        load_trained_run(changed)
     sign(changed)
     with pytest.raises(RunFolderError, match="its adapters are not those scored"):
-        reload_run(changed).assert_reproduced(NER)
+        assert_reproduced(load_trained_run(changed), NER)
 
 
 def test_a_corpus_that_has_changed_since_is_refused(pair, tmp_path):
@@ -125,7 +124,7 @@ def test_a_corpus_that_has_changed_since_is_refused(pair, tmp_path):
     manifest["data_hashes"][NER] = "other"
     sign(RunFolder(path), manifest)
     with pytest.raises(ConfigError, match=f"data_hashes.{NER}"):
-        reload_run(RunFolder.open(path))
+        load_trained_run(RunFolder.open(path))
 
 
 def copied(run: RunFolder, folder):
@@ -138,7 +137,7 @@ def test_each_arm_is_scored_in_and_out_of_distribution(pair, tmp_path):
     assert [folder.run_id for folder in folders] == [run.run_id for run in pair.runs]
     entry = ood.held_out_task(config, folders)
     run = start_run(config, page="ood", runs_dir=tmp_path, also=[entry])
-    arms = [reload_run(folder) for folder in folders]
+    arms = [load_trained_run(folder) for folder in folders]
     held_out = ood.open_held_out(config, arms)
     results = [ood.evaluate_arm(run, arm, held_out) for arm in arms]
     run.write_metrics(ood.metrics_by_arm(results))
@@ -236,9 +235,9 @@ def test_in_a_kaggle_session_the_arms_are_found_where_another_kernel_left_them(p
 
 def test_a_run_that_reports_test_is_judged_there(tmp_path):
     run = trained(tmp_path, "s1_single", NER, more=("profile.report=[test]",))
-    again = reload_run(run)
+    again = load_trained_run(run)
     figures = {metric.split: metric.value for metric in run.metrics() if metric.name == "task_a_strict_f1"}
-    assert again.split == "test" and again.assert_reproduced(NER) == figures["test"]
+    assert judged_split(again) == "test" and assert_reproduced(again, NER) == figures["test"]
 
 
 def test_without_its_experiment_nothing_is_trained_or_loaded():

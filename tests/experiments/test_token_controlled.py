@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from kaggle_kit.core.artifacts import Metric, RunFolder
+from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.config import compose, from_yaml
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.experiment import controlled_variables, model_selection, preparation, rounds
+from kaggle_kit.experiment import preparation, training_session
+from kaggle_kit.experiment.experiment import Experiment
+from kaggle_kit.experiment.manifest import record_run
+from kaggle_kit.experiment.scoring import quick_evaluation
+from kaggle_kit.experiment.training_session import open_trainer
 from kaggle_kit.experiments import ablation, token_controlled, token_controlled_plan
 from kaggle_kit.models.adapter_files import save_adapters, saved_ranks
 from kaggle_kit.models.build import build_model
@@ -28,28 +31,20 @@ SETTINGS = ("experiment=token_controlled", "practice.documents=6", "practice.ter
 
 def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> RunFolder:
     """A page from its run folder to its manifest."""
-    corpora = token_controlled.open_corpora(multi, config) if multi else preparation.open_corpora(config)
-    specs = preparation.task_specs(config, corpora)
-    torch.manual_seed(config.seed)
-    loaded = preparation.open_backbone(config)
-    samples = preparation.split_samples(config, corpora, "train")
-    encoded = preparation.encode_split(config, samples, specs, loaded)
-    encoded = token_controlled_plan.labelled(config, encoded) if multi else encoded
-    solves = "levels" in config.experiment and not multi
-    strategy = ablation.matched_strategy(config, loaded, specs)[0] if solves else config.strategy
-    network = build_model(loaded, specs.values(), strategy)
+    exp = Experiment(config, run)
     if multi:
-        token_controlled.assert_active_parameters(multi, network)
-    make = partial(token_controlled_plan.plan_control, multi) if multi else preparation.plan_training
-    plan = make(config, encoded)
-    quick = model_selection.quick_evaluation(
-        controlled_variables.scored(config), network, loaded, encoded, samples
-    )
-    budget = sum(plan.tokens.values())
-    trainer = rounds.open_trainer(config, run, network, loaded, plan, encoded, quick, budget=budget)
-    rounds.train(config, run, trainer, corpora)
-    save_adapters(network, run.adapters)
-    rounds.record(config, run, network, loaded, [trainer], corpora)
+        exp.corpora = token_controlled.open_corpora(multi, config)
+        exp.encoded = token_controlled_plan.labelled(config, exp.encoded)
+        token_controlled.assert_active_parameters(multi, exp.model)
+        exp.plan = token_controlled_plan.plan_control(multi, config, exp.encoded)
+    elif "levels" in config.experiment:
+        strategy, _ = ablation.matched_strategy(config, exp.backbone, exp.specs)
+        exp.model = build_model(exp.backbone, exp.specs.values(), strategy)
+    quick = quick_evaluation(exp, {name: exp.samples()[name] for name in exp.scored.tasks})
+    trainer = open_trainer(exp, exp.plan, quick, tokens=sum(exp.plan.tokens.values()))
+    training_session.train(exp, trainer)
+    save_adapters(exp.model, run.adapters)
+    record_run(exp, [trainer])
     return run
 
 
@@ -122,11 +117,9 @@ def test_under_the_rule_last_quick_evaluation_neither_stops_nor_chooses(shared):
 def test_a_control_has_the_active_parameters_of_its_task_in_any_strategy(tmp_path, strategy, task):
     multi = multi_task(tmp_path, strategy)
     config = token_controlled.control_of(multi, asked(multi, task=task))
-    corpora = preparation.open_corpora(config)
-    specs = preparation.task_specs(config, corpora)
-    network = build_model(preparation.open_backbone(config), specs.values(), config.strategy)
-    token_controlled.assert_active_parameters(multi, network)
-    (row,) = token_controlled.active_beside(multi, network)
+    model = Experiment(config).model
+    token_controlled.assert_active_parameters(multi, model)
+    (row,) = token_controlled.active_beside(multi, model)
     theirs = multi.manifest()["active_parameters"][task]
     assert (row["task"], row["multi-task"]) == (task, theirs)
     assert row["difference"] == pytest.approx((row["control"] - theirs) / theirs)
@@ -155,11 +148,11 @@ def test_a_run_of_private_adapters_alone_has_no_control(tmp_path):
         token_controlled.control_of(multi, asked(multi))
 
 
-def test_a_network_of_another_size_is_refused_before_training(shared):
+def test_a_model_of_another_size_is_refused_before_training(shared):
     group = SimpleNamespace(parameters=(torch.nn.Parameter(torch.zeros(1000)),), tasks=(NER,))
-    network = SimpleNamespace(parameter_groups=lambda: {"single": group}, specs=[NER])
+    model = SimpleNamespace(parameter_groups=lambda: {"single": group}, specs=[NER])
     with pytest.raises(ConfigError, match=f"active_parameters.{NER} is 1,000 here and"):
-        token_controlled.assert_active_parameters(shared, network)
+        token_controlled.assert_active_parameters(shared, model)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +270,7 @@ def test_without_a_run_practice_data_get_one_and_real_data_the_command(tmp_path,
             task=choices["task"].split(","), strategy=page, overrides=choices["overrides"], seed=3
         )
         run = start_run(config, page=page, runs_dir=tmp_path)
-        return run.finish(totals=rounds.Totals(), device="cpu", data_hashes={}).parent
+        return run.finish(totals=Totals(), device="cpu", data_hashes={}).parent
 
     monkeypatch.setattr(token_controlled, "run_page", run_page)
     config = compose(task=[NER], overrides=["experiment=token_controlled", "training.epochs=0.5"], seed=3)

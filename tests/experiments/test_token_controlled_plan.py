@@ -14,7 +14,7 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment import preparation
+from kaggle_kit.experiment import training_session
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiments import hp_search, token_controlled, token_controlled_plan
 from kaggle_kit.experiments.hp_search_journal import Search, search_settings
@@ -70,10 +70,7 @@ def test_a_share_control_has_its_own_tokens_in_steps_scaled_alike(multi):
 @pytest.mark.parametrize("word", ["control=total", "control=share", "placebo=true"])
 def test_the_pace_of_a_control_ends_on_its_mark_and_both_ledgers_add_up(multi, word):
     config = token_controlled.control_of(multi, of_run(multi, f"experiment.{word}"))
-    samples = preparation.split_samples(config, corpora := preparation.open_corpora(config), "train")
-    specs = preparation.task_specs(config, corpora)
-    encoded = preparation.encode_split(config, samples, specs, preparation.open_backbone(config))
-    plan = token_controlled_plan.plan_control(multi, config, encoded)
+    plan = token_controlled_plan.plan_control(multi, config, Experiment(config).encoded)
     pace = token_controlled_plan.pace(multi, config, plan)
     assert [row["step"] for row in pace] == list(range(1, len(plan) + 1))
     assert [row["read so far"] for row in pace] == np.cumsum([row["tokens"] for row in pace]).tolist()
@@ -161,10 +158,8 @@ def test_a_placebo_repeats_its_run_with_other_labels_of_its_partners_alone(tmp_p
 
 def test_only_the_partners_of_a_placebo_lose_their_labels(multi):
     config = token_controlled.control_of(multi, of_run(multi, "experiment.placebo=true"))
-    corpora = preparation.open_corpora(config)
-    specs = preparation.task_specs(config, corpora)
-    samples = preparation.split_samples(config, corpora, "train")
-    real = preparation.encode_split(config, samples, specs, preparation.open_backbone(config))
+    exp = Experiment(config)
+    specs, real = exp.specs, exp.encoded
     fake = token_controlled_plan.labelled(config, real)
     assert fake[NER] is real[NER] and fake[RELATIONS] is not real[RELATIONS]
     for part in specs[RELATIONS].components:
@@ -198,11 +193,8 @@ def test_a_placebo_of_a_run_in_two_phases_is_refused(tmp_path, multi):
 
 def test_another_corpus_or_setting_is_refused_before_a_placebo_trains(multi):
     config = token_controlled.control_of(multi, of_run(multi, "experiment.placebo=true"))
-    corpora = preparation.open_corpora(config)
-    specs = preparation.task_specs(config, corpora)
-    samples = preparation.split_samples(config, corpora, "train")
-    fewer = {name: of[:-2] for name, of in samples.items()}
-    encoded = preparation.encode_split(config, fewer, specs, preparation.open_backbone(config))
+    exp = Experiment(config)
+    encoded = exp.encode({name: samples[:-2] for name, samples in exp.samples().items()})
     with pytest.raises(ConfigError, match="the plan's steps and tokens are .* follow from s2_shared"):
         token_controlled_plan.plan_control(multi, config, encoded)
 
@@ -232,7 +224,7 @@ def test_a_search_for_a_baseline_has_the_baselines_configuration_tokens_and_step
 
 
 def test_every_trial_of_a_baselines_search_trains_its_tokens_in_its_steps(tmp_path, multi, monkeypatch):
-    monkeypatch.setattr(hp_search, "pass_gate", lambda *given: "gate passed")
+    monkeypatch.setattr(training_session, "pass_gate", lambda *given: "gate passed")
     toy = ("experiment.full_models=[tiny]", "experiment.trials=2", "experiment.random_trials=2")
     config, _ = token_controlled.searched(searching(multi, *toy), multi.path.parent)
     run = start_run(config, page="hp_search", run_dir=tmp_path / "search")

@@ -15,7 +15,7 @@ from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.schema import LoraSettings, RunConfig
 from kaggle_kit.core.types import TaskSpec
-from kaggle_kit.experiment import preparation
+from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.models import tiny
 from kaggle_kit.models.adapters import SharedPrivateLoRA
 from kaggle_kit.models.loading import load_backbone
@@ -76,13 +76,11 @@ def study(tmp_path_factory) -> ToyStudy:
         config = compose(
             model="tiny", task=list(TASKS), strategy="s2_shared", profile="smoke", overrides=overrides, seed=1
         )
-        corpora = preparation.open_corpora(config)
-        texts = [sample.text for sample in corpora[TASKS[0]].splits["train"]]
+        exp = Experiment(config)
+        texts = [sample.text for sample in exp.corpora[TASKS[0]].splits["train"]]
         config.model.path = str(tiny.build_tiny("llama", texts, steps=0))
-        specs = preparation.task_specs(config, corpora)
-        samples = {name: corpora[name].splits["train"] for name in TASKS}
-        encoded = preparation.encode_split(config, samples, specs, load_backbone(config.model, device="cpu"))
-        yield ToyStudy(config, specs, {name: first(task, 40) for name, task in encoded.items()})
+        encoded = exp.encode({name: exp.corpora[name].splits["train"] for name in TASKS})
+        yield ToyStudy(config, exp.specs, {name: first(task, 40) for name, task in encoded.items()})
 
 
 def first(task: EncodedTask, rows: int) -> EncodedTask:

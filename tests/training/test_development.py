@@ -10,7 +10,8 @@ import torch
 
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.integrity import FACTS
-from kaggle_kit.experiment.optimisation import final_loss, optimisation, side_by_side
+from kaggle_kit.experiment.manifest import final_loss, optimisation
+from kaggle_kit.experiment.show.counts import optimisation_table
 from kaggle_kit.training.callbacks.base import StudyCallback
 from kaggle_kit.training.callbacks.development import SHARES, DevelopmentCallback, best_point
 from tests.signing import sign
@@ -166,7 +167,7 @@ def test_a_run_records_steps_passes_losses_and_curve(study, tmp_path):
     totals = {"totals": {"tokens": {NER: tokens_of(study)}}}
     facts = {name: kind() for name, kind in FACTS.items()} | {"complete": True, **told, **totals}
     sign(run.folder, facts)
-    (row,) = side_by_side({"one": RunFolder.open(run.folder.path)})
+    (row,) = optimisation_table({"one": RunFolder.open(run.folder.path)})
     assert (row["run"], row["task"], row["tokens"]) == ("one", NER, tokens_of(study))
     assert (row["steps"], row["epochs over its data"]) == (len(run.plan), 1.0)
     assert row["dev, last point"] == curve.curve[-1]["scores"][NER]

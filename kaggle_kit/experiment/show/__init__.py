@@ -13,85 +13,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-EXPORTS = {
-    "adapter": (
-        "adapter_shares",
-        "component_losses",
+EXPORTS = {  # module -> its names
+    "counts": ("curve_over_tokens", "ledgers", "optimisation", "parity", "token_ledger"),
+    "every_page": (
+        *("adapters", "differences", "errors", "learning_curve"),
+        *("record", "samples", "scores", "setup", "training"),
     ),
-    "arms": (
-        "ledgers",
-        "optimisation",
-        "parity",
-    ),
-    "beginning": (
-        "adapters",
-        "samples",
-        "setup",
-    ),
-    "four_bits": (
-        "base_memory",
-        "candidate",
-        "nf4_errors",
-        "nf4_levels",
-    ),
-    "hierarchy": (
-        "attention_map",
-        "cross_level",
-        "level_passes",
-        "relations_within_reach",
+    "findings": (
+        *("answers", "arms_training", "contrasts", "evidence", "gains", "inputs", "predictions"),
+        *("rule", "study", "transfer", "trials", "values_tried", "winner"),
     ),
     "live_panel": ("live",),
-    "matrices": (
-        "predictions",
-        "transfer",
-    ),
     "method": (
-        "conflict_excess",
-        "conflicts",
-        "fusion_weights",
+        *("adapter_shares", "component_losses", "conflict_excess", "conflicts"),
+        *("fusion_weights", "loss_weights", "plain_sum", "sampling"),
     ),
-    "mixture": (
-        "loss_weights",
-        "plain_sum",
-        "sampling",
+    "strategies": (
+        *("attention_map", "base_memory", "candidate", "cross_level", "level_passes", "nf4_errors"),
+        *("nf4_levels", "own_updates", "phase_gradients", "relations_within_reach", "scores_by_phase"),
     ),
-    "phases": (
-        "own_updates",
-        "phase_gradients",
-        "scores_by_phase",
-    ),
-    "results": (
-        "differences",
-        "errors",
-        "learning_curve",
-        "record",
-        "scores",
-        "training",
-    ),
-    "search": (
-        "trials",
-        "values_tried",
-        "winner",
-    ),
-    "tokens": (
-        "curve_over_tokens",
-        "token_ledger",
-    ),
-    "verdicts": (
-        "answers",
-        "arms_training",
-        "contrasts",
-        "evidence",
-        "gains",
-        "inputs",
-        "rule",
-        "study",
-    ),
-    "views": (
-        "figure",
-        "sentences",
-        "table",
-    ),
+    "views": ("figure", "sentences", "table"),
 }
 MODULES = {name: module for module, names in EXPORTS.items() for name in names}
 

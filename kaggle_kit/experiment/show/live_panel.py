@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import replace
 from html import escape
 from statistics import fmean
@@ -53,61 +53,48 @@ class LivePanel(StudyCallback):
         self._scores: dict[str, float] = {}
         self._handle: Any = None
         self._drawn: float | None = None
-        self._planned: dict[str, int] = {}
+        self._planned: Counter[str] = Counter()
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         self._handle = self._drawn = None  # a phase has a panel of its own
-        self._planned = {}
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         record = self.trainer.record
         for task, loss in record["losses"].items():
             if math.isfinite(loss):
                 self._losses.setdefault(task, deque(maxlen=LAST)).append(loss)
-        for name, score in record.get("quick_evaluation", {}).items():
-            if "." in name:
-                self._scores[name.partition(".")[0]] = score
+        scores = record.get("quick_evaluation", {})
+        self._scores |= {name.partition(".")[0]: score for name, score in scores.items() if "." in name}
         now = self.clock()
         ends = control.should_training_stop or state.global_step >= state.max_steps
         if self._drawn is None:
+            self._planned = self._totals(state.global_step)
             self._handle, self._drawn = self.show(self._view(state), display_id=True), now
         elif self._handle is not None and (ends or now - self._drawn >= self.seconds):
             self._handle.update(self._view(state))
             self._drawn = now
 
-    def _view(self, state: Any) -> View:
-        title = _pace(state, self.trainer.record)
-        rows = [self._row(task, planned) for task, planned in self._totals(state).items()]
-        lines = [
-            f"{task}: {seen} tokens, {share:.0%}, loss {loss}, dev {dev}"
-            for task, seen, share, loss, dev in rows
-        ]
-        shown = [(escape(task), seen, BAR.format(share=share), *more) for task, seen, share, *more in rows]
-        body = "".join(f"<tr>{''.join(map(CELL.format, row))}</tr>" for row in (COLUMNS, *shown))
-        return View(TITLE.format(title) + f"<table>{body}</table>", "\n".join([title, *lines]))
-
-    def _row(self, task: str, planned: int) -> tuple[str, str, float, str, str]:
-        seen = self.trainer.tokens.total.get(task, 0)
-        loss = f"{fmean(self._losses[task]):.4f}" if task in self._losses else "–"
-        dev = f"{self._scores[task]:.4f}" if task in self._scores else "–"
-        return task, f"{seen:,}", seen / planned if planned else 1.0, loss, dev
-
-    def _totals(self, state: Any) -> dict[str, int]:
+    def _totals(self, step: int) -> Counter[str]:
         """Tokens of each task when this phase ends: those seen so far, and those of the steps ahead."""
-        if not self._planned:
-            plan = self.trainer.train_dataset.plan
-            self._planned = {task: self.trainer.tokens.total.get(task, 0) for task in plan.tasks}
-            for step in plan.steps[state.global_step :]:
-                for task, tokens in step.tokens.items():
-                    self._planned[task] += tokens
-        return self._planned
+        plan = self.trainer.train_dataset.plan
+        totals = Counter({task: self.trainer.tokens.total.get(task, 0) for task in plan.tasks})
+        for ahead in plan.steps[step:]:
+            totals.update(ahead.tokens)
+        return totals
 
-
-def _pace(state: Any, record: Mapping[str, Any]) -> str:
-    parts = [f"step {state.global_step:,} of {state.max_steps:,}"]
-    if "tokens_per_second" in record:
-        parts.append(f"{record['tokens_per_second']:,.0f} real tokens/s")
-    if "eta_seconds" in record:
-        minutes = math.ceil(record["eta_seconds"] / 60)
-        parts.append(f"{minutes // 60}:{minutes % 60:02} h left")
-    return ", ".join(parts)
+    def _view(self, state: Any) -> View:
+        record, total, lines, cells = self.trainer.record, self.trainer.tokens.total, [], [COLUMNS]
+        for task, planned in self._planned.items():
+            share = total.get(task, 0) / planned if planned else 1.0
+            loss = f"{fmean(self._losses[task]):.4f}" if task in self._losses else "–"
+            dev = f"{self._scores[task]:.4f}" if task in self._scores else "–"
+            lines.append(f"{task}: {total.get(task, 0):,} tokens, {share:.0%}, loss {loss}, dev {dev}")
+            cells.append((escape(task), f"{total.get(task, 0):,}", BAR.format(share=share), loss, dev))
+        title = f"step {state.global_step:,} of {state.max_steps:,}"
+        if "tokens_per_second" in record:
+            title += f", {record['tokens_per_second']:,.0f} real tokens/s"
+        if "eta_seconds" in record:
+            hours, minutes = divmod(math.ceil(record["eta_seconds"] / 60), 60)
+            title += f", {hours}:{minutes:02} h left"
+        body = "".join(f"<tr>{''.join(map(CELL.format, row))}</tr>" for row in cells)
+        return View(TITLE.format(title) + f"<table>{body}</table>", "\n".join([title, *lines]))

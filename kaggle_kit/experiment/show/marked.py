@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from html import escape
 
 from kaggle_kit.core.types import Access, Mention, UnifiedSample
@@ -20,14 +20,19 @@ GOLD, MISSED, WRONG = "#dcebf7", "#fbe3b5", "#f6cfc9"
 
 def sample_view(sample: UnifiedSample) -> tuple[str, str]:
     """(HTML, text) of a sample with its gold annotations."""
-    if sample.access == Access.RESTRICTED or sample.text is None:
+    text = sample.text
+    if sample.access == Access.RESTRICTED or text is None:
         return BODY.format(f"<i>{WITHHELD}</i>"), WITHHELD
     if sample.pairs:
-        return _question(sample)
-    marks = [(mention, GOLD, mention.type) for mention in sample.mentions]
-    relations = [_relation(sample, number) for number in range(min(3, len(sample.relations)))]
-    html, text = marked_text(sample.text, marks)
-    return html + "".join(f"<div>{escape(line)}</div>" for line in relations), "\n".join((text, *relations))
+        pairs = [f"{'' if pair.relevant else 'not '}relevant: {pair.text[:160]}" for pair in sample.pairs]
+        more = len(pairs) - CANDIDATES
+        shown = [text[:MOST], *pairs[:CANDIDATES], *([f"… and {more} more candidates"] if more > 0 else [])]
+        return BODY.format("<br>".join(map(escape, shown))), "\n".join(shown)
+    html, plain = marked_text(text, [(mention, GOLD, mention.type) for mention in sample.mentions])
+    words = {mention.id: mention.text(text) for mention in sample.mentions}
+    ends = [(r.type, words.get(r.source, "?"), words.get(r.target, "?")) for r in sample.relations[:3]]
+    relations = [f"{kind}: {source} → {target}" for kind, source, target in ends]
+    return html + "".join(f"<div>{escape(line)}</div>" for line in relations), "\n".join((plain, *relations))
 
 
 def marked_text(text: str, marks: Iterable[tuple[Mention, str, str]]) -> tuple[str, str]:
@@ -47,15 +52,21 @@ def marked_text(text: str, marks: Iterable[tuple[Mention, str, str]]) -> tuple[s
     return BODY.format("".join([*html, escape(rest)])), "".join([*plain, rest])
 
 
-def _question(sample: UnifiedSample) -> tuple[str, str]:
-    lines = [f"{'relevant' if pair.relevant else 'not relevant'}: {pair.text[:160]}" for pair in sample.pairs]
-    shown: Sequence[str] = [sample.text[:MOST], *lines[:CANDIDATES]]
-    if len(lines) > CANDIDATES:
-        shown = [*shown, f"… and {len(lines) - CANDIDATES} more candidates"]
-    return BODY.format("<br>".join(map(escape, shown))), "\n".join(shown)
-
-
-def _relation(sample: UnifiedSample, number: int) -> str:
-    relation = sample.relations[number]
-    words = {mention.id: mention.text(sample.text) for mention in sample.mentions}
-    return f"{relation.type}: {words.get(relation.source, '?')} → {words.get(relation.target, '?')}"
+def error_view(gold: UnifiedSample, predicted: UnifiedSample) -> tuple[str, str] | None:
+    """(HTML, text) of the mentions that differ, or of a wrong first candidate; None where all is right."""
+    if gold.pairs:
+        first = max(predicted.pairs, key=lambda pair: pair.score or 0.0)
+        relevant = {pair.candidate_id for pair in gold.pairs if pair.relevant}
+        if not relevant or first.candidate_id in relevant:
+            return None
+        line = f"ranked first and not relevant: {first.text[:200]}"
+        return f"<div>{escape(line)}</div>", line
+    right = {(mention.type, mention.fragments): mention for mention in gold.mentions}
+    found = {(mention.type, mention.fragments): mention for mention in predicted.mentions}
+    if right.keys() == found.keys() or gold.text is None:
+        return None
+    missed, wrong = right.keys() - found.keys(), found.keys() - right.keys()
+    marks = [(m, MISSED, f"{m.type}, missed") for key, m in right.items() if key in missed]
+    marks += [(m, WRONG, f"{m.type}, made up") for key, m in found.items() if key in wrong]
+    marks += [(m, GOLD, m.type) for key, m in right.items() if key not in missed]
+    return marked_text(gold.text, marks)

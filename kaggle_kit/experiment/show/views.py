@@ -1,24 +1,28 @@
-"""Something to look at, as HTML in a notebook and as text elsewhere.
+"""Something to look at, as HTML in a notebook and as text elsewhere: tables, figures, sentences.
 
-table(frame, "Scores on dev")
-figure(loss_curves([run]))
+table(rows, "Scores on dev", {"score": "{:.4f}"})
+lines({"task": {0: 0.5, 1: 0.6}}, "Weight of the shared adapter", xlabel="layer", ylabel="weight")
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
+import matplotlib as mpl
 import pandas as pd
 from IPython.display import Image, display
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kaggle_kit.analysis.figures import png
+from kaggle_kit.analysis.figures import COLOURS, STYLE, WIDTH, no_data, png
 
 TITLE = '<div style="font-weight:600;margin:.6rem 0 .3rem">{}</div>'
 NOTHING = "nothing to show yet"
-WIDTH = 720  # pixels of a figure
+WIDTH_PIXELS = 720
 LEFT = [{"selector": "th, td", "props": "text-align: left; vertical-align: top; padding: .2rem .6rem"}]
 RIGHT = [{"selector": "th, td", "props": "text-align: right; font-variant-numeric: tabular-nums"}]
 
@@ -37,23 +41,67 @@ class View:
         return self.text
 
 
-def table(frame: pd.DataFrame, title: str = "", formats: dict[str, str] | None = None) -> None:
+def table(
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]],
+    title: str = "",
+    formats: Mapping[str, str] | None = None,
+) -> None:
     """Show a table: numbers aligned to the right, everything escaped, the index left out."""
+    frame = pd.DataFrame(rows)
     if frame.empty:
         return show_html(title, f"<i>{NOTHING}</i>", NOTHING)
-    formats = formats or {}
+    formats = {name: form for name, form in (formats or {}).items() if name in frame}
     numbers = [name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name])]
     styler = frame.style.hide(axis="index").format(formats, na_rep="–", escape="html")
     styler = styler.format_index(axis="columns", escape="html").set_table_styles(LEFT)
     styler = styler.set_table_styles(dict.fromkeys(numbers, RIGHT), overwrite=False)
-    cells = {name: formats[name].format for name in formats if name in frame}
-    text = frame.to_string(index=False, formatters=cells, na_rep="–")
-    show_html(title, styler.to_html(), text)
+    cells = {name: form.format for name, form in formats.items()}
+    show_html(title, styler.to_html(), frame.to_string(index=False, formatters=cells, na_rep="–"))
+
+
+def facts(pairs: Iterable[tuple[str, Any]], title: str) -> None:
+    """Show pairs of a name and what was found as a table of two columns."""
+    table([{"what": name, "found": value} for name, value in pairs], title)
 
 
 def figure(drawn: Figure) -> None:
     """Show a matplotlib figure."""
-    display(Image(png(drawn), width=WIDTH))
+    display(Image(png(drawn), width=WIDTH_PIXELS))
+
+
+@contextmanager
+def panel(title: str, height: float = 2.8, **labels: Any) -> Iterator[Axes]:
+    """Draw on one pair of axes in the house's style; the figure is shown at the end of the block."""
+    with mpl.rc_context(STYLE):
+        drawn = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = drawn.subplots()
+        axes.set(title=title, **labels)
+        yield axes
+    figure(drawn)
+
+
+def lines(
+    curves: Mapping[str, Mapping[int, float]],
+    title: str,
+    empty: str = NOTHING,
+    level: float | None = None,
+    **labels: Any,
+) -> None:
+    """Show one line for each name, from x -> y, or say in a small figure that there is none.
+
+    `level` is the height of a dotted line across.
+    """
+    if not any(curves.values()):
+        return figure(no_data(empty))
+    with panel(title, **labels) as axes:
+        for number, (name, points) in enumerate(curves.items()):
+            colour = COLOURS[number % len(COLOURS)]
+            axes.plot(list(points), list(points.values()), "o-", ms=3, color=colour, label=name)
+        if level is not None:
+            axes.axhline(level, color="#8a8f98", lw=0.8, ls=":")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.figure.legend(loc="outside right upper")
 
 
 def show_html(title: str, body: str, text: str) -> None:

@@ -19,7 +19,7 @@ from kaggle_kit.data.corpus import load_corpus
 from kaggle_kit.data.formats import Reading, read
 from kaggle_kit.data.practice import CLASSES, FIVE, corpus_text, generate, planted
 from kaggle_kit.evaluation.official import score_samples
-from kaggle_kit.experiment.rounds import with_concepts
+from kaggle_kit.experiment.scoring import with_concepts
 
 TRAIN = {
     "semeval2014t7": ("share_pipe", "train"),

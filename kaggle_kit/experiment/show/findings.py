@@ -1,4 +1,4 @@
-"""What a page shows of a verdict's document: the answer, the evidence, the rule, what it rests on.
+"""What a page shows of finished runs: verdicts, contrasts, searches, transfer between tasks.
 
     document = verdict(find_runs(Path("runs")))
     show.answers(document)
@@ -13,14 +13,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kaggle_kit.analysis import contrasts as judge
-from kaggle_kit.analysis import verdict_study, verdict_tables
+from kaggle_kit.analysis import qap, verdict_study, verdict_tables
 from kaggle_kit.analysis.contrast_figure import contrast_figure
 from kaggle_kit.analysis.survivorship import unfinished_in_words
+from kaggle_kit.analysis.transfer import TransferMatrix
+from kaggle_kit.analysis.transfer_figures import transfer_heatmap
+from kaggle_kit.analysis.trials import pruning_table, trial_curves, trials_table, value_table
 from kaggle_kit.analysis.verdict_figure import verdict_figure, verdict_table
 from kaggle_kit.analysis.verdict_words import in_words, warnings_in_words
-from kaggle_kit.experiment.show.views import figure, sentences, table
+from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.experiment.show.views import facts, figure, sentences, table
 
 COUNTS = {"detectable": "{:.4f}", "margin": "{:.4f}", "more seeds": "{:.0f}"}
+CELLS = {"alone": "{:.4f}", "difference": "{:+.4f}", "spread": "{:.4f}"}
+TRIALS = {"score": "{:.4f}", "tokens": "{:,}", "seconds": "{:.1f}"}
+PRUNING = {"best so far": "{:.4f}", "median of earlier trials": "{:.4f}"}
+VALUES = {"mean score": "{:.4f}", "best score": "{:.4f}"}
+MAX_COMMANDS = 4  # shown of those that would fill the matrix
 Document = Mapping[str, Any]
 SIGNED = dict.fromkeys(("difference", "low", "high", "trimmed mean"), "{:+.4f}")
 P_VALUES = dict.fromkeys(("p", "p, no difference", "p, all controls", "p, beyond the margin"), "{:.3g}")
@@ -46,11 +55,8 @@ def rule(document: Document) -> None:
 def gains(document: Document) -> None:
     """Show what part of a gain comes with more tokens of the task, and what part with other tasks."""
     found = verdict_tables.gain_table(document)
-    table(
-        found,
-        "Where a gain over the task's own share comes from",
-        dict.fromkeys(found.columns[1:], "{:+.4f}"),
-    )
+    title = "Where a gain over the task's own share comes from"
+    table(found, title, dict.fromkeys(found.columns[1:], "{:+.4f}"))
 
 
 def arms_training(document: Document) -> None:
@@ -80,3 +86,52 @@ def study(document: Document) -> None:
     """Show the verdict on a whole study: the primary comparison, then all others at one error rate."""
     formats = {"difference": "{:+.4f}", "p, all controls": "{:.3g}"}
     table(verdict_study.study_table(document), f"Study {document['study']}", formats)
+
+
+def transfer(matrix: TransferMatrix, toy: bool) -> None:
+    """Show what training with one task does to another, and the commands that would fill the gaps."""
+    figure(transfer_heatmap(matrix, toy=toy))
+    table(matrix.table(), "Known cells, in the task's own metric", CELLS)
+    known = f"{len(matrix.cells)} cells are known and {len(matrix.missing)} are missing"
+    commands = [" ".join(("python -m kaggle_kit", *words)) for words in matrix.needed[:MAX_COMMANDS]]
+    sentences([f"{known}; {len(matrix.needed)} runs are to be made. The next ones:", *commands], "To do")
+
+
+def predictions(result: Mapping[str, Any]) -> None:
+    """Show the result of `qap.exploratory`: every predictor, and the power that the test has."""
+    least = f"EXPLORATORY: no p is below {result['smallest_p']:.4f}."
+    sentences([least, *filter(None, [result["because"]])])
+    formats = dict.fromkeys(("r", "r_given", "auc"), "{:+.2f}")
+    formats |= dict.fromkeys(("p", "p_given", "p_holm"), "{:.3f}")
+    table(qap.prediction_table(result), "What goes with the matrix", formats)
+    power = qap.power_table(result)
+    title = "Power: the share of true correlations r that would be found"
+    table(power, title, dict.fromkeys(power.columns[1:], "{:.2f}"))
+
+
+def trials(run: RunFolder) -> None:
+    """Show every trial of a search as a curve over its reports, and as a row."""
+    figure(trial_curves(run))
+    table(trials_table(run), "Trials: the score is the figure that chooses, on the development split", TRIALS)
+
+
+def values_tried(run: RunFolder) -> None:
+    """Show what was reported when trials were given up, and the scores behind each value."""
+    table(pruning_table(run), "Given up where the best report lies below the median", PRUNING)
+    table(value_table(run), "Scores of the trials that had each value", VALUES)
+
+
+def winner(search: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Show what a search chose, what it was chosen on, and what runs of this arm take as overrides.
+
+    `search` is the field of that name of the search's manifest.
+    """
+    found = [
+        ("chosen on", f"{search['split']} alone, as the best of {search['trials']} trials"),
+        ("given up early", str(search["pruned"])),
+        ("best trial", f"{search['best_trial']}, with {search['score']:.4f}"),
+        ("search", search["study"]),
+        *((key, str(value)) for key, value in search["values"].items()),
+    ]
+    facts(found, "The winner")
+    table([{"override": word} for word in words], "Every run of this arm takes")

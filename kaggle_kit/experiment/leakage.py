@@ -1,23 +1,23 @@
 """Training documents that a run leaves out, because another task is scored on their text.
 
-    corpora = leave_out(config, corpora)            # preparation.open_corpora does it
-    corpora["semeval2015t14"].left_out              # ids, in the order of the corpus
+    corpora = drop_leaked_documents(config, corpora)     # preparation.open_corpora does it
+    corpora["semeval2015t14"].left_out                   # ids, in the order of the corpus
 
 2015 Task 14 trains on the development notes of 2014 Task 7. A run on both would learn from the notes that
-it is then scored on, its twin on one of them would not, and the leak would look like transfer. What a
-task's `shares_notes_with` names counts where that corpus is found on this machine, even if the run does not
-train on it, so that a run on the task alone learns from the same notes; the other tasks of a run always do.
+it is then scored on, its token-controlled baseline on one of them would not, and the leak would look like
+transfer. What a task's `shares_notes_with` names counts where that corpus is found on this machine, even if
+the run does not train on it, so that a run on the task alone learns from the same notes; the other tasks of a
+run always do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from kaggle_kit.core.errors import ConfigError, CorpusMissing
 from kaggle_kit.core.runtime import logger
-from kaggle_kit.core.schema import RunConfig, TaskConfig
+from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.data import registry
 from kaggle_kit.data.corpus import Corpus, load_corpus
 from kaggle_kit.data.locate import locate
@@ -26,41 +26,43 @@ from kaggle_kit.data.overlap import fingerprint, fingerprints
 SCORED = ("dev", "test")  # of a task that is named; of the run's other tasks, the splits that it scores
 
 
-def leave_out(
-    config: RunConfig, corpora: Mapping[str, Corpus], as_in: Mapping[str, Sequence[str]] | None = None
+def drop_leaked_documents(
+    config: RunConfig, corpora: Mapping[str, Corpus], left_out: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, Corpus]:
-    """The corpora without such training documents, and a line on each that lost some.
+    """Return the corpora without such training documents, and log a line on each that lost some.
 
-    `as_in`, task -> document ids, is what another run left out: exactly that is left out again, whatever
+    `left_out`, task -> document ids, is what another run left out: exactly that is left out again, whatever
     is found here. Raises ConfigError where nothing would be left to train on.
     """
-    if as_in is not None:
-        return {name: _without(corpus, as_in.get(name, ())) for name, corpus in corpora.items()}
+    if left_out is not None:
+        return {name: _without(corpus, left_out.get(name, ())) for name, corpus in corpora.items()}
     kept = {}
     for name, corpus in corpora.items():
-        unwanted: set[str] = set()
+        leaked: set[str] = set()
         for other, scored in _scored_elsewhere(config, corpora, name).items():
             ids = {s.document_id for s in corpus.splits["train"] if fingerprint(s) in scored}
-            unwanted |= ids
+            leaked |= ids
             if ids:
-                told = "%s: %d training documents left out, %s is scored on them"
-                logger.warning(told, name, len(ids), other)
+                message = "%s: %d training documents left out, %s is scored on them"
+                logger.warning(message, name, len(ids), other)
             elif other in config.tasks[name].shares_notes_with and not corpus.practice:
-                told = "%s shares notes with %s, but none of its texts was found there: compare the releases"
-                logger.warning(told, name, other)
-        kept[name] = _without(corpus, unwanted)
+                message = (
+                    "%s shares notes with %s, but none of its texts was found there: compare the releases"
+                )
+                logger.warning(message, name, other)
+        kept[name] = _without(corpus, leaked)
     return kept
 
 
 def _scored_elsewhere(
     config: RunConfig, corpora: Mapping[str, Corpus], name: str
 ) -> dict[str, frozenset[str]]:
-    """Task -> fingerprints of what it is scored on, for every other task whose notes count."""
-    scored: dict[str, frozenset[str]] = {}
-    for other, corpus in corpora.items():
-        if other != name:
-            read = [samples for split, samples in corpus.splits.items() if split != "train"]
-            scored[other] = fingerprints(sample for samples in read for sample in samples)
+    """Return task -> fingerprints of its scored documents, for every other task whose notes count."""
+    scored = {
+        other: fingerprints(s for split, found in corpus.splits.items() if split != "train" for s in found)
+        for other, corpus in corpora.items()
+        if other != name
+    }
     if config.profile.corpora == "practice":  # invented for each task by itself
         return scored
     for other in config.tasks[name].shares_notes_with:
@@ -74,19 +76,16 @@ def _scored_elsewhere(
                 *(name, other, other),
             )
             continue
-        splits = (_of_split(entry, root, split) for split in SCORED)
-        scored[other] = scored.get(other, frozenset()).union(*splits)
+        scored.setdefault(other, frozenset())
+        for split in SCORED:
+            try:
+                found = fingerprints(load_corpus(entry, root, (split,)).splits[split])
+            except CorpusMissing:  # such as a release without its test notes
+                message = "%s has no split %r at %s: nothing of it is left out of training"
+                logger.warning(message, other, split, root)
+                continue
+            scored[other] |= found
     return scored
-
-
-def _of_split(entry: TaskConfig, root: Path, split: str) -> frozenset[str]:
-    try:
-        return fingerprints(load_corpus(entry, root, (split,)).splits[split])
-    except CorpusMissing:  # such as a release without its test notes
-        logger.warning(
-            "%s has no split %r at %s: nothing of it is left out of training", entry.name, split, root
-        )
-        return frozenset()
 
 
 def _without(corpus: Corpus, ids: Iterable[str]) -> Corpus:

@@ -1,0 +1,147 @@
+"""Predictions of the model as it stands, and what they score by the official rules.
+
+    metrics = evaluate(exp, exp.run)          # the splits that the profile reports
+    scores = quick_evaluation(exp, samples)   # called during training, to choose a step
+
+F1 and MAP have no common scale, so what chooses a step or a strategy is the mean of each task's primary
+score over its best published one. It chooses and is reported nowhere as a result.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kaggle_kit.analysis.anchors import published_best
+from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.core.artifacts import Metric, RunFolder
+from kaggle_kit.core.schema import RunConfig, TaskConfig
+from kaggle_kit.core.types import TaskSpec, UnifiedSample, relation_parts
+from kaggle_kit.data.concepts import with_gold_concepts
+from kaggle_kit.data.corpus import limit
+from kaggle_kit.data.normalise import NO_CONCEPT, ConceptNormaliser
+from kaggle_kit.evaluation.documents import document_statistics
+from kaggle_kit.evaluation.official import metrics_of, score_samples
+from kaggle_kit.evaluation.predict import Predictor
+from kaggle_kit.experiment.preparation import Samples, encode_samples
+
+if TYPE_CHECKING:
+    from kaggle_kit.experiment.experiment import Experiment
+
+SELECTION = "selection"  # the figure by which a step is chosen
+CHOOSING = "dev"  # the split on which steps, thresholds and strategies are chosen
+
+
+def predictions(
+    exp: Experiment, task: TaskConfig, spec: TaskSpec, samples: Sequence[UnifiedSample]
+) -> list[UnifiedSample]:
+    """Predict samples of any corpus by the heads of `spec`, concepts as learnt from the run's own training.
+
+    `task` says how the corpus's documents are cut into passages.
+    """
+    predicted = predictions_of(exp, encode_samples(exp, task, spec, samples), samples)
+    return with_concepts(exp.samples()[spec.name], predicted)
+
+
+def predictions_of(
+    exp: Experiment, encoded: EncodedTask, samples: Sequence[UnifiedSample]
+) -> list[UnifiedSample]:
+    """Predict the samples that one task's token file was made of."""
+    return _predictor(exp).predict(encoded, samples)
+
+
+def quick_evaluation(exp: Experiment, samples: Samples | None = None) -> Callable[[], dict[str, float]]:
+    """Return a function that scores the model as it stands: each primary metric, and `SELECTION`.
+
+    `samples` are development samples of each scored task; by default a few, as the configuration says.
+    """
+    settings, seed = exp.config.training, exp.config.seed
+    if samples is None:
+        dev = exp.samples(CHOOSING)
+        samples = {name: limit(dev[name], settings.quick_samples, seed) for name in exp.scored.tasks}
+    encoded = exp.encode(samples)
+
+    def evaluate_now() -> dict[str, float]:
+        figures, primary = {}, {}
+        for name, gold in samples.items():
+            task, predicted = exp.config.tasks[name], predictions_of(exp, encoded[name], gold)
+            if any(part.concepts for part in relation_parts(encoded[name].spec)):
+                predicted = list(map(with_gold_concepts, gold, predicted))
+            with tempfile.TemporaryDirectory() as folder:
+                primary[name] = score_samples(task, gold, predicted, Path(folder)).get(
+                    task.primary_metric, 0.0
+                )
+            figures[f"{name}.{task.primary_metric}"] = primary[name]
+        return {**figures, SELECTION: selection_score(exp.scored, primary)}
+
+    return evaluate_now
+
+
+def selection_score(config: RunConfig, primary: Mapping[str, float]) -> float:
+    """Return the mean of each task's primary score over its best published one, or over 1."""
+    best = {name: published_best(asdict(task)) or 1.0 for name, task in config.tasks.items()}
+    return sum(primary.get(name, 0.0) / best[name] for name in best) / len(best)
+
+
+def evaluate(exp: Experiment, run: RunFolder) -> list[Metric]:
+    """Write predictions and scores of every split of `profile.report` into a run folder.
+
+    First the thresholds of relations are chosen, on dev; what is reported of dev itself is cross-fitted.
+    """
+    relating = [name for name in exp.scored.tasks if relation_parts(exp.specs[name])]
+    dev = {name: exp.samples(CHOOSING)[name] for name in relating}
+    for name, encoded in exp.encode(dev).items():
+        _predictor(exp).fit_thresholds(encoded, dev[name])
+    metrics = [metric for split in exp.config.profile.report for metric in evaluate_split(exp, run, split)]
+    run.write_metrics(metrics)
+    return metrics
+
+
+def evaluate_split(exp: Experiment, run: RunFolder, split: str) -> list[Metric]:
+    """Predict a split of every scored task, write the predictions, and score them as the organisers do."""
+    metrics: list[Metric] = []
+    for name, task in exp.scored.tasks.items():
+        gold = exp.samples(split)[name]
+        predicted = predictions(exp, task, exp.specs[name], gold)
+        run.write_predictions(name, split, predicted)
+        figures = score_samples(task, gold, predicted, run.official(name))
+        run.write_documents(name, split, document_statistics(task, gold, run.official(name)))
+        metrics += metrics_of(task, figures, gold, split)
+    return metrics
+
+
+def with_concepts(train: Sequence[UnifiedSample], predicted: Sequence[UnifiedSample]) -> list[UnifiedSample]:
+    """Give predicted mentions without concepts those of the training mentions that are called alike."""
+    known = [
+        (mention.text(sample.text), "\t".join(mention.concepts) or NO_CONCEPT)  # no format's id holds a tab
+        for sample in train
+        for mention in sample.mentions
+        if sample.text is not None
+    ]
+    if all(concepts == NO_CONCEPT for _, concepts in known):
+        return list(predicted)
+    texts = list(
+        {mention.text(sample.text or ""): None for sample in predicted for mention in sample.mentions}
+    )
+    found = dict(zip(texts, ConceptNormaliser.fit(known).predict(texts), strict=True))
+    ids = {text: tuple(concepts.split("\t")) for text, concepts in found.items() if concepts != NO_CONCEPT}
+    return [
+        replace(
+            sample,
+            mentions=tuple(
+                replace(mention, concepts=mention.concepts or ids.get(mention.text(sample.text or ""), ()))
+                for mention in sample.mentions
+            ),
+        )
+        for sample in predicted
+    ]
+
+
+def _predictor(exp: Experiment) -> Predictor:
+    """Return the model as it stands with how it is read: micro-batches, device, precision."""
+    decisions, budget = exp.backbone.decisions, exp.scored.training.token_budget
+    float16 = decisions["dtype"].value == "float16"
+    return Predictor(exp.model, budget, decisions["device"].value, float16)
