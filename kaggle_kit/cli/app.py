@@ -9,8 +9,6 @@ a page failed while it ran). A run that is paused at its session's end is none: 
 line and exit code 130.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from kaggle_kit.cli import config, data, kernels, pages, study, verdict
+from kaggle_kit.cli.options import RUNS, Names, Page, RunsDir, spread
 from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import STOPPED, ConfigError, KitError
 
@@ -52,46 +51,24 @@ app.add_typer(study.app, name="study")
 app.command("config")(config.show)
 app.command("verdict")(verdict.judge_runs)
 
-Seed = Annotated[int, typer.Option(help="Seed of everything random in the run.")]
-RunsDir = Annotated[Path, typer.Option(help="Where run folders are kept.")]
-
 
 @app.command()
+@spread
 def run(
-    page: Annotated[str, typer.Argument(help="A notebook page by its name, such as s1_single_task.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.epochs=5.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="A file of params/model/, a folder, or a hub id; default: the page's.")
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="Task ids (see `data list`), commas between; default: the page's.")
-    ] = None,
-    profile: Annotated[str | None, typer.Option(help="smoke (the default), open or t4.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="Default: the page's own.")] = None,
-    seed: Seed = 42,
-    runs_dir: RunsDir = Path("runs"),
+    page: Page,
+    names: Names,
+    seed: Annotated[int, typer.Option(help="Seed of everything random in the run.")] = 42,
+    runs_dir: RunsDir = RUNS,
     resume: Annotated[Path | None, typer.Option(help="An unfinished run's folder to go on with.")] = None,
-    into: Annotated[
-        Path | None, typer.Option(help="The run's own folder: start there, or go on; finished is finished.")
-    ] = None,
+    into: Annotated[Path | None, typer.Option(help="The run's own folder: to start or go on in.")] = None,
 ) -> None:
-    """Execute one page into a run folder and print the folder."""
+    """Execute one page into a run folder and print the folder.
+
+    A name that is left out is that of the experiment, else of the page.
+    """
     from kaggle_kit.experiment.page_run import run_page
 
-    folder = run_page(
-        page,
-        model=model,
-        task=task,
-        profile=profile,
-        strategy=strategy,
-        seed=seed,
-        overrides=overrides or (),
-        runs_dir=runs_dir,
-        resume=resume,
-        into=into,
-    )
+    folder = run_page(page, **vars(names), seed=seed, runs_dir=runs_dir, resume=resume, into=into)
     typer.echo(str(folder))
 
 
@@ -113,11 +90,11 @@ def score(
 
     scorer_of(task)
     access = registered(task).access if task in task_names() else Access.PUBLIC
-    if cases is not None and gold is None and pred is None:
+    if cases and not (gold or pred):
         with reading(cases, access):
             figures = score_cases(task, cases)
         table = "\n\n".join(f"{case}\n{_table(values)}" for case, values in figures.items())
-    elif cases is None and gold is not None and pred is not None:
+    elif gold and pred and not cases:
         with reading(pred, access):
             figures = score_folders(task, gold, pred)
         table = _table(figures)

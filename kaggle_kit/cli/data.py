@@ -3,13 +3,13 @@
 python -m kaggle_kit data check ncbi_disease --path ~/corpora/ncbi
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from kaggle_kit.cli.options import PAIRS, Words
 
 app = typer.Typer(help="The corpora: list, find, check, and write practice ones.", no_args_is_help=True)
 
@@ -75,9 +75,7 @@ def check(
 @app.command()
 def practice(
     out: Annotated[Path, typer.Option(help="A folder for the corpora; one subfolder per task.")],
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as documents=20 transfer=none.")
-    ] = None,
+    settings: Annotated[Words, typer.Argument(metavar=PAIRS, help="Such as documents=20.")] = None,
 ) -> None:
     """Write the synthetic practice corpora of all five tasks in their official formats."""
     from kaggle_kit.core.config import compose

@@ -4,50 +4,47 @@ python -m kaggle_kit kernels init --owner jane
 python -m kaggle_kit kernels chain s1_single_task --model minilm --task ncbi_disease --profile open
 """
 
-from __future__ import annotations
-
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kaggle_kit.cli.options import RUNS, Names, Page, RunsDir, Words, spread
 from kaggle_kit.core.errors import RunFolderError
 
 if TYPE_CHECKING:
     from kaggle_kit.kaggle.build import Built
     from kaggle_kit.kaggle.link import Link
-    from kaggle_kit.kaggle.names import Sources
 
 app = typer.Typer(help="Pages on Kaggle: build, push, chain over sessions, bring back.", no_args_is_help=True)
 
-Page = Annotated[str, typer.Argument(help="A training page by its name, such as s1_single_task.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="training.epochs=5.")]
-Model = Annotated[str | None, typer.Option(help="A file of params/model/ or a hub id; default: the page's.")]
-Task = Annotated[str | None, typer.Option(help="Task ids, commas between; default: the page's.")]
-Strategy = Annotated[str | None, typer.Option(help="Default: the page's own.")]
-Profile = Annotated[str | None, typer.Option(help="smoke, open or t4; default: the page's.")]
-Seed = Annotated[list[int] | None, typer.Option(help="Give it again for a further experiment.")]
-Owner = Annotated[str | None, typer.Option(help="Your Kaggle name; default: the one given to `init`.")]
-Dataset = Annotated[list[str] | None, typer.Option(help="A further private dataset, owner/slug.")]
-ModelSource = Annotated[list[str] | None, typer.Option(help="owner/model/framework/variation/version.")]
-Kernel = Annotated[
-    list[str] | None,
-    typer.Option("--kernel", "--from", help="A kernel whose finished runs the page reads, owner/slug."),
-]
-KitDataset = Annotated[str | None, typer.Option(help="Internet off: the dataset made by `kernels dataset`.")]
-Out = Annotated[Path, typer.Option(help="Where kernel folders and chains are kept.")]
-OUT = Path("build/kernels")
+Owner = Annotated[str | None, typer.Option(help="Your Kaggle name; default: the one last given to `init`.")]
+Seeds = Annotated[list[int] | None, typer.Option(help="Give it again for a further experiment.")]
+Ref = Annotated[str, typer.Argument(help="owner/slug of a kernel.")]
+READ = "A kernel whose finished runs the page reads, owner/slug."
+KIT = "Internet off: the dataset made by `kernels dataset`."
+
+
+@dataclass
+class Packing:
+    """How experiments become kernels: one for each seed, whose they are, and what they read."""
+
+    seed: Seeds = None
+    owner: Owner = None
+    dataset: Annotated[Words, typer.Option(help="A further private dataset, owner/slug.")] = None
+    model_source: Annotated[Words, typer.Option(help="owner/model/framework/variation/version.")] = None
+    kernel: Annotated[Words, typer.Option("--kernel", "--from", help=READ)] = None
+    kit_dataset: Annotated[str | None, typer.Option(help=KIT)] = None
+    out: Annotated[Path, typer.Option(help="Where kernel folders and chains lie.")] = Path("build/kernels")
 
 
 @app.command()
 def init(
-    owner: Annotated[
-        str | None,
-        typer.Option(help="Your Kaggle name; builds the pages to push, too. Default: the one given before."),
-    ] = None,
+    owner: Owner = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where one is stale.")] = False,
 ) -> None:
-    """Write kernel-metadata/<page>/kernel-metadata.json for every page."""
+    """Write kernel-metadata/<page>/kernel-metadata.json for every page; with --owner, what to push."""
     from kaggle_kit.kaggle import metadata as about
     from kaggle_kit.kaggle.build import write_pages
 
@@ -63,47 +60,23 @@ def init(
 
 
 @app.command()
-def build(
-    page: Annotated[str, typer.Argument(help="A page by its name, such as s1_single_task or overview.")],
-    overrides: Overrides = None,
-    model: Model = None,
-    task: Task = None,
-    strategy: Strategy = None,
-    profile: Profile = None,
-    seed: Seed = None,
-    owner: Owner = None,
-    dataset: Dataset = None,
-    model_source: ModelSource = None,
-    kernel: Kernel = None,
-    kit_dataset: KitDataset = None,
-    out: Out = OUT,
-) -> None:
+@spread
+def build(page: Page, names: Names, packing: Packing) -> None:
     """Write a folder per experiment that `kaggle kernels push -p FOLDER` takes; nothing is executed.
 
     A page that trains nothing (overview) takes its parameters as NAME=VALUE, and --from.
     """
-    named = {"model": model, "task": task, "strategy": strategy, "profile": profile, "overrides": overrides}
-    sources = _sources(dataset, model_source, kernel, kit_dataset)
-    for built in _build(page, seed, owner, out, named, sources, reading=True):
+    for built in _build(page, names, packing, reading=True):
         typer.echo(f"{built.folder}  {built.ref}  {built.size:,} bytes")
 
 
 @app.command()
+@spread
 def chain(
     page: Page,
-    overrides: Overrides = None,
-    model: Model = None,
-    task: Task = None,
-    strategy: Strategy = None,
-    profile: Profile = None,
-    seed: Seed = None,
-    owner: Owner = None,
-    dataset: Dataset = None,
-    model_source: ModelSource = None,
-    kernel: Kernel = None,
-    kit_dataset: KitDataset = None,
-    out: Out = OUT,
-    runs_dir: Annotated[Path, typer.Option(help="Where finished runs are copied to.")] = Path("runs"),
+    names: Names,
+    packing: Packing,
+    runs_dir: Annotated[Path, typer.Option(help="Where finished runs are copied to.")] = RUNS,
     poll: Annotated[float, typer.Option(help="Seconds between questions.")] = 60.0,
 ) -> None:
     """Run experiments to their end over as many sessions as they need; start again to go on."""
@@ -113,11 +86,9 @@ def chain(
     from kaggle_kit.kaggle.link import Phase
     from kaggle_kit.kaggle.live import live_table
 
-    named = {"model": model, "task": task, "strategy": strategy, "profile": profile, "overrides": overrides}
-    sources = _sources(dataset, model_source, kernel, kit_dataset)
     client = KaggleClient()
     client.require_token()
-    links = _links(page, seed, owner, out, named, sources)
+    links = _links(page, names, packing)
     with live_table(links) as show:
         Chain(client, links, poll=poll).run(show)
     for link in links:
@@ -153,7 +124,7 @@ def resume(folder: Annotated[Path, typer.Argument(help="A kernel folder that was
 
 
 @app.command()
-def status(ref: Annotated[str, typer.Argument(help="owner/slug of a kernel.")]) -> None:
+def status(ref: Ref) -> None:
     """Where the newest session of a kernel stands."""
     from kaggle_kit.kaggle.client import KaggleClient
 
@@ -163,7 +134,7 @@ def status(ref: Annotated[str, typer.Argument(help="owner/slug of a kernel.")]) 
 
 @app.command()
 def pull(
-    ref: Annotated[str, typer.Argument(help="owner/slug of a kernel.")],
+    ref: Ref,
     out: Annotated[Path, typer.Option(help="Where the output goes.")] = Path("build/output"),
 ) -> None:
     """Bring back what the newest session left, and say how far its runs have come."""
@@ -173,18 +144,15 @@ def pull(
     folder = KaggleClient().output(ref, out / ref.rpartition("/")[2])
     for config in sorted(folder.glob("runs/*/config.yaml")):
         progress = inspect(config.parent)
-        typer.echo(
-            f"{config.parent}: step {progress.step}, {'complete' if progress.complete else 'unfinished'}"
-        )
+        state = "complete" if progress.complete else "unfinished"
+        typer.echo(f"{config.parent}: step {progress.step}, {state}")
     typer.echo(str(folder))
 
 
 @app.command()
 def dataset(
     owner: Owner = None,
-    package: Annotated[
-        list[str] | None, typer.Option(help="A further package that the image lacks, such as optuna.")
-    ] = None,
+    package: Annotated[Words, typer.Option(help="A further package that the image lacks.")] = None,
     out: Annotated[Path, typer.Option(help="The folder to fill.")] = Path("build/kit-dataset"),
 ) -> None:
     """Write a private dataset with the kit and wheels, for kernels without internet."""
@@ -197,72 +165,49 @@ def dataset(
 
 
 @app.command("side-by-side")
-def side_by_side(
-    page: Page,
-    overrides: Overrides = None,
-    model: Model = None,
-    task: Task = None,
-    strategy: Strategy = None,
-    profile: Profile = None,
-    seed: Seed = None,
-    runs_dir: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
-) -> None:
+@spread
+def side_by_side(page: Page, names: Names, seed: Seeds = None, runs_dir: RunsDir = RUNS) -> None:
     """Run one experiment per seed on this machine, each with a GPU of its own.
 
     Exit code 1 where one failed, else 75 where one was paused at its session's end.
     """
     from kaggle_kit.kaggle.side_by_side import PAUSED, run_side_by_side, visible_gpus
 
-    named = {"--model": model, "--task": task, "--strategy": strategy, "--profile": profile}
-    options = [part for name, value in named.items() if value for part in (name, value)]
-    options += ["--runs-dir", str(runs_dir), *(overrides or ())]
+    named = {name: value for name, value in vars(names).items() if value}
+    overrides = named.pop("overrides", [])
+    options = [word for name, value in named.items() for word in (f"--{name}", value)]
+    options += ["--runs-dir", str(runs_dir), *overrides]
     experiments = [["run", page, "--seed", str(one), *options] for one in seed or [42]]
     ended = run_side_by_side(experiments, visible_gpus(), runs_dir / "logs")
     for one in ended:
         typer.echo(f"{one.outcome}: {' '.join(one.arguments)}, {one.log}")
     outcomes = {one.outcome for one in ended}
-    if "failed" in outcomes:
-        raise typer.Exit(1)
-    if "paused" in outcomes:
-        raise typer.Exit(PAUSED)
+    if code := 1 if "failed" in outcomes else PAUSED if "paused" in outcomes else 0:
+        raise typer.Exit(code)
 
 
-def _sources(
-    datasets: list[str] | None, models: list[str] | None, kernels: list[str] | None, kit: str | None
-) -> Sources:
-    from kaggle_kit.kaggle.names import Sources
-
-    return Sources(tuple(datasets or ()), tuple(kernels or ()), tuple(models or ()), kit)
-
-
-def _build(
-    page: str,
-    seeds: list[int] | None,
-    owner: str | None,
-    out: Path,
-    named: dict,
-    sources: Sources,
-    reading: bool = False,
-) -> list[Built]:
+def _build(page: str, names: Names, packing: Packing, reading: bool = False) -> "list[Built]":
     """One folder per seed; with `reading`, a page that trains nothing is built, too."""
     from kaggle_kit.core.page_files import named_values, page_path, parameters
     from kaggle_kit.kaggle.build import Experiment, build_experiment, build_reading, trains
     from kaggle_kit.kaggle.metadata import known_owner
+    from kaggle_kit.kaggle.names import Sources
 
-    owner = known_owner() if owner is None else owner
+    read = (tuple(given or ()) for given in (packing.dataset, packing.kernel, packing.model_source))
+    sources = Sources(*read, packing.kit_dataset)
+    owner = known_owner() if packing.owner is None else packing.owner
     if reading and not trains(parameters(page_path(page))):
-        options = {name: value for name, value in (named | {"seed": seeds}).items() if value}
+        given = vars(names) | {"seed": packing.seed}
+        options = {name: value for name, value in given.items() if value}
         values = named_values(options.pop("overrides", ())) | options
-        return [build_reading(page, values, out, owner, sources)]
-    experiments = [Experiment.of(page, **named, seed=seed) for seed in seeds or [None]]
-    return [build_experiment(one, out, owner, sources) for one in experiments]
+        return [build_reading(page, values, packing.out, owner, sources)]
+    experiments = [Experiment.of(page, **vars(names), seed=seed) for seed in packing.seed or [None]]
+    return [build_experiment(one, packing.out, owner, sources) for one in experiments]
 
 
-def _links(
-    page: str, seeds: list[int] | None, owner: str | None, out: Path, named: dict, sources: Sources
-) -> list[Link]:
+def _links(page: str, names: Names, packing: Packing) -> "list[Link]":
     """The chains of the experiments. One that has begun keeps the kernel folder it began with."""
     from kaggle_kit.kaggle.link import Link
 
-    built = _build(page, seeds, owner, out, named, sources)
-    return [Link.begin(out / "chains" / one.folder.name, one) for one in built]
+    built = _build(page, names, packing)
+    return [Link.begin(packing.out / "chains" / one.folder.name, one) for one in built]

@@ -1,11 +1,11 @@
 """`python -m kaggle_kit pages …`: the notebook pages and their generated pairs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from kaggle_kit.cli.options import Words
 
 app = typer.Typer(help="The notebook pages and their generated .ipynb pairs.", no_args_is_help=True)
 
@@ -21,9 +21,7 @@ def list_pages() -> None:
 
 @app.command()
 def pair(
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 where a pair is stale.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if one is stale.")] = False,
 ) -> None:
     """Generate the .ipynb of every page from its .py source."""
     from kaggle_kit.core.page_files import find_pages, is_paired
@@ -42,10 +40,7 @@ def pair(
 @app.command()
 def execute(
     page: Annotated[str, typer.Argument(help="A page that trains nothing, such as overview.")],
-    values: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME=VALUE]...", help="Its parameters, such as runs_dir=runs."),
-    ] = None,
+    values: Annotated[Words, typer.Argument(metavar="[NAME=VALUE]...", help="Such as runs_dir=runs.")] = None,
     out: Annotated[Path, typer.Option(help="The executed copy.")] = Path("reports/page.ipynb"),
 ) -> None:
     """Execute a page that reads run folders; pages that train go by `run`."""

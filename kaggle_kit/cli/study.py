@@ -5,8 +5,6 @@ python -m kaggle_kit study run rq5_practice seeds=[1,2] --cores 2
 python -m kaggle_kit study run full -- --executor slurm
 """
 
-from __future__ import annotations
-
 import json
 import shlex
 import sys
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kaggle_kit.cli.options import RUNS, Changes, RunsDir
 from kaggle_kit.core.errors import STOPPED
 from kaggle_kit.study import DEFAULT
 
@@ -26,14 +25,10 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(help="A file of params/study/.")]
-Changes = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as seeds=[1,2] models=[tiny].")
-]
-RunsDir = Annotated[Path, typer.Option(help="Where run folders are kept.")]
 
 
 @app.command()
-def plan(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir = Path("runs")) -> None:
+def plan(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir = RUNS) -> None:
     """Predict hours and Kaggle weeks before anything runs, and what leaving something out would save."""
     from kaggle_kit.study.budget import predict
 
@@ -45,10 +40,8 @@ def plan(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir = Path
 def run(
     name: Name = DEFAULT,
     changes: Changes = None,
-    runs_dir: RunsDir = Path("runs"),
-    reports_dir: Annotated[Path, typer.Option(help="Where report and verdict are written.")] = Path(
-        "reports"
-    ),
+    runs_dir: RunsDir = RUNS,
+    reports_dir: Annotated[Path, typer.Option(help="Where report and verdict go.")] = Path("reports"),
     cores: Annotated[int, typer.Option(help="Pages at once, each on one thread.", min=1)] = 2,
 ) -> None:
     """Run what is missing of a study; what stands after -- goes to Snakemake (such as --executor slurm).
@@ -86,7 +79,7 @@ def run(
 
 
 @app.command("status")
-def show_status(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir = Path("runs")) -> None:
+def show_status(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir = RUNS) -> None:
     """Count what is done, running, paused, unfinished and missing."""
     from kaggle_kit.study import status
     from kaggle_kit.study.graph import Study
@@ -96,7 +89,7 @@ def show_status(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir
     typer.echo(f"{study.selection.title}\n{status.table(study, status.states(study, runs_dir))}")
 
 
-def _answer(study: Study, report: Path) -> None:
+def _answer(study: "Study", report: Path) -> None:
     """The study's verdict in words, or its one comparison's; the other questions; where the report lies."""
     from kaggle_kit.analysis import contrasts, verdict_study, verdict_words
 

@@ -9,8 +9,6 @@ Expandable segments keep rows of changing length from fragmenting a T4's 15 GiB.
 variable, and some releases announce the new name while they read the old one only, so both are set.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Collection, MutableMapping

@@ -4,14 +4,14 @@ known = ARCHITECTURES["qwen2"]
 known.family, known.targets, parameters(config), positions(config)
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 QKV = ("query", "key", "value")
 QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
+ENCODER_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers")
+DECODER_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads")
 
 
 @dataclass(frozen=True)
@@ -65,44 +65,41 @@ def parameters(config: Mapping[str, Any]) -> int:
     return _modernbert(config) if config["model_type"] == "modernbert" else _encoder(config, known)
 
 
+def _linear(inputs: int, outputs: int, bias: bool | None = True) -> int:
+    return inputs * outputs + (outputs if bias else 0)
+
+
 def _decoder(config: Mapping[str, Any], known: Architecture) -> int:
-    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    hidden, inner, heads = (config[name] for name in DECODER_SIZES)
     width = config.get("head_dim") or hidden // heads
-    keys = (config.get("num_key_value_heads") or heads) * width
-    queries = heads * width
-    layer = 2 * hidden * (queries + keys) + 3 * hidden * config["intermediate_size"] + 2 * hidden
-    if known.query_bias or config.get("attention_bias"):
-        layer += queries + 2 * keys + (0 if known.query_bias else hidden)
-    if config.get("mlp_bias"):
-        layer += 2 * config["intermediate_size"] + hidden
-    layer += 2 * hidden if "four" in known.norms else 0
-    layer += 2 * width if "heads" in known.norms else 0
+    queries, keys = heads * width, (config.get("num_key_value_heads") or heads) * width
+    attention_bias, mlp_bias = config.get("attention_bias"), config.get("mlp_bias")
+    inward, outward = known.query_bias or attention_bias, attention_bias and not known.query_bias
+    layer = _linear(hidden, queries + 2 * keys, inward) + _linear(queries, hidden, outward)
+    layer += 2 * _linear(hidden, inner, mlp_bias) + _linear(inner, hidden, mlp_bias)
+    layer += hidden * (4 if "four" in known.norms else 2) + (2 * width if "heads" in known.norms else 0)
     layer += queries + keys if known.norms == "wide" else 0
     tables = 1 if config.get("tie_word_embeddings", known.tied) else 2
     return tables * config["vocab_size"] * hidden + config["num_hidden_layers"] * layer + hidden
 
 
 def _encoder(config: Mapping[str, Any], known: Architecture) -> int:
-    distilled = config["model_type"] == "distilbert"
-    names = ("dim", "hidden_dim", "n_layers") if distilled else None
-    hidden, inner, layers = (
-        config[name] for name in names or ("hidden_size", "intermediate_size", "num_hidden_layers")
-    )
+    kind, relative = config["model_type"], bool(config.get("relative_attention"))
+    names = ("dim", "hidden_dim", "n_layers") if kind == "distilbert" else ENCODER_SIZES
+    hidden, inner, layers = (config[name] for name in names)
     first = config.get("embedding_size") or hidden  # of the embeddings
-    relative = bool(config.get("relative_attention"))
-    rows = config["vocab_size"] + (0 if distilled else config.get("type_vocab_size", 2))
+    rows = config["vocab_size"] + (0 if kind == "distilbert" else config.get("type_vocab_size", 2))
     if not (relative and config.get("position_biased_input") is False):
         rows += config.get("max_position_embeddings", 512)
-    count = rows * first + 2 * (hidden if config["model_type"] == "deberta-v2" else first)
+    count = rows * first + 2 * (hidden if kind == "deberta-v2" else first)
     if first != hidden:
-        count += first * hidden + (hidden if known.targets == QKV else 0)  # DeBERTa projects without a bias
-    layer = 4 * (hidden**2 + hidden) + 2 * hidden * inner + inner + hidden + 4 * hidden
+        count += _linear(first, hidden, bias=known.targets == QKV)  # DeBERTa projects without a bias
+    layer = 4 * _linear(hidden, hidden) + _linear(hidden, inner) + _linear(inner, hidden) + 4 * hidden
     if relative:
         count += _relative(config, hidden)
-        kinds = config.get("pos_att_type") or ()
-        shared = config.get("share_att_key", False)
-        layer += 0 if shared else sum(hidden**2 + hidden for kind in ("c2p", "p2c") if kind in kinds)
-    return count + layers * layer + (hidden**2 + hidden if known.pooler else 0)
+        kinds = () if config.get("share_att_key", False) else config.get("pos_att_type") or ()
+        layer += sum(_linear(hidden, hidden) for part in ("c2p", "p2c") if part in kinds)
+    return count + layers * layer + (_linear(hidden, hidden) if known.pooler else 0)
 
 
 def _relative(config: Mapping[str, Any], hidden: int) -> int:
@@ -117,14 +114,10 @@ def _relative(config: Mapping[str, Any], hidden: int) -> int:
 
 
 def _modernbert(config: Mapping[str, Any]) -> int:
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    layers = config["num_hidden_layers"]
-    layer = 4 * hidden**2 + 3 * hidden * inner
-    layer += 4 * hidden if config.get("attention_bias") else 0
-    layer += 2 * inner + hidden if config.get("mlp_bias") else 0
+    hidden, inner, layers = (config[name] for name in ENCODER_SIZES)
+    attention_bias, mlp_bias = config.get("attention_bias"), config.get("mlp_bias")
+    layer = _linear(hidden, 3 * hidden, attention_bias) + _linear(hidden, hidden, attention_bias)
+    layer += _linear(hidden, 2 * inner, mlp_bias) + _linear(inner, hidden, mlp_bias)
     norms = 2 * layers + 1  # two a layer and the last; the first layer's first is the embeddings'
-    return (
-        config["vocab_size"] * hidden
-        + layers * layer
-        + norms * hidden * (2 if config.get("norm_bias") else 1)
-    )
+    norm = hidden * (2 if config.get("norm_bias") else 1)
+    return config["vocab_size"] * hidden + layers * layer + norms * norm

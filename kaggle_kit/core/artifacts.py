@@ -8,32 +8,21 @@
 atomically, and a folder without one is unfinished. `runs.start_run` does the first line for a page.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
+from kaggle_kit.core import integrity
 from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.integrity import (
-    READ,
-    Recorded,
-    assert_signed,
-    assert_unchanged,
-    checked_documents,
-    checked_metrics,
-    reading,
-    signed,
-)
-from kaggle_kit.core.predictions import line
 from kaggle_kit.core.records import append_record, plain, read_records, to_json, write_atomically
+from kaggle_kit.core.restricted import prediction_line
 from kaggle_kit.core.runtime import environment, git_sha, library_versions
 from kaggle_kit.core.types import UnifiedSample
 
@@ -69,6 +58,16 @@ class Totals:
     computed_tokens: dict[str, int] = field(default_factory=dict)
 
 
+class Place:
+    """The path of one file or folder of a run, as an attribute of it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: "RunFolder", owner: "type[RunFolder]") -> Path:
+        return run.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """One run on disk. `facts` is what was known at its start: id, page, config hash, flags, …"""
@@ -79,7 +78,7 @@ class RunFolder:
     @classmethod
     def create(
         cls, path: Path, config_yaml: str, config_hash: str, flags: Mapping[str, bool], **facts: Any
-    ) -> RunFolder:
+    ) -> Self:
         """Make `path` a run. What is known at its start goes into the first line of `config.yaml`.
 
         The file is created exclusively: RunFolderError where a run, finished or not, already lies.
@@ -97,87 +96,41 @@ class RunFolder:
         return cls(path, facts)
 
     @classmethod
-    def open(cls, path: Path, *, finished: bool = True) -> RunFolder:
+    def open(cls, path: Path, *, finished: bool = True) -> Self:
         """An existing run; RunFolderError where there is none, or it must be finished and is not."""
         if not (path / "config.yaml").is_file():
             raise RunFolderError(f"{path} is no run folder: it has no config.yaml; give a run's own folder")
-        with reading(path / "config.yaml"):
-            first, _, _ = (path / "config.yaml").read_text(encoding="utf-8").partition("\n")
-        try:
-            run = cls(path, Recorded(json.loads(first.removeprefix(HEADER)).items(), path / "config.yaml"))
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise RunFolderError(
-                f"{path / 'config.yaml'}: line 1 is not {HEADER!r} and a JSON object; "
-                "it was edited or is another program's: restore it, or give another run's folder"
-            ) from error
+        run = cls(path, integrity.Recorded.read(path / "config.yaml", _first_line))
         if finished:
-            assert_unchanged(path, run.manifest()["files"], READ)
+            integrity.assert_unchanged(path, run.manifest()["files"], integrity.READ)
         return run
 
     def verify(self) -> None:
         """RunFolderError where any result file, weights included, is not as the run left it."""
-        assert_unchanged(self.path, self.manifest()["files"])
+        integrity.assert_unchanged(self.path, self.manifest()["files"])
+
+    config_yaml = Place("config.yaml")
+    events_jsonl = Place("events.jsonl")
+    tokens_jsonl = Place("tokens.jsonl")
+    checkpoints = Place("checkpoints")
+    adapters = Place("adapters")
+    predictions = Place("predictions")
+    documents = Place("documents")
+    metrics_json = Place("metrics.json")
+    manifest_json = Place("manifest.json")
+    paused_json = Place("paused.json")
+    batch_json = Place("batch.json")
+    gate_json = Place("gate.json")
+    notebook = Place("notebook.ipynb")
 
     @property
     def run_id(self) -> str:
         return self.path.name
 
     @property
-    def config_yaml(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def events_jsonl(self) -> Path:
-        return self.path / "events.jsonl"
-
-    @property
-    def tokens_jsonl(self) -> Path:
-        return self.path / "tokens.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def adapters(self) -> Path:
-        return self.path / "adapters"
-
-    @property
-    def predictions(self) -> Path:
-        return self.path / "predictions"
-
-    @property
-    def documents(self) -> Path:
-        return self.path / "documents"
-
-    @property
-    def best_development(self) -> RunFolder:
+    def best_development(self) -> "RunFolder":
         """What a total control scores at its best development point: files as at the top level."""
         return RunFolder(self.path / "best_development", self.facts)
-
-    @property
-    def metrics_json(self) -> Path:
-        return self.path / "metrics.json"
-
-    @property
-    def manifest_json(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def paused_json(self) -> Path:
-        return self.path / "paused.json"
-
-    @property
-    def batch_json(self) -> Path:
-        return self.path / "batch.json"
-
-    @property
-    def gate_json(self) -> Path:
-        return self.path / "gate.json"
-
-    @property
-    def notebook(self) -> Path:
-        return self.path / "notebook.ipynb"
 
     @property
     def finished(self) -> bool:
@@ -185,10 +138,7 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration as plain values, readable whatever version wrote it."""
-        with reading(self.config_yaml):
-            text = self.config_yaml.read_text(encoding="utf-8")
-            _assert_shallow(text)
-            return Recorded(yaml.load(text, Loader=SAFE_LOADER).items(), self.config_yaml)
+        return integrity.Recorded.read(self.config_yaml, _shallow_yaml)
 
     def official(self, task: str) -> Path:
         """The folder for the task's predictions in its own file format."""
@@ -210,21 +160,21 @@ class RunFolder:
 
     def write_metrics(self, metrics: Iterable[Metric]) -> Path:
         """RunFolderError for a figure that is not finite: no page could read it."""
-        records = checked_metrics([plain(asdict(metric)) for metric in metrics], self.metrics_json)
+        records = integrity.checked_metrics([plain(asdict(metric)) for metric in metrics], self.metrics_json)
         return write_atomically(self.metrics_json, to_json(records, indent=2) + "\n")
 
     def metrics(self) -> list[Metric]:
         """The run's figures; empty where the page recorded none. RunFolderError for one that is no figure."""
         if not self.metrics_json.is_file():
             return []
-        with reading(self.metrics_json):
+        with integrity.reading(self.metrics_json):
             records = json.loads(self.metrics_json.read_text(encoding="utf-8"))
-            return [Metric(**record) for record in checked_metrics(records, self.metrics_json)]
+            return [Metric(**record) for record in integrity.checked_metrics(records, self.metrics_json)]
 
     def write_predictions(self, task: str, split: str, samples: Iterable[UnifiedSample]) -> Path:
         """`predictions/<task>.<split>.jsonl`: offsets, labels, scores and ids, without any text."""
-        self.predictions.mkdir(parents=True, exist_ok=True)
-        return write_atomically(self.predictions / f"{task}.{split}.jsonl", "".join(line(s) for s in samples))
+        lines = map(prediction_line, samples)
+        return write_atomically(self.predictions / f"{task}.{split}.jsonl", "".join(lines))
 
     def pause(self, **facts: Any) -> Path:
         """Mark the run as paused: its session is over before its training. `facts` say how to go on."""
@@ -232,12 +182,7 @@ class RunFolder:
 
     def paused(self) -> dict[str, Any] | None:
         """What `pause` noted; None for a run that nothing has paused since it last went on."""
-        if not self.paused_json.is_file():
-            return None
-        with reading(self.paused_json):
-            return Recorded(
-                json.loads(self.paused_json.read_text(encoding="utf-8")).items(), self.paused_json
-            )
+        return integrity.Recorded.read(self.paused_json) if self.paused_json.is_file() else None
 
     def go_on(self) -> None:
         """The run is not paused (any more)."""
@@ -246,7 +191,7 @@ class RunFolder:
     def write_documents(self, task: str, split: str, records: Iterable[Mapping[str, Any]]) -> Path:
         """`documents/<task>.<split>.jsonl`: what each document adds to the task's primary metric."""
         path = self.documents / f"{task}.{split}.jsonl"
-        checked = checked_documents([plain(record) for record in records], path)
+        checked = integrity.checked_documents([plain(record) for record in records], path)
         return write_atomically(path, "".join(to_json(record) + "\n" for record in checked))
 
     def read_documents(self, task: str, split: str) -> list[dict[str, Any]]:
@@ -255,8 +200,8 @@ class RunFolder:
         RunFolderError for a document twice, and for a count or value that is none.
         """
         path = self.documents / f"{task}.{split}.jsonl"
-        with reading(path):
-            return checked_documents(read_records(path), path)
+        with integrity.reading(path):
+            return integrity.checked_documents(read_records(path), path)
 
     def finish(self, *, totals: Totals, device: str, data_hashes: Mapping[str, str], **more: Any) -> Path:
         """Write the manifest, which makes the run count. `more` adds facts of the page's own.
@@ -276,19 +221,18 @@ class RunFolder:
             "data_hashes": dict(data_hashes),
             "versions": library_versions(),
             "git_sha": git_sha(),
-            "environment": asdict(environment(self.path)),
+            "environment": environment(self.path),
         }
-        text = to_json(signed(self.path, json.loads(to_json(manifest))), indent=2)
+        text = to_json(integrity.signed(self.path, json.loads(to_json(manifest))), indent=2)
         return write_atomically(self.manifest_json, text + "\n")
 
     def manifest(self) -> dict[str, Any]:
         """What `finish` recorded; RunFolderError for an unfinished, unsigned or edited one."""
         if not self.finished:
             raise RunFolderError(f"{self.path} is unfinished (no manifest.json); run its page to the end")
-        with reading(self.manifest_json):
-            manifest = json.loads(self.manifest_json.read_text(encoding="utf-8"))
-            assert_signed(manifest, self.manifest_json)
-            return Recorded(manifest, self.manifest_json)
+        manifest = integrity.Recorded.read(self.manifest_json)
+        integrity.assert_signed(manifest, self.manifest_json)
+        return manifest
 
 
 def left_out_of(manifest: Mapping[str, Any], task: str) -> str:
@@ -302,10 +246,19 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _assert_shallow(text: str) -> None:
-    """Raise YAMLError for deep nesting: loading it ends the whole process in a PyYAML below 6.0.4."""
+def _first_line(text: str) -> Any:
+    """Return what `create` wrote into the first line of config.yaml; ValueError for a file of others."""
+    first = text.partition("\n")[0]
+    if not first.startswith(HEADER):
+        raise ValueError(f"line 1 does not begin with {HEADER!r}")
+    return json.loads(first.removeprefix(HEADER))
+
+
+def _shallow_yaml(text: str) -> Any:
+    """Load YAML; YAMLError for deep nesting, which ends the whole process in a PyYAML below 6.0.4."""
     depth = 0
     for event in yaml.parse(text, Loader=SAFE_LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_NESTING:
             raise yaml.YAMLError(f"it is nested more than {MAX_NESTING} levels deep")
+    return yaml.load(text, Loader=SAFE_LOADER)

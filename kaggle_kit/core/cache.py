@@ -5,8 +5,6 @@ Kaggle it lies outside `/kaggle/working`, which is saved with a kernel's output,
 kernel, dataset or run folder.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -59,60 +57,42 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (folder.parent / f".{folder.name}.lock").open("a") as lock:  # it stays: others may wait for it
             fcntl.lockf(lock, fcntl.LOCK_EX)
-            return folder if _is_sound(folder) else _built(folder, build)
+            if not _is_sound(folder):
+                _fill(folder, build)
+    return folder
 
 
-def _built(folder: Path, build: Callable[[Path], None]) -> Path:
+def _fill(folder: Path, build: Callable[[Path], None]) -> None:
     # Names of process ids are no names: containers that share a cache may have the same one.
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         build(unfinished)
         _seal(unfinished)
-        _replace(folder, unfinished)
+        if not _is_sound(folder):  # else another process was faster
+            if folder.is_dir():
+                shutil.rmtree(folder)
+            os.rename(unfinished, folder)
+            sync(folder.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
-
-
-def _replace(folder: Path, finished: Path) -> None:
-    """Put the finished folder in the place of a missing or damaged one; another process may be faster."""
-    try:
-        os.rename(finished, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        if not _is_sound(folder):
-            damaged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            os.rename(folder, damaged)
-            shutil.rmtree(damaged, ignore_errors=True)
-            os.rename(finished, folder)
-    sync(folder.parent)
 
 
 def _seal(folder: Path) -> None:
-    """Bring every file to the disk, for the owner's eyes alone, and write down the checksums."""
-    sums = {}
-    for path in _files(folder):
-        path.chmod(0o600)
-        sync(path)
-        sums[path.relative_to(folder).as_posix()] = sha256_of(path)
-    sealed = folder / CHECKSUMS
-    sealed.write_text(json.dumps(sums), encoding="utf-8")
-    sealed.chmod(0o600)
-    sync(sealed)
-    for path in (*(path for path in folder.rglob("*") if path.is_dir()), folder):
-        path.chmod(0o700)
+    """Write down the checksums, and bring every file to the disk, for the owner's eyes alone."""
+    (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder)), encoding="utf-8")
+    for path in (*folder.rglob("*"), folder):
+        path.chmod(0o700 if path.is_dir() else 0o600)
         sync(path)
 
 
 def _is_sound(folder: Path) -> bool:
     """Whether the folder holds the files that were built, unchanged."""
     try:
-        sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-        return sums == {path.relative_to(folder).as_posix(): sha256_of(path) for path in _files(folder)}
+        return json.loads((folder / CHECKSUMS).read_text(encoding="utf-8")) == _checksums(folder)
     except (OSError, ValueError):
         return False
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CHECKSUMS)
+def _checksums(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CHECKSUMS)
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}

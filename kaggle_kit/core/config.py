@@ -7,14 +7,13 @@ An experiment is a named setting and may choose the model, strategy and profile 
 another. One that is for some strategies only lists them in `experiment.strategies` and refuses any other.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +26,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kaggle_kit.core.checks import undeclared, validate
+from kaggle_kit.core.checks import undeclared, unknown_experiment, validate
 from kaggle_kit.core.errors import ConfigError, RunFolderError, nearest
 from kaggle_kit.core.integrity import reading
-from kaggle_kit.core.open_keys import unknown_experiment
-from kaggle_kit.core.params import GROUPS, members, own_params, params_dir, params_file
-from kaggle_kit.core.request import Request, given_names, unknown_member, with_page_defaults
+from kaggle_kit.core.params import members, own_params, params_dir, params_file
+from kaggle_kit.core.records import flat
+from kaggle_kit.core.request import Request, unknown_member
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import Access
-
-__all__ = [
-    "GROUPS",
-    "changed_strategy",
-    "compose",
-    "config_hash",
-    "from_yaml",
-    "given_names",
-    "members",
-    "params_dir",
-    "strategy_entry",
-    "read_config",
-    "to_yaml",
-    "validate",
-    "with_page_defaults",
-    "without_machine_keys",
-]
 
 # Where files lie on this machine, and who else sees the figures, says nothing about the run.
 MACHINE_KEYS = ("path", "text_folder", "report_to")
@@ -62,8 +44,10 @@ _hydra_lock = threading.RLock()  # Hydra keeps its state in a process-wide singl
 
 
 def strategy_entry(name: str) -> StrategyConfig:
-    """One entry of params/strategy by itself, whatever tasks it will be given. ConfigError if unknown."""
-    return _entry("strategy", name, StrategyConfig)
+    """Return one entry of params/strategy by itself, whatever its tasks. ConfigError if unknown."""
+    _raise(unknown_member("strategy", name))
+    entry = OmegaConf.load(params_file(f"strategy/{name}.yaml"))
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StrategyConfig), entry))
 
 
 def changed_strategy(strategy: StrategyConfig, **changes: Any) -> StrategyConfig:
@@ -95,15 +79,14 @@ def compose(
     config = _compose_groups(request, seed)
     restricted = [name for name, entry in config.tasks.items() if entry.access == Access.RESTRICTED]
     problems = request.problems + _misnamed(request) + _unread(config, request.values)
-    problems += [told for key, value in request.values for told in _apply(config, key, value)]
-    _raise(problems + _refer(config.experiment, request.chosen("strategy")))
-    _raise(
-        [
-            f"tasks.{name}.access={config.tasks[name].access}: no override lifts a data use agreement"
-            for name in restricted
-            if config.tasks[name].access != Access.RESTRICTED
-        ]
-    )
+    problems += [problem for key, value in request.values for problem in _apply(config, key, value)]
+    problems += _refer(config.experiment, request.chosen("strategy"))
+    problems += [
+        f"tasks.{name}.access={config.tasks[name].access}: no override lifts a data use agreement"
+        for name in restricted
+        if config.tasks[name].access != Access.RESTRICTED
+    ]
+    _raise(problems)
     return _finish(config)
 
 
@@ -130,7 +113,7 @@ def from_yaml(text: str) -> RunConfig:
     """
     try:
         stored = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-        if open_ends := sorted(_interpolated(stored, ())):
+        if open_ends := [key for key, value in flat({"": stored}).items() if "${" in str(value)]:
             raise ConfigError(
                 f"{', '.join(open_ends)}: a stored configuration holds values, and this one an interpolation "
                 "(${…}); write the value in its place"
@@ -141,16 +124,6 @@ def from_yaml(text: str) -> RunConfig:
     return _finish(config)
 
 
-def _interpolated(node: Any, path: tuple[str, ...]) -> Iterator[str]:
-    """Dotted places of the strings that would be resolved."""
-    if isinstance(node, dict | list):
-        items = node.items() if isinstance(node, dict) else enumerate(node)
-        for key, value in items:
-            yield from _interpolated(value, (*path, str(key)))
-    elif isinstance(node, str) and "${" in node:
-        yield ".".join(path)
-
-
 def read_config(file: Path) -> RunConfig:
     """What `from_yaml` makes of a file, such as the `config.yaml` of a run. RunFolderError that names it."""
     with reading(file):
@@ -158,13 +131,6 @@ def read_config(file: Path) -> RunConfig:
             return from_yaml(file.read_text(encoding="utf-8"))
         except (ConfigError, AssertionError) as error:  # omegaconf asserts that it is no plain number
             raise RunFolderError(f"{file}: {error or 'no mapping of keys to values'}") from error
-
-
-def _entry(group: str, name: str, schema: type) -> Any:
-    if unknown := unknown_member(group, name):
-        raise ConfigError(unknown[0])
-    entry = OmegaConf.load(params_file(f"{group}/{name}.yaml"))
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), entry))
 
 
 def _compose_groups(request: Request, seed: int) -> DictConfig:
@@ -240,25 +206,22 @@ def _apply(config: DictConfig, key: str, value: Any) -> list[str]:
         if any(part.isdigit() for part in parts):  # a place in a list
             OmegaConf.update(config, key, value)
         else:
-            nested = value
-            for part in reversed(parts):
-                nested = {part: nested}
-            config.merge_with(nested)
+            config.merge_with(reduce(lambda inner, part: {part: inner}, reversed(parts), value))
     except OmegaConfBaseException as error:
         return [f"override {key}={value}: {explain(error)}"]
     return []
 
 
 def _unread(config: DictConfig, values: list[tuple[str, Any]]) -> list[str]:
-    """Keys of `experiment` that nothing would read; the experiments that know one are named."""
+    """Return the keys of `experiment` that nothing would read, and the experiments that know them."""
     declared = OmegaConf.to_container(config.experiment)
     problems = []
     for key, value in values:
         first, *path = key.split(".")
         for problem in unknown_experiment(declared, path, value) if first == "experiment" else ():
-            having = [name for name in members("experiment") if path and path[0] in _keys_of(name)]
-            hint = f"; read under experiment={' or '.join(having)}" if having else ""
-            problems.append(problem + ("" if path and path[0] in declared else hint))
+            known = path and path[0] not in declared
+            having = [name for name in members("experiment") if known and path[0] in _keys_of(name)]
+            problems.append(problem + (f"; read under experiment={' or '.join(having)}" if having else ""))
     return problems
 
 
@@ -272,8 +235,8 @@ def explain(error: Exception) -> str:
     while not isinstance(root, OmegaConfBaseException) and (cause := root.__cause__ or root.__context__):
         root = cause
     where = str(error).partition(":")[0] + ":" if root is not error else ""  # "In 'model/bert':"
-    allowed = _field_names(getattr(root, "object_type", None))
-    key = getattr(root, "key", None)
+    schema, key = getattr(root, "object_type", None), getattr(root, "key", None)
+    allowed = [field.name for field in fields(schema)] if is_dataclass(schema) else []
     if allowed and key is not None and key not in allowed:
         what = f"unknown key {root.full_key!r}; allowed: {', '.join(allowed)}{nearest(str(key), allowed)}"
     elif isinstance(root, OmegaConfBaseException):
@@ -282,10 +245,6 @@ def explain(error: Exception) -> str:
     else:
         what = str(root).strip()
     return f"{where} {what}".strip()
-
-
-def _field_names(schema: Any) -> list[str]:
-    return [field.name for field in fields(schema)] if is_dataclass(schema) else []
 
 
 def _finish(config: DictConfig) -> RunConfig:

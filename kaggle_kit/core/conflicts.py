@@ -9,8 +9,6 @@ another one of its own task too, and oftener the fewer examples it is a mean of.
 like: half batches of two tasks against half batches of one task.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations

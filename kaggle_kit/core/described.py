@@ -6,8 +6,6 @@ Of a folder the contents count, not its place: `weights` is a digest of its file
 commit counts, which `revision` holds.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable
@@ -16,6 +14,7 @@ from typing import Any
 
 from kaggle_kit.core.architectures import ARCHITECTURES, parameters, positions
 from kaggle_kit.core.cache import cache_dir
+from kaggle_kit.core.disk import sha256_of
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.schema import quantization_for
@@ -23,14 +22,7 @@ from kaggle_kit.core.secrets import HUB, read_secret, redact
 
 CONFIG = "config.json"
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # the first that a folder has
-TOKENIZER = (
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-)
+TOKENIZER = ("*token*.json", "vocab.*", "merges.txt", "*.model")
 LARGE_BYTES = 64 * 2**20
 
 
@@ -78,23 +70,22 @@ def _read(source: str, file: Path) -> dict[str, Any]:
             f"model {source!r}: {file} is no model's {CONFIG} ({type(error).__name__}: {error})"
         ) from error
     if str(kind) not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
         raise ConfigError(
             f"model {source!r} is of architecture {kind!r}, which is not supported; supported: "
-            f"{known}{nearest(str(kind), ARCHITECTURES)}"
+            f"{', '.join(ARCHITECTURES)}{nearest(str(kind), ARCHITECTURES)}"
         )
+    known = ARCHITECTURES[kind]
     try:
         size, longest = parameters(config), positions(config)
     except (KeyError, TypeError) as error:
         raise ConfigError(f"model {source!r}: {file} does not say {error}; take its own {CONFIG}") from error
     rank = 32 if quantization_for(size) else 16
-    targets = list(ARCHITECTURES[kind].targets)
     return {
-        "family": ARCHITECTURES[kind].family,
+        "family": known.family,
         "architecture": kind,
         "parameters": size,
         "max_positions": longest,
-        "lora": {"rank": rank, "alpha": 2 * rank, "dropout": 0.05, "targets": targets},
+        "lora": {"rank": rank, "alpha": 2 * rank, "dropout": 0.05, "targets": list(known.targets)},
     }
 
 
@@ -108,12 +99,8 @@ def _folder_name(folder: Path) -> str:
 
 def _from_hub(source: str, revision: str | None) -> Path:
     """The repository's config.json in the hub's own cache, below a folder named by the commit."""
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise ConfigError(
-            f"model {source!r} is no folder; reading it from the hub needs huggingface_hub: `make setup`"
-        ) from error
+    from huggingface_hub import hf_hub_download
+
     try:
         return Path(hf_hub_download(source, CONFIG, revision=revision, token=read_secret(HUB)))
     except (OSError, ValueError) as error:
@@ -134,14 +121,12 @@ def _digest(folder: Path) -> str:
 
 
 def _sum(file: Path) -> str:
-    """SHA-256 of a file; a large one is read once, as long as its place, size and time stay."""
+    """Return the SHA-256 of a file; a large one is read once, as long as its place, size and time stay."""
     seen = file.stat()
+    if seen.st_size < LARGE_BYTES:
+        return sha256_of(file)
     key = f"{file.resolve()}:{seen.st_size}:{seen.st_mtime_ns}"
     note = cache_dir("weights") / hashlib.sha256(key.encode()).hexdigest()
-    if seen.st_size >= LARGE_BYTES and note.is_file():
-        return note.read_text(encoding="utf-8")
-    with file.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-    if seen.st_size >= LARGE_BYTES:
-        write_atomically(note, found)
-    return found
+    if not note.is_file():
+        write_atomically(note, sha256_of(file))
+    return note.read_text(encoding="utf-8")

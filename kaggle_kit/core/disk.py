@@ -5,8 +5,6 @@ with writing(path):
 sync(path)
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

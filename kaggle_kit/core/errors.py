@@ -3,8 +3,6 @@
 raise CorpusError(path, line=3, found="4 fields", expected="5, 7, 9 … fields")
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 from pathlib import Path

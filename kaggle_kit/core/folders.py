@@ -4,10 +4,9 @@ path = reserve(runs_dir, run_id)
 for run in find_runs(runs_dir): ...
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from kaggle_kit.core.artifacts import HEADER, RunFolder
@@ -18,15 +17,13 @@ from kaggle_kit.core.runtime import KAGGLE_INPUT, kaggle_run_type
 
 def reserve(runs_dir: Path, run_id: str) -> Path:
     """A new, empty folder for a run: `<runs_dir>/<run_id>`, or with `-2`, `-3`, … where one exists."""
+    path, number = runs_dir / run_id, 1
     with writing(runs_dir):
         runs_dir.mkdir(parents=True, exist_ok=True)
-    path, number = runs_dir / run_id, 1
-    while True:
-        try:
-            with writing(path):
+        while True:
+            with suppress(FileExistsError):
                 path.mkdir()
-            return path
-        except FileExistsError:
+                return path
             number += 1
             path = runs_dir / f"{run_id}-{number}"
 

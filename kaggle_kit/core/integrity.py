@@ -7,45 +7,25 @@ This finds what was edited, cut or exchanged. It proves nothing about who ran a 
 run folder can sign it anew.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
 from kaggle_kit.core.disk import sha256_of
 from kaggle_kit.core.errors import KitError, RunFolderError
 
-READ = (  # what other pages and the verdict read of a finished run, files and folders
-    "config.yaml",
-    "events.jsonl",
-    "tokens.jsonl",
-    "trials.jsonl",
-    "best.yaml",
-    "metrics.json",
-    "documents",
-    "best_development",
-    "arms",
-    "similarity.json",
-    "affinity.json",
-    "transfer.json",
-)
+LOGS = ("events.jsonl", "tokens.jsonl", "trials.jsonl")
+TABLES = ("metrics.json", "similarity.json", "affinity.json", "transfer.json")
+# What other pages and the verdict read of a finished run, files and folders.
+READ = ("config.yaml", "best.yaml", *LOGS, *TABLES, "documents", "best_development", "arms")
 SIGNED = (*READ, "predictions", "adapters")
-FACTS = {  # of every manifest
-    "run_id": str,
-    "config_hash": str,
-    "flags": dict,
-    "started": str,
-    "finished": str,
-    "device": str,
-    "totals": dict,
-    "data_hashes": dict,
-}
+TEXTS = ("run_id", "config_hash", "started", "finished", "device")
+FACTS = dict.fromkeys(TEXTS, str) | dict.fromkeys(("flags", "totals", "data_hashes"), dict)  # of a manifest
 METRIC = {"name": str, "value": float, "unit": str, "split": str, "n": int, "scorer": str, "task": str}
 COUNTS = {"tp", "fp", "fn"}
 LARGEST = 2.0**53  # beyond it a count is none
@@ -58,6 +38,12 @@ class Recorded(dict[str, Any]):
     def __init__(self, values: Mapping[str, Any], path: Path) -> None:
         super().__init__(values)
         self.path = path
+
+    @classmethod
+    def read(cls, path: Path, parse: Callable[[str], Any] = json.loads) -> Self:
+        """Return the object in a file; RunFolderError where the file is damaged or holds no object."""
+        with reading(path):
+            return cls(parse(path.read_text(encoding="utf-8")).items(), path)
 
     def __missing__(self, name: str) -> Any:
         raise RunFolderError(f"{self.path} does not record {name}; {AGAIN}")
@@ -79,26 +65,25 @@ def reading(path: Path) -> Iterator[None]:
 
 def signed(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest with the SHA-256 of every result file in `folder`, and its own."""
-    facts = {name: value for name, value in manifest.items() if name != "sha256"} | {"files": _files(folder)}
+    facts = dict(manifest) | {"files": _files(folder)}
     return facts | {"sha256": _digest(facts)}
 
 
-def assert_signed(manifest: Any, path: Path) -> None:
-    """Raises RunFolderError for a manifest that is incomplete, unsigned, or was edited."""
-    if not isinstance(manifest, dict) or manifest.get("complete") is not True:
+def assert_signed(manifest: Mapping[str, Any], path: Path) -> None:
+    """Raise RunFolderError for a manifest that is incomplete, unsigned, or was edited."""
+    if manifest.get("complete") is not True:
         raise RunFolderError(f"{path} does not say complete: true; {AGAIN}")
     for name, kind in FACTS.items():
         if not isinstance(manifest.get(name), kind):
             raise RunFolderError(f"{path}: {name} is {manifest.get(name)!r}, no {kind.__name__}; {AGAIN}")
     if not isinstance(manifest.get("files"), dict) or "sha256" not in manifest:
         raise RunFolderError(f"{path} is unsigned: the run finished before results were signed; {AGAIN}")
-    facts = {name: value for name, value in manifest.items() if name != "sha256"}
-    if manifest["sha256"] != _digest(facts):
+    if manifest["sha256"] != _digest(manifest):
         raise RunFolderError(f"{path} was edited since the run finished: its own sha256 differs; {AGAIN}")
 
 
 def assert_unchanged(folder: Path, files: Mapping[str, str], only: Iterable[str] = SIGNED) -> None:
-    """Raises RunFolderError naming the files that were edited, removed or added since they were signed."""
+    """Raise RunFolderError naming the files that were edited, removed or added since they were signed."""
     only = tuple(only)
     wanted = {name: digest for name, digest in files.items() if name.partition("/")[0] in only}
     there = _files(folder, only)
@@ -162,7 +147,8 @@ def _files(folder: Path, names: Iterable[str] = SIGNED) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
-def _digest(facts: Mapping[str, Any]) -> str:
+def _digest(manifest: Mapping[str, Any]) -> str:
+    facts = {name: value for name, value in manifest.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -7,8 +7,6 @@ It runs before anything is installed, so it imports only what every image has. A
 missing stops the page there; nothing else does.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import shutil

@@ -3,8 +3,6 @@
 progress = inspect(folder / "runs" / run_id, config_hash)     # Progress(step=400, complete=False)
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Messages of libraries that concern no run here: each is named, with its reason. All others are shown."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import warnings

@@ -6,8 +6,6 @@ The `.py` in percent format is the source. Its `.ipynb` is generated: a kernelsp
 cell ids that depend on the cells alone, so that generating twice gives the same bytes.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 from collections import Counter

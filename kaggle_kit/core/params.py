@@ -6,8 +6,6 @@ $KAGGLE_KIT_PARAMS names a folder of own files, laid out as `params/` is. A file
 place; any other is added. Nothing of a shipped file is merged into an own one.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -36,17 +34,14 @@ def own_params() -> Path | None:
     folder = Path(named or params_dir()).expanduser().resolve()
     if folder == params_dir():
         return None
-    if not folder.is_dir():
-        raise ConfigError(
-            f"{OWN}={named}: there is no such folder; name one of files such as model/mine.yaml"
-        )
     found = _yaml_files(folder)
-    if problems := [told for file in found for told in _unread(file.relative_to(folder))]:
+    problems = [problem for file in found if (problem := _unread(file.relative_to(folder)))]
+    if not folder.is_dir():
+        problems = ["there is no such folder; name one of files such as model/mine.yaml"]
+    elif not found:
+        problems = ["the folder holds no file such as model/mine.yaml or task/mine.yaml"]
+    if problems:
         raise ConfigError(f"{OWN}={named}: " + "\n".join(problems))
-    if not found:
-        raise ConfigError(
-            f"{OWN}={named}: the folder holds no file such as model/mine.yaml or task/mine.yaml"
-        )
     return folder
 
 
@@ -76,24 +71,20 @@ def shown(file: Path) -> str:
 
 def _yaml_files(folder: Path) -> list[Path]:
     """Those in the folder and its sub-folders, without what hides behind a dot."""
-    files = (file for pattern in ("*", "*/*") for file in folder.glob(pattern))
-    return sorted(
-        file
-        for file in files
-        if file.suffix in (".yaml", ".yml")
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
+    places = (file.relative_to(folder) for pattern in ("*", "*/*") for file in folder.glob(pattern))
+    seen = (place for place in places if not any(part.startswith(".") for part in place.parts))
+    return sorted(folder / place for place in seen if place.suffix in (".yaml", ".yml"))
 
 
-def _unread(place: Path) -> list[str]:
-    """Why nothing would read an own file at this place; nothing where it would be read."""
+def _unread(place: Path) -> str:
+    """Why nothing would read an own file at this place; empty where it would be read."""
     group, groups = place.parent.name, sorted(path.name for path in params_dir().iterdir() if path.is_dir())
     if group not in groups:
         hint = nearest(group, groups) if group else ""
-        return [f"{place} lies in no group; allowed: {', '.join(f'{one}/' for one in groups)}{hint}"]
+        return f"{place} lies in no group; allowed: {', '.join(f'{one}/' for one in groups)}{hint}"
     if place.suffix != ".yaml":
-        return [f"{place} is not read; call it {place.with_suffix('.yaml')}"]
+        return f"{place} is not read; call it {place.with_suffix('.yaml')}"
     shipped = sorted(file.stem for file in (params_dir() / group).glob("*.yaml"))
     if group not in FILLED and place.stem not in shipped:
-        return [f"{place} is not read; allowed: {', '.join(shipped)}{nearest(place.stem, shipped)}"]
-    return []
+        return f"{place} is not read; allowed: {', '.join(shipped)}{nearest(place.stem, shipped)}"
+    return ""

@@ -3,8 +3,6 @@
 append_record(path, {"step": 1, "loss": 0.7}); records = read_records(path)
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -19,8 +17,8 @@ from kaggle_kit.core.integrity import reading
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Strict JSON: NaN and infinities become null, array and tensor scalars become numbers."""
-    return json.dumps(_finite(plain(value)), ensure_ascii=False, allow_nan=False, indent=indent)
+    """Return strict JSON: NaN and infinities become null, array and tensor scalars become numbers."""
+    return json.dumps(plain(value, finite=True), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def append_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -30,16 +28,29 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Every line of a log; none where the file is absent.
+    """Return the object in every line of a log; none where the file is absent.
 
-    A last line without its line end was cut by a crash and is left out; any other line that is not
-    JSON raises RunFolderError with path and line.
+    A last line without its line end was cut by a crash and is left out; any other line that is not a
+    JSON object raises RunFolderError with path and line.
     """
     if not path.is_file():
         return []
     with reading(path):
         *lines, _ = path.read_text(encoding="utf-8").split("\n")
     return [_record(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+
+
+def _record(line: str, where: str) -> dict[str, Any]:
+    try:
+        if isinstance(record := json.loads(line), dict):
+            return record
+        problem = "no object"
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    raise RunFolderError(
+        f"{where}: not a JSON object ({problem}); the log is damaged: delete that "
+        "line, or run the page again in a new folder"
+    )
 
 
 def write_atomically(path: Path, text: str) -> Path:
@@ -59,32 +70,20 @@ def write_atomically(path: Path, text: str) -> Path:
     return path
 
 
-def _record(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-        if isinstance(record, dict):
-            return record
-        error: Exception | str = "no object"
-    except (ValueError, RecursionError) as raised:
-        error = raised
-    raise RunFolderError(
-        f"{where}: not a JSON object ({error}); the log is damaged: delete that "
-        "line, or run the page again in a new folder"
-    )
-
-
-def plain(value: Any) -> Any:
-    """Mappings, lists and numbers of Python's own for those of any library."""
+def plain(value: Any, *, finite: bool = False) -> Any:
+    """Return Python's own mappings, lists and numbers for those of any library; `finite`: null for NaN."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value.item() if hasattr(value, "item") else value  # a scalar of numpy or torch
+        return {str(key): plain(item, finite=finite) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, finite=finite) for item in value]
+    value = value.item() if hasattr(value, "item") else value  # a scalar of numpy or torch
+    return None if finite and isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, keys joined by dots; lists and empty mappings are values."""
+    values: dict[str, Any] = {}
+    for key, value in node.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        values |= flat(value, name) if isinstance(value, Mapping) and value else {name: value}
+    return values

@@ -2,15 +2,14 @@
 
 request = Request.of({"model": "minilm", "task": "ncbi_disease", …}, ["training.epochs=2"])
 request.chosen("strategy"), request.files()
+sources = value_sources(plain_values(config), request)   # {"training.epochs": "argument training.epochs=2"}
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
@@ -19,9 +18,20 @@ from omegaconf import OmegaConf
 
 from kaggle_kit.core.described import describe, is_place
 from kaggle_kit.core.errors import ConfigError, nearest
-from kaggle_kit.core.params import GROUPS, members, params_file
+from kaggle_kit.core.params import GROUPS, members, params_file, shown
+from kaggle_kit.core.records import flat
 from kaggle_kit.core.schema import ModelConfig
 
+SCHEMA = "default of kaggle_kit/core/schema.py"
+FILLED = {  # keys that may be left empty -> what they follow then
+    "strategy.rank": "empty: model.lora.rank",
+    "strategy.private_rank": "empty: half of strategy.rank (all of it where nothing is shared)",
+    "strategy.level1_rank": "empty: half of strategy.rank",
+    "strategy.level2_rank": "empty: half of strategy.rank",
+    "strategy.quantization": "empty: by model.parameters",
+    "training.head_learning_rate": "empty: training.learning_rate",
+    "experiment.reference": "empty: the strategy",
+}
 DEFAULTS = {"model": "tiny", "strategy": "s1_single", "profile": "smoke"}  # where nobody names another
 
 
@@ -36,7 +46,7 @@ class Request:
     problems: list[str]  # overrides that could not be understood
 
     @classmethod
-    def of(cls, names: Mapping[str, str | Sequence[str] | None], overrides: Iterable[str]) -> Request:
+    def of(cls, names: Mapping[str, str | Sequence[str] | None], overrides: Iterable[str]) -> Self:
         """`names`: group -> members, None where left open. ConfigError for a member that there is not."""
         chosen, values, problems = _parse(overrides)
         tasks, experiments = (_listed(chosen.pop(group, names[group])) for group in ("task", "experiment"))
@@ -125,14 +135,10 @@ def with_page_defaults(own: Mapping[str, Any], profile: str | None, overrides: I
 
 def names_in(experiments: Iterable[str]) -> dict[str, str]:
     """Group -> the member that the experiments choose where nobody names another."""
-    found: dict[str, str] = {}
-    for experiment in experiments:
-        for entry in OmegaConf.load(params_file(f"experiment/{experiment}.yaml")).get("defaults", ()):
-            if isinstance(entry, str):
-                found |= names_in([entry] if entry != "_self_" else [])
-            else:
-                found |= {str(key).removeprefix("override /"): name for key, name in entry.items()}
-    return found
+    files = [file for name in experiments for file in _with_bases(params_file(f"experiment/{name}.yaml"))]
+    entries = [entry for file in files for entry in OmegaConf.load(file).get("defaults", ())]
+    chosen = [entry for entry in entries if not isinstance(entry, str)]
+    return {str(key).removeprefix("override /"): name for entry in chosen for key, name in entry.items()}
 
 
 def _package(file: Path) -> str:
@@ -189,3 +195,28 @@ def hub_ids() -> dict[str, str]:
     """Repository of the hub -> the file of params/model that names it."""
     entries = {name: OmegaConf.load(params_file(f"model/{name}.yaml")) for name in members("model")}
     return {entry["hub_id"]: name for name, entry in entries.items() if entry.get("hub_id")}
+
+
+def value_sources(values: Mapping[str, Any], request: Request) -> dict[str, str]:
+    """Return by dotted key where each leaf of `plain_values` comes from; a list is one leaf."""
+    said: dict[str, tuple[str, Any]] = {}
+    for source, package, content in _contents(request):
+        said |= {key: (source, value) for key, value in flat(content, package).items()}
+    sources = {}
+    for key, value in flat(values).items():
+        source, written = said.get(key, (SCHEMA, None))
+        sources[key] = FILLED[key] if key in FILLED and written is None and value is not None else source
+    for key, value in request.values:
+        argument = f"argument {key}={value}"
+        sources |= dict.fromkeys(sources.keys() & flat({key: value}), argument)
+        lists = [outer for outer in sources if key.startswith(f"{outer}.")]
+        sources |= {outer: f"{sources[outer]}, then {argument}" for outer in lists}
+    return sources
+
+
+def _contents(request: Request) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(what a message calls it, place in the configuration, content) in the order of their say."""
+    if request.described is not None:
+        yield f"config.json of {request.chosen('model')}", "model", request.described
+    for file, package in request.files():
+        yield shown(file), package, OmegaConf.to_container(OmegaConf.load(file))

@@ -3,23 +3,25 @@
     with withholding(task.access):
         f"found offset {quoted(field)}"        # 'twelve', or for restricted text <6 characters withheld>
     for_files(sample)                          # offsets, labels and hashes, without a word of the text
+    prediction_line(sample)                    # the same as JSON, of public and restricted corpora alike
 
 A corpus under a data use agreement is `access: restricted`. Its text may be read into memory and into
 the local cache (`core/cache.py`), and reaches nothing else.
 """
 
-from __future__ import annotations
-
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from kaggle_kit.core.errors import CorpusError, KitError
+from kaggle_kit.core.records import plain
 from kaggle_kit.core.types import Access, UnifiedSample
 
 # The labels of ShARe/CLEF and SemEval 2014 and 2015, of THYME and Clinical TempEval, in lower case.
@@ -38,6 +40,7 @@ NUMBERED = r"(?:(?:MESH|OMIM|UMLS|SNOMEDCT(?:_US)?|RXNORM|ICD\d*):)?[A-Z]{0,2}\d
 IDENTIFIER = re.compile(
     rf"|-|-1|CUI-less|null|{NUMBERED}(?:[,;|+]{NUMBERED})*|\d+@[er]@[\w.-]+@\w+|sha256:[0-9a-f]{{16}}", re.I
 )
+LEFT_OUT = ("text", "metadata", "provenance")  # of predictions; readers may fill metadata with titles
 
 _withheld: ContextVar[bool] = ContextVar("withheld", default=False)
 
@@ -111,15 +114,22 @@ def for_files(sample: UnifiedSample) -> UnifiedSample:
 
 
 def _labels(attributes: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value if value.lower() in LABELS or IDENTIFIER.fullmatch(value) else _hash(value)
-        for name, value in attributes.items()
-    }
+    return {name: v if v.lower() in LABELS else _concept(v) for name, v in attributes.items()}
 
 
 def _concept(concept: str) -> str:
-    return concept if IDENTIFIER.fullmatch(concept) else _hash(concept)
+    if IDENTIFIER.fullmatch(concept):
+        return concept
+    return f"sha256:{hashlib.sha256(concept.encode()).hexdigest()[:16]}"
 
 
-def _hash(text: str) -> str:
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+def prediction_line(sample: UnifiedSample) -> str:
+    """Return one sample as one line of JSON, line end included."""
+    record = _record(for_files(sample))
+    for part in ("mentions", "relations", "pairs"):
+        record[part] = [_record(annotation) for annotation in record[part]]
+    return json.dumps(plain(record), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _record(part: Any) -> dict[str, Any]:
+    return {item.name: getattr(part, item.name) for item in fields(part) if item.name not in LEFT_OUT}

@@ -3,8 +3,6 @@
 run = start_run(config, page="s1_single_task", runs_dir=runs_dir, run_dir=run_dir)
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,50 +17,37 @@ from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.core.types import Access
 
 
-def run_id(page: str, task: str, model: str, strategy: str, profile: str, seed: int, config_hash: str) -> str:
-    """Readable and different for every configuration: the names, then the hash that settles it."""
-    parts = (page, task, model, strategy, profile, f"seed{seed}", config_hash[:8])
+def config_run_id(config: RunConfig, page: str) -> str:
+    """Return the id of a page's run: readable names, then the hash that tells configurations apart."""
+    names = (config.model.name, config.strategy.name, config.profile.name)
+    parts = (page, "+".join(config.tasks), *names, f"seed{config.seed}", config_hash(config)[:8])
     return "-".join(re.sub(r"[^A-Za-z0-9_.+]+", "_", part) for part in parts)
 
 
 def run_flags(config: RunConfig, also: Iterable[TaskConfig] = ()) -> dict[str, bool]:
-    """Why a run may not be quoted or shared. `also` are corpora that it reads besides its tasks.
+    """Return why a run may not be quoted or shared. `also` are corpora that it reads besides its tasks.
 
     `smoke`: too small to mean anything. `practice`: synthetic corpora. `restricted`: its corpora may
     not leave the machine (practice data, being invented, always may).
     """
     practice = config.profile.corpora == "practice"
     restricted = any(task.access == Access.RESTRICTED for task in (*config.tasks.values(), *also))
-    return {
-        "smoke": config.profile.name == "smoke",
-        "practice": practice,
-        "restricted": restricted and not practice,
-    }
+    flags = {"smoke": config.profile.name == "smoke", "practice": practice}
+    return flags | {"restricted": restricted and not practice}
 
 
-def config_run_id(config: RunConfig, page: str) -> str:
-    """The id of a page's run with this configuration."""
-    tasks = "+".join(config.tasks)
-    names = (config.model.name, config.strategy.name, config.profile.name)
-    return run_id(page, tasks, *names, config.seed, config_hash(config))
-
-
-def refuse_toy(config: RunConfig) -> None:
-    """ConfigError where a paper profile would train a model that is built on the spot, the pages' default."""
-    model, profile = config.model, config.profile
+def refuse_misuse(config: RunConfig, page: str) -> None:
+    """Raise ConfigError for a toy model under a paper profile, and for an experiment of another page."""
+    model, profile, experiment = config.model, config.profile, config.experiment
     if profile.paper and model.recipe and model.path is None:
         raise ConfigError(
             f"model {model.name!r} is built on the spot from practice text, and {profile.name!r} is a paper "
             "profile; name another model of params/model/, such as llama3b, or set profile.paper=false"
         )
-
-
-def refuse_other_page(config: RunConfig, page: str) -> None:
-    """ConfigError where the experiment is carried out by one page alone, and this is another."""
-    wanted = config.experiment.get("page", page)
-    if wanted != page and "twin_config" not in config.experiment:  # a control holds its run's experiment
+    wanted = experiment.get("page", page)
+    if wanted != page and "twin_config" not in experiment:  # a control holds its run's experiment
         raise ConfigError(
-            f"experiment {config.experiment.get('name')!r} is carried out by page {wanted}, and page {page} "
+            f"experiment {experiment.get('name')!r} is carried out by page {wanted}, and page {page} "
             f"would train without it: `run {wanted}`, or leave the experiment out"
         )
 
@@ -81,18 +66,18 @@ def start_run(
     `asked` is what the page was told, where it settles the configuration itself (a twin, S5): whoever
     waits for the run knows no other.
 
-    Raises ConfigError for a toy under a paper profile (`refuse_toy`) and for an experiment of another page.
+    Raises ConfigError as `refuse_misuse` does, and for the settings of a control on any page but its own.
 
     `run_dir` is the folder that `page_run` reserved; empty (Run all, plain papermill) reserves one
     below `runs_dir`, relative to the workspace. An unfinished run of this very configuration in
     `run_dir` is opened again, to go on from its checkpoints; any other one is a RunFolderError.
     """
     _refuse_stray_twin(config)
-    refuse_other_page(config, page)
+    refuse_misuse(config, page)
     if run_dir and (Path(run_dir) / "config.yaml").is_file():
         return _unfinished(Path(run_dir), config_hash(config))
-    refuse_toy(config)
     path = Path(run_dir) if run_dir else reserve(in_workspace(runs_dir), config_run_id(config, page))
+    names = {group: getattr(config, group).name for group in ("model", "strategy", "profile")}
     return RunFolder.create(
         path,
         refuse_secrets(to_yaml(config), "the configuration"),
@@ -100,9 +85,7 @@ def start_run(
         run_flags(config, also),
         page=page,
         tasks=list(config.tasks),
-        model=config.model.name,
-        strategy=config.strategy.name,
-        profile=config.profile.name,
+        **names,
         paper=config.profile.paper,
         seed=config.seed,
         asked_hash=config_hash(asked or config),

@@ -3,8 +3,6 @@
 logger.info("running %s on %s", git_sha(), environment())
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import platform
@@ -12,10 +10,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 LIBRARIES = (
     "torch",
@@ -42,23 +40,23 @@ KEPT_TO_ONE = "KAGGLE_KIT_KEPT_TO_ONE_GPU"  # set where a kernel's first cell, n
 
 
 class _Handler(logging.StreamHandler):
-    """Writes to stderr, but in a notebook to stdout: what is no error is not shown in red."""
+    """Writes to stderr, but in a notebook to stdout: what is no error is not shown in red.
 
-    @property
-    def stream(self) -> TextIO:
-        return sys.stdout if "ipykernel" in sys.modules else sys.stderr
+    It is silent where the caller configured logging.
+    """
 
-    @stream.setter
-    def stream(self, stream: TextIO) -> None: ...
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.getLogger().handlers:
+            self.stream = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+            super().emit(record)
 
 
 def _logger() -> logging.Logger:
-    """One handler, however often the module is reloaded; silent where the caller configured logging."""
+    """Return the module's logger with one handler, however often the module is reloaded."""
     named = logging.getLogger("kaggle_kit")
     if not named.handlers:
         handler = _Handler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-        handler.addFilter(lambda record: not logging.getLogger().handlers)
         named.addHandler(handler)
         named.setLevel(logging.INFO)
     return named
@@ -67,40 +65,26 @@ def _logger() -> logging.Logger:
 logger = _logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """The machine a run used. Disk is what is free where the run is written."""
-
-    python: str
-    platform: str
-    cores: int
-    memory_gib: float
-    disk_free_gib: float
-    kaggle: str | None
-
-
-def environment(folder: Path = Path(".")) -> Environment:
-    """What this process may use: cores by its affinity, not by what the host has."""
+def environment(folder: Path = Path(".")) -> dict[str, Any]:
+    """Return what this process may use: cores by its affinity, and the disk that is free at `folder`."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     affinity = getattr(os, "sched_getaffinity", None)
-    return Environment(
-        python=platform.python_version(),
-        platform=platform.platform(terse=True),
-        cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
-        memory_gib=round(memory / GIB, 1),
-        disk_free_gib=round(shutil.disk_usage(folder).free / GIB, 1),
-        kaggle=kaggle_run_type(),
-    )
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "cores": len(affinity(0)) if affinity else os.cpu_count() or 1,
+        "memory_gib": round(memory / GIB, 1),
+        "disk_free_gib": round(shutil.disk_usage(folder).free / GIB, 1),
+        "kaggle": kaggle_run_type(),
+    }
 
 
 def library_versions(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
     """Installed versions read from package metadata (nothing is imported); absent ones are left out."""
     versions = {"python": platform.python_version()}
     for name in names:
-        try:
+        with suppress(PackageNotFoundError):
             versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return versions
 
 

@@ -1,17 +1,37 @@
 """The typed shape of a run's configuration: what each group in `params/` may say.
 
 Every YAML below `params/` is checked against these classes, so an unknown key or a wrong type is
-an error. `compose` in `config.py` fills a `RunConfig` from them.
+an error. `compose` in `config.py` fills a `RunConfig` from them. A field declares its legal values, its
+bounds and the kinds of strategy that read it; `checks.py` holds every configuration against that.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from omegaconf import MISSING
 
+from kaggle_kit.core.architectures import ARCHITECTURES
+from kaggle_kit.core.types import Access, Kind
+
 NF4_ABOVE_PARAMETERS = 4_000_000_000
+LARGEST_SEED = 2**32 - 1  # of NumPy's legacy generators
+SPLITS = ("train", "dev", "test")
+REPORTED = ("dev", "test")  # splits that a finished model may be scored on
+STRATEGY_KINDS = ("single", "shared", "private", "shared_private", "hierarchical", "sequential")
+HIERARCHICAL, SEQUENTIAL = ("hierarchical",), ("sequential",)
+WITH_SHARED = tuple(kind for kind in STRATEGY_KINDS if kind != "private")
+WITH_PRIVATE = ("private", "shared_private", "sequential")
+
+
+def words(allowed: Iterable[Any], default: Any = MISSING, kinds: Iterable[str] = STRATEGY_KINDS) -> Any:
+    """Declare a field by its legal values; strategies of other `kinds` must leave it at its default."""
+    return field(default=default, metadata={"allowed": tuple(allowed), "kinds": tuple(kinds)})
+
+
+def number(default: Any = MISSING, kinds: Iterable[str] = STRATEGY_KINDS, **bounds: float) -> Any:
+    """Declare a number by bounds: `least` and `most` are legal themselves, `above` and `below` are not."""
+    return field(default=default, metadata={"bounds": bounds, "kinds": tuple(kinds)})
 
 
 def quantization_for(parameters: int) -> str | None:
@@ -21,9 +41,9 @@ def quantization_for(parameters: int) -> str | None:
 
 @dataclass
 class LoraSettings:
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
+    rank: int = number(16, least=1)
+    alpha: int = number(32, least=1)
+    dropout: float = number(0.05, least=0, below=1)
     targets: list[str] = field(default_factory=list)
 
 
@@ -43,10 +63,10 @@ class ModelConfig:
     path: str | None = None
     weights: str | None = None  # of a model named by its folder: a digest of its files
     recipe: str | None = None  # name of a local build (models/tiny.py) instead of a download
-    family: str = MISSING  # decoder | encoder
-    architecture: str = MISSING  # core/architectures.py
-    parameters: int = MISSING
-    max_positions: int = MISSING
+    family: str = words(("decoder", "encoder"))
+    architecture: str = words(ARCHITECTURES)
+    parameters: int = number(least=1)
+    max_positions: int = number(least=1)
     lora: LoraSettings = field(default_factory=LoraSettings)
     gated: bool = False  # the hub asks for a licence click and a token
     unsloth: UnslothSettings = field(default_factory=UnslothSettings)
@@ -55,12 +75,12 @@ class ModelConfig:
 @dataclass
 class ComponentConfig:
     name: str = MISSING
-    kind: str = MISSING  # core.types.Kind
-    level: int = MISSING
+    kind: str = words(Kind)
+    level: int = words((1, 2))
     labels: list[str] = field(default_factory=list)  # empty: taken from the training split
-    scheme: str = "BIO"
-    loss_weight: float = 1.0
-    max_span_length: int = 8  # words of the longest fragment that a span component can find
+    scheme: str = words(("BIO", "BIOES"), "BIO")
+    loss_weight: float = number(1.0, least=0)
+    max_span_length: int = number(8, least=1)  # words of the longest fragment that a span component can find
     attribute: str | None = None  # a relation to the document: the label is this attribute of a mention
     relation_type: str | None = None  # with relation_attribute: which relations carry it
     relation_attribute: str | None = None  # the label is this attribute of a relation, not its type
@@ -80,7 +100,7 @@ class HeldOut:
     """A split that the distribution lacks, cut from another by a hash of the document id."""
 
     source: str = "train"
-    fraction: float = 0.2
+    fraction: float = number(0.2, above=0, below=1)
 
 
 @dataclass
@@ -89,7 +109,7 @@ class TaskConfig:
     title: str = MISSING
     reference: str = ""
     format: str = MISSING  # data/formats/<format>.py
-    access: str = MISSING  # public | restricted
+    access: str = words(Access)
     licence: str = ""
     components: list[ComponentConfig] = field(default_factory=list)
     gold_entities: bool = False  # relations are predicted between the given mentions
@@ -98,7 +118,7 @@ class TaskConfig:
     layout: dict[str, list[str]] = field(default_factory=dict)
     held_out: dict[str, HeldOut] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)  # for the reader
-    segments: str = "sentences"  # sentences | windows
+    segments: str = words(("sentences", "windows"), "sentences")
     scorer: str = MISSING
     primary_metric: str = MISSING
     secondary_metrics: list[str] = field(default_factory=list)
@@ -117,25 +137,32 @@ class StrategyConfig:
 
     name: str = MISSING
     title: str = MISSING
-    kind: str = MISSING  # single | shared | private | shared_private | hierarchical | sequential
-    attention: str = "bidirectional"  # bidirectional | causal: tagging heads on decoders; ranking is causal
-    rank: int | None = None  # of the only or the shared adapter; empty: model.lora.rank
+    kind: str = words(STRATEGY_KINDS)
+    # Of tagging heads on decoders; ranking is causal.
+    attention: str = words(("causal", "bidirectional"), "bidirectional")
+    # Of the only or the shared adapter; empty: model.lora.rank.
+    rank: int | None = number(None, WITH_SHARED, least=1)
     # Of a task's own adapter; empty: half of the shared rank, and under `private`, which has none, its rank.
-    private_rank: int | None = None
-    level1_rank: int | None = None  # hierarchical: of the entity level's adapter; empty: half of the rank
-    level2_rank: int | None = None  # hierarchical: of the adapter of relations and reasoning, likewise
-    fusion: str = "none"  # none | attention | gated: how shared and private outputs combine
-    fusion_rank: int = 4  # of the query and the key of attention
-    cut: float = 0.5  # hierarchical: share of the layers in the trunk below both levels
-    cross_level: str = "attention"  # attention | concatenation
-    cross_level_rank: int = 16
-    detach_l1_for_l2: bool = False  # true: level-2 losses do not reach the level-1 adapter
-    adapt_shared: str = "frozen"  # frozen | continued: the shared adapter in the second phase of sequential
+    private_rank: int | None = number(None, WITH_PRIVATE, least=1)
+    # Of the adapters of the entity level, and of relations and reasoning; empty: half of the rank.
+    level1_rank: int | None = number(None, HIERARCHICAL, least=1)
+    level2_rank: int | None = number(None, HIERARCHICAL, least=1)
+    # How shared and private outputs combine.
+    fusion: str = words(("none", "attention", "gated"), "none")
+    fusion_rank: int = number(4, least=1)  # of the query and the key of attention
+    cut: float = number(0.5, HIERARCHICAL, above=0, below=1)  # share of layers in the trunk below both levels
+    cross_level: str = words(("attention", "concatenation"), "attention", HIERARCHICAL)
+    cross_level_rank: int = number(16, HIERARCHICAL, least=1)
+    # True: level-2 losses do not reach the level-1 adapter.
+    detach_l1_for_l2: bool = field(default=False, metadata={"kinds": HIERARCHICAL})
+    # The shared adapter in the second phase.
+    adapt_shared: str = words(("frozen", "continued"), "frozen", SEQUENTIAL)
     pcgrad: bool = False
-    loss_weighting: str = "equal"  # equal | static (the components' loss_weight) | uncertainty
-    sampling: str = "proportional"  # proportional | uniform | temperature
-    temperature: float = 1.0
-    quantization: str | None = None  # none | nf4; empty: by the size of the model
+    # static: by the components' loss_weight.
+    loss_weighting: str = words(("equal", "static", "uncertainty"), "equal")
+    sampling: str = words(("proportional", "uniform", "temperature"), "proportional")
+    temperature: float = number(1.0, above=0)
+    quantization: str | None = words(("none", "nf4"), None)  # empty: by the size of the model
     candidates: list[str] = field(default_factory=list)  # S5: strategies whose finished runs it chooses among
     unsloth: bool = False  # single and shared only, behind a consistency check
 
@@ -161,53 +188,61 @@ class ProfileConfig:
 
     name: str = MISSING
     title: str = MISSING
-    corpora: str = MISSING  # practice | public | any
+    corpora: str = words(("practice", "public", "any"))
     paper: bool = False
-    device: str = "auto"  # auto | cpu | cuda
-    precision: str = "auto"  # auto | float32 | float16
-    max_train_samples: int | None = None
-    max_dev_samples: int | None = None
-    report: list[str] = field(default_factory=lambda: ["dev"])  # splits that the finished model is scored on
+    device: str = words(("auto", "cpu", "cuda"), "auto")
+    precision: str = words(("auto", "float32", "float16"), "auto")
+    max_train_samples: int | None = number(None, least=1)
+    max_dev_samples: int | None = number(None, least=1)
+    # Splits that the finished model is scored on.
+    report: list[str] = field(default_factory=lambda: ["dev"], metadata={"allowed": REPORTED})
 
 
 @dataclass
 class TrainingConfig:
-    learning_rate: float = 1e-4
-    head_learning_rate: float | None = None  # of the heads; empty: learning_rate
-    uncertainty_learning_rate: float = 1e-2  # of the loss weights, with strategy.loss_weighting=uncertainty
-    epochs: float = 5.0
-    max_steps: int | None = None
-    effective_batch: int = 16  # samples per optimiser step, whatever the micro-batch
+    learning_rate: float = number(1e-4, above=0)
+    head_learning_rate: float | None = number(None, above=0)  # of the heads; empty: learning_rate
+    # Of the loss weights, with strategy.loss_weighting=uncertainty.
+    uncertainty_learning_rate: float = number(1e-2, above=0)
+    epochs: float = number(5.0, above=0)
+    max_steps: int | None = number(None, least=1)
+    effective_batch: int = number(16, least=1)  # samples per optimiser step, whatever the micro-batch
     token_budget: int = 2048  # tokens per micro-batch; on a GPU the fastest one that fits is found instead,
     autobatch: bool = True  # unless this is false
-    max_length: int = 128  # tokens per segment
-    stride: int = 32  # tokens shared by neighbouring windows of one long segment
-    warmup: float = 0.05  # share of the steps
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    backbone_dropout: float | None = 0.0  # of the frozen layers; empty: what the model itself declares
-    target_tokens: int | None = None  # token-controlled: train to exactly so many, whatever the epochs
-    null_every: int = 20  # with PCGrad: every n-th step all tasks are halved for the conflict null
-    checkpoint_every: int = 200  # steps
-    quick_every: int = 200  # steps between quick evaluations
-    quick_samples: int = 500  # development samples of a quick evaluation
-    selection: str = "best"  # best (of the quick evaluations, which may stop the run) | last (step)
-    report_to: str = "none"  # none | wandb: who else sees the figures while they come
-    patience: int = 3  # epochs without a new best quick evaluation before the run stops; 0: never stops
+    max_length: int = number(128, least=8)  # tokens per segment
+    stride: int = number(32, least=0)  # tokens shared by neighbouring windows of one long segment
+    warmup: float = number(0.05, least=0, below=1)  # share of the steps
+    weight_decay: float = number(0.0, least=0)
+    max_grad_norm: float = number(1.0, above=0)
+    # Of the frozen layers; empty: what the model itself declares.
+    backbone_dropout: float | None = number(0.0, least=0, below=1)
+    # Token-controlled: train to exactly so many, whatever the epochs.
+    target_tokens: int | None = number(None, least=1)
+    null_every: int = number(20, least=1)  # with PCGrad: every n-th step all tasks are halved for the null
+    checkpoint_every: int = number(200, least=1)  # steps
+    quick_every: int = number(200, least=1)  # steps between quick evaluations
+    quick_samples: int = number(500, least=1)  # development samples of a quick evaluation
+    # best: of the quick evaluations, which may stop the run; last: the last step.
+    selection: str = words(("best", "last"), "best")
+    report_to: str = words(("none", "wandb"), "none")  # who else sees the figures while they come
+    # Epochs without a new best quick evaluation before the run stops; 0: never stops.
+    patience: int = number(3, least=0)
 
 
 @dataclass
 class PracticeConfig:
     """The knobs of the synthetic corpora (data/practice)."""
 
-    seed: int = 7
-    documents: int = 60  # notes (or question threads) in the training split
-    held_out: int | None = None  # those in dev, and as many in test; empty: a third of the documents
-    transfer: str = "shared"  # shared | none | conflicting
-    lexicon_overlap: float = 1.0  # share of a task's terms that other tasks also use
-    terms: int = 120  # invented terms per semantic class
-    coverage: float = 0.6  # share of a task's terms that its training split shows; dev and test use all
-    noise: float = 0.0  # share of annotations with a random label
+    seed: int = number(7, least=0, most=LARGEST_SEED)
+    documents: int = number(60, least=1)  # notes (or question threads) in the training split
+    # Those in dev, and as many in test; empty: a third of the documents.
+    held_out: int | None = number(None, least=1)
+    transfer: str = words(("shared", "none", "conflicting"), "shared")
+    lexicon_overlap: float = number(1.0, least=0, most=1)  # share of a task's terms that other tasks also use
+    terms: int = number(120, least=5)  # invented terms per semantic class
+    # Share of a task's terms that its training split shows; dev and test use all.
+    coverage: float = number(0.6, least=0.05, most=1)
+    noise: float = number(0.0, least=0, most=1)  # share of annotations with a random label
 
 
 @dataclass
@@ -220,3 +255,13 @@ class RunConfig:
     practice: PracticeConfig = field(default_factory=PracticeConfig)
     experiment: dict[str, Any] = field(default_factory=dict)
     seed: int = 42
+
+
+def plain_values(config: RunConfig) -> dict[str, Any]:
+    """Nested dicts, lists and scalars; what follows another value where it is left empty is filled in."""
+    strategy = filled_ranks(config.strategy, config.model.lora)
+    strategy.quantization = strategy.quantization or quantization_for(config.model.parameters) or "none"
+    training = replace(config.training)
+    if training.head_learning_rate is None:
+        training.head_learning_rate = training.learning_rate
+    return asdict(replace(config, strategy=strategy, training=training))

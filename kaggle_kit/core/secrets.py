@@ -7,8 +7,6 @@ A missing token is no error: wandb logs offline and gated models stay out of rea
 `refuse_secrets` guard the two ways out, text that comes back from a program and files for upload.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, MutableMapping
 

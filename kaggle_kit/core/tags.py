@@ -4,8 +4,6 @@ names = tag_names(("Drug",), "BIO")                 # ("O", "B-Drug", "I-Drug")
 chunks(["B-Drug", "I-Drug", "O"])                   # [(0, 2, "Drug")]
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from kaggle_kit.core.errors import ConfigError

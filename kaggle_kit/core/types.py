@@ -7,8 +7,6 @@ whose annotations carry scores.
     Mention("T1", fragments=((10, 17), (25, 31)), type="Disease_Disorder", concepts=("C0221755",))
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -30,13 +30,14 @@ from kaggle_kit.core import errors
 from kaggle_kit.core.allocator import NAMES, set_allocator
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.cache import cache_dir
-from kaggle_kit.core.config import compose, config_hash, given_names, with_page_defaults
+from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import STOPPED, ConfigError, DiskError, KitError, RunFolderError
 from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.page_files import PAGES_DIR, check_declared, notebook, page_path, parameters
 from kaggle_kit.core.records import write_atomically
-from kaggle_kit.core.runs import config_run_id, refuse_other_page, refuse_toy
+from kaggle_kit.core.request import given_names, with_page_defaults
+from kaggle_kit.core.runs import config_run_id, refuse_misuse
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import redact, refuse_secrets
@@ -141,8 +142,7 @@ def run_page(
     choices = given_names(own, named, overrides) | {"seed": seed}
     overrides = with_page_defaults(own, profile, overrides)
     config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=overrides)
-    refuse_toy(config)
-    refuse_other_page(config, page)
+    refuse_misuse(config, page)
     if resume and into:
         raise ConfigError(
             "resume and into both name a folder; give one: into starts a run or goes on with it"

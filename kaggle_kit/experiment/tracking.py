@@ -23,9 +23,8 @@ from typing import Any
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.resolved import plain_values
 from kaggle_kit.core.runtime import logger
-from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.core.schema import RunConfig, plain_values
 from kaggle_kit.core.secrets import WANDB, use_secrets
 from kaggle_kit.training.callbacks.log import RunLogCallback
 

@@ -21,7 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 from papermill.parameterize import parameterize_notebook
 
-from kaggle_kit.core.config import compose, config_hash, given_names, with_page_defaults
+from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.page_files import (
     PAGES_DIR,
@@ -33,7 +33,8 @@ from kaggle_kit.core.page_files import (
     settle_ids,
 )
 from kaggle_kit.core.records import write_atomically
-from kaggle_kit.core.runs import config_run_id, refuse_other_page, refuse_toy
+from kaggle_kit.core.request import given_names, with_page_defaults
+from kaggle_kit.core.runs import config_run_id, refuse_misuse
 from kaggle_kit.core.runtime import KAGGLE_INPUT
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import refuse_secrets
@@ -86,8 +87,7 @@ class Experiment:
     def config(self) -> RunConfig:
         names = {"model": self.model, "strategy": self.strategy, "profile": self.profile}
         config = compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
-        refuse_toy(config)
-        refuse_other_page(config, self.page)
+        refuse_misuse(config, self.page)
         _refuse_local(config)
         return config
 

@@ -17,8 +17,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kaggle_kit.core.config import compose, strategy_entry, validate, with_page_defaults
+from kaggle_kit.core.config import compose, strategy_entry, validate
 from kaggle_kit.core.page_files import page_path, parameters
+from kaggle_kit.core.request import with_page_defaults
 from kaggle_kit.core.runs import config_run_id
 from kaggle_kit.core.schema import ModelConfig, RunConfig
 from kaggle_kit.study.spec import (

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from kaggle_kit.cli.app import app
 from kaggle_kit.core.config import compose, members, params_dir
-from kaggle_kit.core.resolved import plain_values
+from kaggle_kit.core.schema import plain_values
 
 FIVE = ["semeval2014t7", "semeval2015t14", "semeval2016t12", "semeval2017t3", "semeval2021t6"]
 

@@ -13,7 +13,7 @@ from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.folders import find_runs, reserve
 from kaggle_kit.core.records import append_record, read_records, to_json, write_atomically
-from kaggle_kit.core.runs import run_flags, run_id, start_run
+from kaggle_kit.core.runs import config_run_id, run_flags, start_run
 from kaggle_kit.core.types import Access, Mention, RankedPair, Relation, UnifiedSample
 
 TOTALS = Totals(tokens={"toy": 120}, trainable_parameters=8, seconds=1.5)
@@ -197,8 +197,10 @@ def test_no_word_of_the_corpus_reaches_a_predictions_file(tmp_path, words):
 
 
 def test_a_run_id_is_readable_and_fit_for_a_folder():
-    assert run_id("s1", "a/b", "tiny", "s1_single", "smoke", 7, "0123456789") == (
-        "s1-a_b-tiny-s1_single-smoke-seed7-01234567"
+    config = compose(seed=7)
+    config.model.name = "a/b c"
+    assert config_run_id(config, "s1") == (
+        f"s1-semeval2014t7-a_b_c-s1_single-smoke-seed7-{config_hash(config)[:8]}"
     )
 
 

@@ -18,13 +18,12 @@ from kaggle_kit.core.config import (
     compose,
     config_hash,
     from_yaml,
-    given_names,
     members,
     params_dir,
     to_yaml,
-    with_page_defaults,
 )
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.request import given_names, with_page_defaults
 from kaggle_kit.core.schema import RunConfig, quantization_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ import pytest
 
 from kaggle_kit.core.config import compose, config_hash, from_yaml, to_yaml
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.request import Request
-from kaggle_kit.core.resolved import plain_values, value_sources
+from kaggle_kit.core.request import Request, value_sources
+from kaggle_kit.core.schema import plain_values
 
 QWEN = {
     "model_type": "qwen2",

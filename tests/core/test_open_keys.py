@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_kit.core.checks import ANY_RUN, EVERY_FORMAT, OPTIONS
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.open_keys import ANY_RUN, EVERY_FORMAT, OPTIONS
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.data.formats import FORMATS
 from kaggle_kit.data.registry import task, task_names
@@ -75,7 +75,7 @@ def test_every_layout_that_depends_on_an_option_belongs_to_a_format_that_has_one
 
 
 def test_what_any_run_may_hold_is_read_somewhere():
-    sources = [path.read_text() for path in KIT.rglob("*.py") if path.name != "open_keys.py"]
+    sources = [path.read_text() for path in KIT.rglob("*.py") if path.name != "checks.py"]
     assert all(any(f'"{key}"' in text for text in sources) for key in ANY_RUN)
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.core.errors import ConfigError, CorpusError
-from kaggle_kit.core.predictions import line
-from kaggle_kit.core.restricted import for_files, quoted, reading, told, withholding
+from kaggle_kit.core.restricted import for_files, prediction_line, quoted, reading, told, withholding
 from kaggle_kit.core.types import Access, Mention, RankedPair, Relation, UnifiedSample
 
 PROSE = "pt c/o zyxqwv pain"
@@ -89,7 +88,7 @@ def test_a_restricted_sample_is_written_with_offsets_labels_and_hashes_only():
     digest = hashlib.sha256(PROSE.encode()).hexdigest()[:16]
     assert mention.attributes == {"negation": "no", "comment": f"sha256:{digest}"}
     assert kept.relations[0].attributes == {"Type": "CONTAINS"}
-    assert "zyxqwv" not in repr(kept) and "zyxqwv" not in line(sample(Access.RESTRICTED))
+    assert "zyxqwv" not in repr(kept) and "zyxqwv" not in prediction_line(sample(Access.RESTRICTED))
 
 
 def test_a_public_sample_is_written_as_it_is():
@@ -124,4 +123,4 @@ def test_one_word_of_a_restricted_corpus_is_hashed_unless_it_is_a_label_or_an_id
     if value not in ("no", "CONTAINS"):  # labels, and no ids
         assert mention.concepts == ((value if kept else hashed),)
     assert for_files(for_files(written)) == for_files(written)
-    assert ("isinopril" in line(written)) is False
+    assert ("isinopril" in prediction_line(written)) is False

@@ -15,7 +15,7 @@ from kaggle_kit.analysis.verdict_inputs import Entry
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns, RunFolderError
-from kaggle_kit.core.predictions import line
+from kaggle_kit.core.restricted import prediction_line
 from kaggle_kit.core.runs import run_flags, start_run
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, TaskSpec, UnifiedSample
 from kaggle_kit.data import practice, registry
@@ -97,8 +97,8 @@ def test_a_reloaded_run_predicts_to_the_letter_what_the_run_predicted(pair):
         for task in run.facts["tasks"]:
             predicted = again.predict(task, again.samples("dev")[task])
             stored = (run.predictions / f"{task}.dev.jsonl").read_text()
-            assert "".join(map(line, predicted)) == stored
-            assert assert_reproduced(again, task) == ood_primary(run, task)
+            assert "".join(map(prediction_line, predicted)) == stored
+            assert again.assert_reproduced(task) == ood_primary(run, task)
         assert any(sample.mentions for sample in predicted)
 
 

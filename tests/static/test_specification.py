@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from kaggle_kit.core.config import compose
-from kaggle_kit.core.resolved import plain_values
-from kaggle_kit.core.schema import NF4_ABOVE_PARAMETERS
+from kaggle_kit.core.schema import NF4_ABOVE_PARAMETERS, plain_values
 from kaggle_kit.data.practice import FIVE
 
 ROOT = Path(__file__).resolve().parents[2]

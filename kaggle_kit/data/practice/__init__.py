@@ -39,9 +39,9 @@ from pathlib import Path
 import numpy as np
 
 from kaggle_kit.core import cache
-from kaggle_kit.core.checks import LARGEST_SEED
+from kaggle_kit.core.checks import misfits
 from kaggle_kit.core.errors import ConfigError, nearest
-from kaggle_kit.core.schema import PracticeConfig
+from kaggle_kit.core.schema import SPLITS, PracticeConfig
 from kaggle_kit.data.marker import mark
 from kaggle_kit.data.practice import anafora, brat, notes, questions, share
 from kaggle_kit.data.practice.labels import label
@@ -50,8 +50,6 @@ from kaggle_kit.data.practice.lexicon import CLASSES, FIVE, Lexicon, draw
 __all__ = ["CLASSES", "FIVE", "Lexicon", "cached", "corpus_text", "generate", "planted"]
 
 VERSION = 6  # goes up whenever the same settings give other files; part of the cache's key
-SPLITS = ("train", "dev", "test")
-TRANSFERS = ("shared", "none", "conflicting")
 
 # Per note task: folder below the corpus root for each split, document name, and the writer.
 NOTE_TASKS = {
@@ -168,23 +166,6 @@ def _check(settings: PracticeConfig, tasks: Sequence[str]) -> None:
         for task in tasks
         if task not in FIVE
     ]
-    if settings.transfer not in TRANSFERS:
-        hint = nearest(settings.transfer, TRANSFERS)
-        problems.append(f"practice.transfer is {settings.transfer!r}; allowed: {', '.join(TRANSFERS)}{hint}")
-    for name, low, high in (
-        ("seed", 0, LARGEST_SEED),
-        ("documents", 1, None),
-        ("held_out", 1, None),
-        ("terms", 5, None),
-        ("lexicon_overlap", 0, 1),
-        ("coverage", 0.05, 1),
-        ("noise", 0, 1),
-    ):
-        value = getattr(settings, name)
-        if value is None:
-            continue
-        if not (low <= value and (high is None or value <= high)):
-            allowed = f"at least {low}" if high is None else f"{low} to {high}"
-            problems.append(f"practice.{name} is {value}; allowed: {allowed}")
+    problems += misfits(settings, "practice")
     if problems:
         raise ConfigError("; ".join(problems))

@@ -97,12 +97,12 @@ def test_terms_and_concept_ids_are_distinct():
     ("knob", "value", "allowed"),
     [
         ("transfer", "sharde", "did you mean 'shared'"),
-        ("lexicon_overlap", 1.5, "0 to 1"),
-        ("noise", -0.1, "0 to 1"),
-        ("coverage", 0.0, "0.05 to 1"),
+        ("lexicon_overlap", 1.5, "at least 0 and at most 1"),
+        ("noise", -0.1, "at least 0 and at most 1"),
+        ("coverage", 0.0, "at least 0.05 and at most 1"),
         ("terms", 4, "at least 5"),
         ("documents", 0, "at least 1"),
-        ("seed", -1, "0 to 4294967295"),
+        ("seed", -1, "at most 4294967295"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_what_is_allowed(knob, value, allowed):
