@@ -30,8 +30,7 @@ from kaggle_kit.batches.reach import Reach
 from kaggle_kit.core.cache import build_once, cache_dir
 from kaggle_kit.core.errors import ConfigError, CorpusError
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec, UnifiedSample, relation_parts
-from kaggle_kit.data.pairs import PairSequence, pair_sequences
-from kaggle_kit.data.passages import Passage, PassageSettings, passages
+from kaggle_kit.data.passages import PairSequence, Passage, PassageSettings, pair_sequences, passages
 from kaggle_kit.heads import KINDS, relations
 
 VERSION = 9  # raise when the meaning of a column changes: cached files of older versions are not read

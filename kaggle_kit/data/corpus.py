@@ -8,7 +8,7 @@ spec = task_spec(task, corpus)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from kaggle_kit.core import restricted
 from kaggle_kit.core.errors import CorpusError, CorpusMissing
 from kaggle_kit.core.schema import ComponentConfig, TaskConfig
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, TaskSpec, UnifiedSample
-from kaggle_kit.data import layout
 from kaggle_kit.data.candidates import between_concepts, farthest, only_forward, seen_types
 from kaggle_kit.data.formats import Problem, Reading, Tally, distinct, read
-from kaggle_kit.data.formats.relevancy import LABELS_FROM
+from kaggle_kit.data.formats.cqa import LABELS_FROM
+from kaggle_kit.data.locate import globs, split_files
+from kaggle_kit.data.locate import splits as on_disk
 from kaggle_kit.data.marker import marked
+from kaggle_kit.data.segments import canonical
 
 RANKING_CLASSES = ("irrelevant", "relevant")
 
@@ -63,30 +65,25 @@ def load_corpus(
 
     Raises CorpusMissing for a split without files, CorpusError for the first malformed file.
     """
-    digest, warnings, files, sources = hashlib.sha256(), [], 0, {}
+    digest, files = hashlib.sha256(), 0
+    warnings: list[Problem] = []
+    sources: dict[str, list[UnifiedSample]] = {}
     for source in sorted({_portion(task, split)[0] for split in splits}):
-        found: list[tuple[Path, UnifiedSample]] = []
-        tally = Tally()
-        for path, outcome in _read(task, root, source, warnings, tally):
-            if isinstance(outcome, CorpusError):
-                outcome.files_read = files
-                raise outcome
-            files += 1
-            _hash(digest, path.relative_to(root), path.read_bytes(), outcome)
-            found += [(path, sample) for sample in outcome]
-        for problem in tally.problems(root):
-            raise CorpusError(
-                problem.path,
-                line=problem.line,
-                found=f"in split {source} {problem.found}",
-                expected=problem.expected,
-                files_read=files,
-            )
-        sources[source] = distinct(found, Reading(strict=task.strict, warnings=warnings))
+        try:
+            read_files = list(_read(task, root, source, warnings))
+        except CorpusError as error:
+            error.files_read += files
+            raise
+        files += len(read_files)
+        for path, samples in read_files:
+            _hash(digest, path.relative_to(root), path.read_bytes(), samples)
+        sources[source] = distinct(read_files, Reading(strict=task.strict, warnings=warnings))
     read_splits = {split: tuple(_cut(task, split, sources)) for split in splits}
     found = marked(root)
-    if practice or (found.all and _texts_within(task, root)):
-        read_splits = {split: tuple(map(_publish, samples)) for split, samples in read_splits.items()}
+    text_folder = root / (task.options.get("text_folder") or "")
+    if practice or (found.all and text_folder.resolve().is_relative_to(root.resolve())):
+        for split in splits:
+            read_splits[split] = tuple(replace(sample, access=Access.PUBLIC) for sample in read_splits[split])
     practice = practice or found.some
     return Corpus(task, root, read_splits, tuple(warnings), digest.hexdigest(), files, practice)
 
@@ -94,21 +91,14 @@ def load_corpus(
 def check_corpus(task: TaskConfig, root: Path) -> list[Problem]:
     """Every problem of every file of every split; a split without files is a warning."""
     problems: list[Problem] = []
-    for split in layout.splits(task):
-        found: list[tuple[Path, UnifiedSample]] = []
-        tally = Tally()
+    for split in on_disk(task):
         try:
-            for path, outcome in _read(task, root, split, problems, tally):
-                if isinstance(outcome, CorpusError):
-                    problems.append(_error(outcome))
-                else:
-                    found += [(path, sample) for sample in outcome]
-            distinct(found, Reading(strict=task.strict, warnings=problems))
-            problems += tally.problems(root)
+            read_files = list(_read(task, root, split, problems, stop=False))
+            distinct(read_files, Reading(strict=task.strict, warnings=problems))
         except CorpusError as error:
-            problems.append(_error(error))
+            problems.append(Problem.from_error("error", error))
         except CorpusMissing:
-            patterns = " | ".join(layout.globs(task, split))
+            patterns = " | ".join(globs(task, split))
             problems.append(Problem("warning", root, None, f"no file of split {split!r}", patterns))
     return problems
 
@@ -120,7 +110,7 @@ def task_spec(task: TaskConfig, corpus: Corpus) -> TaskSpec:
     CorpusError where that leaves none.
     """
     gaps = unlearnable(task, corpus)
-    components = tuple(_component(part, corpus) for part in task.components if part.name not in gaps)
+    components = tuple(_spec(part, corpus) for part in task.components if part.name not in gaps)
     if not components:
         found = f"nothing in the training split for {', '.join(gaps)}"
         expected = "annotations of a component, or other components of the task"
@@ -130,16 +120,13 @@ def task_spec(task: TaskConfig, corpus: Corpus) -> TaskSpec:
 
 def unlearnable(task: TaskConfig, corpus: Corpus) -> dict[str, str]:
     """Component -> why nothing can be learnt of it; empty where the training split was not read."""
-    train = corpus.splits.get("train")
-    if train is None:
-        return {}
     reasons = {}
-    for part in task.components:
-        what = "relations" if part.kind == Kind.RELATIONS else "mentions"
-        if not _labels(part, corpus):
-            reasons[part.name] = f"the training split has no {what}"
-        elif part.kind == Kind.RELATIONS and not seen_types(_spec(part, corpus), train):
-            reasons[part.name] = f"the training split has no {what} with its labels"
+    for part in task.components if "train" in corpus.splits else []:
+        relates = part.kind == Kind.RELATIONS
+        if not (spec := _spec(part, corpus)).labels:
+            reasons[part.name] = f"the training split has no {'relations' if relates else 'mentions'}"
+        elif relates and not spec.candidates:
+            reasons[part.name] = "the training split has no relations with its labels"
     return reasons
 
 
@@ -151,39 +138,56 @@ def limit(samples: Sequence[UnifiedSample], n: int | None, seed: int) -> tuple[U
     return tuple(samples[index] for index in sorted(kept))
 
 
-def _error(error: CorpusError) -> Problem:
-    return Problem("error", error.path, error.line, error.found, error.expected)
+def fingerprint(sample: UnifiedSample) -> str | None:
+    """The hash of a document's text, case and white space aside; None for one without text.
+
+    Two corpora have a document in common where these are equal, whatever its ids. A sample is a whole
+    document (sentences are cut when it is encoded), so one match is one note.
+    """
+    words = canonical(sample.text or "")
+    return hashlib.sha256(words.encode()).hexdigest() if words else None
+
+
+def fingerprints(samples: Iterable[UnifiedSample]) -> frozenset[str]:
+    """Those of all documents that have text."""
+    return frozenset(filter(None, map(fingerprint, samples)))
 
 
 def _read(
-    task: TaskConfig, root: Path, split: str, warnings: list[Problem], tally: Tally
-) -> Iterator[tuple[Path, list[UnifiedSample] | CorpusError]]:
-    """Each file of a split with its samples, or with the error that makes it unreadable."""
-    paths = layout.files(task, root, split)
+    task: TaskConfig, root: Path, split: str, problems: list[Problem], stop: bool = True
+) -> Iterator[tuple[Path, list[UnifiedSample]]]:
+    """Each file of a split with its samples; an error is raised, or with `stop=False` put to the problems."""
+    paths = split_files(task, root, split)
     if not paths:
-        patterns = " | ".join(layout.globs(task, split)) or "nothing: the layout has no such split"
+        patterns = " | ".join(globs(task, split)) or "nothing: the layout has no such split"
         raise CorpusMissing(
             f"no file of split {split!r} of {task.name!r} below {root}; looked for {patterns}"
         )
     text_folder = task.options.get("text_folder")
-    for path in paths:
-        texts = root / text_folder if text_folder else None
-        reading = Reading(split, Access(task.access), root, texts, task.options, task.strict)
+    texts = root / text_folder if text_folder else None
+    tally = Tally()
+    for count, path in enumerate(paths):
+        reading = Reading(split, Access(task.access), root, texts, task.options, task.strict, problems, tally)
         try:
             with restricted.reading(path, task.access):
-                outcome: list[UnifiedSample] | CorpusError = read(task.format, path, reading)
+                samples = read(task.format, path, reading)
         except CorpusError as error:
-            outcome = error
-        warnings.extend(reading.warnings)
-        tally.add(reading.tally)
-        yield path, outcome if isinstance(outcome, CorpusError) else [_retype(task, s) for s in outcome]
+            error.files_read = count
+            if stop:
+                raise
+            problems.append(Problem.from_error("error", error))
+        else:
+            yield path, [_retype(task, sample) for sample in samples]
+    for fault in tally.errors(root):
+        fault.found, fault.files_read = f"in split {split} {fault.found}", len(paths)
+        if stop:
+            raise fault
+        problems.append(Problem.from_error("error", fault))
 
 
 def _retype(task: TaskConfig, sample: UnifiedSample) -> UnifiedSample:
-    if not task.types:
-        return sample
     mentions = tuple(replace(m, type=task.types.get(m.type, m.type)) for m in sample.mentions)
-    return replace(sample, mentions=mentions)
+    return replace(sample, mentions=mentions) if task.types else sample
 
 
 def _portion(task: TaskConfig, split: str) -> tuple[str, float, float]:
@@ -191,10 +195,9 @@ def _portion(task: TaskConfig, split: str) -> tuple[str, float, float]:
     source = task.held_out[split].source if split in task.held_out else split
     low = 0.0
     for name, held_out in sorted(task.held_out.items()):
-        if held_out.source == source:
-            if name == split:
-                return source, low, low + held_out.fraction
-            low += held_out.fraction
+        if name == split:
+            return source, low, low + held_out.fraction
+        low += held_out.fraction if held_out.source == source else 0
     return source, low, 1.0
 
 
@@ -203,35 +206,16 @@ def _cut(
 ) -> Iterator[UnifiedSample]:
     source, low, high = _portion(task, split)
     for sample in sources[source]:
-        if low <= _place(sample.document_id) < high:
-            yield sample if sample.split == split else replace(sample, split=split)
-
-
-def _place(document_id: str) -> float:
-    """A number in [0, 1) that depends on the id alone, so a document never changes its split."""
-    return int.from_bytes(hashlib.sha256(document_id.encode()).digest()[:6]) / 2**48
+        # A number in [0, 1) that depends on the id alone, so a document never changes its split.
+        place = int.from_bytes(hashlib.sha256(sample.document_id.encode()).digest()[:6]) / 2**48
+        if low <= place < high:
+            yield replace(sample, split=split)
 
 
 def _spec(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
-    return ComponentSpec(
-        part.name,
-        Kind(part.kind),
-        part.level,
-        _labels(part, corpus),
-        part.scheme,
-        part.loss_weight,
-        part.max_span_length,
-        part.attribute,
-        part.relation_type,
-        part.relation_attribute,
-    )
-
-
-def _component(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
-    spec = _spec(part, corpus)
-    if spec.kind is not Kind.RELATIONS or "train" not in corpus.splits:
+    spec = ComponentSpec(**vars(part) | {"kind": Kind(part.kind), "labels": _labels(part, corpus)})
+    if spec.kind is not Kind.RELATIONS or (train := corpus.splits.get("train")) is None:
         return spec
-    train = corpus.splits["train"]
     return replace(
         spec,
         candidates=seen_types(spec, train),
@@ -242,16 +226,11 @@ def _component(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
 
 
 def _labels(part: ComponentConfig, corpus: Corpus) -> tuple[str, ...]:
-    if part.labels:
-        return tuple(part.labels)
+    if part.labels or part.kind == Kind.RANKING:
+        return tuple(part.labels) or RANKING_CLASSES
     train = corpus.splits.get("train", ())
-    if part.kind == Kind.RANKING:
-        return RANKING_CLASSES
-    if part.kind == Kind.RELATIONS:
-        found = {relation.type for sample in train for relation in sample.relations}
-    else:
-        found = {mention.type for sample in train for mention in sample.mentions}
-    return tuple(sorted(found))
+    items = (s.relations if part.kind == Kind.RELATIONS else s.mentions for s in train)
+    return tuple(sorted({item.type for annotated in items for item in annotated}))
 
 
 def _hash(digest: hashlib._Hash, path: Path, content: bytes, samples: Sequence[UnifiedSample]) -> None:
@@ -260,13 +239,3 @@ def _hash(digest: hashlib._Hash, path: Path, content: bytes, samples: Sequence[U
     parts += [repr(pair.relevant).encode() for s in samples if LABELS_FROM in s.metadata for pair in s.pairs]
     for part in parts:  # the length keeps neighbouring parts apart
         digest.update(len(part).to_bytes(8) + part)
-
-
-def _texts_within(task: TaskConfig, root: Path) -> bool:
-    """Whether the texts lie below the folder, whose marker knows them."""
-    folder = task.options.get("text_folder")
-    return not folder or (root / folder).resolve().is_relative_to(root.resolve())
-
-
-def _publish(sample: UnifiedSample) -> UnifiedSample:
-    return replace(sample, access=Access.PUBLIC)

@@ -1,6 +1,7 @@
-"""Where a corpus lies, found in one fixed order and never guessed.
+"""Where a corpus lies, found in one fixed order and never guessed, and the files of its splits.
 
     root = locate(task("ncbi_disease"))
+    split_files(task("ncbi_disease"), root, "train")
 
 The order: the task's `path` · the environment · the Kaggle mounts · `data/`. A place that somebody
 named must hold the corpus; one that is merely usual may lack it.
@@ -15,7 +16,8 @@ from pathlib import Path
 from kaggle_kit.core.errors import CorpusMissing
 from kaggle_kit.core.runtime import KAGGLE_INPUT
 from kaggle_kit.core.schema import TaskConfig
-from kaggle_kit.data.layout import globs, holds, splits
+from kaggle_kit.data.formats import format_module
+from kaggle_kit.data.formats.base import leftover
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -33,15 +35,15 @@ def locate(
     a named place (`path`, `$KAGGLE_KIT_<TASK>`) does not hold it. Never falls back to practice data.
     """
     environ = os.environ if environ is None else environ
-    looked_at: list[str] = []
-    for origin, place in _named(task, environ):
-        if not holds(task, place):
-            raise CorpusMissing(_missing(task, [f"{origin}: {_state(place)}"]))
-        return place
-    for origin, place in _usual(task, working_dir or Path.cwd(), environ, kaggle_input):
-        if holds(task, place):
+    patterns = [pattern for split in splits(task) for pattern in globs(task, split)]
+    looked_at = []
+    for origin, place in _places(task, working_dir or Path.cwd(), environ, kaggle_input):
+        if place.is_dir() and any(next(place.glob(pattern), None) is not None for pattern in patterns):
             return place
-        looked_at.append(f"{origin}: {_state(place)}")
+        state = "there, but nothing in it matches" if place.exists() else "not there"
+        looked_at.append(f"{origin}: {place} ({state})")
+        if task.path or environ.get(variable(task)):
+            break
     raise CorpusMissing(_missing(task, looked_at))
 
 
@@ -50,16 +52,35 @@ def variable(task: TaskConfig) -> str:
     return f"KAGGLE_KIT_{task.name.upper()}"
 
 
-def _named(task: TaskConfig, environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+def splits(task: TaskConfig) -> list[str]:
+    """The splits a corpus has on disk, in the order of the layout; held-out ones are cut from these."""
+    return list(dict.fromkeys(key.partition("@")[0] for key in task.layout))
+
+
+def globs(task: TaskConfig, split: str) -> list[str]:
+    """The globs of a split; those of `split@value` where an option of the task has that value."""
+    for value in task.options.values():
+        if f"{split}@{value}" in task.layout:
+            return task.layout[f"{split}@{value}"]
+    return task.layout.get(split, [])
+
+
+def split_files(task: TaskConfig, root: Path, split: str) -> list[Path]:
+    """The split's files in a fixed order; a folder that matches stands for those its format finds in it."""
+    find = format_module(task.format).find
+    globbed = [path for pattern in globs(task, split) for path in sorted(root.glob(pattern))]
+    matches = [path for path in globbed if not leftover(path.relative_to(root))]
+    found = [path for match in matches for path in (find(match) if match.is_dir() else [match])]
+    return list(dict.fromkeys(found))
+
+
+def _places(
+    task: TaskConfig, working_dir: Path, environ: Mapping[str, str], kaggle_input: Path
+) -> Iterator[tuple[str, Path]]:
     if task.path:
         yield f"tasks.{task.name}.path", Path(task.path).expanduser()
     if named := environ.get(variable(task)):
         yield f"${variable(task)}", Path(named).expanduser()
-
-
-def _usual(
-    task: TaskConfig, working_dir: Path, environ: Mapping[str, str], kaggle_input: Path
-) -> Iterator[tuple[str, Path]]:
     if data := environ.get("KAGGLE_KIT_DATA"):
         yield "$KAGGLE_KIT_DATA", Path(data).expanduser() / task.name
     for slug in task.slugs:
@@ -70,12 +91,6 @@ def _usual(
     yield "working directory", working_dir / "data" / task.name
     if working_dir.resolve() != REPOSITORY:
         yield "repository", REPOSITORY / "data" / task.name
-
-
-def _state(place: Path) -> str:
-    if not place.exists():
-        return f"{place} (not there)"
-    return f"{place} (there, but nothing in it matches)"
 
 
 def _missing(task: TaskConfig, looked_at: list[str]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kaggle_kit.core.disk import sha256_of
-from kaggle_kit.data.formats.base import leftover
+from kaggle_kit.data.formats.base import corpus_files
 
 MARKER = "practice.json"
 
@@ -41,8 +41,4 @@ def marked(root: Path) -> Marked:
 
 
 def _files(root: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.is_file() and path.name != MARKER and not leftover(path.relative_to(root))
-    )
+    return [path for path in corpus_files(root, "") if path.name != MARKER]

@@ -17,13 +17,10 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-NO_CONCEPT = "CUI-less"
+from kaggle_kit.data.formats.share import NO_CONCEPT
+from kaggle_kit.data.segments import canonical
+
 BATCH = 64  # phrases compared with all names at once; bounds the memory of a large corpus
-
-
-def canonical(text: str) -> str:
-    """Case and runs of white space (a mention may go over a line's end) make no difference."""
-    return " ".join(text.casefold().split())
 
 
 @dataclass(frozen=True)
@@ -81,4 +78,6 @@ def _most_frequent(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for text, cui in pairs:
         counts[canonical(text)][cui] += 1
-    return {phrase: min(seen, key=lambda cui, n=seen: (-n[cui], cui)) for phrase, seen in counts.items()}
+    return {
+        phrase: min(seen.items(), key=lambda item: (-item[1], item[0]))[0] for phrase, seen in counts.items()
+    }

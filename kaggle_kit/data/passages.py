@@ -1,16 +1,19 @@
 """From a document to tokenised passages whose words know their characters and their owner.
 
+The sequences that the backbone reads: passages of a document, or a question with one candidate each.
+
 A passage is one sequence the backbone reads. A stretch longer than `max_length` becomes several
 windows that share `stride` tokens; each word is *owned* by exactly one window, the one in which it
 stands further from the edge, so losses and predictions never count a word twice or miss one.
 
     for passage in passages(text, tokenizer, PassageSettings(max_length=128)): ...
+    for sequence in pair_sequences(question, candidates, tokenizer, max_length=128): ...
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -34,10 +37,6 @@ class PassageSettings:
     stride: int = 32
     segments: str = "sentences"
     last_subword: bool = False
-
-    def __post_init__(self) -> None:
-        if self.segments not in ("sentences", "windows"):
-            raise ConfigError(f"segments is {self.segments!r}; allowed: sentences, windows")
 
 
 @dataclass(frozen=True)
@@ -128,43 +127,34 @@ def passages(text: str, tokenizer: PreTrainedTokenizerBase, settings: PassageSet
             f"{settings.stride}; raise training.max_length or lower training.stride"
         )
     pieces = _sentence_pieces(text, tokenizer)
-    if settings.segments == "windows":
-        pieces = _joined(pieces)
+    if settings.segments == "windows" and pieces:
+        pieces = [
+            _Piece(
+                pieces[0].start,
+                pieces[-1].end,
+                [token for piece in pieces for token in piece.ids],
+                [place for piece in pieces for place in piece.offsets],
+                list(accumulate(len(piece.ids) for piece in pieces)),
+            )
+        ]
     for piece in pieces:
         words = _words(text, piece, settings.last_subword)
         for window in _windows(piece.ends, capacity, settings.stride):
             yield _passage(piece, words, window, special)
 
 
-def _sentence_pieces(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[_Piece]:
-    ranges = sentences(text)
-    if not ranges:
-        return
-    encoded = tokenizer(
-        [text[start:end] for start, end in ranges],
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        verbose=False,  # it warns of what is longer than the model's positions, and is cut into windows here
-    )
-    for (start, end), ids, offsets in zip(
-        ranges, encoded["input_ids"], encoded["offset_mapping"], strict=True
-    ):
-        if ids:
-            places = [(start + first, start + last) for first, last in offsets]
-            yield _Piece(start, end, ids, places, [len(ids)])
-
-
-def _joined(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
-    """The whole document as one piece."""
-    pieces = list(pieces)
-    if pieces:
-        yield _Piece(
-            pieces[0].start,
-            pieces[-1].end,
-            [token for piece in pieces for token in piece.ids],
-            [place for piece in pieces for place in piece.offsets],
-            list(accumulate(len(piece.ids) for piece in pieces)),
-        )
+def _sentence_pieces(text: str, tokenizer: PreTrainedTokenizerBase) -> list[_Piece]:
+    if not (ranges := sentences(text)):
+        return []
+    parts = [text[start:end] for start, end in ranges]
+    # Not verbose: it warns of what is longer than the model's positions, and is cut into windows here.
+    encoded = tokenizer(parts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    tokenised = zip(ranges, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    return [
+        _Piece(start, end, ids, [(start + first, start + last) for first, last in offsets], [len(ids)])
+        for (start, end), ids, offsets in tokenised
+        if ids
+    ]
 
 
 def _words(text: str, piece: _Piece, last_subword: bool) -> list[tuple[int, int, int]]:
@@ -243,3 +233,34 @@ def _passage(
         seen=[token < first + overlap for token, _, _ in inside],
         overlap=overlap,
     )
+
+
+@dataclass(frozen=True)
+class PairSequence:
+    """A question with one candidate. `pair` is the candidate's place among the sample's pairs."""
+
+    input_ids: list[int]
+    pair: int
+    second: int  # where the candidate begins in input_ids
+    overlap: int = 0  # no two sequences share a token
+
+
+def pair_sequences(
+    question: str, candidates: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Iterator[PairSequence]:
+    """One sequence per candidate, in order, none longer than `max_length` tokens."""
+    special = SpecialTokens.of(tokenizer)
+    room = max_length - len(special.prefix) - len(special.between) - len(special.suffix)
+    # Not verbose: it warns of what is longer than the model's positions, and is shortened here.
+    encoded = tokenizer([question, *candidates], add_special_tokens=False, verbose=False)
+    asked, *answers = encoded["input_ids"]
+    for number, answer in enumerate(answers):
+        left, right = truncated(len(asked), len(answer), room)
+        head = special.prefix + asked[:left] + special.between
+        yield PairSequence(head + answer[:right] + special.suffix, number, len(head))
+
+
+def truncated(question: int, candidate: int, room: int) -> tuple[int, int]:
+    """How many tokens of each stay: the longer one is shortened first, to no less than the other."""
+    left = min(question, max(room - candidate, room // 2))
+    return left, min(candidate, room - left)

@@ -26,20 +26,19 @@ def task(name: str) -> TaskConfig:
 
 def describe() -> list[dict[str, str]]:
     """One row per task for a table: id, title, levels, format, access, metric."""
-    return [_row(task(name)) for name in task_names()]
+    return [
+        {
+            "task": known.name,
+            "title": known.title,
+            "levels": "+".join(str(level) for level in sorted({part.level for part in known.components})),
+            "format": known.format,
+            "access": known.access,
+            "metric": known.primary_metric,
+        }
+        for known in map(task, task_names())
+    ]
 
 
 @cache
 def _task(own: Path | None, name: str) -> TaskConfig:
     return compose(task=name).tasks[name]  # own is the cache's key only
-
-
-def _row(known: TaskConfig) -> dict[str, str]:
-    return {
-        "task": known.name,
-        "title": known.title,
-        "levels": "+".join(str(level) for level in sorted({part.level for part in known.components})),
-        "format": known.format,
-        "access": known.access,
-        "metric": known.primary_metric,
-    }

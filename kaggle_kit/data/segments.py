@@ -11,6 +11,7 @@ cut, as published or wrapped at 40 to 120 columns.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 
@@ -29,6 +30,11 @@ _CONTINUES = re.compile(r"[\"'(\[]*[^\W\d_]|[,;:.)\]}%/]")
 _UNFINISHED = re.compile(
     r"(?:[,/(\[-]|\b(?:of|the|an?|and|or|with|without|in|on|to|for|by|from|at|as|no|per|is|was|were))$"
 )
+
+
+def canonical(text: str) -> str:
+    """Case and runs of white space (a mention may go over a line's end) make no difference."""
+    return " ".join(text.casefold().split())
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
@@ -55,11 +61,9 @@ def _wraps(text: str) -> set[int]:
     The next line goes on in small letters or with a closing sign, this one ends in a comma or a word like
     `of`, or the next word had no room in it. A blank line, a list sign or a heading always ends a sentence.
     """
-    lines, start = [], 0
-    for found in _BREAK.finditer(text):
-        lines.append((text[start : found.start()].rstrip(), found.start()))
-        start = found.end()
-    lines.append((text[start:].rstrip(), len(text)))
+    breaks = [*(found.span() for found in _BREAK.finditer(text)), (len(text), len(text))]
+    starts = [0, *(end for _, end in breaks[:-1])]
+    lines = [(text[start:at].rstrip(), at) for start, (at, _) in zip(starts, breaks, strict=True)]
     pairs = [(line, after.lstrip(), at) for (line, at), (after, _) in pairwise(lines) if line and after]
     width = _width([(line, after) for line, after, _ in pairs], [len(line) for line, _ in lines])
     return {at for line, after, at in pairs if _goes_on(line, after, width)}
@@ -83,16 +87,17 @@ def _width(pairs: Iterable[tuple[str, str]], lengths: Sequence[int]) -> int | No
     A break is explained by a width that its line does not exceed but would with the next line's first word;
     each line longer than a width speaks against it. None where no width has more for it than against it.
     """
-    votes = [0] * (_WIDTHS.stop + 1)
+    votes = Counter(map(_clipped, lengths))
     for line, after in pairs:
-        low, high = len(line), len(line) + len(_first_word(after)) + 1
-        votes[min(max(low, _WIDTHS.start), _WIDTHS.stop)] += 1
-        votes[min(max(high, _WIDTHS.start), _WIDTHS.stop)] -= 1
-    for length in lengths:
-        votes[min(max(length, _WIDTHS.start), _WIDTHS.stop)] += 1
-    explained = list(accumulate(votes))
-    best = max(_WIDTHS, key=lambda width: explained[width])
+        votes[_clipped(len(line))] += 1
+        votes[_clipped(len(line) + len(_first_word(after)) + 1)] -= 1
+    explained = dict(zip(_WIDTHS, accumulate(votes[width] for width in _WIDTHS), strict=True))
+    best = max(explained, key=explained.__getitem__)
     return best if explained[best] > len(lengths) else None
+
+
+def _clipped(width: int) -> int:
+    return min(max(width, _WIDTHS.start), _WIDTHS.stop)
 
 
 def _first_word(line: str) -> str:
@@ -100,8 +105,6 @@ def _first_word(line: str) -> str:
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int] | None:
-    while start < end and text[start].isspace():
-        start += 1
-    while end > start and text[end - 1].isspace():
-        end -= 1
-    return (start, end) if start < end else None
+    inside = text[start:end].strip()
+    first = text.find(inside, start)
+    return (first, first + len(inside)) if inside else None

@@ -19,9 +19,8 @@ from kaggle_kit.core.errors import ConfigError, CorpusMissing
 from kaggle_kit.core.runtime import logger
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.data import registry
-from kaggle_kit.data.corpus import Corpus, load_corpus
+from kaggle_kit.data.corpus import Corpus, fingerprint, fingerprints, load_corpus
 from kaggle_kit.data.locate import locate
-from kaggle_kit.data.overlap import fingerprint, fingerprints
 
 SCORED = ("dev", "test")  # of a task that is named; of the run's other tasks, the splits that it scores
 

@@ -20,7 +20,7 @@ from kaggle_kit.batches.encode import EncodedTask
 from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.core.types import TaskSpec, UnifiedSample, relation_parts
-from kaggle_kit.data.concepts import with_gold_concepts
+from kaggle_kit.data.candidates import with_gold_concepts
 from kaggle_kit.data.corpus import limit
 from kaggle_kit.data.normalise import NO_CONCEPT, ConceptNormaliser
 from kaggle_kit.evaluation.documents import document_statistics

@@ -21,9 +21,8 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.core.types import Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import practice, registry
-from kaggle_kit.data.corpus import Corpus, limit, load_corpus
+from kaggle_kit.data.corpus import Corpus, fingerprint, fingerprints, limit, load_corpus
 from kaggle_kit.data.locate import locate
-from kaggle_kit.data.overlap import fingerprint, fingerprints
 from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
 from kaggle_kit.experiment.experiment import Experiment

@@ -20,7 +20,7 @@ from datasets import Value
 from torch import Tensor, nn
 
 from kaggle_kit.core.types import ComponentSpec, UnifiedSample
-from kaggle_kit.data.pairs import PairSequence
+from kaggle_kit.data.passages import PairSequence
 from kaggle_kit.heads.arrays import long
 from kaggle_kit.heads.dropout import FastDropout
 

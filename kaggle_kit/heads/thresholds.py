@@ -16,8 +16,7 @@ from itertools import product
 from typing import Any
 
 from kaggle_kit.core.types import ComponentSpec, UnifiedSample
-from kaggle_kit.data.candidates import gold
-from kaggle_kit.data.concepts import in_order
+from kaggle_kit.data.candidates import gold, in_order
 
 CHOOSING = "dev"
 UNDECIDED = 0.5  # with nothing to choose by: what the class weights are made for (data/candidates.py)

@@ -20,8 +20,7 @@ from kaggle_kit.core.types import (
     TaskSpec,
     UnifiedSample,
 )
-from kaggle_kit.data.pairs import pair_sequences, truncated
-from kaggle_kit.data.passages import PassageSettings
+from kaggle_kit.data.passages import PassageSettings, pair_sequences, truncated
 from kaggle_kit.models.tiny import train_tokenizer
 
 #       0         1         2         3         4

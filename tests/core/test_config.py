@@ -253,6 +253,7 @@ def test_all_bad_overrides_are_told_at_once():
         (["model.lora.targets=[]"], "model.lora.targets is empty"),
         (["model.recipe=null"], "model has no source"),
         (["tasks.semeval2014t7.held_out.dev.fraction=1.5"], "fraction=1.5 .*less than 1"),
+        (["tasks.semeval2014t7.segments=notes"], "segments.*notes"),
     ],
 )
 def test_an_illegal_value_or_combination_is_refused(overrides, told):

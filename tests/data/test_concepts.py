@@ -12,8 +12,14 @@ import pytest
 
 from kaggle_kit.batches.encode import encode
 from kaggle_kit.core.types import ComponentSpec, Kind, Relation, TaskSpec, UnifiedSample
-from kaggle_kit.data.candidates import between_concepts, farthest, labelled, only_forward, seen_types
-from kaggle_kit.data.concepts import with_gold_concepts
+from kaggle_kit.data.candidates import (
+    between_concepts,
+    farthest,
+    labelled,
+    only_forward,
+    seen_types,
+    with_gold_concepts,
+)
 from kaggle_kit.data.formats import Reading, read, write
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.evaluation.metrics import documents, score

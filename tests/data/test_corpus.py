@@ -11,9 +11,9 @@ import pytest
 from kaggle_kit.core.errors import CorpusError, CorpusMissing
 from kaggle_kit.core.schema import PracticeConfig
 from kaggle_kit.core.types import Access
-from kaggle_kit.data import layout
 from kaggle_kit.data.corpus import check_corpus, limit, load_corpus, task_spec, unlearnable
 from kaggle_kit.data.formats import FORMATS, format_module, write
+from kaggle_kit.data.locate import globs, splits
 from kaggle_kit.data.practice import generate
 from kaggle_kit.data.registry import task
 
@@ -330,10 +330,10 @@ def test_a_damaged_restricted_file_is_named_by_path_and_line_and_not_quoted(tmp_
 
 def test_the_subtask_chooses_the_files():
     forum = task("semeval2017t3")
-    assert layout.globs(forum, "dev")[0] == "**/*dev-subtaskA.xml"
+    assert globs(forum, "dev")[0] == "**/*dev-subtaskA.xml"
     forum.options["subtask"] = "B"
-    assert layout.globs(forum, "dev")[0] == "**/*QL-dev.xml"
-    assert layout.splits(forum) == ["train", "dev", "test"]
+    assert globs(forum, "dev")[0] == "**/*QL-dev.xml"
+    assert splits(forum) == ["train", "dev", "test"]
 
 
 def test_a_limit_keeps_the_order_and_depends_on_the_seed_alone(tmp_path, slot):

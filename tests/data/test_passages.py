@@ -9,8 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.data.pairs import pair_sequences
-from kaggle_kit.data.passages import WORD, PassageSettings, passages
+from kaggle_kit.data.passages import WORD, PassageSettings, pair_sequences, passages
 from kaggle_kit.models.tiny import train_tokenizer
 
 TEXT = "Chest pain was noted. The patient denies fever, cough and dyspnoea.\nNo acute distress today."
@@ -98,8 +97,6 @@ def test_a_text_of_white_space_has_no_passage():
 def test_a_stride_that_leaves_no_room_is_refused():
     with pytest.raises(ConfigError, match="max_length 16 leaves 15 tokens, not more than the stride 15"):
         next(passages("a", TOKENIZER, PassageSettings(max_length=16, stride=15)))
-    with pytest.raises(ConfigError, match="'notes'; allowed: sentences, windows"):
-        PassageSettings(segments="notes")
 
 
 def wordpiece() -> PreTrainedTokenizerFast:

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from kaggle_kit.core.errors import ConfigError, CorpusError, nearest
 from kaggle_kit.core.types import UnifiedSample
-from kaggle_kit.data.formats.base import Problem, Reading, Tally, checked, line_of
+from kaggle_kit.data.formats.base import Problem, Reading, Tally, checked, origin
 
 FORMATS = ("share_pipe", "share_slots", "anafora", "cqa", "brat", "pubtator", "measeval")
 
@@ -32,30 +32,37 @@ def format_module(name: str) -> ModuleType:
 def read(name: str, folder: Path, reading: Reading) -> list[UnifiedSample]:
     """All samples of a folder (or of one file); the first unreadable file raises CorpusError."""
     module = format_module(name)
-    found: list[tuple[Path, UnifiedSample]] = []
-    files = _files(module, folder)
-    for count, path in enumerate(files):
+    found: list[tuple[Path, list[UnifiedSample]]] = []
+    if not folder.exists():
+        raise CorpusError(folder, found="no such file or folder", expected="a corpus folder")
+    paths = [folder] if folder.is_file() else module.find(folder)
+    if not paths:
+        raise CorpusError(folder, found="no corpus file in it", expected=module.EXPECTED_FILES)
+    for path in paths:
         try:
             samples = module.read_file(path, reading)
             if not samples:
-                reading.warn(path, None, found="no document", expected=module.EXPECTED_FILES)
-            found += [(path, checked(each, path, reading)) for each in samples]
+                reading.warn(CorpusError(path, found="no document", expected=module.EXPECTED_FILES))
+            found.append((path, [checked(sample, path, reading) for sample in samples]))
+            for sample in found[-1][1]:
+                reading.tally.place(sample)
         except CorpusError as error:
-            error.files_read = count
+            error.files_read = len(found)
             raise
     return distinct(found, reading)
 
 
-def distinct(found: Iterable[tuple[Path, UnifiedSample]], reading: Reading) -> list[UnifiedSample]:
-    """Each document once, under an id of its own.
+def distinct(found: Iterable[tuple[Path, list[UnifiedSample]]], reading: Reading) -> list[UnifiedSample]:
+    """Each document of these files once, under an id of its own.
 
     A document that comes again with the same text is dropped with a warning; the first one stands. Different
     documents whose files have one name, in different folders, are named by folder and name. Another text
     under an id that the files themselves give is rejected.
     """
     by_id: dict[str, list[tuple[Path, UnifiedSample]]] = {}
-    for path, sample in found:
-        by_id.setdefault(sample.document_id, []).append((path, sample))
+    for path, samples in found:
+        for sample in samples:
+            by_id.setdefault(sample.document_id, []).append((path, sample))
     kept: list[UnifiedSample] = []
     for name, same in by_id.items():
         first: dict[object, tuple[Path, UnifiedSample]] = {}
@@ -67,7 +74,7 @@ def distinct(found: Iterable[tuple[Path, UnifiedSample]], reading: Reading) -> l
                 equal = marks == [(mention.type, mention.fragments) for mention in kept_one.mentions]
                 found_again = f"document {name!r} again" + ("" if equal else ", with other annotations")
                 expected = "each document once; the first stands"
-                reading.warn(path, line_of(sample.provenance), found=found_again, expected=expected)
+                reading.warn(origin(sample, path).error(found_again, expected))
         kept += _told_apart(name, list(first.values()), reading)
     return kept
 
@@ -90,31 +97,25 @@ def _told_apart(
     for path, sample in others:
         found = f"document {name!r} with another text than in {first}"
         expected = "an id for one document; rename one, or remove it"
-        reading.reject(CorpusError(path, line=line_of(sample.provenance), found=found, expected=expected))
+        reading.reject(origin(sample, path).error(found, expected))
     return [one]
 
 
 def write(name: str, samples: Iterable[UnifiedSample], folder: Path) -> list[Path]:
     """Annotations in the format's own files below `folder`; texts are never written.
 
-    Raises CorpusError for a document whose id would lead its file out of the folder.
+    Raises CorpusError for a document whose id would lead its file out of the folder, and for annotations
+    that no reader would take.
     """
     samples, root = list(samples), folder.resolve()
     for sample in samples:
-        place = (root / sample.document_id).resolve()
-        if root not in place.parents:
-            raise CorpusError(
-                folder, found=f"document id {sample.document_id!r}", expected="a name, or a path below"
-            )
-        place.parent.mkdir(parents=True, exist_ok=True)
+        if root not in (root / sample.document_id).resolve().parents:
+            found = f"document id {sample.document_id!r}"
+            raise CorpusError(folder, found=found, expected="a name, or a path below")
+        checked(sample, folder / sample.document_id, Reading(strict=True))
+    files = {folder / path: lines for path, lines in format_module(name).files(samples)}
     folder.mkdir(parents=True, exist_ok=True)
-    return format_module(name).write(samples, folder)
-
-
-def _files(module: ModuleType, folder: Path) -> list[Path]:
-    if not folder.exists():
-        raise CorpusError(folder, found="no such file or folder", expected="a corpus folder")
-    files = [folder] if folder.is_file() else module.find(folder)
-    if not files:
-        raise CorpusError(folder, found="no corpus file in it", expected=module.EXPECTED_FILES)
-    return files
+    for path, lines in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
+    return list(files)

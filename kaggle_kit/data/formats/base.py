@@ -1,10 +1,11 @@
 """What every format reader shares: decoding, problems with path and line, and the checks on a sample.
 
-A format is a module with three functions:
+A format is a module with three functions and the constant EXPECTED_FILES, a phrase for errors:
 
-    find(folder)            -> list[Path]            the files to read, in a fixed order
-    read_file(path, reading) -> list[UnifiedSample]  the samples of one file
-    write(samples, folder)  -> list[Path]            the same format, for predictions
+    find(folder)             -> list[Path]                       the files to read, in a fixed order
+    read_file(path, reading) -> list[UnifiedSample]              the samples of one file
+    files(samples)           -> Iterator[tuple[str, list[str]]]  the same format, for predictions: the path of
+                                                                 each file below the folder, and its lines
 
 `read_file` raises `CorpusError` for a file that cannot be read at all, calls `reading.reject` for a record
 that cannot be used, and `reading.warn` for an oddity with a defined outcome (a repeated line). A text that a
@@ -14,14 +15,15 @@ file stores beside its offsets goes through `reading.compare`: the offsets win.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
-from kaggle_kit.core.types import NOTHING, Access, Mention, Provenance, UnifiedSample
+from kaggle_kit.core.types import NOTHING, Access, Mention, Provenance, Relation, UnifiedSample
+from kaggle_kit.data.segments import canonical
 
 BLANKS = str.maketrans("\r\n\t", "   ")  # what formats of lines and columns write for white space
 
@@ -46,9 +48,36 @@ class Problem:
     found: str
     expected: str
 
+    @classmethod
+    def from_error(cls, severity: str, error: CorpusError) -> Problem:
+        return cls(severity, error.path, error.line, error.found, error.expected)
+
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}" if self.line is not None else f"{self.path}"
         return f"{self.severity}: {where}: found {self.found}; expected {self.expected}"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A place in a corpus file: a numbered line with its text, or where an XML element begins."""
+
+    path: Path
+    number: int | None = None
+    text: str = ""
+
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance(str(self.path), self.number)
+
+    def error(self, found: str, expected: str) -> CorpusError:
+        """The error that names this place."""
+        return CorpusError(self.path, line=self.number, found=found, expected=expected)
+
+    def integer(self, text: str, what: str) -> int:
+        """A non-negative decimal integer, or CorpusError naming what it should have been."""
+        if text.isascii() and text.isdigit() and len(text) < 16:
+            return int(text)
+        raise self.error(f"{what} {quoted(text, 40)}", "a non-negative integer")
 
 
 @dataclass
@@ -62,32 +91,26 @@ class Tally:
 
     records: int = 0
     rejected: int = 0
-    first: Problem | None = None  # of the rejected ones
+    first: CorpusError | None = None  # of the rejected ones
     compared: int = 0
     shifts: Counter[int | None] = field(default_factory=Counter)
     placed: int = 0
     fits: Counter[int] = field(default_factory=Counter)
 
-    def add(self, other: Tally) -> None:
-        self.records += other.records
-        self.rejected += other.rejected
-        self.first = self.first or other.first
-        self.compared += other.compared
-        self.shifts.update(other.shifts)
-        self.placed += other.placed
-        self.fits.update(other.fits)
+    def place(self, sample: UnifiedSample) -> None:
+        """Count where the mentions would cut no word, as long as no stored texts were compared."""
+        text = sample.text
+        if text is None or self.compared:
+            return
+        for mention in sample.mentions:
+            self.placed += 1
+            self.fits.update(s for s in SHIFTS if _fits(text, mention.start + s, mention.end + s))
 
-    def place(self, mention: Mention, text: str) -> None:
-        """Count where the mention would cut no word."""
-        self.placed += 1
-        self.fits.update(s for s in SHIFTS if _fits(text, mention.start + s, mention.end + s))
-
-    def problems(self, path: Path) -> Iterator[Problem]:
+    def errors(self, root: Path) -> Iterator[CorpusError]:
         """What makes the whole split unusable: most records odd, or offsets that count something else."""
-        if self.rejected > MAX_REJECTED * self.records:
-            first = self.first or Problem("error", path, None, "", "files of the corpus's format")
-            found = f"{self.rejected} of {self.records} records that cannot be used, the first: {first.found}"
-            yield replace(first, severity="error", found=found)
+        if self.first and self.rejected > MAX_REJECTED * self.records:
+            found = f"{self.rejected} of {self.records} records that cannot be used, the first: "
+            yield Line(self.first.path, self.first.line).error(found + self.first.found, self.first.expected)
         wrong, cut = self.shifts.total(), self.placed - self.fits[0]
         if wrong > MAX_DISAGREEING * self.compared:
             found = f"{wrong} of {self.compared} stored texts that are not the text at their offsets"
@@ -101,7 +124,7 @@ class Tally:
         if shift is not None and times >= CONSTANT * wrong:
             side = "later" if shift > 0 else "earlier"
             found += f"; {times} of them stand {abs(shift)} character(s) {side}"
-        yield Problem("error", path, None, found, "offsets that count the characters of these texts")
+        yield Line(root).error(found, "offsets that count the characters of these texts")
 
 
 @dataclass
@@ -117,16 +140,16 @@ class Reading:
     warnings: list[Problem] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
-    def warn(self, path: Path, line: int | None, *, found: str, expected: str) -> None:
-        self.warnings.append(Problem("warning", path, line, found, expected))
+    def warn(self, oddity: CorpusError) -> None:
+        self.warnings.append(Problem.from_error("warning", oddity))
 
     def reject(self, error: CorpusError) -> None:
         """Report one record and read on without it; raises the error where the reading is strict."""
         if self.strict:
             raise error
         self.tally.rejected += 1
-        self.warnings.append(Problem("skipped", error.path, error.line, error.found, error.expected))
-        self.tally.first = self.tally.first or self.warnings[-1]
+        self.tally.first = self.tally.first or error
+        self.warnings.append(Problem.from_error("skipped", error))
 
     @contextmanager
     def record(self, again: bool = False) -> Iterator[None]:
@@ -149,15 +172,39 @@ class Reading:
         actual = mention.text(text).translate(BLANKS)
         if actual == stored:
             return
-        line = line_of(mention.provenance)
         found = f"stored text {quoted(stored, 40)} of {quoted(mention.id)}"
-        self.warn(path, line, found=found, expected=f"{quoted(actual, 40)}, the text at its offsets")
-        if _plain(actual) != _plain(stored):
+        self.warn(origin(mention, path).error(found, f"{quoted(actual, 40)}, the text at its offsets"))
+        if canonical(actual) != canonical(stored):
             self.tally.shifts[_shift(mention, stored, text)] += 1
 
+    def text_of(
+        self, path: Path, name: str, endings: Sequence[str], folders: Sequence[Path] = ()
+    ) -> str | None:
+        """The text of document `name`: the file itself if it is one, else the text that belongs to it.
 
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
+        That is looked for in the folders, beside the file, and in `text_folder`; its absence is a warning.
+        """
+        if path.suffix.lower() in endings:
+            return decode(path)
+        for folder in filter(None, (*folders, path.parent, self.text_folder)):
+            if place := sibling(folder, name, *endings):
+                return decode(place)
+        self.warn(CorpusError(path, found="no text", expected=f"{name}{endings[0]} beside the annotations"))
+        return None
+
+    def sample(
+        self,
+        document_id: str,
+        text: str | None,
+        mentions: Iterable[Mention],
+        relations: Iterable[Relation],
+        at: Line,
+    ) -> UnifiedSample:
+        """A document of this split, read from the place."""
+        annotations = tuple(mentions), tuple(relations)
+        return UnifiedSample(
+            document_id, text, self.split, self.access, *annotations, provenance=at.provenance
+        )
 
 
 def _shift(mention: Mention, stored: str, text: str) -> int | None:
@@ -213,73 +260,53 @@ def decode(path: Path) -> str:
     Raises CorpusError for bytes that are not UTF-8 (naming the line) and for unreadable files.
     """
     try:
-        raw = path.read_bytes()
+        return (raw := path.read_bytes()).decode("utf-8-sig")
     except OSError as error:
-        raise CorpusError(
-            path, found=f"unreadable file ({error.strerror})", expected="a readable file"
-        ) from error
-    try:
-        return raw.decode("utf-8-sig")
+        found = f"unreadable file ({error.strerror})"
+        raise CorpusError(path, found=found, expected="a readable file") from error
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         found = f"byte 0x{raw[error.start]:02x} at offset {error.start}"
-        raise CorpusError(path, line=line, found=found, expected="UTF-8 text") from error
+        raise Line(path, line).error(found, "UTF-8 text") from error
 
 
-def lines(path: Path) -> list[tuple[int, str]]:
-    """Numbered non-blank lines of an annotation file, without line ends (LF, CRLF, or CR alone)."""
+def lines(path: Path) -> list[Line]:
+    """Non-blank lines of an annotation file, without line ends (LF, CRLF, or CR alone)."""
     text = decode(path)
     ends = "\r" if "\n" not in text.rstrip() else "\n"
     numbered = ((number, line.strip("\r\n")) for number, line in enumerate(text.split(ends), start=1))
-    return [(number, line) for number, line in numbered if line.strip()]
-
-
-def integer(text: str, path: Path, line: int | None, what: str) -> int:
-    """A non-negative decimal integer, or CorpusError naming what it should have been."""
-    if text.isascii() and text.isdigit() and len(text) < 16:
-        return int(text)
-    raise CorpusError(path, line=line, found=f"{what} {quoted(text, 40)}", expected="a non-negative integer")
-
-
-def validate(sample: UnifiedSample, path: Path) -> None:
-    """Raise CorpusError unless offsets are ordered and inside the text, ids unique and links resolvable."""
-    checked(sample, path, Reading(strict=True))
+    return [Line(path, number, line) for number, line in numbered if line.strip()]
 
 
 def checked(sample: UnifiedSample, path: Path, reading: Reading) -> UnifiedSample:
-    """The sample without mentions and relations that cannot be used, each of them rejected."""
+    """The sample without mentions and relations that cannot be used, each of them rejected.
+
+    In the others offsets are ordered and inside the text, ids unique, and the ends of relations known.
+    """
     mentions: dict[str, Mention] = {}
     for mention in sample.mentions:
         with reading.record(again=True):
-            _assert_sound(mention, mentions, sample.text, path)
+            where = origin(mention, path)
+            if mention.id in mentions:
+                raise where.error(f"mention id {quoted(mention.id)} twice", "unique ids")
+            for start, end in mention.fragments:
+                if not 0 <= start < end:
+                    raise where.error(f"span {start}-{end}", "start before end")
+                if sample.text is not None and end > len(sample.text):
+                    found = f"span {start}-{end} in a text of {len(sample.text)} characters"
+                    raise where.error(found, "offsets inside the text")
             mentions[mention.id] = mention
-            if sample.text is not None and not reading.tally.compared:
-                reading.tally.place(mention, sample.text)
     relations = []
     for relation in sample.relations:
         with reading.record(again=True):
-            for end in (relation.source, relation.target):
-                if end not in mentions:
-                    found = f"relation {quoted(relation.id)} to unknown id {quoted(end, 40)}"
-                    line = line_of(relation.provenance)
-                    raise CorpusError(path, line=line, found=found, expected="the id of a mention")
+            for name in (relation.source, relation.target):
+                if name not in mentions:
+                    found = f"relation {quoted(relation.id)} to unknown id {quoted(name, 40)}"
+                    raise origin(relation, path).error(found, "the id of a mention")
             relations.append(relation)
     return replace(sample, mentions=tuple(mentions.values()), relations=tuple(relations))
 
 
-def _assert_sound(mention: Mention, known: Mapping[str, Mention], text: str | None, path: Path) -> None:
-    line = line_of(mention.provenance)
-    if mention.id in known:
-        found = f"mention id {quoted(mention.id)} twice"
-        raise CorpusError(path, line=line, found=found, expected="unique ids")
-    for start, end in mention.fragments:
-        if not 0 <= start < end:
-            raise CorpusError(path, line=line, found=f"span {start}-{end}", expected="start before end")
-        if text is not None and end > len(text):
-            found = f"span {start}-{end} in a text of {len(text)} characters"
-            raise CorpusError(path, line=line, found=found, expected="offsets inside the text")
-
-
-def line_of(provenance: Provenance | None) -> int | None:
-    """The line that a record came from, None where it is not known."""
-    return provenance.line if provenance else None
+def origin(record: Mention | Relation | UnifiedSample, path: Path) -> Line:
+    """The place of a record that was read from the file."""
+    return Line(path, record.provenance.line if record.provenance else None)

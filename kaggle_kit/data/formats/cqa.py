@@ -5,11 +5,16 @@ an original question, C all the comments of these threads, D question-answer pai
 
     samples = read("cqa", folder, Reading(options={"subtask": "A"}))
     write("cqa", predicted, folder)       # predictions.pred, or gold.relevancy for unscored pairs
+
+The test questions of the organisers withhold their labels and circulate as `…-test-subtaskA-input.xml`, the
+answers as `….xml.subtaskA.relevancy`: lines of query, item, rank, score and true or false. Names and folders
+differ from copy to copy, so that file is told by what it lists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
@@ -18,38 +23,47 @@ from lxml import etree
 
 from kaggle_kit.core.errors import ConfigError, CorpusError
 from kaggle_kit.core.restricted import quoted, told
-from kaggle_kit.core.types import Provenance, RankedPair, UnifiedSample
-from kaggle_kit.data.formats.base import Reading, corpus_files
-from kaggle_kit.data.formats.relevancy import labelled
-from kaggle_kit.data.formats.xml_safe import attribute, child_text, parse
+from kaggle_kit.core.types import RankedPair, UnifiedSample
+from kaggle_kit.data.formats.base import Reading, corpus_files, lines
+from kaggle_kit.data.formats.xml_safe import attribute, child_text, line_of, parse
 
 EXPECTED_FILES = "*.xml or *.xml.gz of the Task 3 distribution"
 WITHHELD = "?"
 REPEATED_THREAD = "SubtaskA_Skip_Because_Same_As_RelQuestion_ID"
 LABEL_THRESHOLD = 0.5  # a predicted score from here on means relevant, unless the prediction says itself
+LABELS_FROM = "labels_from"  # the sample's metadata: which file its labels come from
+
+Labels = dict[tuple[str, str], bool]  # (query, candidate) -> whether relevant
 
 
 class Subtask(NamedTuple):
-    """The names a subtask gives to its question and candidates, and which labels are relevant."""
+    """Where a subtask has its questions and candidates, how it names them, and which labels are relevant."""
 
+    holder: str  # the elements below which question and candidates are found
+    question: str
     query_id: str
     query_text: tuple[str, ...]
+    candidate: str
     candidate_id: str
     candidate_text: tuple[str, ...]
     label: str
     relevant: Mapping[str, bool]
 
 
-_RELATED, _ORIGINAL = ("RelQSubject", "RelQBody"), ("OrgQSubject", "OrgQBody")
 _COMMENT = {"Good": True, "PotentiallyUseful": False, "Bad": False}
 _QUESTION = {"PerfectMatch": True, "Relevant": True, "Irrelevant": False}
 _ARABIC = {"D": True, "R": True, "I": False}  # direct, related, irrelevant
+_THREAD = ("Thread", "RelQuestion", "RELQ_ID", ("RelQSubject", "RelQBody"))
+_ORIGINAL = ("OrgQuestion", ".", "ORGQ_ID", ("OrgQSubject", "OrgQBody"))
+_ANSWER = ("RELC_ID", ("RelCText",))
 
 SUBTASKS = {
-    "A": Subtask("RELQ_ID", _RELATED, "RELC_ID", ("RelCText",), "RELC_RELEVANCE2RELQ", _COMMENT),
-    "B": Subtask("ORGQ_ID", _ORIGINAL, "RELQ_ID", _RELATED, "RELQ_RELEVANCE2ORGQ", _QUESTION),
-    "C": Subtask("ORGQ_ID", _ORIGINAL, "RELC_ID", ("RelCText",), "RELC_RELEVANCE2ORGQ", _COMMENT),
-    "D": Subtask("QID", ("Qtext",), "QAID", ("QAquestion", "QAanswer"), "QArel", _ARABIC),
+    "A": Subtask(*_THREAD, "RelComment", *_ANSWER, "RELC_RELEVANCE2RELQ", _COMMENT),
+    "B": Subtask(*_ORIGINAL, "Thread/RelQuestion", *_THREAD[2:], "RELQ_RELEVANCE2ORGQ", _QUESTION),
+    "C": Subtask(*_ORIGINAL, "Thread/RelComment", *_ANSWER, "RELC_RELEVANCE2ORGQ", _COMMENT),
+    "D": Subtask(
+        *("Question", ".", "QID", ("Qtext",)), "QApair", "QAID", ("QAquestion", "QAanswer"), "QArel", _ARABIC
+    ),
 }
 
 
@@ -72,64 +86,40 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     subtask = SUBTASKS[name]
     questions: dict[str, etree._Element] = {}
     candidates: dict[str, list[etree._Element]] = {}
-    for question, elements in _questions(root, name, path):
+    for holder in root.iter(subtask.holder):  # an original question comes once per thread
+        if (question := holder.find(subtask.question)) is None:
+            raise line_of(holder, path).error("<Thread> without <RelQuestion>", "the thread's question")
+        if holder.get(REPEATED_THREAD):
+            continue
         query_id = attribute(question, subtask.query_id, path)
         first = questions.setdefault(query_id, question)
-        candidates.setdefault(query_id, []).extend(elements)
+        candidates.setdefault(query_id, []).extend(holder.findall(subtask.candidate))
         if _text(question, subtask.query_text, path) != _text(first, subtask.query_text, path):
             found = f"question {quoted(query_id)} with another text"
-            reading.warn(path, question.sourceline, found=found, expected="its first text, which stands")
+            reading.warn(line_of(question, path).error(found, "its first text, which stands"))
     if not questions:
-        found, expected = f"<{told(root.tag, '…')}> without any question", f"the questions of subtask {name}"
-        raise CorpusError(path, line=root.sourceline, found=found, expected=expected)
-    samples = [
-        UnifiedSample(
-            query_id,
-            _text(question, subtask.query_text, path),
-            reading.split,
-            reading.access,
-            pairs=_pairs(query_id, candidates[query_id], subtask, path, reading),
-            metadata={"subtask": name, "file": path.name.removesuffix(".gz")},
-            provenance=Provenance(str(path), question.sourceline),
-        )
-        for query_id, question in questions.items()
-    ]
-    return labelled(samples, path, name, reading)
+        found = f"<{told(root.tag, '…')}> without any question"
+        raise line_of(root, path).error(found, f"the questions of subtask {name}")
+    samples = []
+    for query_id, question in questions.items():
+        text = _text(question, subtask.query_text, path)
+        sample = reading.sample(query_id, text, (), (), line_of(question, path))
+        pairs = _pairs(query_id, candidates[query_id], subtask, path, reading)
+        origin = {"subtask": name, "file": path.name.removesuffix(".gz")}
+        samples.append(replace(sample, pairs=pairs, metadata=origin))
+    return _labelled(samples, path, name, reading)
 
 
-def write(samples: Sequence[UnifiedSample], folder: Path) -> list[Path]:
+def files(samples: Sequence[UnifiedSample]) -> Iterator[tuple[str, list[str]]]:
     """One file for the official scorer: lines of query, item, rank, score and true or false.
 
     Pairs with scores make a `.pred`, their label being `relevant` or, where that is None, whether the
     score reaches LABEL_THRESHOLD. Pairs without scores make a gold `.relevancy` with the score 1/rank.
     """
-    pairs = [pair for sample in samples for pair in sample.pairs]
-    if not pairs:
-        return []
-    scored = any(pair.score is not None for pair in pairs)
-    path = folder / _file_name(samples, scored)
-    rows = [_row(pair, scored, path) for pair in pairs]
-    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8", newline="\n")
-    return [path]
-
-
-def _questions(
-    root: etree._Element, name: str, path: Path
-) -> Iterator[tuple[etree._Element, list[etree._Element]]]:
-    """Each question element with its candidates; an original question comes once per thread."""
-    if name == "A":
-        for thread in root.iter("Thread"):
-            question = thread.find("RelQuestion")
-            if question is None:
-                found = "<Thread> without <RelQuestion>"
-                raise CorpusError(path, line=thread.sourceline, found=found, expected="the thread's question")
-            if not thread.get(REPEATED_THREAD):
-                yield question, thread.findall("RelComment")
-    elif name == "D":
-        yield from ((question, question.findall("QApair")) for question in root.iter("Question"))
-    else:
-        place = "Thread/RelQuestion" if name == "B" else "Thread/RelComment"
-        yield from ((question, question.findall(place)) for question in root.iter("OrgQuestion"))
+    if pairs := [pair for sample in samples for pair in sample.pairs]:
+        scored = any(pair.score is not None for pair in pairs)
+        name = _file_name(samples, scored)
+        yield name, ["\t".join(_row(pair, scored, name)) for pair in pairs]
 
 
 def _pairs(
@@ -141,7 +131,7 @@ def _pairs(
             pair = _pair(query_id, element, rank, subtask, path)
             if pair.candidate_id in pairs:
                 found = f"candidate {quoted(pair.candidate_id)} of question {quoted(query_id)} again"
-                reading.warn(path, element.sourceline, found=found, expected="each candidate once")
+                reading.warn(line_of(element, path).error(found, "each candidate once"))
             pairs.setdefault(pair.candidate_id, pair)
     if subtask is SUBTASKS["D"]:  # the organisers' own files list an Arabic question's pairs by number
         return tuple(sorted(pairs.values(), key=lambda pair: (len(pair.candidate_id), pair.candidate_id)))
@@ -152,8 +142,7 @@ def _pair(query_id: str, element: etree._Element, rank: int, subtask: Subtask, p
     label = attribute(element, subtask.label, path)
     if label not in subtask.relevant and label != WITHHELD:
         allowed = ", ".join([*subtask.relevant, WITHHELD])
-        found = f"{subtask.label} {quoted(label, 40)}"
-        raise CorpusError(path, line=element.sourceline, found=found, expected=f"one of {allowed}")
+        raise line_of(element, path).error(f"{subtask.label} {quoted(label, 40)}", f"one of {allowed}")
     return RankedPair(
         query_id,
         attribute(element, subtask.candidate_id, path),
@@ -161,7 +150,7 @@ def _pair(query_id: str, element: etree._Element, rank: int, subtask: Subtask, p
         rank,
         label=None if label == WITHHELD else label,
         relevant=subtask.relevant.get(label),
-        provenance=Provenance(str(path), element.sourceline),
+        provenance=line_of(element, path).provenance,
     )
 
 
@@ -169,23 +158,68 @@ def _text(element: etree._Element, tags: Sequence[str], path: Path) -> str:
     return "\n".join(text for text in (child_text(element, tag, path) for tag in tags) if text)
 
 
+def _labelled(
+    samples: list[UnifiedSample], path: Path, subtask: str, reading: Reading
+) -> list[UnifiedSample]:
+    """The samples of `path` with the withheld labels that a `.relevancy` file lists, if one lists them all.
+
+    It is looked for below the corpus's root, or beside `path` where that is not known. Raises CorpusError
+    where two such files disagree, and warns where all labels of the file stay withheld.
+    """
+    pairs = [pair for sample in samples for pair in sample.pairs]
+    wanted = {(pair.query_id, pair.candidate_id) for pair in pairs if pair.relevant is None}
+    endings = [f".subtask{subtask.lower()}.relevancy"] + ([".xml.relevancy"] if subtask == "D" else [])
+    listed = [(file, _labels(file)) for file in corpus_files(reading.root or path.parent, *endings) if wanted]
+    found = [(file, labels) for file, labels in listed if wanted <= labels.keys()]
+    for file, labels in found[1:]:
+        if any(labels[key] != found[0][1][key] for key in wanted):
+            other = f"other labels than in {found[0][0]}"
+            raise CorpusError(file, found=other, expected="one of the two files")
+    if not found:
+        if wanted and len(wanted) == len(pairs):
+            expected = f"a .relevancy file of subtask {subtask} with all of them, to score them"
+            reading.warn(CorpusError(path, found=f"{len(wanted)} pairs without labels", expected=expected))
+        return samples
+    file, labels = found[0]
+
+    def filled(pair: RankedPair) -> RankedPair:
+        withheld = pair.relevant is None
+        return replace(pair, relevant=labels[pair.query_id, pair.candidate_id]) if withheld else pair
+
+    origin = {LABELS_FROM: file.name}
+    return [
+        replace(sample, pairs=tuple(map(filled, sample.pairs)), metadata={**sample.metadata, **origin})
+        for sample in samples
+    ]
+
+
+def _labels(file: Path) -> Labels:
+    labels: Labels = {}
+    for line in lines(file):
+        fields = line.text.split()
+        if len(fields) != 5 or fields[4] not in ("true", "false"):
+            raise line.error(quoted(line.text, 80), "query, item, rank, score and true or false")
+        labels[fields[0], fields[1]] = fields[4] == "true"
+    return labels
+
+
 def _file_name(samples: Sequence[UnifiedSample], scored: bool) -> str:
     """The organisers' name where all samples come from one file, else a general one."""
-    origins = {(sample.metadata.get("file"), sample.metadata.get("subtask")) for sample in samples}
-    file, subtask = origins.pop() if len(origins) == 1 else (None, None)
     suffix = "pred" if scored else "relevancy"
-    if not file:
+    origins = {(sample.metadata.get("file"), sample.metadata.get("subtask")) for sample in samples}
+    (file, subtask), *others = origins
+    if others or not file:
         return f"predictions.{suffix}" if scored else f"gold.{suffix}"
     return f"{file}.{suffix}" if subtask == "D" else f"{file}.subtask{subtask}.{suffix}"
 
 
-def _row(pair: RankedPair, scored: bool, path: Path) -> tuple[str, ...]:
+def _row(pair: RankedPair, scored: bool, file: str) -> tuple[str, ...]:
     name = f"pair {pair.query_id} {pair.candidate_id}"
     if scored and (pair.score is None or not isfinite(pair.score)):
         expected = "a finite score for every predicted pair"
-        raise CorpusError(path, found=f"{name} with score {pair.score}", expected=expected)
+        raise CorpusError(file, found=f"{name} with score {pair.score}", expected=expected)
     if not scored and pair.relevant is None:
-        raise CorpusError(path, found=f"{name} without a label", expected="a label for every gold pair")
+        raise CorpusError(file, found=f"{name} without a label", expected="a label for every gold pair")
     score = repr(float(pair.score)) if pair.score is not None else f"{1 / pair.rank:.15g}"
     relevant = pair.relevant if pair.relevant is not None else float(score) >= LABEL_THRESHOLD
     return pair.query_id, pair.candidate_id, str(pair.rank), score, str(relevant).lower()

@@ -19,11 +19,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted, told
-from kaggle_kit.core.types import Mention, Provenance, Relation, UnifiedSample
-from kaggle_kit.data.concepts import CONCEPTS, in_order, related_concepts
-from kaggle_kit.data.formats.base import BLANKS, Reading, corpus_files, integer, lines, readme
+from kaggle_kit.core.types import NOTHING, Mention, Relation, UnifiedSample
+from kaggle_kit.data.candidates import CONCEPTS, in_order, related_concepts
+from kaggle_kit.data.formats.base import BLANKS, Line, Reading, corpus_files, lines, readme
 
 EXPECTED_FILES = "PubTator files (*.txt or *.PubTator)"
 PREDICTIONS_FILE = "predictions.PubTator.txt"
@@ -49,8 +48,8 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     with a warning. A malformed line is rejected.
     """
     documents = _documents(path, reading)
-    ending_in_blank = [document for document in documents if document.ends_in_blank]
-    usual = max(SEPARATORS, key=lambda separator: sum(d.agreeing(separator) for d in ending_in_blank))
+    in_blank = [document for document in documents if document.ends_in_blank]
+    usual = max(SEPARATORS, key=lambda separator: sum(document.agreeing(separator) for document in in_blank))
     return [document.sample(reading, usual) for document in documents]
 
 
@@ -63,23 +62,22 @@ def concept_relations(place: Path) -> dict[str, set[tuple[str, str, str]]]:
     found: dict[str, set[tuple[str, str, str]]] = {}
     for path in find(place) if place.is_dir() else [place]:
         for document in _documents(path, Reading(strict=True)):
-            lines = found.setdefault(document.name, set())
-            for _, (_, kind, one, two, *_) in document.relations:
-                lines.add((kind, *in_order(kind, (one, two))))
+            related = found.setdefault(document.name, set())
+            related.update(
+                (kind, *in_order(kind, (one, two))) for _, (_, kind, one, two, *_) in document.relations
+            )
     return found
 
 
-def write(samples: Iterable[UnifiedSample], folder: Path) -> list[Path]:
+def files(samples: Iterable[UnifiedSample]) -> Iterator[tuple[str, list[str]]]:
     """One file with the annotations of all samples, a blank line between documents, no texts.
 
     The format has no pieces and no mention-level relations: a discontiguous mention is written as
     the stretch from its first to its last character, relations between mentions as those of their concepts,
     each once, and only where these are known.
     """
-    blocks = ("".join(f"{line}\n" for line in _annotation_lines(sample)) for sample in samples)
-    path = folder / PREDICTIONS_FILE
-    path.write_text("\n".join(block for block in blocks if block), encoding="utf-8", newline="")
-    return [path]
+    annotated = [block for block in map(_annotation_lines, samples) if block]
+    yield PREDICTIONS_FILE, [line for block in annotated for line in ([""] + block)][1:]
 
 
 @dataclass
@@ -87,27 +85,18 @@ class _Document:
     """The lines of one document, as they are met."""
 
     name: str
-    path: Path
-    line: int
+    first: Line
     passages: dict[str, str] = field(default_factory=dict)  # "t" and "a"
-    mentions: list[tuple[int, list[str]]] = field(default_factory=list)
-    relations: list[tuple[int, list[str]]] = field(default_factory=list)
+    mentions: list[tuple[Line, list[str]]] = field(default_factory=list)
+    relations: list[tuple[Line, list[str]]] = field(default_factory=list)
 
-    def sample(self, reading: Reading, usual: str = SEPARATORS[0]) -> UnifiedSample:
+    def sample(self, reading: Reading, usual: str) -> UnifiedSample:
         """The document as a sample; `usual` separates titles that end in a blank in the rest of the file."""
         first = usual if self.ends_in_blank else SEPARATORS[0]  # of equals
         chosen = max(sorted(SEPARATORS, key=first.__ne__), key=self.agreeing)
         text = self._text(chosen) if self.passages else None
-        mentions = tuple(self._mentions(text, reading))
-        return UnifiedSample(
-            document_id=self.name,
-            text=text,
-            split=reading.split,
-            access=reading.access,
-            mentions=mentions,
-            relations=tuple(self._relations(mentions, reading)),
-            provenance=Provenance(str(self.path), self.line),
-        )
+        mentions = list(self._mentions(text, reading))
+        return reading.sample(self.name, text, mentions, self._relations(mentions, reading), self.first)
 
     @property
     def ends_in_blank(self) -> bool:
@@ -127,18 +116,19 @@ class _Document:
 
     def _mentions(self, text: str | None, reading: Reading) -> Iterator[Mention]:
         seen: set[tuple[str, ...]] = set()
-        for number, fields in self.mentions:
+        for line, fields in self.mentions:
             if tuple(fields) in seen:
-                reading.warn(self.path, number, found="the same mention again", expected="each mention once")
+                reading.warn(line.error("the same mention again", "each mention once"))
                 continue
             seen.add(tuple(fields))
             with reading.record(again=True):
                 _, start, end, stored, kind, *concepts = fields
-                span = (integer(start, self.path, number, "start"), integer(end, self.path, number, "end"))
-                where = Provenance(str(self.path), number)
-                mention = Mention(f"T{len(seen)}", (span,), kind, _concepts(concepts), provenance=where)
+                span = line.integer(start, "start"), line.integer(end, "end")
+                mention = Mention(
+                    f"T{len(seen)}", (span,), kind, _concepts(concepts), NOTHING, line.provenance
+                )
                 if text is not None:
-                    reading.compare(mention, stored, text, self.path)
+                    reading.compare(mention, stored, text, line.path)
                 yield mention
 
     def _relations(self, mentions: Iterable[Mention], reading: Reading) -> Iterator[Relation]:
@@ -146,17 +136,15 @@ class _Document:
         for mention in mentions:
             for concept in mention.concepts:
                 first.setdefault(concept, mention.id)
-        for place, (number, (_, kind, source, target, *remark)) in enumerate(self.relations, start=1):
-            if source in first and target in first:
-                more = {CONCEPTS: f"{source}|{target}"} | ({REMARK: remark[0]} if remark else {})
-                where = Provenance(str(self.path), number)
-                yield Relation(
-                    f"R{place}", kind, first[source], first[target], attributes=more, provenance=where
-                )
-            else:
-                found = f"{told(kind, 'a relation')} between {quoted(source, 40)} and {quoted(target, 40)}"
-                expected = "a mention of both concepts; the relation is dropped"
-                reading.warn(self.path, number, found=found, expected=expected)
+        for place, (line, (_, kind, *ends)) in enumerate(self.relations, start=1):
+            concepts, remark = ends[:2], ends[2:]
+            if not first.keys() >= set(concepts):
+                found = f"{told(kind, 'a relation')} between {' and '.join(quoted(c, 40) for c in concepts)}"
+                reading.warn(line.error(found, "a mention of both concepts; the relation is dropped"))
+                continue
+            source, target = (first[concept] for concept in concepts)
+            more = {CONCEPTS: "|".join(concepts)} | ({REMARK: remark[0]} if remark else {})
+            yield Relation(f"R{place}", kind, source, target, attributes=more, provenance=line.provenance)
 
 
 def _documents(path: Path, reading: Reading) -> list[_Document]:
@@ -167,37 +155,35 @@ def _documents(path: Path, reading: Reading) -> list[_Document]:
     documents: list[_Document] = []
     latest: dict[str, _Document] = {}
 
-    def of(name: str, number: int, passage: str = "") -> _Document:
+    def of(name: str, line: Line, passage: str = "") -> _Document:
         if name not in latest or passage in latest[name].passages:
-            documents.append(_Document(name, path, number))
+            documents.append(_Document(name, line))
             latest[name] = documents[-1]
         return latest[name]
 
-    for number, line in lines(path):
-        if passage := _PASSAGE.fullmatch(line):
-            of(passage[1].strip(), number, passage[2]).passages[passage[2]] = passage[3]
+    for line in lines(path):
+        if passage := _PASSAGE.fullmatch(line.text):
+            of(passage[1].strip(), line, passage[2]).passages[passage[2]] = passage[3]
             continue
         with reading.record():
-            fields = _annotation(path, number, line)
-            document = of(fields[0].strip(), number)
+            fields = _annotation(line)
+            document = of(fields[0].strip(), line)
             kept = document.mentions if fields[1].isdigit() else document.relations
-            kept.append((number, fields))
+            kept.append((line, fields))
     return documents
 
 
-def _annotation(path: Path, number: int, line: str) -> list[str]:
+def _annotation(line: Line) -> list[str]:
     """The fields of a mention, whose second is a number, or of a relation."""
-    fields = line.split("\t")
+    fields = line.text.split("\t")
     if len(fields) in (4, 5) and fields[0] and not fields[1].isdigit():
         return [field.strip() for field in fields]
     if 5 <= len(fields) <= 7 and fields[0] and fields[4]:  # CDR adds the names of a composite's parts
-        integer(fields[1], path, number, "start")
+        line.integer(fields[1], "start")
         return fields
-    expected = (
-        "id|t|title, id|a|abstract, or by tabs: id start end text type [concepts], "
-        "id relation concept concept [remark]"
-    )
-    raise CorpusError(path, line=number, found=quoted(line), expected=expected)
+    mention, relation = "id start end text type [concepts]", "id relation concept concept [remark]"
+    expected = f"id|t|title, id|a|abstract, or by tabs: {mention}, {relation}"
+    raise line.error(quoted(line.text), expected)
 
 
 def _concepts(fields: list[str]) -> tuple[str, ...]:
@@ -220,8 +206,8 @@ def _annotation_lines(sample: UnifiedSample) -> list[str]:
     by_id = {mention.id: mention for mention in sample.mentions}
     related: dict[tuple[str, ...], str] = {}  # many pairs of mentions may relate the same two concepts
     for relation in sample.relations:
-        remark = [relation.attributes[REMARK]] if REMARK in relation.attributes else []
+        kind, remark = relation.type, [relation.attributes[REMARK]] if REMARK in relation.attributes else []
         for ends in related_concepts(relation, by_id):
-            line = "\t".join([name, relation.type, *ends, *remark])
-            related.setdefault((relation.type, *in_order(relation.type, ends), *remark), line)
+            line = "\t".join([name, kind, *ends, *remark])
+            related.setdefault((kind, *in_order(kind, ends), *remark), line)
     return [*dict.fromkeys(written), *related.values()]

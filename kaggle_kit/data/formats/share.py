@@ -1,21 +1,26 @@
 """What the two ShARe pipe formats have in common: which files, which text, whose document.
 
-path = find(folder)[0]; sample = document(path, reading, mentions, doc_field)
+    read_file = partial(share.read_file, parse=…, merge=…)
+
+`parse(line)` is the mention of one line, `merge(mentions, path, reading)` makes one of those of one span.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
-from kaggle_kit.core.types import Mention, Provenance, UnifiedSample
-from kaggle_kit.data.formats.base import Reading, corpus_files, decode, flat, readme, sibling
+from kaggle_kit.core.types import Mention, UnifiedSample
+from kaggle_kit.data.formats.base import Line, Reading, corpus_files, flat, lines, readme
 
 DISORDER = "Disease_Disorder"
 NO_CONCEPT = "CUI-less"
 TEXT_SUFFIXES = (".text", ".txt")
+
+Parse = Callable[[Line], Mention]
+Merge = Callable[[list[Mention], Path, Reading], Mention]
 
 
 def find(folder: Path) -> list[Path]:
@@ -33,27 +38,32 @@ def find(folder: Path) -> list[Path]:
     return sorted(pipes + alone)
 
 
-def document(
-    path: Path, reading: Reading, mentions: Iterable[Mention] = (), doc_field: str | None = None
-) -> UnifiedSample:
-    """The sample of a `.pipe` file (its text looked up) or of a bare `.text` file.
+def read_file(path: Path, reading: Reading, parse: Parse, merge: Merge) -> list[UnifiedSample]:
+    """The one document of a `.pipe` file (its text looked up), or of a bare `.text` file.
 
-    `doc_field` is the document's name as its lines spell it, kept so that writing repeats it.
+    Its name as the lines spell it is kept as `metadata["doc_field"]`, so that writing repeats it.
     """
-    text = decode(path) if is_text(path) else _text_of(path, reading)
-    return UnifiedSample(
-        document_id=path.stem,
-        text=text,
-        split=reading.split,
-        access=reading.access,
-        mentions=tuple(mentions),
-        metadata={"doc_field": doc_field or default_field(path.stem)},
-        provenance=Provenance(str(path)),
-    )
+    spans: dict[tuple[tuple[int, int], ...], list[Mention]] = {}
+    doc_field = default_field(path.stem)
+    for line in [] if path.suffix.lower() in TEXT_SUFFIXES else lines(path):
+        with reading.record():
+            mention = parse(line)
+            doc_field = _document_name(line)
+            spans.setdefault(mention.fragments, []).append(mention)
+    merged = (merge(mentions, path, reading) for mentions in spans.values())
+    numbered = [replace(mention, id=f"T{number}") for number, mention in enumerate(merged, start=1)]
+    text = reading.text_of(path, path.stem, TEXT_SUFFIXES)
+    sample = reading.sample(path.stem, text, numbered, (), Line(path))
+    return [replace(sample, metadata={"doc_field": doc_field})]
 
 
-def is_text(path: Path) -> bool:
-    return path.suffix.lower() in TEXT_SUFFIXES
+def files(
+    samples: Iterable[UnifiedSample], separator: str, rows: Callable[[Mention], Iterable[list[str]]]
+) -> Iterator[tuple[str, list[str]]]:
+    """One `<document>.pipe` per sample, empty where nothing is annotated; `rows` are a mention's lines."""
+    for sample in samples:
+        fields = [[field_of(sample), *row] for mention in sample.mentions for row in rows(mention)]
+        yield f"{flat(sample.document_id)}.pipe", [separator.join(row) for row in fields]
 
 
 def default_field(document_id: str) -> str:
@@ -67,19 +77,13 @@ def field_of(sample: UnifiedSample) -> str:
     return default if "/" in sample.document_id else sample.metadata.get("doc_field", default)
 
 
-def check_field(doc_field: str, path: Path, line: int) -> None:
-    """CorpusError unless the line names the document of its file, whatever the case."""
+def _document_name(line: Line) -> str:
+    """The first field; CorpusError unless it names the document of its file, whatever the case."""
+    doc_field = line.text.partition("|")[0]
     named = doc_field
     for suffix in TEXT_SUFFIXES:
         named = named.removesuffix(suffix)
-    if named.lower() != path.stem.lower():
-        expected = f"the file's own document, {default_field(path.stem)!r}"
-        raise CorpusError(path, line=line, found=f"document name {quoted(doc_field, 80)}", expected=expected)
-
-
-def _text_of(path: Path, reading: Reading) -> str | None:
-    for folder in filter(None, (path.parent, reading.text_folder)):
-        if place := sibling(folder, path.stem, *TEXT_SUFFIXES):
-            return decode(place)
-    reading.warn(path, None, found="no text of this document", expected=f"{path.stem}.text beside it")
-    return None
+    if named.lower() != line.path.stem.lower():
+        expected = f"the file's own document, {default_field(line.path.stem)!r}"
+        raise line.error(f"document name {quoted(doc_field, 80)}", expected)
+    return doc_field

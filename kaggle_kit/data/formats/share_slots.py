@@ -11,15 +11,15 @@ which adds three fields on time and marks defaults with `*`, is read too and nev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
-from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted
-from kaggle_kit.core.types import Mention, Provenance, UnifiedSample
+from kaggle_kit.core.types import Mention, UnifiedSample
 from kaggle_kit.data.formats import share
-from kaggle_kit.data.formats.base import Reading, flat, integer, lines
+from kaggle_kit.data.formats.base import Line, Reading, origin
 
 EXPECTED_FILES = "*.pipe files with 19 |-separated fields per line, each with its note (.text) beside it"
 NULL = "null"
@@ -36,18 +36,9 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "generic": ("false", "true"),
 }
 LAYOUTS = (19, 22)
+LOCATION, LOCATION_SPAN = "body_location", "body_location_span"
 
 find = share.find
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    line: int
-    doc_field: str
-    fragments: tuple[tuple[int, int], ...]
-    concept: str
-    slots: dict[str, str]
-    location: tuple[str, str]  # a body location's CUI and its cue span
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
@@ -57,52 +48,35 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     `,` in `body_location`, their cues by `;` in `body_location_span`. Where lines of one span
     disagree on anything else, the last one counts, as the scorer has it (warning).
     """
-    if share.is_text(path):
-        return [share.document(path, reading)]
-    disorders: dict[tuple[tuple[int, int], ...], list[_Row]] = {}
-    doc_field = None
-    for number, line in lines(path):
-        with reading.record():
-            row = _row(line, path, number)
-            doc_field = row.doc_field
-            disorders.setdefault(row.fragments, []).append(row)
-    mentions = [_mention(f"T{n}", rows, path, reading) for n, rows in enumerate(disorders.values(), start=1)]
-    return [share.document(path, reading, mentions, doc_field)]
+    return share.read_file(path, reading, _mention, _merged)
 
 
-def write(samples: Sequence[UnifiedSample], folder: Path) -> list[Path]:
+def files(samples: Iterable[UnifiedSample]) -> Iterator[tuple[str, list[str]]]:
     """One `<document>.pipe` of 19 fields per sample, one line per body location; a slot that a
     mention lacks gets its default, a cue `null`."""
-    return [_write_document(sample, folder / f"{flat(sample.document_id)}.pipe") for sample in samples]
+    return share.files(samples, "|", _rows)
 
 
-def _row(line: str, path: Path, number: int) -> _Row:
-    fields = line.split("|")
+def _mention(line: Line) -> Mention:
+    fields = line.text.split("|")
     if len(fields) - 1 in LAYOUTS and not fields[-1].strip():
         fields.pop()  # the organisers' README asks for a closing pipe, their validator forbids it
     if len(fields) not in LAYOUTS:
-        found = f"{len(fields)} field(s)"
-        raise CorpusError(path, line=number, found=found, expected="19 (or 22) fields separated by |")
-    doc_field, span, concept, *values = fields
-    share.check_field(doc_field, path, number)
+        raise line.error(f"{len(fields)} field(s)", "19 (or 22) fields separated by |")
+    _, span, concept, *values = fields
     if not concept.strip():
-        raise CorpusError(path, line=number, found="an empty CUI", expected=f"a CUI or {share.NO_CONCEPT}")
-    *slots, location, location_span = (value.strip().removeprefix("*") for value in values[:16])
+        raise line.error("an empty CUI", f"a CUI or {share.NO_CONCEPT}")
+    *slots, location, cue = (value.strip().removeprefix("*") for value in values[:16])
     if not location or "," in location:
-        found = f"body location {quoted(location, 40)}"
-        raise CorpusError(path, line=number, found=found, expected="one CUI, or null")
-    location = NULL if location.lower() == NULL else location
-    return _Row(
-        number,
-        doc_field,
-        _fragments(span, path, number, "span"),
-        concept,
-        _slots(slots, path, number),
-        (location, _cue(location_span, path, number, "body_location")),
-    )
+        raise line.error(f"body location {quoted(location, 40)}", "one CUI, or null")
+    attributes = _slots(slots, line)
+    attributes[LOCATION] = NULL if location.lower() == NULL else location
+    attributes[LOCATION_SPAN] = _cue(cue, line, LOCATION)
+    fragments = _fragments(span, line, "span")
+    return Mention("", fragments, share.DISORDER, (concept,), attributes, line.provenance)
 
 
-def _slots(values: list[str], path: Path, number: int) -> dict[str, str]:
+def _slots(values: Sequence[str], line: Line) -> dict[str, str]:
     """The seven closed slots with their cues; empty where all are null, as in a Task 1 run."""
     if all(value.lower() == NULL for value in values):
         return {}
@@ -112,61 +86,49 @@ def _slots(values: list[str], path: Path, number: int) -> dict[str, str]:
         if slot == "course" and value == "false":
             value = "unmarked"  # how the 22-field layout spells its default
         if value not in legal:
-            found = f"{slot} {quoted(value, 40)}"
-            raise CorpusError(path, line=number, found=found, expected=f"one of {', '.join(legal)}")
-        slots[slot] = value
-        slots[f"{slot}_span"] = _cue(cue, path, number, slot)
+            raise line.error(f"{slot} {quoted(value, 40)}", f"one of {', '.join(legal)}")
+        slots |= {slot: value, f"{slot}_span": _cue(cue, line, slot)}
     return slots
 
 
-def _cue(span: str, path: Path, number: int, slot: str) -> str:
+def _cue(span: str, line: Line, slot: str) -> str:
     if span.lower() == NULL:
         return NULL
-    _fragments(span, path, number, f"{slot} cue")
+    _fragments(span, line, f"{slot} cue")
     return span
 
 
-def _fragments(span: str, path: Path, number: int, what: str) -> tuple[tuple[int, int], ...]:
+def _fragments(span: str, line: Line, what: str) -> tuple[tuple[int, int], ...]:
     fragments = []
     for piece in span.split(","):
         start, dash, end = piece.partition("-")
         if not dash:
-            expected = "start-end, pieces joined by commas"
-            raise CorpusError(path, line=number, found=f"{what} {quoted(span)}", expected=expected)
-        fragment = integer(start, path, number, what), integer(end, path, number, what)
-        if fragment[0] >= fragment[1]:
-            raise CorpusError(path, line=number, found=f"{what} {piece}", expected="start before end")
-        fragments.append(fragment)
+            raise line.error(f"{what} {quoted(span)}", "start-end, pieces joined by commas")
+        fragments.append((line.integer(start, what), line.integer(end, what)))
+        if fragments[-1][0] >= fragments[-1][1]:
+            raise line.error(f"{what} {piece}", "start before end")
     return tuple(fragments)
 
 
-def _mention(identifier: str, rows: list[_Row], path: Path, reading: Reading) -> Mention:
-    last = rows[-1]
+def _merged(rows: list[Mention], path: Path, reading: Reading) -> Mention:
     locations: dict[str, str] = {}
     for row in rows:
-        agrees = (row.concept, row.slots) == (last.concept, last.slots)
-        if not agrees or row.location[0] in locations:
+        if _without_location(row) != _without_location(rows[-1]) or row.attributes[LOCATION] in locations:
             expected = "further lines to add a body location only; the last counts"
-            reading.warn(path, row.line, found="a span with several annotations", expected=expected)
-        locations[row.location[0]] = row.location[1]
-    attributes = dict(last.slots)
+            reading.warn(origin(row, path).error("a span with several annotations", expected))
+        locations[row.attributes[LOCATION]] = row.attributes[LOCATION_SPAN]
+    concepts, attributes = _without_location(rows[-1])
     if attributes or set(locations) != {NULL}:
-        attributes["body_location"] = ",".join(locations)
-        attributes["body_location_span"] = ";".join(locations.values())
-    provenance = Provenance(str(path), rows[0].line)
-    return Mention(identifier, last.fragments, share.DISORDER, (last.concept,), attributes, provenance)
+        attributes |= {LOCATION: ",".join(locations), LOCATION_SPAN: ";".join(locations.values())}
+    return replace(rows[0], concepts=concepts, attributes=attributes)
 
 
-def _write_document(sample: UnifiedSample, path: Path) -> Path:
-    doc_field = share.field_of(sample)
-    rows = [
-        "|".join([doc_field, *fields]) + "\n" for mention in sample.mentions for fields in _fields(mention)
-    ]
-    path.write_text("".join(rows), encoding="utf-8", newline="\n")
-    return path
+def _without_location(row: Mention) -> tuple[tuple[str, ...], dict[str, str]]:
+    slots = {slot: value for slot, value in row.attributes.items() if not slot.startswith(LOCATION)}
+    return row.concepts, slots
 
 
-def _fields(mention: Mention) -> list[list[str]]:
+def _rows(mention: Mention) -> list[list[str]]:
     """Fields 2 to 19 of a mention, once per body location."""
     attributes = mention.attributes
     fields = [
@@ -175,7 +137,8 @@ def _fields(mention: Mention) -> list[list[str]]:
     ]
     for slot, (default, *_) in SLOTS.items():
         fields += [attributes.get(slot, default), attributes.get(f"{slot}_span", NULL)]
-    locations = attributes.get("body_location", NULL).split(",")
-    cues = attributes.get("body_location_span", NULL).split(";")
-    cues += [NULL] * (len(locations) - len(cues))
-    return [[*fields, location, cue] for location, cue in zip(locations, cues, strict=False)]
+    locations = attributes.get(LOCATION, NULL).split(",")
+    cues = attributes.get(LOCATION_SPAN, NULL).split(";")
+    return [
+        [*fields, *location] for location in zip_longest(locations, cues[: len(locations)], fillvalue=NULL)
+    ]

@@ -13,6 +13,7 @@ from lxml import etree
 
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.restricted import quoted, told
+from kaggle_kit.data.formats.base import Line
 
 MAX_BYTES = 256 * 1024 * 1024  # of XML after decompression; the largest official file has about 40 MiB
 
@@ -39,35 +40,35 @@ def parse(path: Path) -> etree._Element:
     except etree.XMLSyntaxError as error:
         said = " ".join((error.msg or "malformed XML").split())
         found = told(said, instead=f"malformed XML (libxml2 error {error.code})")
-        raise CorpusError(path, line=error.lineno, found=found, expected="well-formed UTF-8 XML") from error
+        raise Line(path, error.lineno).error(found, "well-formed UTF-8 XML") from error
     _refuse_indirection(root, path)
     return root
 
 
+def line_of(element: etree._Element, path: Path) -> Line:
+    """The place where an element of the file begins."""
+    return Line(path, element.sourceline)
+
+
 def attribute(element: etree._Element, name: str, path: Path) -> str:
     """An attribute that the format demands, stripped; CorpusError where it is absent or blank."""
-    value = (element.get(name) or "").strip()
-    if not value:
-        found = f"<{element.tag}> without {name}"
-        raise CorpusError(path, line=element.sourceline, found=found, expected=f'{name}="…"')
-    return value
+    if value := (element.get(name) or "").strip():
+        return value
+    raise line_of(element, path).error(f"<{element.tag}> without {name}", f'{name}="…"')
 
 
 def child_text(element: etree._Element, tag: str, path: Path) -> str:
     """The whole text of a child that the format demands, stripped; CorpusError where it is absent."""
-    child = element.find(tag)
-    if child is None:
-        found = f"<{element.tag}> without <{tag}>"
-        raise CorpusError(path, line=element.sourceline, found=found, expected=f"<{tag}>…</{tag}> in it")
+    if (child := element.find(tag)) is None:
+        raise line_of(element, path).error(f"<{element.tag}> without <{tag}>", f"<{tag}>…</{tag}> in it")
     return "".join(child.itertext()).strip()
 
 
 def filled_text(element: etree._Element, tag: str, path: Path) -> str:
     """As `child_text`, but CorpusError also where the child is blank."""
-    text = child_text(element, tag, path)
-    if not text:
-        raise CorpusError(path, line=element.sourceline, found=f"blank <{tag}>", expected="text in it")
-    return text
+    if text := child_text(element, tag, path):
+        return text
+    raise line_of(element, path).error(f"blank <{tag}>", "text in it")
 
 
 def _content(path: Path) -> bytes:

@@ -31,10 +31,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,33 +43,46 @@ from kaggle_kit.core import cache
 from kaggle_kit.core.checks import misfits
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import SPLITS, PracticeConfig
+from kaggle_kit.core.types import UnifiedSample
+from kaggle_kit.data.formats import write
 from kaggle_kit.data.marker import mark
-from kaggle_kit.data.practice import anafora, brat, notes, questions, share
-from kaggle_kit.data.practice.labels import label
-from kaggle_kit.data.practice.lexicon import CLASSES, FIVE, Lexicon, draw
+from kaggle_kit.data.practice import gold, notes, questions
+from kaggle_kit.data.practice.lexicon import CLASSES, FIVE, Lexicon, Rng, draw
 
 __all__ = ["CLASSES", "FIVE", "Lexicon", "cached", "corpus_text", "generate", "planted"]
 
-VERSION = 6  # goes up whenever the same settings give other files; part of the cache's key
+VERSION = 7  # goes up whenever the same settings give other files; part of the cache's key
 
-# Per note task: folder below the corpus root for each split, document name, and the writer.
+
+class NoteTask(NamedTuple):
+    """The files of a task of notes, named by document id, and what is annotated in them."""
+
+    format: str
+    folders: tuple[str, str, str]  # of the splits, below the corpus root
+    document_id: str
+    text: str
+    annotate: Callable[[gold.LabelledNote], UnifiedSample]
+
+
+DISCHARGE_FOLDERS = ("train/discharge", "devel/discharge", "test/discharge")
+DISCHARGE = "practice{0:04d}-DISCHARGE_SUMMARY", "{0}.text", gold.disorders
+CLINIC = "practice{0:04d}_clinic_{0:04d}", "{0}/{0}", gold.times
 NOTE_TASKS = {
-    "semeval2014t7": (("train", "devel", "test"), "practice{0:04d}-DISCHARGE_SUMMARY", share.write_pipe),
-    "semeval2015t14": (
-        ("train/discharge", "devel/discharge", "test/discharge"),
-        "practice{0:04d}-DISCHARGE_SUMMARY",
-        share.write_slots,
-    ),
-    "semeval2016t12": (("Train", "Dev", "Test"), "practice{0:04d}_clinic_{0:04d}", anafora.write),
-    "semeval2021t6": (("train", "dev", "test"), "practice{0:04d}", brat.write),
+    "semeval2014t7": NoteTask("share_pipe", ("train", "devel", "test"), *DISCHARGE),
+    "semeval2015t14": NoteTask("share_slots", DISCHARGE_FOLDERS, *DISCHARGE),
+    "semeval2016t12": NoteTask("anafora", ("Train", "Dev", "Test"), *CLINIC),
+    "semeval2021t6": NoteTask("brat", SPLITS, "practice{0:04d}", "{0}.txt", gold.typed_terms),
 }
 # The tasks with relations: their sentences list terms that are related to nothing.
 LISTING = ("semeval2016t12", "semeval2021t6")
 
 
-def planted(settings: PracticeConfig) -> Lexicon:
-    """The truth of these settings: terms, their class in each task, which training split shows them."""
-    _check(settings, FIVE)
+def planted(settings: PracticeConfig, tasks: Sequence[str] = FIVE) -> Lexicon:
+    """The truth of these settings: terms, their class in each task, which training split shows them.
+
+    Raises ConfigError for values out of range and for tasks without practice corpus.
+    """
+    _check(settings, tasks)
     return draw(settings)
 
 
@@ -76,10 +90,9 @@ def generate(folder: Path, settings: PracticeConfig, tasks: Sequence[str] = FIVE
     """Write `<folder>/<task id>/…` in each task's official format; returns the corpus roots.
 
     A task's files depend on the settings alone, not on which other tasks are asked for. Raises
-    ConfigError for values out of range, unknown tasks, and a task folder that already holds files.
+    ConfigError as `planted`, and for a task folder that already holds files.
     """
-    _check(settings, tasks)
-    lexicon = draw(settings)
+    lexicon = planted(settings, tasks)
     roots = {task: folder / task for task in tasks}
     for root in roots.values():
         if root.is_dir() and any(root.iterdir()):
@@ -93,19 +106,17 @@ def cached(
     settings: PracticeConfig, cache_dir: Path | None = None, tasks: Sequence[str] = FIVE
 ) -> dict[str, Path]:
     """Like `generate`, once per settings and generator version, below `cache_dir` (default: the cache)."""
-    _check(settings, tasks)
+    lexicon = planted(settings, tasks)
     canonical = json.dumps({"version": VERSION, **asdict(settings)}, sort_keys=True)
     key = hashlib.sha256(canonical.encode()).hexdigest()[:16]
     home = (cache_dir or cache.cache_dir("practice")) / key
-    lexicon = draw(settings)
     build = {task: partial(_write_task, task, settings, lexicon) for task in tasks}
     return {task: cache.build_once(home / task, build[task]) for task in tasks}
 
 
 def corpus_text(settings: PracticeConfig) -> list[str]:
     """All training texts, each by itself: notes of the four note tasks, then questions and answers."""
-    _check(settings, FIVE)
-    lexicon = draw(settings)
+    lexicon = planted(settings)
     texts = [note.text for task in NOTE_TASKS for _, note in _notes(task, "train", settings, lexicon)]
     threads = _threads("train", settings, lexicon)
     texts += [thread.body for thread in threads]
@@ -114,38 +125,39 @@ def corpus_text(settings: PracticeConfig) -> list[str]:
 
 
 def _write_task(task: str, settings: PracticeConfig, lexicon: Lexicon, root: Path) -> None:
-    _write_splits(task, settings, lexicon, root)
-    mark(root)
-
-
-def _write_splits(task: str, settings: PracticeConfig, lexicon: Lexicon, root: Path) -> None:
-    truth = lexicon.truth(task)
     for place, split in enumerate(SPLITS):
         rng = _rng(settings, task, split, purpose=2)
-        if task == "semeval2017t3":
+        if task not in NOTE_TASKS:
             path = root / f"SemEval2017-practice-{split}-subtaskA.xml"
             threads = _threads(split, settings, lexicon)
-            questions.write(threads, truth.classes, path, noise=settings.noise, rng=rng)
+            questions.write(threads, lexicon.classes[task], path, noise=settings.noise, rng=rng)
             continue
-        folders, name, write = NOTE_TASKS[task]
+        files, samples = NOTE_TASKS[task], []
+        folder = root / files.folders[place]
         for number, note in _notes(task, split, settings, lexicon):
-            write(label(name.format(number), note, truth, settings.noise, rng), root / folders[place])
+            name = files.document_id.format(number)
+            labelled = gold.label(name, note, lexicon, task, settings.noise, rng)
+            samples.append(files.annotate(labelled))
+            text = folder / files.text.format(name)
+            text.parent.mkdir(parents=True, exist_ok=True)
+            text.write_bytes(note.text.encode())
+        write(files.format, samples, folder)
+    mark(root)
 
 
 def _notes(
     task: str, split: str, settings: PracticeConfig, lexicon: Lexicon
 ) -> Iterator[tuple[int, notes.Note]]:
     rng = _rng(settings, task, split, purpose=1)
-    deck = notes.Deck(lexicon.terms(task, split), rng)
-    compose = notes.compose_listing if task in LISTING else notes.compose
+    terms = notes.deck(lexicon.terms(task, split), rng)
     for number in _numbers(settings, split):
-        yield number, compose(deck, rng)
+        yield number, notes.compose(terms, rng, listing=task in LISTING)
 
 
 def _threads(split: str, settings: PracticeConfig, lexicon: Lexicon) -> list[questions.Thread]:
     rng = _rng(settings, "semeval2017t3", split, purpose=1)
-    deck = notes.Deck(lexicon.terms("semeval2017t3", split), rng)
-    return [questions.compose(number, deck, rng) for number in _numbers(settings, split)]
+    terms = notes.deck(lexicon.terms("semeval2017t3", split), rng)
+    return [questions.compose(number, terms, rng) for number in _numbers(settings, split)]
 
 
 def _numbers(settings: PracticeConfig, split: str) -> range:
@@ -155,7 +167,7 @@ def _numbers(settings: PracticeConfig, split: str) -> range:
     return range(start, start + (settings.documents if split == "train" else held_out))
 
 
-def _rng(settings: PracticeConfig, task: str, split: str, *, purpose: int) -> np.random.Generator:
+def _rng(settings: PracticeConfig, task: str, split: str, *, purpose: int) -> Rng:
     """One stream each for the texts (1) and the label noise (2) of every task and split."""
     return np.random.default_rng([settings.seed, purpose, FIVE.index(task), SPLITS.index(split)])
 

@@ -8,7 +8,7 @@ lexicon.class_of("semeval2014t7")["brelum"]             # "disorder"
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
@@ -19,6 +19,7 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import PracticeConfig
 
 T = TypeVar("T")
+Rng = np.random.Generator
 
 FIVE = ("semeval2014t7", "semeval2015t14", "semeval2016t12", "semeval2017t3", "semeval2021t6")
 CLASSES = ("disorder", "drug", "procedure", "anatomy", "finding")  # as many as tasks: see `_assign`
@@ -78,24 +79,13 @@ class Term:
         return f"C99{3 * self.family.id + place:05d}"
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """One task's part of a lexicon."""
-
-    classes: Mapping[int, str]  # family id -> class
-    shown: frozenset[int]  # ids of the families in its training split
-
-
 @dataclass(frozen=True)
 class Lexicon:
     """What is planted. `families`, `classes` and `seen` are keyed by task id."""
 
     families: Mapping[str, tuple[Family, ...]]
     classes: Mapping[str, Mapping[int, str]]  # task -> family id -> class
-    seen: Mapping[str, frozenset[int]]  # task -> ids of the families in its training split
-
-    def truth(self, task: str) -> Truth:
-        return Truth(self.classes[task], self.seen[task])
+    seen: Mapping[str, Collection[int]]  # task -> ids of the families in its training split
 
     def terms(self, task: str, split: str) -> tuple[Term, ...]:
         """The terms a split of a task draws from: the seen ones in train, all in dev and test."""
@@ -116,7 +106,7 @@ def relation_between(first: str, second: str) -> tuple[str, str, str] | None:
     return next((r for r in RELATIONS if {first, second} == set(r[1:])), None)
 
 
-def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+def pick(rng: Rng, options: Sequence[T]) -> T:
     """One of the options, each equally likely."""
     return options[int(rng.integers(len(options)))]
 
@@ -125,24 +115,29 @@ def draw(settings: PracticeConfig) -> Lexicon:
     """The lexicon of these settings. Words, families and visibility do not depend on `transfer`.
 
     Raises ConfigError if a training split would be left without any term.
+
+    A conflicting term has one class in all training splits that show it, and another one in each task
+    that does not: were it different wherever it is shown, a task could learn from the others what a term
+    is not, and would gain by it.
     """
     rng = np.random.default_rng([settings.seed, 0])
     shapes = _shapes(settings.terms)
     common = round(settings.lexicon_overlap * len(shapes))
     words = _words(rng)
-
-    def families(first: int, shapes: list[tuple[int, bool]]) -> list[Family]:
-        """Five families of each shape, one for each class, numbered from `first`."""
-        fives = [shape for shape in shapes for _ in range(5)]
-        return [_family(words, number, shape) for number, shape in enumerate(fives, start=first)]
-
-    shared = families(0, shapes[:common])
-    private = {
-        task: families(5 * len(shapes) * place, shapes[common:]) for place, task in enumerate(FIVE, start=1)
-    }
-    seen = _visibility(rng, shared, private, settings)
-    classes = _assign(rng, shared, private, seen, settings.transfer)
-    return Lexicon({task: (*shared, *private[task]) for task in FIVE}, classes, seen)
+    shared = _families(words, 0, shapes[:common])
+    starts = {task: 5 * len(shapes) * place for place, task in enumerate(FIVE, start=1)}
+    private = {task: _families(words, start, shapes[common:]) for task, start in starts.items()}
+    seen = _visibility(rng, shared, private, settings.coverage)
+    families = {task: (*shared, *private[task]) for task in FIVE}
+    classes = {task: {family.id: CLASSES[family.id % 5] for family in families[task]} for task in FIVE}
+    for task in FIVE:
+        if settings.transfer == "none":
+            for start in range(0, len(shared), 5):
+                five = zip(shared[start : start + 5], rng.permutation(5), strict=True)
+                classes[task].update((family.id, CLASSES[which]) for family, which in five)
+        if settings.transfer == "conflicting":
+            classes[task].update(_deranged(rng, [f for f in shared if f.id not in seen[task]]))
+    return Lexicon(families, classes, seen)
 
 
 def _shapes(terms: int) -> list[tuple[int, bool]]:
@@ -155,12 +150,16 @@ def _shapes(terms: int) -> list[tuple[int, bool]]:
     return shapes
 
 
-def _family(words: Iterator[str], number: int, shape: tuple[int, bool]) -> Family:
-    modifiers, bare = shape
-    return Family(number, tuple(next(words) for _ in range(modifiers)), next(words), bare)
+def _families(words: Iterator[str], first: int, shapes: Sequence[tuple[int, bool]]) -> list[Family]:
+    """Five families of each shape (modifiers, bare), one for each class, numbered from `first`."""
+    fives = [shape for shape in shapes for _ in CLASSES]
+    return [
+        Family(number, tuple(next(words) for _ in range(modifiers)), next(words), bare)
+        for number, (modifiers, bare) in enumerate(fives, start=first)
+    ]
 
 
-def _words(rng: np.random.Generator) -> Iterator[str]:
+def _words(rng: Rng) -> Iterator[str]:
     """Distinct pronounceable pseudo-words of two or three syllables and at least five letters."""
     known: set[str] = set()
     while True:
@@ -171,31 +170,7 @@ def _words(rng: np.random.Generator) -> Iterator[str]:
             yield word
 
 
-def _assign(
-    rng: np.random.Generator,
-    shared: Sequence[Family],
-    private: Mapping[str, Sequence[Family]],
-    seen: Mapping[str, frozenset[int]],
-    transfer: str,
-) -> dict[str, dict[int, str]]:
-    """Class of each family in each task; five families of one shape hold all five classes.
-
-    A conflicting term has one class in all training splits that show it, and another one in each task
-    that does not: were it different wherever it is shown, a task could learn from the others what a term
-    is not, and would gain by it.
-    """
-    classes = {task: {f.id: CLASSES[f.id % 5] for f in (*private[task], *shared)} for task in FIVE}
-    for task in FIVE:
-        if transfer == "none":
-            for start in range(0, len(shared), 5):
-                five = zip(shared[start : start + 5], rng.permutation(5), strict=True)
-                classes[task].update((family.id, CLASSES[which]) for family, which in five)
-        if transfer == "conflicting":
-            classes[task].update(_deranged(rng, [f for f in shared if f.id not in seen[task]]))
-    return classes
-
-
-def _deranged(rng: np.random.Generator, families: Sequence[Family]) -> Iterator[tuple[int, str]]:
+def _deranged(rng: Rng, families: Sequence[Family]) -> Iterator[tuple[int, str]]:
     """Another class for each family; each class goes to as many families of a shape as it had before.
 
     Where one class has over half of a shape's families, that many cannot be: some get any other class.
@@ -212,13 +187,9 @@ def _deranged(rng: np.random.Generator, families: Sequence[Family]) -> Iterator[
 
 
 def _visibility(
-    rng: np.random.Generator,
-    shared: Sequence[Family],
-    private: Mapping[str, Sequence[Family]],
-    settings: PracticeConfig,
-) -> dict[str, frozenset[int]]:
+    rng: Rng, shared: Sequence[Family], private: Mapping[str, Sequence[Family]], coverage: float
+) -> dict[str, set[int]]:
     """Which families each training split shows."""
-    coverage = settings.coverage
     seen: dict[str, set[int]] = {task: set() for task in FIVE}
     for r in range(5):
         column = shared[r::5]
@@ -234,10 +205,10 @@ def _visibility(
             f"practice.coverage is {coverage}: with so few terms a training split would show none of them; "
             "raise practice.coverage or practice.terms"
         )
-    return {task: frozenset(ids) for task, ids in seen.items()}
+    return seen
 
 
-def _sharings(rng: np.random.Generator, number: int, coverage: float) -> list[tuple[str, ...]]:
+def _sharings(rng: Rng, number: int, coverage: float) -> list[tuple[str, ...]]:
     """The tasks that show each of `number` common families: `coverage` of the five on average.
 
     All sets of that many tasks are used equally often, so every task teaches every other task the

@@ -3,19 +3,17 @@
 The text is composed without looking at any class: each slot takes the next term of a shuffled deck,
 so neither a sentence nor a pre-training text tells what a term is.
 
-    note = compose(Deck(terms, rng), rng)
+    note = compose(deck(terms, rng), rng)
     note.text[slice(*note.sentences[0].spans[0].fragments[0])]
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from kaggle_kit.data.practice.lexicon import Term, pick
+from kaggle_kit.data.practice.lexicon import Rng, Term, pick
 
 HEADER = "SYNTHETIC PRACTICE NOTE — invented words, no patient"
 SECTIONS = ("History", "Course")
@@ -63,6 +61,7 @@ GAPS = ("with mild", "and possible", "plus some")
 # How a list of terms begins. Neither they nor the time of the list are related to anything.
 LISTS = ("besides", "the list of {DATE+} adds", "on file since {DATE+}")
 LISTED = 10  # the slot of all terms of a list
+LIST = "{10}, {10}, {10}, {10} and {10}."
 
 Fragment = tuple[int, int]
 
@@ -101,7 +100,7 @@ class Sentence:
         return [span for span in self.outer if span.slot == 0]
 
     @property
-    def told(self) -> list[Span]:
+    def others(self) -> list[Span]:
         """The outermost mentions in the other slots, without the listed ones."""
         return [span for span in self.outer if 0 < span.slot < LISTED]
 
@@ -114,48 +113,29 @@ class Note:
     sectiontimes: tuple[Fragment, ...]
 
 
-class Deck:
-    """Deals terms in random order; every term comes up once before any comes up again."""
-
-    def __init__(self, terms: Sequence[Term], rng: np.random.Generator) -> None:
-        self._terms, self._rng = terms, rng
-        self._order: list[int] = []
-
-    def deal(self) -> Term:
-        if not self._order:
-            self._order = self._rng.permutation(len(self._terms)).tolist()
-        return self._terms[self._order.pop()]
+def deck(terms: Sequence[Term], rng: Rng) -> Iterator[Term]:
+    """Deal terms in random order; every term comes up once before any comes up again."""
+    while True:
+        yield from (terms[place] for place in reversed(rng.permutation(len(terms))))
 
 
 class Page:
     """A text that grows at its end and tells where each piece went."""
 
     def __init__(self) -> None:
-        self._pieces: list[str] = []
-        self._length = 0
+        self.text = ""
 
     def add(self, piece: str) -> Fragment:
-        start = self._length
-        self._pieces.append(piece)
-        self._length += len(piece)
-        return start, self._length
-
-    @property
-    def text(self) -> str:
-        return "".join(self._pieces)
+        start = len(self.text)
+        self.text += piece
+        return start, len(self.text)
 
 
-def compose(deck: Deck, rng: np.random.Generator) -> Note:
-    """One note: header, its date, and two dated sections of five sentences."""
-    return _note(deck, rng, SENTENCES, listed=0)
+def compose(terms: Iterator[Term], rng: Rng, listing: bool = False) -> Note:
+    """One note: header, its date, and two dated sections of five sentences.
 
-
-def compose_listing(deck: Deck, rng: np.random.Generator) -> Note:
-    """A note of two sections of three sentences, each of which ends in a list of terms."""
-    return _note(deck, rng, LISTING_SENTENCES, listed=5)
-
-
-def _note(deck: Deck, rng: np.random.Generator, count: int, listed: int) -> Note:
+    In a `listing` they are three, each of which ends in a list of terms.
+    """
     page = Page()
     page.add(f"{HEADER}\nDate of note: ")
     doctime = page.add(_date(rng))
@@ -164,23 +144,17 @@ def _note(deck: Deck, rng: np.random.Generator, count: int, listed: int) -> Note
         page.add(f"\n\n{section} (")
         sectiontimes.append(page.add(_date(rng)))
         page.add(")")
-        for place in range(count):
+        for place in range(LISTING_SENTENCES if listing else SENTENCES):
             page.add("\n" if place == 0 or rng.random() < 0.3 else " ")
             carrier = pick(rng, CARRIERS)
-            if listed:
-                carrier = carrier.removesuffix(".") + f"; {pick(rng, LISTS)} " + _list(listed)
-            sentences.append(_sentence(page, carrier, deck, rng))
+            if listing:
+                carrier = carrier.removesuffix(".") + f"; {pick(rng, LISTS)} {LIST}"
+            sentences.append(_sentence(page, carrier, terms, rng))
     page.add("\n")
     return Note(page.text, tuple(sentences), doctime, tuple(sectiontimes))
 
 
-def _list(terms: int) -> str:
-    """The end of a carrier: "{10}, {10} and {10}."."""
-    slot = f"{{{LISTED}}}"
-    return f"{', '.join([slot] * (terms - 1))} and {slot}."
-
-
-def _sentence(page: Page, carrier: str, deck: Deck, rng: np.random.Generator) -> Sentence:
+def _sentence(page: Page, carrier: str, terms: Iterator[Term], rng: Rng) -> Sentence:
     sentence = Sentence()
     done = 0
     for match in PIECE.finditer(carrier):
@@ -189,7 +163,7 @@ def _sentence(page: Page, carrier: str, deck: Deck, rng: np.random.Generator) ->
         if match["slot"]:
             slot, locates = int(match["slot"]), bool(match["locates"])
             capital = match.start() == 0
-            for term, fragments, inner in render(page, deck.deal(), rng, capital=capital):
+            for term, fragments, inner in render(page, next(terms), rng, capital=capital):
                 sentence.spans.append(Span(term, fragments, slot, locates, inner))
         elif match["name"]:
             sentence.cues[match["name"]] = (match["value"], page.add(match["word"]))
@@ -202,7 +176,7 @@ def _sentence(page: Page, carrier: str, deck: Deck, rng: np.random.Generator) ->
 
 
 def render(
-    page: Page, term: Term, rng: np.random.Generator, *, capital: bool = False
+    page: Page, term: Term, rng: Rng, *, capital: bool = False
 ) -> list[tuple[Term, tuple[Fragment, ...], bool]]:
     """Write a term to the page; returns its mentions as (term, fragments, inner).
 
@@ -224,15 +198,14 @@ def render(
     gap = style > 0.85
     page.add(f" {pick(rng, GAPS)} " if gap else " ")
     head = page.add(family.head)
-    mentions = [(term, (modifier, head) if gap else ((modifier[0], head[1]),), False)]
-    if family.bare:
-        mentions.append((Term(family, None), (head,), True))
-    return mentions
+    fragments = (modifier, head) if gap else ((modifier[0], head[1]),)
+    inner = [(Term(family, None), (head,), True)] if family.bare else []
+    return [(term, fragments, False), *inner]
 
 
 def _cased(word: str, capital: bool) -> str:
     return word.capitalize() if capital else word
 
 
-def _date(rng: np.random.Generator) -> str:
+def _date(rng: Rng) -> str:
     return f"{rng.integers(1, 29)} {pick(rng, MONTHS)} {rng.integers(2009, 2014)}"

@@ -4,22 +4,21 @@ A question asks for something of one class; a comment is Good if one of its two 
 class, PotentiallyUseful if one is of a class related to it, Bad otherwise. Which terms a comment
 names is drawn without looking at the question or at any class.
 
-    threads = [compose(number, deck, rng) for number in range(1, 61)]
+    threads = [compose(number, deck(terms, rng), rng) for number in range(1, 61)]
     write(threads, classes, path, noise=0.0, rng=rng)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.sax.saxutils import escape
 
-import numpy as np
+from lxml import etree
 
-from kaggle_kit.data.practice.labels import noisy
-from kaggle_kit.data.practice.lexicon import CLASSES, Term, pick, relation_between
-from kaggle_kit.data.practice.notes import Deck, Page, render
+from kaggle_kit.data.practice.gold import noisy
+from kaggle_kit.data.practice.lexicon import CLASSES, Rng, Term, pick, relation_between
+from kaggle_kit.data.practice.notes import Page, render
 
 SUBJECT = "SYNTHETIC PRACTICE QUESTION — invented words, no patient"
 COMMENTS = 10
@@ -38,33 +37,7 @@ ANSWERS = (
     ("Not sure, but ", " and ", " are two things to keep in mind."),
 )
 
-DOCTYPE = """<!DOCTYPE xml [
-<!ELEMENT xml (Thread*)>
-<!ATTLIST xml version CDATA #REQUIRED>
-<!ELEMENT Thread (RelQuestion, RelComment*)>
-<!ATTLIST Thread THREAD_SEQUENCE CDATA #REQUIRED>
-<!ELEMENT RelQuestion (RelQSubject, RelQBody)>
-<!ATTLIST RelQuestion RELQ_ID CDATA #REQUIRED RELQ_CATEGORY CDATA #REQUIRED RELQ_DATE CDATA #REQUIRED
- RELQ_USERID CDATA #REQUIRED RELQ_USERNAME CDATA #REQUIRED>
-<!ELEMENT RelQSubject (#PCDATA)>
-<!ELEMENT RelQBody (#PCDATA)>
-<!ELEMENT RelComment (RelCText)>
-<!ATTLIST RelComment RELC_ID CDATA #REQUIRED RELC_DATE CDATA #REQUIRED RELC_USERID CDATA #REQUIRED
- RELC_USERNAME CDATA #REQUIRED RELC_RELEVANCE2RELQ CDATA #REQUIRED>
-<!ELEMENT RelCText (#PCDATA)>
-]>"""
-QUESTION = """\t<Thread THREAD_SEQUENCE="{id}">
-\t\t<RelQuestion RELQ_ID="{id}" RELQ_CATEGORY="Synthetic practice" RELQ_DATE="2000-01-01 00:00:00" \
-RELQ_USERID="U0" RELQ_USERNAME="practice">
-\t\t\t<RelQSubject>{subject}</RelQSubject>
-\t\t\t<RelQBody>{body}</RelQBody>
-\t\t</RelQuestion>
-"""
-COMMENT = """\t\t<RelComment RELC_ID="{id}" RELC_DATE="2000-01-01 00:00:00" RELC_USERID="U{place}" \
-RELC_USERNAME="practice" RELC_RELEVANCE2RELQ="{label}">
-\t\t\t<RelCText>{text}</RelCText>
-\t\t</RelComment>
-"""
+ORIGIN = {"DATE": "2000-01-01 00:00:00", "USERID": "U0", "USERNAME": "practice"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +54,24 @@ class Thread:
     comments: tuple[Comment, ...]
 
 
-def compose(number: int, deck: Deck, rng: np.random.Generator) -> Thread:
+def compose(number: int, terms: Iterator[Term], rng: Rng) -> Thread:
     """A question and ten comments. The term in the question is there to be talked about, no more."""
     asked = pick(rng, CLASSES)
-    body = pick(rng, QUESTIONS).format(noun=NOUNS[asked], term=deck.deal().text)
+    body = pick(rng, QUESTIONS).format(noun=NOUNS[asked], term=next(terms).text)
     return Thread(
-        f"practice{number:04d}_R1", asked, body, tuple(_comment(deck, rng) for _ in range(COMMENTS))
+        f"practice{number:04d}_R1", asked, body, tuple(_comment(terms, rng) for _ in range(COMMENTS))
     )
 
 
-def _comment(deck: Deck, rng: np.random.Generator) -> Comment:
+def _comment(terms: Iterator[Term], rng: Rng) -> Comment:
     page = Page()
     before, between, after = pick(rng, ANSWERS)
-    terms = []
+    named: list[Term] = []
     for words in (before, between):
         page.add(words)
-        terms += [term for term, _, _ in render(page, deck.deal(), rng)]
+        named += [term for term, _, _ in render(page, next(terms), rng)]
     page.add(after)
-    return Comment(page.text, tuple(terms))
+    return Comment(page.text, tuple(named))
 
 
 def judge(asked: str, classes: Sequence[str]) -> str:
@@ -114,16 +87,21 @@ def write(
     path: Path,
     *,
     noise: float,
-    rng: np.random.Generator,
+    rng: Rng,
 ) -> None:
     """All threads in one XML file; a share `noise` of the terms counts as of a random class."""
-    parts = ['<?xml version="1.0" encoding="utf-8"?>\n', DOCTYPE, '\n<xml version="1.0">\n']
+    root = etree.Element("xml", version="1.0")
+    asked_by, answered_by = ({f"{who}_{key}": ORIGIN[key] for key in ORIGIN} for who in ("RELQ", "RELC"))
     for thread in threads:
-        parts.append(QUESTION.format(id=thread.id, subject=escape(SUBJECT), body=escape(thread.body)))
+        element = etree.SubElement(root, "Thread", THREAD_SEQUENCE=thread.id)
+        question = etree.SubElement(element, "RelQuestion", {"RELQ_ID": thread.id, **asked_by})
+        etree.SubElement(question, "RelQSubject").text = SUBJECT
+        etree.SubElement(question, "RelQBody").text = thread.body
         for place, comment in enumerate(thread.comments, start=1):
             named = [noisy(classes[term.family.id], noise, rng) for term in comment.terms]
-            fields = {"label": judge(thread.asked, named), "text": escape(comment.text), "place": place}
-            parts.append(COMMENT.format(id=f"{thread.id}_C{place}", **fields))
-        parts.append("\t</Thread>\n")
+            parts = {"RELC_ID": f"{thread.id}_C{place}", "RELC_RELEVANCE2RELQ": judge(thread.asked, named)}
+            answer = etree.SubElement(element, "RelComment", {**parts, **answered_by})
+            etree.SubElement(answer, "RelCText").text = comment.text
+    etree.indent(root, "\t")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("".join((*parts, "</xml>\n")).encode())
+    path.write_bytes(etree.tostring(root, encoding="UTF-8", xml_declaration=True))

@@ -131,7 +131,7 @@ def _rows(folder: Path, check: Callable[[Row], str | None]) -> list[Row]:
         for row in read:
             fault = "an annotation that was there before" if _place(row) in rows else check(row)
             if fault:
-                raise ScoreError(f"{path}:{row.line}: found {fault}; the official scorer stops there")
+                raise ScoreError(f"{path}:{row.line.number}: found {fault}; the official scorer stops there")
             rows[_place(row)] = row
     return list(rows.values())
 
