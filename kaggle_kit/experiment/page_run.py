@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import papermill
 import psutil
@@ -75,6 +75,8 @@ class Headings(NBClientEngine):
 
 
 papermill_engines.register("headings", Headings)
+for _name in ("papermill", "papermill.translators"):
+    logging.getLogger(_name).addFilter(lambda record: not record.getMessage().startswith(MISTAKEN))
 
 
 class RunPaused(KitError):
@@ -82,10 +84,6 @@ class RunPaused(KitError):
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
     label = "paused"
-
-
-def _is_no_mistake(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(MISTAKEN)
 
 
 class ThisInterpreter(AsyncKernelManager):
@@ -172,16 +170,12 @@ def claimed(run_dir: Path) -> Iterator[None]:
         run_dir.mkdir(parents=True, exist_ok=True)
         lock_file = (run_dir / LOCK).open("a")
     with lock_file as lock:
-        for patience in (0.2, 0.2, 0.2, None):  # `is_claimed` holds it for a moment
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for _ in range(3):  # `is_claimed` holds it for a moment
+            if _takes(lock, fcntl.LOCK_EX):
                 break
-            except BlockingIOError as error:
-                if patience is None:
-                    raise RunFolderError(
-                        f"{run_dir}: another process runs a page in it; wait for it, or stop it"
-                    ) from error
-                time.sleep(patience)
+            time.sleep(0.2)
+        else:
+            raise RunFolderError(f"{run_dir}: another process runs a page in it; wait for it, or stop it")
         yield
 
 
@@ -190,11 +184,16 @@ def is_claimed(run_dir: Path) -> bool:
     if not (run_dir / LOCK).is_file():
         return False
     with (run_dir / LOCK).open() as lock:  # for reading: it may lie on a read-only disk
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not _takes(lock, fcntl.LOCK_SH)
+
+
+def _takes(lock: IO[str], kind: int) -> bool:
+    """Try to lock a file until it is closed; False where another process has it."""
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
@@ -259,8 +258,6 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
     logger.info("running %s, executed copy in %s", page.stem, output)
-    for name in ("papermill", "papermill.translators"):
-        logging.getLogger(name).addFilter(_is_no_mistake)
     try:
         with _signals_to_the_kernel() as stopped, writing(output):
             papermill.execute_notebook(
