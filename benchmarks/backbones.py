@@ -20,8 +20,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.models.attention import PACKED
 from kaggle_kit.models.decisions import choose_padded_attention
-from kaggle_kit.models.reading import Reader, class_of, packable
-from kaggle_kit.models.stages import Stages
+from kaggle_kit.models.reading import Reader, Stages, class_of, packable
 from kaggle_kit.models.verify import verify_reading, verify_stages
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"

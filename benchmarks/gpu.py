@@ -14,13 +14,20 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from statistics import median
 
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, PreTrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from benchmarks.measuring import flop_per_token, machine, matmul_peak, publish, wait
 from benchmarks.stock import IGNORED, token_weighted_mean
@@ -34,9 +41,7 @@ from kaggle_kit.heads.dropout import set_backbone_dropout
 from kaggle_kit.models.adapters import enable_checkpointing
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.decisions import choose_attention, choose_checkpointing
-from kaggle_kit.models.flash import FLASH, register_flash
 from kaggle_kit.models.loading import Loaded
-from kaggle_kit.models.shapes import SHAPES
 
 # Tokens of 16 sequences: the middles of 16 equal parts of each corpus's training lengths in MiniLM's
 # sub-words, at most 128; and full windows of long notes.
@@ -49,20 +54,43 @@ VOCABULARY = 32000
 TASK = TaskSpec("entities", (ComponentSpec("mentions", Kind.TOKENS, 1, ("Disease",)),))
 TAGS = 3
 Step = Callable[[], None]
+# The study's six models, from the config.json of their repositories.
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+)
+SHAPES = {
+    "gemma2b": (2304, 9216, 26, 8, 4, 256),
+    "phi3mini": (3072, 8192, 32, 32, 32, 96),
+    "llama3b": (3072, 8192, 28, 24, 8, 128),
+    "mistral7b": (4096, 14336, 32, 32, 8, 128),
+    "llama8b": (4096, 14336, 32, 32, 8, 128),
+    "biomistral": (4096, 14336, 32, 32, 8, 128),
+}
 
 
 def shape_config(model: ModelConfig) -> PreTrainedConfig:
-    shape = vars(SHAPES[model.name])
+    """The configuration of one of the six models with a small vocabulary."""
+    shape = dict(zip(SIZES, SHAPES[model.name], strict=True))
     more = {"vocab_size": VOCABULARY, "pad_token_id": 0, "num_labels": TAGS}
     return AutoConfig.for_model(model.architecture, **shape, **more)
+
+
+@cache
+def empty_backbone(name: str) -> PreTrainedModel:
+    """One of the six models without weights, on the meta device."""
+    with torch.device("meta"):
+        return AutoModel.from_config(shape_config(compose(model=name).model))
 
 
 def engine(model: ModelConfig, lengths: Sequence[int], device: str) -> tuple[nn.Module, Step]:
     """The study's S1, and one forward and backward pass over all sequences."""
     capability = torch.cuda.get_device_capability() if device == "cuda" else None
-    attention = choose_attention(model.architecture, capability, SHAPES[model.name].head_dim).value
-    if attention == FLASH:
-        register_flash()
+    attention = choose_attention(model.architecture, capability, SHAPES[model.name][-1]).value
     with torch.device(device):
         backbone = AutoModel.from_config(
             shape_config(model), attn_implementation=attention, dtype=torch.float16

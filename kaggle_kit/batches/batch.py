@@ -9,7 +9,7 @@ the contract with its head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kaggle_kit.batches.encode import PASSAGE, EncodedTask
-from kaggle_kit.batches.plan import PlannedBatch, StepPlan
-from kaggle_kit.batches.prefixes import shared_prefixes
+from kaggle_kit.batches.plan import PlannedBatch, StepPlan, shared_prefixes
 from kaggle_kit.core.types import Prefix
 from kaggle_kit.heads import KINDS
 from kaggle_kit.heads.arrays import before, flat, long
@@ -100,22 +99,28 @@ class PlanDataset(Dataset):
 
 def make_batch(encoded: EncodedTask, planned: PlannedBatch) -> MicroBatch:
     """The tensors of one planned micro-batch, on the CPU."""
-    rows = _shortened(encoded.rows(planned.rows), planned.cut)
+    numbers = list(planned.rows)
+    rows = _shortened(encoded.rows(numbers), planned.cut)
     lengths = tuple(int(length) for length in rows["length"])
-    starts = before(lengths)
-    parts = {part.name: (KINDS[part.kind], part) for part in encoded.spec.components}
-    targets = {name: kind.tensors(part, rows, starts) for name, (kind, part) in parts.items()}
+    starts, parts = before(lengths), encoded.spec.components
+    targets = {part.name: KINDS[part.kind].tensors(part, rows, starts) for part in parts}
+    type_ids, prefixes = torch.zeros(sum(lengths), dtype=torch.long), ()
+    if encoded.beginnings is not None:
+        halves = zip(lengths, rows["second"], strict=True)
+        type_ids = long(flat(np.arange(length) >= second for length, second in halves))
+        units = planned.units or encoded.groups[numbers].tolist()
+        prefixes = shared_prefixes(units, encoded.beginnings[numbers], lengths)
     return MicroBatch(
         task=planned.task,
         rows=tuple(planned.rows),
         input_ids=long(flat(rows["input_ids"])),
-        type_ids=_type_ids(rows, lengths),
+        type_ids=type_ids,
         lengths=lengths,
         targets=targets,
-        counts={name: kind.count(targets[name]) for name, (kind, _) in parts.items()},
+        counts={part.name: KINDS[part.kind].count(targets[part.name]) for part in parts},
         overlap_tokens=int(np.sum(rows["overlap"])),
         half=planned.half,
-        prefixes=_prefixes(encoded, planned, lengths),
+        prefixes=prefixes,
     )
 
 
@@ -134,16 +139,3 @@ def _shortened(rows: dict[str, Any], cut: int) -> dict[str, Any]:
         for name in PASSAGE:
             rows[name][-1] = rows[name][-1][:words]
     return rows
-
-
-def _prefixes(encoded: EncodedTask, planned: PlannedBatch, lengths: Sequence[int]) -> tuple[Prefix, ...]:
-    if encoded.beginnings is None:
-        return ()
-    rows = list(planned.rows)
-    return shared_prefixes(planned.units or encoded.groups[rows].tolist(), encoded.beginnings[rows], lengths)
-
-
-def _type_ids(rows: Mapping[str, Any], lengths: Sequence[int]) -> Tensor:
-    if "second" not in rows:
-        return torch.zeros(sum(lengths), dtype=torch.long)
-    return long(flat(np.arange(n) >= second for n, second in zip(lengths, rows["second"], strict=True)))

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import groupby
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,11 @@ from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 from transformers import PreTrainedTokenizerBase
 
-from kaggle_kit.batches.plan import TaskRows
-from kaggle_kit.batches.prefixes import beginnings
+from kaggle_kit.batches.plan import MIN_SHARED_TOKENS, TaskRows
 from kaggle_kit.batches.reach import Reach
 from kaggle_kit.core.cache import build_once, cache_dir
 from kaggle_kit.core.errors import ConfigError, CorpusError
-from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec, UnifiedSample, relation_parts
+from kaggle_kit.core.types import Kind, TaskSpec, UnifiedSample, relation_parts
 from kaggle_kit.data.passages import PairSequence, Passage, PassageSettings, pair_sequences, passages
 from kaggle_kit.heads import KINDS, relations
 
@@ -92,21 +93,17 @@ class EncodedTask:
         Prediction relates the mentions it has found; the file holds the candidates among gold ones.
         """
         parts = relation_parts(self.spec)
-        replaced: dict[str, list[Any]] = {}
-        if parts:
-            for document, sequences in self._documents():
-                for part in parts:
-                    for row in KINDS[part.kind].columns(part, sequences, samples[document]):
-                        for name, column in row.items():
-                            replaced.setdefault(name, []).append(column)
-        return replace(self, replaced=replaced)
-
-    def _documents(self) -> Iterator[tuple[int, list[Passage]]]:
-        names = [part.name for part in fields(Passage)]
+        if not parts:
+            return replace(self, replaced={})
+        replaced: dict[str, list[Any]] = {name: [] for part in parts for name in relations.features(part)}
         table = self.rows(range(len(self)))
-        columns = zip(table["document"], *(table[name] for name in names), strict=True)
+        columns = zip(table["document"], *(table[part.name] for part in fields(Passage)), strict=True)
         for document, rows in groupby(columns, key=lambda row: int(row[0])):
-            yield document, [Passage(**dict(zip(names, row[1:], strict=True))) for row in rows]
+            held = [Passage(*row[1:]) for row in rows]
+            for row in (row for part in parts for row in relations.columns(part, held, samples[document])):
+                for name, column in row.items():
+                    replaced[name].append(column)
+        return replace(self, replaced=replaced)
 
 
 def encode(
@@ -116,49 +113,32 @@ def encode(
     settings: PassageSettings,
 ) -> EncodedTask:
     """Raises CorpusError for samples without text and ConfigError where there is nothing to encode."""
-    key = _content_key(samples, spec, tokenizer, settings)
-    folder = build_once(
-        cache_dir("tokens") / key, lambda out: _write(samples, spec, tokenizer, settings, out)
-    )
-    table = Dataset.from_file(str(folder / "rows.arrow"))
-    reach = Reach.from_json((folder / "reach.json").read_text(encoding="utf-8"))
-    if len(table) == 0:
-        raise ConfigError(f"{spec.name}: the split holds no text to encode; check its layout and limits")
-    flat = table.with_format("numpy", columns=["length", "overlap", "group"])[:]
-    table = table.with_format("numpy")
-    spec = replace(spec, components=tuple(_with_share(part, table) for part in spec.components))
-    lengths = flat["length"].astype(np.int64)
-    return EncodedTask(spec, table, lengths, flat["overlap"], flat["group"], reach)
-
-
-def _with_share(component: ComponentSpec, table: Dataset) -> ComponentSpec:
-    """A relation component knows the share of its candidates that have a label: its loss weighs by it."""
-    if component.kind is not Kind.RELATIONS:
-        return component
-    positive, candidates = relations.counted(component, table[:])
-    return replace(component, positive=positive / max(1, candidates))
-
-
-def _content_key(
-    samples: Sequence[UnifiedSample],
-    spec: TaskSpec,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: PassageSettings,
-) -> str:
     digest = hashlib.sha256(json.dumps([VERSION, asdict(spec), asdict(settings)]).encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
     for sample in samples:
         digest.update(repr(sample).encode())
-    return digest.hexdigest()[:24]
+    ranking = _is_ranking(spec)
+
+    def rows_of(sample: UnifiedSample) -> list[Passage] | list[PairSequence]:
+        return list(_sequences(sample, ranking, tokenizer, settings))
+
+    place = cache_dir("tokens") / digest.hexdigest()[:24]
+    folder = build_once(place, lambda out: _write(samples, spec, rows_of, out))
+    table = Dataset.from_file(str(folder / "rows.arrow"))
+    reach = Reach(**json.loads((folder / "reach.json").read_text(encoding="utf-8")))
+    if len(table) == 0:
+        raise ConfigError(f"{spec.name}: the split holds no text to encode; check its layout and limits")
+    flat = table.with_format("numpy", columns=["length", "overlap", "group"])[:]
+    table = table.with_format("numpy")
+    # a relation component knows the share of its candidates that have a label: its loss weighs by it
+    shares = {part.name: relations.positive_share(part, table[:]) for part in relation_parts(spec)}
+    parts = [replace(part, positive=shares.get(part.name, part.positive)) for part in spec.components]
+    spec = replace(spec, components=tuple(parts))
+    lengths = flat["length"].astype(np.int64)
+    return EncodedTask(spec, table, lengths, flat["overlap"], flat["group"], reach)
 
 
-def _write(
-    samples: Sequence[UnifiedSample],
-    spec: TaskSpec,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: PassageSettings,
-    folder: Path,
-) -> None:
+def _write(samples: Sequence[UnifiedSample], spec: TaskSpec, rows_of: Callable, folder: Path) -> None:
     ranking = _is_ranking(spec)
     features = ROW | (PAIR if ranking else PASSAGE)
     for component in spec.components:
@@ -166,21 +146,20 @@ def _write(
     number, reach = -1, Reach()
     with ArrowWriter(path=str(folder / "rows.arrow"), features=Features(features)) as writer:
         for document, sample in enumerate(samples):
-            sequences = list(_sequences(sample, ranking, tokenizer, settings))
+            rows = rows_of(sample)
             columns = {
-                part.name: list(KINDS[part.kind].columns(part, sequences, sample)) for part in spec.components
+                part.name: list(KINDS[part.kind].columns(part, rows, sample)) for part in spec.components
             }
             if not ranking:
-                reach.add(spec, sequences, sample, columns)
-            for place, (sequence, *parts) in enumerate(zip(sequences, *columns.values(), strict=True)):
+                reach.add(spec, rows, sample, columns)
+            for place, (row, *parts) in enumerate(zip(rows, *columns.values(), strict=True)):
                 number += not ranking or place % LIST == 0
-                row = {"document": document, "group": number, "length": len(sequence.input_ids)}
-                row |= vars(sequence)
+                record = {"document": document, "group": number, "length": len(row.input_ids)} | vars(row)
                 for part in parts:
-                    row |= part
-                writer.write(row)
+                    record |= part
+                writer.write(record)
         writer.finalize()
-    (folder / "reach.json").write_text(reach.to_json(), encoding="utf-8")
+    (folder / "reach.json").write_text(json.dumps(asdict(reach)), encoding="utf-8")
 
 
 def _is_ranking(spec: TaskSpec) -> bool:
@@ -204,3 +183,17 @@ def _sequences(
         candidates = [pair.text for pair in sample.pairs]
         return pair_sequences(sample.text, candidates, tokenizer, settings.max_length)
     return passages(sample.text, tokenizer, settings)
+
+
+def beginnings(
+    sequences: Sequence[np.ndarray], groups: np.ndarray, least: int = MIN_SHARED_TOKENS
+) -> np.ndarray:
+    """How many tokens all rows of a row's group begin with, shape (rows,); 0 below `least`.
+
+    The last token of a row is its own, whatever stands there.
+    """
+    members: dict[int, list[list[int]]] = defaultdict(list)
+    for ids, group in zip(sequences, groups, strict=True):
+        members[group].append(np.asarray(ids).tolist())
+    common = {group: min(len(commonprefix(rows)), min(map(len, rows)) - 1) for group, rows in members.items()}
+    return np.array([common[group] if common[group] >= least else 0 for group in groups], dtype=np.int64)

@@ -32,9 +32,8 @@ class StepTargets:
 
     def __post_init__(self) -> None:
         if not self.ends or min(np.diff(self.ends, prepend=0)) < 1:
-            raise ConfigError(
-                f"step targets {list(self.ends)[:5]}… must rise by at least one token a step, from above 0"
-            )
+            begin = list(self.ends)[:5]
+            raise ConfigError(f"step targets {begin}… must rise by at least one token a step, from above 0")
 
     @classmethod
     def of(cls, tokens: Iterable[int]) -> StepTargets:
@@ -101,11 +100,8 @@ class Draw:
 
     def divided(self, left: int, room: int) -> tuple[Draw, Draw] | None:
         """Two parts, the first as near to `left` tokens as can be and within `room`; None if it cannot."""
-        places = [
-            rows
-            for rows in range(FEWEST_ROWS, len(self.rows) - FEWEST_ROWS + 1)
-            if self.ends[rows - 1] <= room
-        ]
+        most = len(self.rows) - FEWEST_ROWS
+        places = [rows for rows in range(FEWEST_ROWS, most + 1) if self.ends[rows - 1] <= room]
         if not places:
             return None
         rows = min(places, key=lambda rows: abs(int(self.ends[rows - 1]) - left))

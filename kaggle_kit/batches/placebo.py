@@ -18,7 +18,7 @@ taught) nor mentions moved within their own sentence or document (that such word
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,9 +56,8 @@ def _relations(part: ComponentSpec, rows: dict[str, Any], rng: np.random.Generat
     name = f"candidates:{part.name}"
     records = [table(row, CANDIDATE) for row in rows[name]]
     labels = rng.permutation(np.concatenate([row[:, -1] for row in records]))
-    for row, own in zip(
-        records, np.split(labels, np.cumsum([len(row) for row in records])[:-1]), strict=True
-    ):
+    parts = np.split(labels, np.cumsum([len(row) for row in records])[:-1])
+    for row, own in zip(records, parts, strict=True):
         row[:, -1] = own
     return {name: [row.ravel() for row in records]}
 
@@ -66,16 +65,15 @@ def _relations(part: ComponentSpec, rows: dict[str, Any], rng: np.random.Generat
 def _tokens(part: ComponentSpec, rows: dict[str, Any], rng: np.random.Generator) -> Columns:
     """Chunks of tags move among the words that their passage answers for; elsewhere no tag counts."""
     name = f"tags:{part.name}"
-    room = Room.of(rows["owned"])
+    room = Room(rows["owned"])
     names = tag_names(part.labels, part.scheme)
     pieces: list[np.ndarray] = []
     for tags, owned in zip(rows[name], rows["owned"], strict=True):
         mine = np.asarray(tags)[np.asarray(owned, bool)]
         pieces += [mine[first:stop] for first, stop, _ in chunks([names[tag] for tag in mine])]
     moved = [np.zeros(len(owned), dtype=np.int64) for owned in rows["owned"]]
-    for piece, (passage, word) in zip(
-        pieces, room.places([len(piece) for piece in pieces], rng), strict=True
-    ):
+    places = room.places([len(piece) for piece in pieces], rng)
+    for piece, (passage, word) in zip(pieces, places, strict=True):
         moved[passage][word : word + len(piece)] = piece
     return {name: moved}
 
@@ -87,7 +85,7 @@ def _spans(part: ComponentSpec, rows: dict[str, Any], rng: np.random.Generator) 
     clusters: list[tuple[np.ndarray, np.ndarray, int]] = []  # fragments, links, both from word 0; words
     for own, pairs in zip(rows[fragments], rows[links], strict=True):
         clusters += _clusters(table(own, 2), table(pairs, 2), longest)
-    room = Room.of(rows["owned"])
+    room = Room(rows["owned"])
     moved = [([], []) for _ in rows["owned"]]
     places = room.places([words for *_, words in clusters], rng)
     for (own, pairs, _), (passage, word) in zip(clusters, places, strict=True):
@@ -105,23 +103,19 @@ def _clusters(
     """A passage's fragments by the stretch of words they share or are linked across, moved to word 0."""
     if not len(fragments):
         return []
-    known = set(fragments[:, 0].tolist())
-    links = np.array([pair for pair in links.tolist() if known.issuperset(pair)], dtype=np.int64)
-    links = links.reshape(-1, 2)
+    links = links[np.isin(links, fragments[:, 0]).all(axis=1)]
     reach = np.concatenate([fragments[:, [0, 0]], links])  # (stretches, 2) spans
     first = (reach // longest).min(axis=1)
     stop = (reach // longest + reach % longest).max(axis=1) + 1
-    found: list[list[int]] = []
-    for low, high in sorted(zip(first.tolist(), stop.tolist(), strict=True)):
-        if found and low < found[-1][1]:
-            found[-1][1] = max(found[-1][1], high)
-        else:
-            found.append([low, high])
+    order = np.argsort(first, kind="stable")
+    first, stop = first[order], np.maximum.accumulate(stop[order])
+    opens = np.append(True, first[1:] >= stop[:-1])  # a stretch that shares no word with those before it
     clusters = []
-    for begin, end in found:
-        own = fragments[(begin <= fragments[:, 0] // longest) & (fragments[:, 0] // longest < end)]
-        pairs = links[(begin <= links[:, 0] // longest) & (links[:, 0] // longest < end)]
-        clusters.append((own - [begin * longest, 0], pairs - begin * longest, end - begin))
+    for begin, end in zip(first[opens], stop[np.append(opens[1:], True)], strict=True):
+        words = (some[:, 0] // longest for some in (fragments, links))
+        inside = [(begin <= word) & (word < end) for word in words]
+        own, pairs = fragments[inside[0]] - [begin * longest, 0], links[inside[1]] - begin * longest
+        clusters.append((own, pairs, int(end - begin)))
     return clusters
 
 
@@ -131,24 +125,17 @@ def _flat_records(parts: Sequence[np.ndarray]) -> np.ndarray:
     return records[np.lexsort(records.T[::-1])].ravel()
 
 
-@dataclass
 class Room:
-    """The words of all passages in one row, of which those that a passage answers for are free."""
+    """The words of all passages in one row, of which those that a passage answers for are free.
 
-    passage: np.ndarray  # (words,) whose it is
-    word: np.ndarray  # (words,) its place there
-    free: np.ndarray  # (words,) bool
+    `owned` (passages,) are rows of booleans, one a word.
+    """
 
-    @classmethod
-    def of(cls, owned: Sequence[Any]) -> Room:
-        """`owned` (passages,) rows of booleans, one a word."""
+    def __init__(self, owned: Sequence[Any]) -> None:
         sizes = [len(words) for words in owned]
-        flags = [np.asarray(words, bool) for words in owned]
-        return cls(
-            np.repeat(np.arange(len(sizes)), sizes),
-            np.concatenate([np.arange(size) for size in sizes]),
-            np.concatenate(flags),
-        )
+        self.passage = np.repeat(np.arange(len(sizes)), sizes)  # (words,) whose it is
+        self.word = np.concatenate([np.arange(size) for size in sizes])  # (words,) its place there
+        self.free = np.concatenate([np.asarray(words, bool) for words in owned])
 
     def places(self, widths: Sequence[int], rng: np.random.Generator) -> list[tuple[int, int]]:
         """(passage, word) where a chunk of each width begins, no two on one word; the widest choose first."""
@@ -163,23 +150,23 @@ class Room:
     def _start(self, width: int, rng: np.random.Generator) -> int:
         """A random one of all free stretches of that width inside one passage."""
         last = len(self.free) - width
-        for start in rng.integers(0, last + 1, TRIES) if last >= 0 else ():
-            if (
-                self.passage[start] == self.passage[start + width - 1]
-                and self.free[start : start + width].all()
-            ):
-                return int(start)
-        taken = np.concatenate([[0], np.cumsum(~self.free)])
-        starts = np.arange(max(0, last + 1))
-        fits = (taken[starts + width] == taken[starts]) & (
-            self.passage[starts] == self.passage[starts + width - 1]
+        if last >= 0:
+            tried = rng.integers(0, last + 1, TRIES)
+            if (found := tried[self._fits(tried, width)]).size:
+                return int(found[0])
+            starts = np.arange(last + 1)
+            if (found := starts[self._fits(starts, width)]).size:
+                return int(rng.choice(found))
+        raise ConfigError(
+            f"no passage has room for another chunk of {width} words: the split is annotated too densely "
+            "for a placebo; leave this partner task out"
         )
-        if not fits.any():
-            raise ConfigError(
-                f"no passage has room for another chunk of {width} words: the split is annotated too densely "
-                "for a placebo; leave this partner task out"
-            )
-        return int(rng.choice(starts[fits]))
+
+    def _fits(self, starts: np.ndarray, width: int) -> np.ndarray:
+        """(starts,) whether that many words are free from there on, in one passage."""
+        stretches = starts[:, None] + np.arange(width)
+        one = self.passage[stretches[:, 0]] == self.passage[stretches[:, -1]]
+        return one & self.free[stretches].all(axis=1)
 
 
 PERMUTED: dict[Kind, Callable[[ComponentSpec, dict[str, Any], np.random.Generator], Columns]] = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -19,10 +20,10 @@ from functools import cached_property
 import numpy as np
 
 from kaggle_kit.batches.pace import StepTargets
-from kaggle_kit.batches.prefixes import shared_prefixes
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.types import WHOLE, Prefix
 
-SAMPLING = ("proportional", "uniform", "temperature")
+MIN_SHARED_TOKENS = 8  # a shorter beginning is not worth the sharing
 COUNTS = ("presented", "computed")  # what a target counts: every token of a sequence, or those read anew
 
 
@@ -37,7 +38,7 @@ class PlanSettings:
     max_steps: int | None = None
     effective_batch: int = 16
     token_budget: int = 2048
-    sampling: str = "proportional"
+    sampling: str = "proportional"  # proportional | uniform | temperature
     temperature: float = 1.0
     target_tokens: int | None = None  # of all tasks together, met to the token whatever the epochs
     targets: StepTargets | None = None  # the same for every step, whatever epochs and effective batch
@@ -53,23 +54,11 @@ class PlanSettings:
         return replace(kept, token_budget=PlanSettings.token_budget, null_every=None)
 
     def __post_init__(self) -> None:
-        if self.sampling not in SAMPLING:
-            raise ConfigError(f"sampling is {self.sampling!r}; allowed: {', '.join(SAMPLING)}")
-        for name in ("epochs", "effective_batch", "token_budget", "temperature"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if self.count not in COUNTS:
-            raise ConfigError(f"count is {self.count!r}; allowed: {', '.join(COUNTS)}")
-        if self.target_tokens is not None and self.target_tokens <= 0:
-            raise ConfigError(f"target_tokens is {self.target_tokens}; it must be above 0")
         if self.targets and (self.max_steps or self.target_tokens):
             raise ConfigError(
                 f"targets fix {len(self.targets)} steps and {self.targets.total:,} tokens, but max_steps is "
                 f"{self.max_steps} and target_tokens {self.target_tokens}; leave both out"
             )
-        start, stop = self.part
-        if not 0 <= start < stop <= 1:
-            raise ConfigError(f"part is {self.part}; it must rise within 0 to 1, as (0, 0.5) does")
 
 
 @dataclass(frozen=True)
@@ -110,7 +99,6 @@ class PlannedBatch:
     cut: int = 0
     half: int | None = None
     shared: int = 0
-
     units: tuple[int, ...] = ()  # a number per row, alike for rows drawn together; none: as the groups
 
     @classmethod
@@ -140,11 +128,14 @@ class PlannedStep:
     @cached_property
     def tokens(self) -> dict[str, int]:
         """Real tokens of the step, per task."""
-        return _total(self.micro_batches)
+        return self.counted(COUNTS[0])
 
     def counted(self, count: str) -> dict[str, int]:
         """Real tokens of the step, per task: all that are `presented`, or those that are `computed`."""
-        return self.tokens if count == COUNTS[0] else _total(self.micro_batches, computed=True)
+        totals: Counter[str] = Counter()
+        for batch in self.micro_batches:
+            totals[batch.task] += batch.tokens - (batch.shared if count == COUNTS[1] else 0)
+        return dict(totals)
 
 
 @dataclass(frozen=True)
@@ -169,11 +160,10 @@ class StepPlan:
 
     def counted(self, count: str) -> dict[str, int]:
         """Real tokens of the run, per task: all that are `presented`, or those that are `computed`."""
-        totals = dict.fromkeys(self.tasks, 0)
+        totals = Counter(dict.fromkeys(self.tasks, 0))
         for step in self.steps:
-            for task, tokens in step.counted(count).items():
-                totals[task] = totals.get(task, 0) + tokens
-        return totals
+            totals.update(step.counted(count))
+        return dict(totals)
 
     @cached_property
     def sha256(self) -> str:
@@ -208,9 +198,18 @@ def steps_per_epoch(plan: StepPlan, groups: Mapping[str, np.ndarray]) -> float:
     return len(plan) * held / drawn
 
 
-def _total(batches: Sequence[PlannedBatch], computed: bool = False) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for batch in batches:
-        read = batch.tokens - batch.shared if computed else batch.tokens
-        totals[batch.task] = totals.get(batch.task, 0) + read
-    return totals
+def shared_prefixes(
+    units: Sequence[int], beginnings: Sequence[int] | np.ndarray, lengths: Sequence[int] | np.ndarray
+) -> tuple[Prefix, ...]:
+    """For each row of a batch the beginning that it shares with the first row of its unit there.
+
+    `units` are numbers, one a row: rows of one number were drawn together from one group. A row that is
+    cut within the beginning shares less of it.
+    """
+    first: dict[int, int] = {}
+    found = []
+    for number, unit in enumerate(units):
+        of = first.setdefault(unit, number)
+        tokens = min(beginnings[number], lengths[number] - 1, lengths[of])
+        found.append(Prefix(of, int(tokens)) if of != number and tokens >= MIN_SHARED_TOKENS else WHOLE)
+    return tuple(found)

@@ -6,15 +6,14 @@ reach.summary("bc5cdr, train")  # bc5cdr, train: 3 of 5,134 mentions and 12 of 8
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-from kaggle_kit.core.types import ComponentSpec, Kind, Mention, TaskSpec, UnifiedSample, relation_parts
+from kaggle_kit.core.types import Kind, Mention, TaskSpec, UnifiedSample, relation_parts
 from kaggle_kit.data.candidates import gold
 from kaggle_kit.data.passages import Passage
 from kaggle_kit.heads import relations
+from kaggle_kit.heads.arrays import Columns
 
 ENOUGH = 0.9  # of the relations; fewer deserve a word
 ENTITY_KINDS = (Kind.TOKENS, Kind.SPANS)
@@ -36,56 +35,33 @@ class Reach:
     inexact: int = 0
     relations: int = 0
     apart: int = 0
-    candidates: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, text: str) -> Reach:
-        counts = json.loads(text)
-        pairs = {name: (reached, total) for name, (reached, total) in counts.pop("candidates").items()}
-        return cls(**counts, candidates=pairs)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
+    candidates: dict[str, list[int]] = field(default_factory=dict)
 
     def add(
-        self,
-        spec: TaskSpec,
-        passages: Sequence[Passage],
-        sample: UnifiedSample,
-        columns: Mapping[str, Sequence[Mapping[str, Any]]],
+        self, spec: TaskSpec, passages: Sequence[Passage], sample: UnifiedSample, columns: Columns
     ) -> None:
         """Count one document. `columns` are those of each component, one dict per passage."""
-        holding = {
-            mention.id: {n for n, passage in enumerate(passages) if passage.holds(mention.fragments)}
-            for mention in sample.mentions
-        }
+        holding: dict[str, set[int]] = {}
+        for mention in sample.mentions:
+            holding[mention.id] = {n for n, one in enumerate(passages) if one.holds(mention.fragments)}
         for mention, longest in _wanted(spec, sample):
             places = holding[mention.id]
             self.mentions += 1
             self.outside += not places
             exact = any(passages[place].matches(mention.fragments, longest) for place in places)
             self.inexact += bool(places) and not exact
-        for part in relation_parts(spec):
-            self._relate(part, sample, holding, columns[part.name])
-
-    def _relate(
-        self,
-        part: ComponentSpec,
-        sample: UnifiedSample,
-        holding: Mapping[str, set[int]],
-        columns: Sequence[Mapping[str, Any]],
-    ) -> None:
         names = [mention.id for mention in sample.mentions]
-        found = {tuple(names[n] for n in ends if n >= 0) for ends in relations.related(part, columns)}
-        pairs_of: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-        for (ends, _), pairs in gold(part, sample).items():
-            pairs_of[ends] = pairs  # a pair with several labels counts once
-        self.relations += len(pairs_of)
-        for pairs in pairs_of.values():
-            self.apart += not any(set.intersection(*(holding[name] for name in pair)) for pair in pairs)
-        reached, total = self.candidates.get(part.name, (0, 0))
-        reached += sum(not found.isdisjoint(pairs) for pairs in pairs_of.values())
-        self.candidates[part.name] = reached, total + len(pairs_of)
+        for part in relation_parts(spec):
+            related = relations.related(part, columns[part.name])
+            found = {tuple(names[n] for n in ends if n >= 0) for ends in related}
+            # a pair with several labels counts once
+            pairs_of = {ends: pairs for (ends, _), pairs in gold(part, sample).items()}
+            self.relations += len(pairs_of)
+            for pairs in pairs_of.values():
+                self.apart += not any(set.intersection(*(holding[name] for name in pair)) for pair in pairs)
+            counts = self.candidates.setdefault(part.name, [0, 0])
+            counts[0] += sum(not found.isdisjoint(pairs) for pairs in pairs_of.values())
+            counts[1] += len(pairs_of)
 
     def summary(self, what: str) -> str | None:
         """A sentence that begins with `what`; None where there is nothing to hold."""
@@ -98,11 +74,9 @@ class Reach:
         """A sentence for each component with fewer than `ENOUGH` candidates, and what helps."""
         for name, (reached, total) in self.candidates.items():
             if reached < ENOUGH * total:
-                yield (
-                    f"{what}: {reached:,} of {total:,} gold relations of {name} are candidates; "
-                    f"to reach more set tasks.{task}.segments=windows, and raise training.max_length "
-                    f"and training.stride"
-                )
+                found = f"{reached:,} of {total:,} gold relations of {name} are candidates"
+                more = f"set tasks.{task}.segments=windows, and raise training.max_length and training.stride"
+                yield f"{what}: {found}; to reach more {more}"
 
 
 def _wanted(spec: TaskSpec, sample: UnifiedSample) -> Iterator[tuple[Mention, int | None]]:

@@ -64,24 +64,15 @@ class MultiTaskBatchSampler:
             steps = follow(self._draws(), chosen.targets)
         else:
             steps = fill(self._draws(), chosen.effective_batch, chosen.target_tokens)
-        planned = []
-        for number, draws in enumerate(islice(steps, chosen.max_steps)):
-            drawn: dict[str, list[int]] = {}
-            for draw in draws:
-                drawn.setdefault(draw.task, []).extend(draw.rows)
-            cuts = {draw.task: draw.cut for draw in draws}  # only the last sequence of a step is ever cut
-            planned.append(self._step(drawn, cuts, number))
-        return planned
+        return [self._step(draws, number) for number, draws in enumerate(islice(steps, chosen.max_steps))]
 
     def _draws(self) -> Iterator[Draw]:
         """One group after the other in training order; without end where token targets will stop it."""
         sizes = {task: len(rows.bounds) - 1 for task, rows in self.tasks.items()}
-        names, children = list(self.tasks), np.random.SeedSequence(self.seed).spawn(len(self.tasks) + 1)
-        streams = {
-            name: _epochs(sizes[name], np.random.default_rng(child))
-            for name, child in zip(names, children[1:], strict=True)
-        }
-        total, rng = math.ceil(self.settings.epochs * sum(sizes.values())), np.random.default_rng(children[0])
+        names, seeds = list(self.tasks), np.random.SeedSequence(self.seed).spawn(len(self.tasks) + 1)
+        rng, *own = map(np.random.default_rng, seeds)
+        streams = {name: _epochs(sizes[name], mine) for name, mine in zip(names, own, strict=True)}
+        total = math.ceil(self.settings.epochs * sum(sizes.values()))
         while True:
             for number in self._task_order(total, rng):
                 yield self._draw(names[number], next(streams[names[number]]))
@@ -103,18 +94,21 @@ class MultiTaskBatchSampler:
         counts[largest_remainders] += 1
         return rng.permutation(np.repeat(np.arange(len(counts)), counts))
 
-    def _step(self, drawn: Mapping[str, Sequence[int]], cuts: Mapping[str, int], number: int) -> PlannedStep:
+    def _step(self, draws: Sequence[Draw], number: int) -> PlannedStep:
         """The step's tasks in their order; every n-th step halves each of them that can be halved."""
-        every = self.settings.null_every
-        batches: list[PlannedBatch] = []
-        for task, rows in ((task, drawn[task]) for task in self.tasks if task in drawn):
+        every, batches = self.settings.null_every, []
+        for task in self.tasks:
+            mine = [draw for draw in draws if draw.task == task]
+            if not mine:
+                continue
+            rows, cut = [row for draw in mine for row in draw.rows], mine[-1].cut  # only the last is ever cut
             units = list(self._units(task, rows))
             if every and number % every == 0 and len(units) > 1:
                 middle = _middle(units)  # groups come in random order, so any two halves are a random split
                 batches += [replace(batch, half=0) for batch in self._pack(task, rows[:middle], cut=0)]
-                batches += [replace(batch, half=1) for batch in self._pack(task, rows[middle:], cuts[task])]
+                batches += [replace(batch, half=1) for batch in self._pack(task, rows[middle:], cut)]
             else:
-                batches += self._pack(task, rows, cuts[task])
+                batches += self._pack(task, rows, cut)
         return PlannedStep(tuple(batches))
 
     def _pack(self, task: str, rows: Sequence[int], cut: int) -> Iterator[PlannedBatch]:
@@ -123,22 +117,24 @@ class MultiTaskBatchSampler:
         A group stays whole (a question with its candidates, whose margins compare them), so that the
         loss does not depend on the budget. The group of a row that is cut comes last.
         """
-        lengths = self.tasks[task].lengths
+        of, budget = self.tasks[task], self.settings.token_budget
         units = list(self._units(task, rows))
         last = [units.pop()] if cut else []
-        units = sorted(units, key=lambda unit: (-lengths[unit].max(), unit)) + last
-        total = int(lengths[list(rows)].sum())
-        share = total / math.ceil(total / self.settings.token_budget)
-        batch: list[list[int]] = []
+        units = sorted(units, key=lambda unit: (-of.lengths[unit].max(), unit)) + last
+        total = int(of.lengths[list(rows)].sum())
+        share = total / math.ceil(total / budget)
+        packs: list[list[list[int]]] = [[]]
         tokens = 0
         for unit in units:
-            size = int(lengths[unit].sum())
-            if batch and (tokens + size > self.settings.token_budget or tokens >= share):
-                yield self._batch(task, batch)
-                batch, tokens = [], 0
-            batch.append(unit)
+            size = int(of.lengths[unit].sum())
+            if packs[-1] and (tokens + size > budget or tokens >= share):
+                packs.append([])
+                tokens = 0
+            packs[-1].append(unit)
             tokens += size
-        yield self._batch(task, batch, cut)
+        for pack in packs:
+            shortened = cut if pack is packs[-1] else 0
+            yield PlannedBatch.of(task, pack, shortened, of, self.settings.reads_once)
 
     def _units(self, task: str, rows: Sequence[int]) -> Iterator[list[int]]:
         """The rows, group by group; a group that was drawn twice in a row is two."""
@@ -150,9 +146,6 @@ class MultiTaskBatchSampler:
                 unit = []
             unit.append(row)
         yield unit
-
-    def _batch(self, task: str, units: Sequence[Sequence[int]], cut: int = 0) -> PlannedBatch:
-        return PlannedBatch.of(task, units, cut, self.tasks[task], self.settings.reads_once)
 
 
 def _epochs(groups: int, rng: np.random.Generator) -> Iterator[int]:

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from kaggle_kit.core.types import Kind, Mention, UnifiedSample
 from kaggle_kit.evaluation.adapter_figures import evaluating, hooked
-from kaggle_kit.models.cross_level import CrossLevelAttention
-from kaggle_kit.models.hierarchical import HierarchicalMTLModel
+from kaggle_kit.models.hierarchical import CrossLevelAttention, HierarchicalMTLModel
 from kaggle_kit.models.packing import PackedLayout
 
 Passes = list[tuple[int, tuple[str, ...]]]

@@ -23,6 +23,7 @@ from kaggle_kit.batches.plan import PlannedBatch
 from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.types import ComponentSpec, Kind, Mention, UnifiedSample, relation_parts
 from kaggle_kit.heads import KINDS
+from kaggle_kit.heads.arrays import Scored
 from kaggle_kit.heads.relations import all_links
 from kaggle_kit.heads.thresholds import choose_thresholds
 from kaggle_kit.models.multitask import MultiTaskModel
@@ -64,7 +65,7 @@ class Predictor:
         predicted = self._without_relations(encoded, samples)
         table, outputs = self._read(encoded, predicted)
         for part in parts:
-            links = all_links(part, table, outputs[part.name], len(samples))
+            links = all_links(part, Scored(table, outputs[part.name], samples, predicted))
             chosen[part.name] = choose_thresholds(part, links, samples, predicted)
             head = self.model.heads[encoded.spec.name][part.name]
             head.thresholds.copy_(torch.tensor(chosen[part.name]))
@@ -107,7 +108,8 @@ class Predictor:
         table, outputs = self._read(encoded, predicted)
         for part in parts:
             head = self.model.heads[encoded.spec.name][part.name]
-            predicted = KINDS[part.kind].decode(part, head, table, outputs[part.name], samples, predicted)
+            scored = Scored(table, outputs[part.name], samples, predicted)
+            predicted = KINDS[part.kind].decode(part, head, scored)
         return predicted
 
     def _read(self, encoded: EncodedTask, known: Samples) -> tuple[dict[str, Any], dict[str, list[Any]]]:

@@ -33,7 +33,6 @@ from kaggle_kit.models.parity import (
     head_parameters,
     solve_ranks,
 )
-from kaggle_kit.models.shapes import shape_of
 
 ARCHITECTURE = "architecture"
 NAMES = ("name", "title")  # of a strategy; they change nothing
@@ -99,10 +98,10 @@ def matched_strategy(
     where ranks are given beside a target, which solves them, and what `levels` raises.
     """
     strategies = list(levels(config).values())
-    backbone = loaded.backbone.config
-    heads = head_parameters(specs.values(), backbone.hidden_size, decoder=loaded.decoder)
+    width = loaded.backbone.config.hidden_size
+    heads = head_parameters(specs.values(), width, decoder=loaded.decoder)
     low = frozenset(name for name, spec in specs.items() if all(p.level == 1 for p in spec.components))
-    base = Base(shape_of(backbone), config.model.lora, heads, first_level=low)
+    base = Base.of(loaded.backbone, config.model.lora, heads, low)
     parity = config.experiment.get("parity", "active")
     variants = [Variant.of(strategy, base) for strategy in strategies]
     if (target := config.experiment.get("target")) is not None:

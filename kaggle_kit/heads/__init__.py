@@ -5,11 +5,12 @@
     tensors(component, rows, starts)         -> the targets of a micro-batch, which its head is given
     count(targets)                           -> how many things its loss is averaged over
     split(output, targets)                   -> what belongs to each row, on the CPU
-    decode(component, head, table, outputs, gold, predicted)  -> the predicted samples, added to
+    decode(component, head, scored)          -> the predicted samples, added to
+    HEAD(component, hidden_size)             -> the module
 
 `starts` is where each row begins in the flat row of tokens. Every target holds `sizes` (rows,): how
-many of the head's outputs belong to each row. `table` holds the encoded columns of all rows, `outputs` one
-part per row in the same order.
+many of the head's outputs belong to each row. `scored` holds the encoded columns of all rows, and one part
+of the outputs per row in the same order.
 
 A head sees real tokens only: `hidden` is (tokens, hidden_size), one flat row without padding.
 
@@ -25,19 +26,6 @@ from torch import nn
 
 from kaggle_kit.core.types import ComponentSpec, Kind
 from kaggle_kit.heads import ranking, relations, spans, tokens
-from kaggle_kit.heads.ranking import SequenceRankingHead
-from kaggle_kit.heads.relations import RelationExtractionHead
-from kaggle_kit.heads.spans import SpanClassificationHead
-from kaggle_kit.heads.tokens import TokenClassificationHead
-
-__all__ = [
-    "KINDS",
-    "RelationExtractionHead",
-    "SequenceRankingHead",
-    "SpanClassificationHead",
-    "TokenClassificationHead",
-    "build_head",
-]
 
 KINDS: dict[Kind, ModuleType] = {
     Kind.TOKENS: tokens,
@@ -45,15 +33,10 @@ KINDS: dict[Kind, ModuleType] = {
     Kind.RELATIONS: relations,
     Kind.RANKING: ranking,
 }
-HEADS = {
-    Kind.TOKENS: TokenClassificationHead,
-    Kind.SPANS: SpanClassificationHead,
-    Kind.RELATIONS: RelationExtractionHead,
-}
 
 
 def build_head(component: ComponentSpec, hidden_size: int, *, decoder: bool) -> nn.Module:
     """The head of a component, float32. A ranking head pools a decoder's last token, an encoder's mean."""
     if component.kind is Kind.RANKING:
-        return SequenceRankingHead(component, hidden_size, pooling="last" if decoder else "mean")
-    return HEADS[component.kind](component, hidden_size)
+        return ranking.SequenceRankingHead(component, hidden_size, last_token=decoder)
+    return KINDS[component.kind].HEAD(component, hidden_size)

@@ -5,13 +5,29 @@ long(flat([[1, 2], [], [3]]))               # tensor([1, 2, 3])
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kaggle_kit.core.types import UnifiedSample
+
+Columns = Mapping[str, Any]  # of rows of a token file, by name
+Records = Iterator[dict[str, Any]]  # the columns of one row after the other
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A head's outputs over a split, and what they are decoded with."""
+
+    table: Columns  # of all rows
+    outputs: Sequence[Any]  # one part per row, as `split` cuts them
+    gold: Sequence[UnifiedSample]
+    predicted: Sequence[UnifiedSample]  # what is decoded is added to these
 
 
 def flat(parts: Iterable[Any]) -> np.ndarray:
@@ -32,6 +48,11 @@ def before(sizes: Any) -> np.ndarray:
 def long(values: Any) -> Tensor:
     """An int64 tensor on the CPU."""
     return torch.from_numpy(np.asarray(values).astype(np.int64))
+
+
+def split(output: Tensor, targets: Mapping[str, Tensor]) -> Sequence[Tensor]:
+    """Return what a head has put out for each row, on the CPU."""
+    return output.float().cpu().split(targets["sizes"].tolist())
 
 
 def repeated(rows: Tensor, entries: Tensor) -> Tensor:

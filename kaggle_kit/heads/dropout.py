@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from kaggle_kit.core.errors import ConfigError
 
+HEAD_DROPOUT = 0.1  # probability
 ATTENTION = "attention_dropout"  # the probability that decoders of the library keep as a number
 
 

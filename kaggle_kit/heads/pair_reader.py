@@ -1,7 +1,7 @@
 """How a candidate pair reads its passage: attention to the tokens, by where they stand from its two mentions.
 
 grid = PairGrid.of(targets, places)
-pairs = PairReader(dropout)(pairs, tokens, grid)    # (candidates, WIDTH)
+pairs = PairReader()(pairs, tokens, grid)    # (candidates, WIDTH)
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from kaggle_kit.heads.arrays import repeated
-from kaggle_kit.heads.dropout import FastDropout
+from kaggle_kit.heads.dropout import HEAD_DROPOUT, FastDropout
 
 WIDTH, HEADS = 256, 4
 EMBEDDING_STD = 0.3  # normalised states have 1, so no bucket outweighs what is read
-PLACES = (-math.inf, -16, -8, -4, -2, -1, 0, 1, 2, 3, 5, 9, 17)  # the same, in tokens from a mention
+PLACES = (-math.inf, -16, -8, -4, -2, -1, 0, 1, 2, 3, 5, 9, 17)  # lower bounds, in tokens from a mention
 BLOCK = 32  # pairs of one passage that are computed together, so that its tokens are gathered once for them
 
 
@@ -39,9 +39,9 @@ class PairGrid:
         row = torch.repeat_interleave(rows, blocks)
         block = torch.arange(len(row), device=sizes.device) - (blocks.cumsum(0) - blocks)[row]
         across = torch.arange(min(BLOCK, int(sizes.max())), device=sizes.device)
-        first = (sizes.cumsum(0) - sizes)[row] + block * BLOCK
-        pairs = (first[:, None] + across).clamp_max(len(targets["labels"]) - 1)
-        real = block[:, None] * BLOCK + across < sizes[row][:, None]
+        place = block[:, None] * BLOCK + across  # (blocks, pairs) of each pair in its passage
+        pairs = ((sizes.cumsum(0) - sizes)[row][:, None] + place).clamp_max(len(targets["labels"]) - 1)
+        real = place < sizes[row][:, None]
         along = torch.arange(int(lengths.max()), device=sizes.device)
         tokens = starts[row][:, None] + along.minimum(lengths[row][:, None] - 1)
         outside = (along >= lengths[row][:, None])[:, None, None]
@@ -54,14 +54,14 @@ class PairGrid:
 class PairReader(nn.Module):
     """Each pair attends to the tokens of its passage; then a layer of its own. Both are residual."""
 
-    def __init__(self, dropout: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.asking_norm, self.own_norm = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
         self.query, self.value, self.mixed = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
         self.key = nn.Linear(WIDTH, WIDTH, bias=False)  # a bias would raise all scores of a pair alike
         self.place = embedding(len(PLACES) ** 2, HEADS)
         self.own = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
-        self.dropout = FastDropout(dropout)
+        self.dropout = FastDropout(HEAD_DROPOUT)
 
     def forward(self, pairs: Tensor, tokens: Tensor, grid: PairGrid) -> Tensor:
         """(candidates, WIDTH), (tokens, WIDTH) -> (candidates, WIDTH)"""

@@ -1,6 +1,6 @@
 """Answer ranking: one score per question-candidate sequence.
 
-    head = SequenceRankingHead(component, hidden_size=384, pooling="mean")
+    head = SequenceRankingHead(component, hidden_size=384, last_token=False)
     targets = tensors(component, rows, starts)
     # first, last (sequences,) places · labels (sequences,) 1, 0 or -1 unknown · group (sequences,) question
 
@@ -9,7 +9,7 @@ The probability orders the candidates, and from `RELEVANT_FROM` on they are labe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,24 +21,23 @@ from torch import Tensor, nn
 
 from kaggle_kit.core.types import ComponentSpec, UnifiedSample
 from kaggle_kit.data.passages import PairSequence
-from kaggle_kit.heads.arrays import long
-from kaggle_kit.heads.dropout import FastDropout
+from kaggle_kit.heads.arrays import Columns, Records, Scored, long
+from kaggle_kit.heads.arrays import split as split
+from kaggle_kit.heads.dropout import HEAD_DROPOUT, FastDropout
 
 
 def features(component: ComponentSpec) -> dict[str, Any]:
     return {f"relevant:{component.name}": Value("int8")}
 
 
-def columns(
-    component: ComponentSpec, sequences: Sequence[PairSequence], sample: UnifiedSample
-) -> Iterator[dict[str, int]]:
+def columns(component: ComponentSpec, sequences: Sequence[PairSequence], sample: UnifiedSample) -> Records:
     """1, 0, or -1 where the gold label is withheld."""
     for sequence in sequences:
         relevant = sample.pairs[sequence.pair].relevant
         yield {f"relevant:{component.name}": -1 if relevant is None else int(relevant)}
 
 
-def tensors(component: ComponentSpec, rows: Mapping[str, Any], starts: np.ndarray) -> dict[str, Tensor]:
+def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict[str, Tensor]:
     return {
         "first": long(starts),
         "last": long(starts + np.asarray(rows["length"]) - 1),
@@ -53,31 +52,25 @@ def count(targets: Mapping[str, Tensor]) -> int:
     return int((targets["labels"] >= 0).sum())
 
 
-POOLINGS = ("last", "mean")
 MARGIN = 1.0  # in logits
 
 
 class SequenceRankingHead(nn.Module):
     """A logit per sequence, pooled from the last real token (decoders) or the mean (encoders)."""
 
-    def __init__(
-        self, component: ComponentSpec, hidden_size: int, pooling: str, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, component: ComponentSpec, hidden_size: int, *, last_token: bool) -> None:
         super().__init__()
-        if pooling not in POOLINGS:
-            raise ValueError(f"pooling is {pooling!r}; allowed: {', '.join(POOLINGS)}")
-        self.pooling = pooling
-        self.dropout = FastDropout(dropout)
+        self.last_token = last_token
+        self.dropout = FastDropout(HEAD_DROPOUT)
         self.score = nn.Linear(hidden_size, 1)
 
     def forward(self, hidden: Tensor, targets: dict[str, Tensor]) -> Tensor:
         """(tokens, hidden) -> (sequences,)"""
         first, last = targets["first"], targets["last"]
-        if self.pooling == "last":
-            pooled = hidden.index_select(0, last).float()
-        else:
-            pooled = _segment_mean(hidden.float(), first, last)
-        return self.score(self.dropout(pooled)).squeeze(-1)
+        pooled = (
+            hidden.index_select(0, last) if self.last_token else _segment_mean(hidden.float(), first, last)
+        )
+        return self.score(self.dropout(pooled.float())).squeeze(-1)
 
     def loss(self, logits: Tensor, targets: dict[str, Tensor]) -> Tensor:
         """Binary cross-entropy plus a pairwise hinge, summed over the candidates whose label is known.
@@ -114,24 +107,14 @@ def _segment_mean(hidden: Tensor, first: Tensor, last: Tensor) -> Tensor:
 RELEVANT_FROM = 0.5  # probability from which a candidate is labelled relevant
 
 
-def split(output: Tensor, targets: Mapping[str, Tensor]) -> Sequence[Tensor]:
-    """A logit per row"""
-    return list(output.float().cpu())
-
-
-def decode(
-    component: ComponentSpec,
-    head: nn.Module,
-    table: Mapping[str, Any],
-    outputs: Sequence[Tensor],
-    gold: Sequence[UnifiedSample],
-    predicted: Sequence[UnifiedSample],
-) -> list[UnifiedSample]:
+def decode(component: ComponentSpec, head: nn.Module, scored: Scored) -> list[UnifiedSample]:
     """The samples with the gold pairs, their labels replaced by what the model says."""
-    probability = torch.stack(list(outputs)).sigmoid().tolist()
-    scored = [list(sample.pairs) for sample in gold]
-    for document, pair, value in zip(table["document"], table["pair"], probability, strict=True):
-        scored[document][pair] = replace(
-            scored[document][pair], score=value, relevant=value >= RELEVANT_FROM, label=None
-        )
-    return [replace(sample, pairs=tuple(pairs)) for sample, pairs in zip(predicted, scored, strict=True)]
+    probability = torch.cat(list(scored.outputs)).sigmoid().tolist()
+    pairs = [list(sample.pairs) for sample in scored.gold]
+    for document, place, score in zip(
+        scored.table["document"], scored.table["pair"], probability, strict=True
+    ):
+        labelled = {"score": score, "relevant": score >= RELEVANT_FROM, "label": None}
+        pairs[document][place] = replace(pairs[document][place], **labelled)
+    samples = zip(scored.predicted, pairs, strict=True)
+    return [replace(sample, pairs=tuple(ranked)) for sample, ranked in samples]

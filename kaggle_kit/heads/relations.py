@@ -36,17 +36,20 @@ import torch.nn.functional as F
 from datasets import List, Value
 from torch import Tensor, nn
 
-from kaggle_kit.core.types import ComponentSpec, Relation, UnifiedSample
+from kaggle_kit.core.types import NOTHING, ComponentSpec, Relation, UnifiedSample
 from kaggle_kit.data.candidates import class_weights, labelled
 from kaggle_kit.data.passages import Passage
-from kaggle_kit.heads.arrays import before, flat, long, repeated, table
-from kaggle_kit.heads.dropout import FastDropout
+from kaggle_kit.heads.arrays import Columns, Records, Scored, before, flat, long, repeated, table
+from kaggle_kit.heads.arrays import split as split
+from kaggle_kit.heads.dropout import HEAD_DROPOUT, FastDropout
 from kaggle_kit.heads.pair_reader import PLACES, WIDTH, PairGrid, PairReader, embedding
 from kaggle_kit.heads.thresholds import threshold_of
 
 MENTION = 4  # place among the sample's mentions, first token, last token, type
 CANDIDATE = 4  # source and target among the passage's mentions, words from one to the other, label
 DOCUMENT = -1  # the target of a unary candidate
+
+Key = tuple[int, int]  # source and target of a candidate, among the sample's mentions
 
 
 @dataclass(frozen=True)
@@ -60,33 +63,26 @@ class _Placed:
 
 
 def features(component: ComponentSpec) -> dict[str, Any]:
-    return {
-        f"mentions:{component.name}": List(Value("int32")),
-        f"candidates:{component.name}": List(Value("int32")),
-    }
+    names = (f"mentions:{component.name}", f"candidates:{component.name}")
+    return dict.fromkeys(names, List(Value("int32")))
 
 
-def columns(
-    component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample
-) -> Iterator[dict[str, list[int]]]:
+def columns(component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample) -> Records:
     """Flat records per passage, `MENTION` and `CANDIDATE` numbers each; labels 0 for no relation."""
-    types = mention_types(component)
-    labels = _gold(component, sample)
+    types, labels = mention_types(component), _gold(component, sample)
     placed = [list(_placed(types, passage, sample)) for passage in sequences]
     homes = _homes(component, placed)
     for number, (passage, mentions) in enumerate(zip(sequences, placed, strict=True)):
-        records = []
-        for source, target in _candidates(component, mentions):
-            key = _key(mentions, source, target)
-            if homes[key] == number:
+        records: list[int] = []
+        for source, target, key in _candidates(component, mentions):
+            if homes[key][1] == -number:
                 distance = 0 if target == DOCUMENT else _distance(mentions[source], mentions[target])
-                records.append((source, target, distance, labels.get(key, 0)))
-        ends = [(passage.word_tokens[m.words[0]], passage.word_tokens[m.words[1] - 1]) for m in mentions]
-        listed = [(m.number, *end, types.index(m.type)) for m, end in zip(mentions, ends, strict=True)]
-        yield {
-            f"mentions:{component.name}": [int(number) for record in listed for number in record],
-            f"candidates:{component.name}": [int(number) for record in records for number in record],
-        }
+                records += (source, target, distance, labels.get(key, 0))
+        listed: list[int] = []
+        for one in mentions:
+            first, last = (passage.word_tokens[word] for word in (one.words[0], one.words[1] - 1))
+            listed += (one.number, int(first), int(last), types.index(one.type))
+        yield {f"mentions:{component.name}": listed, f"candidates:{component.name}": records}
 
 
 def mention_types(component: ComponentSpec) -> list[str]:
@@ -94,10 +90,10 @@ def mention_types(component: ComponentSpec) -> list[str]:
     return sorted({name for types in component.candidates for name in types})
 
 
-def _gold(component: ComponentSpec, sample: UnifiedSample) -> dict[tuple[int, int], int]:
+def _gold(component: ComponentSpec, sample: UnifiedSample) -> dict[Key, int]:
     """(source, target) -> label; of several labels on one pair the first of the component's."""
     numbers = {mention.id: number for number, mention in enumerate(sample.mentions)}
-    gold: dict[tuple[int, int], int] = {}
+    gold: dict[Key, int] = {}
     for names, label in labelled(component, sample):
         source, target = (*(numbers[name] for name in names), DOCUMENT)[:2]
         place = 1 + component.labels.index(label)
@@ -112,38 +108,27 @@ def _placed(types: Sequence[str], passage: Passage, sample: UnifiedSample) -> It
             yield _Placed(number, mention.type, (first, stop), bool(passage.owned[first]))
 
 
-def _candidates(component: ComponentSpec, mentions: Sequence[_Placed]) -> Iterator[tuple[int, int]]:
-    """Places among the passage's mentions of source and target."""
+def _candidates(component: ComponentSpec, mentions: Sequence[_Placed]) -> Iterator[tuple[int, int, Key]]:
+    """Places among the passage's mentions of source and target, and the candidate's name in the sample."""
     if component.attribute is not None:
-        yield from ((place, DOCUMENT) for place in range(len(mentions)))
+        yield from ((place, DOCUMENT, (one.number, DOCUMENT)) for place, one in enumerate(mentions))
         return
     allowed = set(component.candidates)
     for source, target in permutations(range(len(mentions)), 2):
-        backward = mentions[source].words > mentions[target].words
-        if (mentions[source].type, mentions[target].type) not in allowed or (component.forward and backward):
+        one, other = mentions[source], mentions[target]
+        if (one.type, other.type) not in allowed or (component.forward and one.words > other.words):
             continue
-        if (
-            component.farthest is None
-            or abs(_distance(mentions[source], mentions[target])) <= component.farthest
-        ):
-            yield source, target
+        if component.farthest is None or abs(_distance(one, other)) <= component.farthest:
+            yield source, target, (one.number, other.number)
 
 
-def _key(mentions: Sequence[_Placed], source: int, target: int) -> tuple[int, int]:
-    """The candidate's name in the whole sample."""
-    return mentions[source].number, DOCUMENT if target == DOCUMENT else mentions[target].number
-
-
-def _homes(component: ComponentSpec, placed: Sequence[Sequence[_Placed]]) -> dict[tuple[int, int], int]:
-    """Candidate -> the passage that answers for it."""
-    homes: dict[tuple[int, int], int] = {}
-    most: dict[tuple[int, int], int] = {}
+def _homes(component: ComponentSpec, placed: Sequence[Sequence[_Placed]]) -> dict[Key, tuple[int, int]]:
+    """Candidate -> how many of its ends the passage owns that answers for it, and minus that one's number."""
+    homes: dict[Key, tuple[int, int]] = {}
     for number, mentions in enumerate(placed):
-        for source, target in _candidates(component, mentions):
-            key = _key(mentions, source, target)
+        for source, target, key in _candidates(component, mentions):
             ends = mentions[source].owned + (target != DOCUMENT and mentions[target].owned)
-            if ends > most.get(key, -1):
-                homes[key], most[key] = number, ends
+            homes[key] = max(homes.get(key, (-1, 0)), (ends, -number))
     return homes
 
 
@@ -156,35 +141,31 @@ def _distance(source: _Placed, target: _Placed) -> int:
     return 0
 
 
-def tensors(component: ComponentSpec, rows: Mapping[str, Any], starts: np.ndarray) -> dict[str, Tensor]:
+def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict[str, Tensor]:
     mentions = [table(row, MENTION) for row in rows[f"mentions:{component.name}"]]
     candidates = [table(row, CANDIDATE) for row in rows[f"candidates:{component.name}"]]
-    for number, length in enumerate(rows["length"]):
-        candidates[number] = candidates[number][_inside(mentions[number], candidates[number], length)]
+    for number, length in enumerate(rows["length"]):  # only a passage that was cut has candidates beyond
+        inside = np.append(mentions[number][:, 2] < length, True)  # DOCUMENT is the last place
+        candidates[number] = candidates[number][inside[candidates[number][:, :2]].all(axis=1)]
         mentions[number][:, 1:3] = mentions[number][:, 1:3].clip(max=length - 1)
     sizes = [len(row) for row in mentions]
     offsets, document = before(sizes), sum(sizes)
     pairs = list(zip(candidates, offsets, strict=True))
     targets = [np.where(row[:, 1] == DOCUMENT, document, row[:, 1] + offset) for row, offset in pairs]
+    starting = list(zip(mentions, starts, strict=True))
     return {
-        "first": long(flat(row[:, 1] + start for row, start in zip(mentions, starts, strict=True))),
-        "last": long(flat(row[:, 2] + start for row, start in zip(mentions, starts, strict=True))),
+        "first": long(flat(row[:, 1] + start for row, start in starting)),
+        "last": long(flat(row[:, 2] + start for row, start in starting)),
         "types": long(flat(row[:, 3] for row in mentions)),
         "source": long(flat(row[:, 0] + offset for row, offset in pairs)),
         "target": long(flat(targets)),
-        "distance": long(flat(row[:, 2] for row, _ in pairs)),
-        "labels": long(flat(row[:, 3] for row, _ in pairs)),
+        "distance": long(flat(row[:, 2] for row in candidates)),
+        "labels": long(flat(row[:, 3] for row in candidates)),
         "starts": long(starts),
         "lengths": long(rows["length"]),
         "sizes": long([len(row) for row in candidates]),
         "weights": torch.tensor(class_weights(component.positive)),
     }
-
-
-def _inside(mentions: np.ndarray, candidates: np.ndarray, length: int) -> np.ndarray:
-    """Which candidates have both ends before `length`; others only stand in a passage that was cut."""
-    inside = np.append(mentions[:, 2] < length, True)  # DOCUMENT is the last place
-    return inside[candidates[:, 0]] & inside[candidates[:, 1]]
 
 
 def count(targets: Mapping[str, Tensor]) -> int:
@@ -201,10 +182,10 @@ def related(component: ComponentSpec, rows: Iterable[Mapping[str, Any]]) -> Iter
                 yield numbers[source], DOCUMENT if target == DOCUMENT else numbers[target]
 
 
-def counted(component: ComponentSpec, columns: Mapping[str, Any]) -> tuple[int, int]:
-    """(candidates with a label, candidates) of rows of a token file."""
+def positive_share(component: ComponentSpec, columns: Columns) -> float:
+    """The share of the candidates with a label, in rows of a token file."""
     labels = np.concatenate([table(row, CANDIDATE)[:, 3] for row in columns[f"candidates:{component.name}"]])
-    return int((labels > 0).sum()), len(labels)
+    return int((labels > 0).sum()) / max(1, len(labels))
 
 
 READERS = 2
@@ -218,12 +199,11 @@ class RelationExtractionHead(nn.Module):
     `thresholds` are kept with the weights: `heads/thresholds.py` chooses them, the decoder reads them.
     """
 
-    def __init__(self, component: ComponentSpec, hidden_size: int, dropout: float = 0.1) -> None:
+    def __init__(self, component: ComponentSpec, hidden_size: int) -> None:
         super().__init__()
-        types = {name for names in component.candidates for name in names}
         self.norm = nn.LayerNorm(hidden_size)
         self.token = nn.Linear(hidden_size, WIDTH)
-        self.marker = embedding(max(1, len(types)), WIDTH)
+        self.marker = embedding(max(1, len(mention_types(component))), WIDTH)
         self.mention = nn.Linear(3 * WIDTH, WIDTH)
         self.node_norm = nn.LayerNorm(WIDTH)
         self.document = nn.Parameter(torch.zeros(1, WIDTH))
@@ -231,10 +211,10 @@ class RelationExtractionHead(nn.Module):
         self.target = nn.Linear(WIDTH, WIDTH, bias=False)
         self.product = nn.Linear(WIDTH, WIDTH, bias=False)
         self.distance = embedding(len(DISTANCES), WIDTH)
-        self.readers = nn.ModuleList(PairReader(dropout) for _ in range(READERS))
+        self.readers = nn.ModuleList(PairReader() for _ in range(READERS))
         self.pair_norm = nn.LayerNorm(WIDTH)
         self.score = nn.Linear(WIDTH, 1 + len(component.labels))
-        self.dropout = FastDropout(dropout)
+        self.dropout = FastDropout(HEAD_DROPOUT)
         self.register_buffer("distances", torch.tensor(DISTANCES), persistent=False)
         self.register_buffer("places", torch.tensor(PLACES), persistent=False)
         self.register_buffer("thresholds", torch.full((3,), UNDECIDED))  # all of dev, its halves 0 and 1
@@ -277,10 +257,12 @@ class RelationExtractionHead(nn.Module):
         """(mentions + 1, WIDTH) -> (candidates, WIDTH)"""
         source, target = (repeated(nodes, targets[end]) for end in ("source", "target"))
         bucket = torch.bucketize(targets["distance"].float(), self.distances, right=True) - 1
-        ends = repeated(self.source(nodes), targets["source"]) + repeated(
-            self.target(nodes), targets["target"]
-        )
+        first, second = self.source(nodes), self.target(nodes)
+        ends = repeated(first, targets["source"]) + repeated(second, targets["target"])
         return ends + self.product(source * target) + self.distance(bucket)
+
+
+HEAD = RelationExtractionHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,63 +277,44 @@ class Link:
     none: float  # P(no relation)
 
 
-def split(output: Tensor, targets: Mapping[str, Tensor]) -> Sequence[Tensor]:
-    """(candidates, classes) per row"""
-    return output.float().cpu().split(targets["sizes"].tolist())
-
-
-def decode(
-    component: ComponentSpec,
-    head: nn.Module,
-    table: Mapping[str, Any],
-    outputs: Sequence[Tensor],
-    gold: Sequence[UnifiedSample],
-    predicted: Sequence[UnifiedSample],
-) -> list[UnifiedSample]:
+def decode(component: ComponentSpec, head: nn.Module, scored: Scored) -> list[UnifiedSample]:
     """The samples with a relation, or an attribute, wherever P(no relation) is below the threshold."""
     write = _with_attributes if component.attribute is not None else _with_relations
     found = []
-    for sample, links in zip(predicted, all_links(component, table, outputs, len(predicted)), strict=True):
+    for sample, links in zip(scored.predicted, all_links(component, scored), strict=True):
         threshold = threshold_of(head.thresholds.tolist(), sample)
         found.append(write(component, sample, [link for link in links if link.none < threshold]))
     return found
 
 
-def all_links(
-    component: ComponentSpec, table: Mapping[str, Any], outputs: Sequence[Tensor], samples: int
-) -> list[list[Link]]:
+def all_links(component: ComponentSpec, scored: Scored) -> list[list[Link]]:
     """Every candidate of each sample, decided or not."""
-    links: list[list[Link]] = [[] for _ in range(samples)]
-    columns = (table[f"{name}:{component.name}"] for name in ("mentions", "candidates"))
-    for document, mentions, candidates, scores in zip(table["document"], *columns, outputs, strict=True):
-        links[document] += _links(component, mentions, candidates, scores)
+    links: list[list[Link]] = [[] for _ in scored.predicted]
+    columns = (scored.table[name] for name in ("document", *features(component)))
+    for document, mentions, candidates, logits in zip(*columns, scored.outputs, strict=True):
+        links[document] += _links(component, mentions, candidates, logits)
     return links
 
 
-def _links(component: ComponentSpec, mentions: Any, candidates: Any, scores: Tensor) -> Iterator[Link]:
-    numbers = table(mentions, MENTION)[:, 0]
-    ends = table(candidates, CANDIDATE)[:, :2]
-    probabilities = scores.softmax(-1)
+def _links(component: ComponentSpec, mentions: Any, candidates: Any, logits: Tensor) -> Iterator[Link]:
+    numbers = table(mentions, MENTION)[:, 0].tolist()
+    ends = table(candidates, CANDIDATE)[:, :2].tolist()
+    probabilities = logits.softmax(-1)
     best, labels = probabilities[:, 1:].max(-1)
     columns = (part.tolist() for part in (labels, best, probabilities[:, 0]))
     for (source, target), label, probability, none in zip(ends, *columns, strict=True):
-        other = DOCUMENT if target == DOCUMENT else int(numbers[target])
-        yield Link(int(numbers[source]), other, component.labels[label], probability, none)
+        other = DOCUMENT if target == DOCUMENT else numbers[target]
+        yield Link(numbers[source], other, component.labels[label], probability, none)
 
 
 def _with_relations(component: ComponentSpec, sample: UnifiedSample, found: Sequence[Link]) -> UnifiedSample:
-    relations = list(sample.relations)
+    relations, attribute = list(sample.relations), component.relation_attribute
     for link in sorted(found, key=lambda link: (link.source, link.target)):
         ends = sample.mentions[link.source].id, sample.mentions[link.target].id
-        label, score = link.label, link.probability
-        name = f"R{len(relations) + 1}"
-        if component.relation_attribute is None:
-            relations.append(Relation(name, label, *ends, score=score))
-        else:
-            attributes = {component.relation_attribute: label}
-            relations.append(
-                Relation(name, component.relation_type, *ends, attributes=attributes, score=score)
-            )
+        kind = link.label if attribute is None else component.relation_type
+        attributes = NOTHING if attribute is None else {attribute: link.label}
+        name, score = f"R{len(relations) + 1}", link.probability
+        relations.append(Relation(name, kind, *ends, attributes=attributes, score=score))
     return replace(sample, relations=tuple(relations))
 
 

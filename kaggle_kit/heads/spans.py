@@ -35,20 +35,16 @@ from torch import Tensor, nn
 
 from kaggle_kit.core.types import ComponentSpec, Mention, UnifiedSample
 from kaggle_kit.data.passages import Passage, answers
-from kaggle_kit.heads.arrays import before, flat, long, table
-from kaggle_kit.heads.dropout import FastDropout
+from kaggle_kit.heads.arrays import Columns, Records, Scored, before, flat, long, table
+from kaggle_kit.heads.dropout import HEAD_DROPOUT, FastDropout
 
 
 def features(component: ComponentSpec) -> dict[str, Any]:
-    return {
-        f"fragments:{component.name}": List(Value("int32")),
-        f"links:{component.name}": List(Value("int32")),
-    }
+    names = (f"fragments:{component.name}", f"links:{component.name}")
+    return dict.fromkeys(names, List(Value("int32")))
 
 
-def columns(
-    component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample
-) -> Iterator[dict[str, list[int]]]:
+def columns(component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample) -> Records:
     """Flat records per passage: fragments (span, label) and links (span, span).
 
     A mention that is not whole inside the passage, or has a fragment longer than `max_span_length`
@@ -90,7 +86,7 @@ def _answered(spans: Sequence[int], passage: Passage, longest: int) -> Sequence[
     return spans if any(passage.answers(first, last) for first, last in ends) else []
 
 
-def tensors(component: ComponentSpec, rows: Mapping[str, Any], starts: np.ndarray) -> dict[str, Tensor]:
+def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict[str, Tensor]:
     longest = component.max_span_length
     sizes = np.array([len(words) for words in rows["word_tokens"]])
     offsets = before(sizes)  # words before each passage
@@ -147,10 +143,10 @@ class SpanClassificationHead(nn.Module):
     (words * length, WIDTH) or (pairs, WIDTH) is ever built.
     """
 
-    def __init__(self, component: ComponentSpec, hidden_size: int, dropout: float = 0.1) -> None:
+    def __init__(self, component: ComponentSpec, hidden_size: int) -> None:
         super().__init__()
         self.longest = component.max_span_length
-        self.dropout = FastDropout(dropout)
+        self.dropout = FastDropout(HEAD_DROPOUT)
         self.start = nn.Linear(hidden_size, WIDTH)
         self.end = nn.Linear(hidden_size, WIDTH, bias=False)
         self.width = nn.Embedding(self.longest, WIDTH)
@@ -213,7 +209,8 @@ class SpanClassificationHead(nn.Module):
         limits = (KEPT_PER_WORD * targets["sizes"]).ceil().clamp_min(KEPT_AT_LEAST)
         best = odds.flatten().index_select(0, inside).argsort(descending=True, stable=True)
         best = best[passage[best].argsort(stable=True)]  # passage by passage, each best first
-        place = torch.arange(len(best), device=best.device) - _starts(passage)
+        # passages are in rising order, so each is found where it begins
+        place = torch.arange(len(best), device=best.device) - torch.searchsorted(passage, passage)
         return inside[best[place < limits[passage]]].sort().values
 
     def _links(self, spans: Tensor, kept: Tensor, pairs: Tensor) -> Tensor:
@@ -224,11 +221,6 @@ class SpanClassificationHead(nn.Module):
         gap = torch.where(first == second, len(GAPS), gap)
         left, right = self.first(spans), self.second(spans)
         return self.link(F.gelu(left[first] + right[second] + self.gap(gap))).squeeze(-1)
-
-
-def _starts(passage: Tensor) -> Tensor:
-    """Where the passage of each element begins; passages are in rising order. (n,) -> (n,)"""
-    return torch.searchsorted(passage, passage)
 
 
 def _pairs(passage: Tensor) -> Tensor:
@@ -244,6 +236,7 @@ def _pairs(passage: Tensor) -> Tensor:
     return torch.stack([first, first + torch.arange(len(first), device=passage.device) - begin], dim=1)
 
 
+HEAD = SpanClassificationHead
 LINKED_FROM = 0.5  # probability from which a link holds
 
 
@@ -261,10 +254,10 @@ def split(output: SpanScores, targets: Mapping[str, Tensor]) -> list[Fragments]:
     """The fragments of each row, in the words of its passage."""
     longest = output.logits.shape[1]
     best, label = output.logits.float().softmax(-1).flatten(0, 1)[output.kept].max(-1)
-    passage = targets["passage"].cpu().numpy()
-    kept, pairs = output.kept.cpu().numpy(), output.pairs.cpu().numpy()
-    label, best = label.cpu().numpy(), best.cpu().numpy()
-    links = output.links.float().sigmoid().cpu().numpy()
+    links = output.links.float().sigmoid()
+    passage, kept, pairs, label, best, links = (
+        part.cpu().numpy() for part in (targets["passage"], output.kept, output.pairs, label, best, links)
+    )
     rows = [Fragments([], [], [], {}) for _ in targets["sizes"]]
     offsets = (targets["sizes"].cumsum(0) - targets["sizes"]).tolist()
     place = np.full(len(kept), -1)
@@ -282,31 +275,22 @@ def split(output: SpanScores, targets: Mapping[str, Tensor]) -> list[Fragments]:
     return rows
 
 
-def decode(
-    component: ComponentSpec,
-    head: nn.Module,
-    table: Mapping[str, Any],
-    outputs: Sequence[Fragments],
-    gold: Sequence[UnifiedSample],
-    predicted: Sequence[UnifiedSample],
-) -> list[UnifiedSample]:
+def decode(component: ComponentSpec, head: nn.Module, scored: Scored) -> list[UnifiedSample]:
     """The samples with the mentions that the linked fragments make."""
-    mentions = [list(sample.mentions) for sample in predicted]
-    columns = (table[name] for name in ("document", "word_starts", "word_ends", "owned", "carried", "seen"))
-    for document, starts, ends, owned, carried, seen, fragments in zip(*columns, outputs, strict=True):
+    mentions = [list(sample.mentions) for sample in scored.predicted]
+    names = ("document", "word_starts", "word_ends", "owned", "carried", "seen")
+    columns = (scored.table[name] for name in names)
+    for document, starts, ends, owned, carried, seen, fragments in zip(*columns, scored.outputs, strict=True):
         for group in groups(range(len(fragments.words)), fragments.links):
             words = [fragments.words[place] for place in group]
             first, last = words[0][0], max(last for _, last in words)
             if answers(owned, carried, seen, first, last):
-                mentions[document].append(
-                    Mention(
-                        f"T{len(mentions[document]) + 1}",
-                        tuple((int(starts[first]), int(ends[last])) for first, last in words),
-                        component.labels[fragments.labels[group[0]]],
-                        score=_score(group, fragments),
-                    )
-                )
-    return [replace(sample, mentions=tuple(found)) for sample, found in zip(predicted, mentions, strict=True)]
+                name = f"T{len(mentions[document]) + 1}"
+                places = tuple((int(starts[begin]), int(ends[end])) for begin, end in words)
+                label = component.labels[fragments.labels[group[0]]]
+                mentions[document].append(Mention(name, places, label, score=_score(group, fragments)))
+    samples = zip(scored.predicted, mentions, strict=True)
+    return [replace(sample, mentions=tuple(found)) for sample, found in samples]
 
 
 def groups(fragments: Iterable[int], links: Mapping[tuple[int, int], float]) -> Iterator[tuple[int, ...]]:
@@ -332,14 +316,11 @@ def groups(fragments: Iterable[int], links: Mapping[tuple[int, int], float]) -> 
             if group <= partners[fragment]:
                 group.add(fragment)
         members = tuple(sorted(group))
-        covered.update((a, b) for a in members for b in members if a < b)
+        covered.update(combinations(members, 2))
         yield members
 
 
 def _score(group: Sequence[int], fragments: Fragments) -> float:
     """The product of what the mention rests on: its fragments' probabilities and its links'."""
     score = float(np.prod([fragments.scores[place] for place in group]))
-    for place, first in enumerate(group):
-        for second in group[place + 1 :]:
-            score *= fragments.links[first, second]
-    return score
+    return math.prod((fragments.links[pair] for pair in combinations(group, 2)), start=score)

@@ -43,17 +43,15 @@ def choose_thresholds(
 
     `links` are all candidates between the predicted mentions of each sample.
     """
-    scored = [
-        (half_of(sample.document_id), *_scored(component, *rest))
-        for sample, *rest in zip(samples, samples, links, predicted, strict=True)
-    ]
-    return tuple(
-        best_threshold(
-            [row for half, rows, _ in scored if half != left_out for row in rows],
-            sum(total for half, _, total in scored if half != left_out),
-        )
-        for left_out in (None, 0, 1)
-    )
+    scored = []
+    for wanted, candidates, found in zip(samples, links, predicted, strict=True):
+        scored.append((half_of(wanted.document_id), *_scored(component, wanted, candidates, found)))
+
+    def best(left_out: int | None) -> float:
+        rows = [row for half, some, _ in scored if half != left_out for row in some]
+        return best_threshold(rows, sum(total for half, _, total in scored if half != left_out))
+
+    return best(None), best(0), best(1)
 
 
 def best_threshold(candidates: Iterable[tuple[float, bool]], gold: int) -> float:

@@ -23,17 +23,16 @@ from torch import Tensor, nn
 from kaggle_kit.core.tags import chunks, may_follow, tag_chunks, tag_names
 from kaggle_kit.core.types import ComponentSpec, Mention, UnifiedSample
 from kaggle_kit.data.passages import Passage
-from kaggle_kit.heads.arrays import flat, long
-from kaggle_kit.heads.dropout import FastDropout
+from kaggle_kit.heads.arrays import Columns, Records, Scored, flat, long
+from kaggle_kit.heads.arrays import split as split
+from kaggle_kit.heads.dropout import HEAD_DROPOUT, FastDropout
 
 
 def features(component: ComponentSpec) -> dict[str, Any]:
     return {f"tags:{component.name}": List(Value("int16"))}
 
 
-def columns(
-    component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample
-) -> Iterator[dict[str, list[int]]]:
+def columns(component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample) -> Records:
     """Tag classes of each passage's words. A discontiguous mention is tagged fragment by fragment."""
     index = {name: number for number, name in enumerate(tag_names(component.labels, component.scheme))}
     mentions = [mention for mention in sample.mentions if mention.type in component.labels]
@@ -46,7 +45,7 @@ def columns(
         yield {f"tags:{component.name}": [index[tag] for tag in tags]}
 
 
-def tensors(component: ComponentSpec, rows: Mapping[str, Any], starts: np.ndarray) -> dict[str, Tensor]:
+def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict[str, Tensor]:
     owned = [np.asarray(words, bool) for words in rows["owned"]]
     places = zip(rows["word_tokens"], owned, starts, strict=True)
     tags = zip(rows[f"tags:{component.name}"], owned, strict=True)
@@ -68,11 +67,11 @@ IMPOSSIBLE = -1e4  # added to the score of a transition that the scheme forbids
 class TokenClassificationHead(nn.Module):
     """Scores every tag of every word."""
 
-    def __init__(self, component: ComponentSpec, hidden_size: int, dropout: float = 0.1) -> None:
+    def __init__(self, component: ComponentSpec, hidden_size: int) -> None:
         super().__init__()
         self.tags = tag_names(component.labels, component.scheme)
         self.scheme = component.scheme
-        self.dropout = FastDropout(dropout)
+        self.dropout = FastDropout(HEAD_DROPOUT)
         self.score = nn.Linear(hidden_size, len(self.tags))
 
     def forward(self, hidden: Tensor, targets: dict[str, Tensor]) -> Tensor:
@@ -90,18 +89,19 @@ class TokenClassificationHead(nn.Module):
         """
         scores = logits.float().log_softmax(-1)
         path = viterbi(scores, *self._transitions(scores.device))
-        return [self.tags[tag] for tag in path], scores.exp()[
-            torch.arange(len(path)), torch.tensor(path, dtype=torch.long)
-        ]
+        chosen = torch.tensor(path, dtype=torch.long)
+        return [self.tags[tag] for tag in path], scores.exp()[torch.arange(len(path)), chosen]
 
     def _transitions(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        def penalty(legal: bool) -> float:
-            return 0.0 if legal else IMPOSSIBLE
+        """The score of each step from tag to tag, of a beginning and of an end: 0, or `IMPOSSIBLE`."""
+        edges = [*self.tags, None]
+        legal = [[may_follow(before, after, self.scheme) for after in edges] for before in edges]
+        scores = torch.zeros(len(edges), len(edges), device=device)
+        scores.masked_fill_(~torch.tensor(legal, device=device), IMPOSSIBLE)
+        return scores[:-1, :-1], scores[-1, :-1], scores[:-1, -1]
 
-        between = [[penalty(may_follow(a, b, self.scheme)) for b in self.tags] for a in self.tags]
-        first = [penalty(may_follow(None, tag, self.scheme)) for tag in self.tags]
-        last = [penalty(may_follow(tag, None, self.scheme)) for tag in self.tags]
-        return tuple(torch.tensor(values, device=device) for values in (between, first, last))
+
+HEAD = TokenClassificationHead
 
 
 def viterbi(scores: Tensor, between: Tensor, first: Tensor, last: Tensor) -> list[int]:
@@ -120,28 +120,16 @@ def viterbi(scores: Tensor, between: Tensor, first: Tensor, last: Tensor) -> lis
     return path[::-1]
 
 
-def split(output: Tensor, targets: Mapping[str, Tensor]) -> Sequence[Tensor]:
-    """(words, tags) per row"""
-    return output.float().cpu().split(targets["sizes"].tolist())
-
-
-def decode(
-    component: ComponentSpec,
-    head: nn.Module,
-    table: Mapping[str, Any],
-    outputs: Sequence[Tensor],
-    gold: Sequence[UnifiedSample],
-    predicted: Sequence[UnifiedSample],
-) -> list[UnifiedSample]:
+def decode(component: ComponentSpec, head: nn.Module, scored: Scored) -> list[UnifiedSample]:
     """The samples with the mentions of the best legal tag sequence."""
-    words: list[list[tuple[int, int]]] = [[] for _ in predicted]
-    logits: list[list[Tensor]] = [[] for _ in predicted]
-    columns = (table[name] for name in ("document", "word_starts", "word_ends", "owned"))
-    for document, starts, ends, owned, scores in zip(*columns, outputs, strict=True):
+    words: list[list[tuple[int, int]]] = [[] for _ in scored.predicted]
+    logits: list[list[Tensor]] = [[] for _ in scored.predicted]
+    columns = (scored.table[name] for name in ("document", "word_starts", "word_ends", "owned"))
+    for document, starts, ends, owned, scores in zip(*columns, scored.outputs, strict=True):
         words[document].extend(zip(starts[owned].tolist(), ends[owned].tolist(), strict=True))
         logits[document].append(scores)
     decoded = []
-    for sample, places, scores in zip(predicted, words, logits, strict=True):
+    for sample, places, scores in zip(scored.predicted, words, logits, strict=True):
         found = _mentions(head, places, torch.cat(scores), len(sample.mentions)) if places else ()
         decoded.append(replace(sample, mentions=(*sample.mentions, *found)))
     return decoded

@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from peft import get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -33,19 +33,12 @@ FUSION, HEADS, STRATEGY = "fusion.safetensors", "heads.safetensors", "strategy.j
 def save_adapters(model: MultiTaskModel, folder: Path) -> None:
     """Writes everything that training may have changed."""
     with writing(folder):
-        _save(model, folder)
-
-
-def _save(model: MultiTaskModel, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in model.lora.ranks:
-        place = folder / name
-        place.mkdir(exist_ok=True)
-        _write(_adapter_state(model, name), place / WEIGHTS)
-        model.lora.peft.peft_config[name].save_pretrained(str(place))
-    _write(_fusion_state(model), folder / FUSION)
-    _write(model.heads.state_dict(), folder / HEADS)
-    (folder / STRATEGY).write_text(json.dumps(_description(model), indent=2) + "\n")
+        for place, state in _states(model).items():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            _write(state, folder / place)
+        for name in model.lora.ranks:
+            model.lora.peft.peft_config[name].save_pretrained(str(folder / name))
+        (folder / STRATEGY).write_text(json.dumps(_description(model), indent=2) + "\n")
 
 
 def load_adapters(model: MultiTaskModel, folder: Path) -> None:
@@ -60,13 +53,11 @@ def load_adapters(model: MultiTaskModel, folder: Path) -> None:
                 f"{folder}: {key} is {stored.get(key)}, but this model has {expected[key]}; "
                 "build the model with the run's own config"
             )
-    for name in model.lora.ranks:
-        state = _checked(folder / name / WEIGHTS, _adapter_state(model, name))
-        set_peft_model_state_dict(model.lora.peft, state, adapter_name=name)
-    beside = _fusion_state(model)
-    for name, tensor in _checked(folder / FUSION, beside).items():
-        beside[name].copy_(tensor)
-    model.heads.load_state_dict(_checked(folder / HEADS, model.heads.state_dict()))
+    states = _states(model)
+    found = {place: _checked(folder / place, state) for place, state in states.items()}
+    for place, state in states.items():
+        for name, tensor in state.items():
+            tensor.copy_(found[place][name])
 
 
 def saved_ranks(folder: Path) -> dict[str, int]:
@@ -91,18 +82,16 @@ def _description(model: MultiTaskModel) -> dict[str, object]:
     }
 
 
-def _adapter_state(model: MultiTaskModel, name: str) -> dict[str, Tensor]:
-    """A and B under the names of stock PEFT, which would count the fusion to the private adapter."""
-    state = get_peft_model_state_dict(model.lora.peft, adapter_name=name, save_embedding_layers=False)
-    return {key: tensor for key, tensor in state.items() if ".fusion." not in key}
-
-
-def _fusion_state(model: MultiTaskModel) -> dict[str, Tensor]:
-    """Fusion of each layer, and what connects the levels; tensors are those of the model, detached."""
+def _states(model: MultiTaskModel) -> dict[str, dict[str, Tensor]]:
+    """File -> its tensors, which are those of the model, detached."""
     names = {id(p): name for name, p in model.named_parameters()}
     groups = model.parameter_groups()
-    chosen = [name for name in groups if name.startswith("fusion:") or name == "cross_level"]
-    return {names[id(p)]: p.detach() for name in chosen for p in groups[name].parameters}
+    between = [name for name in groups if name.startswith("fusion:") or name == "cross_level"]
+    states = {FUSION: {names[id(p)]: p.detach() for name in between for p in groups[name].parameters}}
+    for name in model.lora.ranks:  # under the names of stock PEFT, which would count the fusion to an adapter
+        state = get_peft_model_state_dict(model.lora.peft, adapter_name=name, save_embedding_layers=False)
+        states[f"{name}/{WEIGHTS}"] = {key: part for key, part in state.items() if ".fusion." not in key}
+    return states | {HEADS: model.heads.state_dict()}
 
 
 def _write(state: Mapping[str, Tensor], path: Path) -> None:
@@ -128,9 +117,9 @@ def _checked(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise RunFolderError(f"{path} is damaged ({error}); run its page again in a new folder") from error
     missing, left_over = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or left_over:
-        found = [f"{len(missing)} missing, such as {missing[0]}"] if missing else []
-        found += [f"{len(left_over)} left over, such as {left_over[0]}"] if left_over else []
-        raise RunFolderError(f"{path}: tensors do not match the model: {'; '.join(found)}")
+        names = {"missing": missing, "left over": left_over}
+        found = "; ".join(f"{len(some)} {what}, such as {some[0]}" for what, some in names.items() if some)
+        raise RunFolderError(f"{path}: tensors do not match the model: {found}")
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             raise RunFolderError(

@@ -61,13 +61,11 @@ class SharedPrivateLoRA(nn.Module):
         self.ranks = dict(ranks)
         self.scaling = settings.alpha / settings.rank
         self.fusion = fusion
-        self.peft = _with_adapters(backbone, settings, self.ranks, only_layers or {})
+        layers_of = only_layers or {}
+        self.peft = _with_adapters(
+            backbone, {name: lora_config(settings, rank, layers_of.get(name)) for name, rank in ranks.items()}
+        )
         self.layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
-        if SHARED in self.ranks:
-            self._add_fusion(fusion, fusion_rank)
-        for name in self.ranks:
-            for parameter in (*self.parameters_of(name), *self.fusion_of(name)):
-                parameter.requires_grad_(True)
         self._active: list[str] = []
         self._input = SharedInput()
         for layer in self.layers:
@@ -76,9 +74,17 @@ class SharedPrivateLoRA(nn.Module):
             for name, dropout in layer.lora_dropout.items():
                 if isinstance(dropout, nn.Dropout):  # PEFT has an identity where there is none
                     layer.lora_dropout[name] = FastDropout(dropout.p)
+            for name in layer.lora_A if SHARED in self.ranks else ():
+                module = build_fusion(fusion, self.ranks[SHARED], self.ranks[name], fusion_rank)
+                if name.startswith(PRIVATE) and module is not None:
+                    layer.fusion[name] = module.to(layer.lora_A[name].weight)
+        for name in self.ranks:  # PEFT freezes all but the first
+            for parameter in (*self.parameters_of(name), *self.fusion_of(name)):
+                parameter.requires_grad_(True)
         read_together(self.peft)
         self.activate(next(iter(self.ranks)))
-        self._recompute_with_own_adapters()
+        if any(getattr(module, "gradient_checkpointing", False) for module in backbone.modules()):
+            enable_checkpointing(backbone, self._contexts)
 
     @property
     def active(self) -> tuple[str, ...]:
@@ -115,18 +121,6 @@ class SharedPrivateLoRA(nn.Module):
         held = [layer.fusion[adapter] for layer in self.layers if adapter in layer.fusion]
         return [parameter for module in held for parameter in module.parameters()]
 
-    def _add_fusion(self, kind: str, rank: int) -> None:
-        for layer in self.layers:
-            for name in layer.lora_A:
-                module = build_fusion(kind, self.ranks[SHARED], self.ranks[name], rank)
-                if name.startswith(PRIVATE) and module is not None:
-                    layer.fusion[name] = module.to(layer.lora_A[name].weight)
-
-    def _recompute_with_own_adapters(self) -> None:
-        backbone = self.peft.get_base_model()
-        if any(getattr(module, "gradient_checkpointing", False) for module in backbone.modules()):
-            enable_checkpointing(backbone, self._contexts)
-
     def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
         return nullcontext(), self.using(*self._active)
 
@@ -153,17 +147,7 @@ def enable_checkpointing(backbone: PreTrainedModel, contexts: Callable | None = 
     (enable or backbone.gradient_checkpointing_enable)(options)
 
 
-def _with_adapters(
-    backbone: PreTrainedModel,
-    settings: LoraSettings,
-    ranks: Mapping[str, int],
-    only_layers: Mapping[str, Sequence[int]],
-) -> PeftModel:
-    configs = {}
-    for name, rank in ranks.items():
-        layers = only_layers.get(name)
-        configs[name] = lora_config(settings, rank, layers)
-        configs[name]._register_custom_module(custom_layers())
+def _with_adapters(backbone: PreTrainedModel, configs: Mapping[str, LoraConfig]) -> PeftModel:
     first, *others = configs
     with warnings.catch_warnings():  # PEFT, 0.21 still, reads a property that transformers 5.20 has renamed
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
@@ -179,33 +163,22 @@ def lora_config(settings: LoraSettings, rank: int, layers: Sequence[int] | None 
     if layers is not None:
         numbers = "|".join(map(str, layers))
         targets = rf"(.*\.)?layers?\.({numbers})\.(.*\.)?({'|'.join(settings.targets)})"
-    return LoraConfig(
-        r=rank,
-        lora_alpha=_alpha(settings, rank),
-        lora_dropout=settings.dropout,
-        target_modules=targets,
-        bias="none",
-    )
-
-
-def _alpha(settings: LoraSettings, rank: int) -> float:
     alpha = settings.alpha * rank / settings.rank
-    return int(alpha) if alpha == int(alpha) else alpha
+    alpha = int(alpha) if alpha.is_integer() else alpha
+    dropout = settings.dropout
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, bias="none")
+    config._register_custom_module(custom_layers())
+    return config
 
 
 def check_targets(backbone: nn.Module, targets: Sequence[str]) -> None:
     """Every named target must match. PEFT itself accepts a list of which only a part exists."""
-    linear = {name.rsplit(".", 1)[-1] for name, module in backbone.named_modules() if _is_linear(module)}
+    modules = backbone.named_modules()  # bitsandbytes' layers are subclasses of nn.Linear
+    linear = {name.rpartition(".")[2] for name, one in modules if isinstance(one, nn.Linear | LoraLayer)}
     if not targets:
         raise ConfigError(f"lora.targets is empty; this backbone has {', '.join(sorted(linear))}")
-    missing = [target for target in targets if target not in linear]
-    if missing:
+    if missing := [target for target in targets if target not in linear]:
         raise ConfigError(
             f"lora.targets {', '.join(missing)}: no such linear layer in {type(backbone).__name__}; "
             f"it has {', '.join(sorted(linear))} (a list that matches in part would train only that part)"
         )
-
-
-def _is_linear(module: nn.Module) -> bool:
-    # bitsandbytes' 4-bit and 8-bit layers are subclasses of nn.Linear
-    return isinstance(module, nn.Linear)

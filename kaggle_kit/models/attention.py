@@ -6,9 +6,17 @@ The backbone must be loaded with `attn_implementation=PACKED`, and every forward
 
 Key and value heads are always repeated: `enable_gqa` without a mask falls back to the quadratic math
 kernel on a T4 (compute capability 7.5) with torch before 2.14.
+
+FlashAttention-2, by torch's own kernel, is another (`FLASH`) where a probe shows that it works: the library
+checks packages, not hardware, and on a T4 the kernel raises at the first forward only. So the probe runs
+forward and backward on a small row and compares both with `packed_attention`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +24,16 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from kaggle_kit.heads.arrays import repeated
-from kaggle_kit.models.grids import Cells
-from kaggle_kit.models.packing import PackedLayout
+from kaggle_kit.models.packing import GatherIndex, PackedLayout
 
 PACKED = "packed"
 SHORT = 128  # tokens; on a CPU the fused kernel gains nothing up to here, and takes half as long again at 40
+FLASH = "packed_fa2"  # with "flash" in it the library would look for a package of that name
+TOLERANCE = 2e-2  # float16: eleven bits of mantissa, values of about 1
+PROBE_LENGTHS = (33, 20, 7)
+WIDTHS = (64, 96, 128)  # of the heads of the study's models
+Case = tuple[int, bool, int | None]  # width of a head, whether the mask is causal, sliding window
+PROBED: tuple[Case, ...] = tuple(product(WIDTHS, (True, False), (None, 16)))
 
 
 def packed_attention(
@@ -36,7 +49,7 @@ def packed_attention(
     packed: PackedLayout | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """As a backbone of the library calls it; returns (1, tokens, heads, head_dim)."""
+    """Attention with the signature that transformers calls; returns (1, tokens, heads, head_dim)."""
     if packed is None:
         raise ValueError("packed attention was called without `packed=`; pass a PackedLayout to the backbone")
     heads, tokens, width = query.shape[1:]
@@ -48,7 +61,7 @@ def packed_attention(
         shaped = [part.view(len(group.own), heads, -1, width) for part in parts]
         if softcap is not None or (query.device.type == "cpu" and group.keys.shape[1] <= SHORT):
             bias = packed.bias(number, sliding_window, query.dtype)
-            mixed = _written_out(*shaped, bias, scaling=scaling, softcap=softcap, dropout=dropout)
+            mixed = _written_out(*shaped, bias, scaling, softcap, dropout)
         else:
             causal = packed.causal and group.plain(sliding_window)
             bias = None if causal else packed.bias(number, sliding_window, query.dtype)
@@ -59,7 +72,7 @@ def packed_attention(
     return _Row.apply(torch.cat(outputs), queries).view(1, tokens, heads, width), None
 
 
-def _grids(row: Tensor, cells: Cells) -> tuple[Tensor, ...]:
+def _grids(row: Tensor, cells: GatherIndex) -> tuple[Tensor, ...]:
     """(1, own heads, tokens, width) -> (cells, width) of each group"""
     entries = row.squeeze(0).transpose(0, 1).reshape(-1, row.shape[-1])  # row[0] has a gradient full of zeros
     grids = repeated(entries, cells.entries) if cells.inverse is None else _Grids.apply(entries, cells)
@@ -71,7 +84,7 @@ class _Grids(torch.autograd.Function):
     """Row -> grids. Cells are known by entry, so the gradient is a selection too; that of padding is zero."""
 
     @staticmethod
-    def forward(ctx, entries: Tensor, cells: Cells) -> Tensor:
+    def forward(ctx, entries: Tensor, cells: GatherIndex) -> Tensor:
         ctx.inverse, ctx.entries = cells.inverse, len(entries)
         return entries.index_select(0, cells.entries)
 
@@ -86,7 +99,7 @@ class _Row(torch.autograd.Function):
     """Grids -> row; the inverse."""
 
     @staticmethod
-    def forward(ctx, grids: Tensor, cells: Cells) -> Tensor:
+    def forward(ctx, grids: Tensor, cells: GatherIndex) -> Tensor:
         ctx.inverse, ctx.size = cells.inverse, len(grids)
         return grids.index_select(0, cells.inverse)
 
@@ -100,7 +113,6 @@ def _written_out(
     key: Tensor,  # (sequences, heads, keys, head_dim)
     value: Tensor,
     bias: Tensor,  # (sequences or 1, 1, queries or 1, keys or 1)
-    *,
     scaling: float | None,
     softcap: float | None,
     dropout: float,
@@ -122,4 +134,61 @@ def _written_out(
     return (F.dropout(weights.to(value.dtype), dropout) @ value).unflatten(0, (sequences, heads))
 
 
+def flash_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **given: Any
+) -> tuple[Tensor, None]:
+    """As `packed_attention`, which takes over for what the kernel lacks: float32, dropout, soft caps.
+
+    It takes over as well where sequences share tokens, which must then be asked for more than once.
+    """
+    packed, window = given.get("packed"), given.get("sliding_window")
+    lacking = given.get("dropout") or given.get("softcap") is not None or query.dtype == torch.float32
+    if packed is None or packed.shares or lacking:
+        return packed_attention(module, query, key, value, attention_mask, **given)
+    from torch.nn.attention.varlen import varlen_attn  # torch 2.10 and later
+
+    near = -1 if window is None else window - 1
+    rows = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))  # (tokens, heads, head_dim)
+    bounds = (packed.offsets, packed.offsets, max(packed.lengths), max(packed.lengths))
+    look = {"window_size": (near, 0 if packed.causal else near), "scale": given.get("scaling")}
+    return varlen_attn(*rows, *bounds, **look, enable_gqa=query.shape[1] != key.shape[1])[None], None
+
+
+def why_no_flash(capability: tuple[int, int] | None) -> str | None:
+    """The reason not to use it, None where the probe passes. Never tried below compute capability 8."""
+    if capability is None:
+        return "no GPU"
+    if capability < (8, 0):
+        return f"compute capability {capability[0]}.{capability[1]}: FlashAttention-2 needs 8.0"
+    try:
+        reasons = (probe(flash_attention, "cuda", torch.float16, case) for case in PROBED)
+        return next(filter(None, reasons), None)
+    except Exception as error:  # whatever an untested build may raise means the same: do not use it
+        return f"the probe failed: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+
+
+def probe(attention: Callable, device: str, dtype: torch.dtype, case: Case = PROBED[0]) -> str | None:
+    """Forward and backward on a small row with grouped heads, compared with `packed_attention`.
+
+    Returns what is wrong, or None.
+    """
+    width, causal, window = case
+    layout = PackedLayout.of(PROBE_LENGTHS, causal=causal, device=device)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(1, n, sum(PROBE_LENGTHS), width, generator=generator) for n in (4, 2, 2)]
+    results = []
+    for function in (attention, packed_attention):
+        inputs = [tensor.to(device, dtype).requires_grad_() for tensor in drawn]
+        mixed, _ = function(None, *inputs, None, packed=layout, sliding_window=window)
+        gradients = torch.autograd.grad(mixed.float().square().sum(), inputs)
+        results.append([mixed.detach(), *gradients])
+    for mine, reference in zip(*results, strict=True):
+        far = (mine.float() - reference.float()).abs().max() / reference.float().abs().max()
+        if not far <= TOLERANCE:  # NaN is far
+            kind = f"heads of {width}, {'causal' if causal else 'bidirectional'}, window {window}"
+            return f"the probe failed: off by {float(far):.1%} from the reference ({kind})"
+    return None
+
+
 AttentionInterface.register(PACKED, packed_attention)
+AttentionInterface.register(FLASH, flash_attention)

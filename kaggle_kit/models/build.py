@@ -29,56 +29,42 @@ def build_model(loaded: Loaded, specs: Iterable[TaskSpec], strategy: StrategyCon
 
     Raises ConfigError where a backbone cut in two is not the backbone.
     """
-    specs = tuple(specs)
-    hierarchical = strategy.kind == "hierarchical"
+    specs, settings = tuple(specs), loaded.config.lora
     layers = loaded.backbone.config.num_hidden_layers
-    cut = cut_layer(strategy, layers) if hierarchical else 0
-    settings = loaded.config.lora
+    cut = cut_layer(strategy, layers) if strategy.kind == "hierarchical" else None
     lora = SharedPrivateLoRA(
         loaded.backbone,
         settings,
         adapter_ranks(strategy, settings, [spec.name for spec in specs]),
         fusion=strategy.fusion,
         fusion_rank=strategy.fusion_rank,
-        only_layers=dict.fromkeys(LEVEL.values(), range(cut, layers)) if hierarchical else None,
+        only_layers=dict.fromkeys(LEVEL.values(), range(cut, layers)) if cut else None,
     )
-    if not hierarchical:
+    if cut is None:
         model = MultiTaskModel(lora, specs, causal=loaded.causal, decoder=loaded.decoder)
-    else:
-        model = HierarchicalMTLModel(
-            lora,
-            specs,
-            causal=loaded.causal,
-            decoder=loaded.decoder,
-            cut=cut,
-            cross_level=strategy.cross_level,
-            cross_level_rank=strategy.cross_level_rank,
-            detach_l1_for_l2=strategy.detach_l1_for_l2,
-        )
-    model = model.to(loaded.backbone.device)
-    if hierarchical:
-        verify_stages(model.stages, causal=loaded.causal, name=loaded.config.name)
-        model.activate(next(iter(model.specs)))
+        return model.to(loaded.backbone.device)
+    model = HierarchicalMTLModel(
+        lora,
+        specs,
+        causal=loaded.causal,
+        decoder=loaded.decoder,
+        cut=cut,
+        cross_level=strategy.cross_level,
+        cross_level_rank=strategy.cross_level_rank,
+        detach_l1_for_l2=strategy.detach_l1_for_l2,
+    ).to(loaded.backbone.device)
+    verify_stages(model.stages, causal=loaded.causal, name=loaded.config.name)
+    model.activate(specs[0].name)
     return model
 
 
 def adapter_ranks(strategy: StrategyConfig, settings: LoraSettings, tasks: Sequence[str]) -> dict[str, int]:
-    """Adapter -> rank. Raises ConfigError for an unknown kind."""
+    """Adapter -> rank: the only or the shared one, then those of the tasks or of the levels."""
     filled = filled_ranks(strategy, settings)
-    rank = filled.rank
-    own = {private(task): filled.private_rank for task in tasks}
-    levels = {LEVEL[1]: filled.level1_rank, LEVEL[2]: filled.level2_rank}
-    kinds = {
-        "single": {SINGLE: rank},
-        "shared": {SHARED: rank},
-        "private": own,
-        "shared_private": {SHARED: rank, **own},
-        "hierarchical": {SHARED: rank, **levels},
-    }
-    kinds["sequential"] = kinds["shared_private"]
-    if strategy.kind not in kinds:
-        raise ConfigError(f"strategy.kind is {strategy.kind!r}; allowed: {', '.join(kinds)}")
-    return kinds[strategy.kind]
+    ranks = {SINGLE if strategy.kind == "single" else SHARED: filled.rank}
+    ranks |= {private(task): filled.private_rank for task in tasks}
+    ranks |= {LEVEL[1]: filled.level1_rank, LEVEL[2]: filled.level2_rank}
+    return {name: rank for name, rank in ranks.items() if rank is not None}
 
 
 def with_ranks(strategy: StrategyConfig, ranks: Mapping[str, int]) -> StrategyConfig:

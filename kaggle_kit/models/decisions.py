@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import ModelConfig, quantization_for
-from kaggle_kit.models.attention import PACKED
-from kaggle_kit.models.flash import FLASH, WIDTHS, why_no_flash
+from kaggle_kit.models.attention import FLASH, PACKED, WIDTHS, why_no_flash
+from kaggle_kit.models.reading import class_of, packable
 
 CHECKPOINT_ABOVE_PARAMETERS = 6_900_000_000  # "7B and more": the smallest 7B of the study has 7.24B
 
@@ -25,6 +25,46 @@ class Decision:
 
     value: str
     reason: str
+
+
+def decide(
+    config: ModelConfig, device: str, precision: str, quantization: str | None, *, checkpointing: bool
+) -> dict[str, Decision]:
+    """All that is decided before the files of a model are read."""
+    place = choose_device(device)
+    decisions = {
+        "device": place,
+        "dtype": choose_dtype(place.value, precision, capability(place)),
+        "quantization": choose_quantization(config, quantization),
+        "checkpointing": choose_checkpointing(config, place.value, checkpointing),
+    }
+    return decisions | ({"allocator": allocator_in_force()} if place.value == "cuda" else {})
+
+
+def decide_attention(
+    config: ModelConfig, own: PretrainedConfig, place: Decision, bidirectional: bool
+) -> Decision:
+    """Packed where the class takes an attention function. ConfigError for a class that is no backbone."""
+    kind = class_of(own)
+    if kind is None or own.is_encoder_decoder or own.get_text_config() is not own:
+        raise ConfigError(
+            f"model {config.name}: it is of kind {own.model_type!r}; a backbone is one encoder or one "
+            "decoder of text alone (docs/models.md lists those measured)"
+        )
+    if packable(kind):
+        width = getattr(own, "head_dim", None) or own.hidden_size // own.num_attention_heads
+        return choose_attention(config.architecture, capability(place), width)
+    if config.family == "decoder" and bidirectional:
+        raise ConfigError(
+            f"model {config.name}: {kind.__name__} has no attention interface, so it looks backwards only; "
+            "set strategy.attention=causal"
+        )
+    return choose_padded_attention(kind)
+
+
+def capability(place: Decision) -> tuple[int, int] | None:
+    """The compute capability of the GPU that was chosen, None on a CPU."""
+    return torch.cuda.get_device_capability() if place.value == "cuda" else None
 
 
 def choose_device(requested: str) -> Decision:
@@ -52,10 +92,6 @@ def choose_dtype(device: str, requested: str, capability: tuple[int, int] | None
 
 def choose_quantization(config: ModelConfig, requested: str | None = None) -> Decision:
     """The study's rule by parameter count, unless one is asked for by name."""
-    if requested not in (None, "none", "nf4"):
-        raise ConfigError(
-            f"quantization is {requested!r}; allowed: none, nf4, or nothing for the rule by size"
-        )
     if requested is not None:
         return Decision(requested, "asked for")
     chosen = quantization_for(config.parameters)

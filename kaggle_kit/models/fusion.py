@@ -29,6 +29,8 @@ class Fusion(nn.Module):
     `lean` = 2 · weight − 1 says where a token leans, so that the parts are scaled by 1 + lean and 1 − lean.
     """
 
+    side: Tensor  # (shared_rank + private_rank,) 1 where shared, -1 where private
+
     def __init__(self, shared_rank: int, private_rank: int) -> None:
         super().__init__()
         side = torch.tensor([1.0] * shared_rank + [-1.0] * private_rank)

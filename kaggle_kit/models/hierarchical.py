@@ -10,22 +10,88 @@ cut in the middle spends on two levels what S3a spends on one private adapter.
 
 Cost in passes through the top: one for a task with level-1 components only, two for every other; a
 task of level 2 alone still needs the entity features, but with `detach_l1_for_l2` no gradient of them.
+
+What crosses from level 1 to level 2, attention over its entity features or their concatenation, is
+low-rank, so that it hardly counts against parameter parity, and ends in a zero matrix, so that level 2
+starts as if there were no level 1 (as LoRA's B does). Its inputs are RMS-normalised without parameters:
+hidden states of decoders hold values that differ by a factor of thousands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kaggle_kit.core.types import TaskSpec
 from kaggle_kit.models.adapters import SHARED, SharedPrivateLoRA
-from kaggle_kit.models.cross_level import build_cross_level
+from kaggle_kit.models.attention import packed_attention
 from kaggle_kit.models.multitask import MultiTaskModel
-from kaggle_kit.models.stages import Stages
+from kaggle_kit.models.packing import PackedLayout
+from kaggle_kit.models.reading import Stages
 
 LEVEL = {1: "level1", 2: "level2"}
+
+
+class CrossLevelAttention(nn.Module):
+    """Each token asks the entity features of its own sequence; a causal backbone asks backwards only."""
+
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(width, rank, bias=False) for _ in range(3))
+        self.output = _starts_at_zero(nn.Linear(rank, width, bias=False))
+
+    def forward(self, hidden: Tensor, entities: Tensor, layout: PackedLayout) -> Tensor:
+        """(tokens, width), (tokens, width) -> (tokens, width)"""
+        hidden, entities = (_normalised(states, self.output) for states in (hidden, entities))
+        rows = self.query(hidden), self.key(entities), self.value(entities)  # (tokens, rank) each
+        mixed, _ = packed_attention(self, *(row[None, None] for row in rows), None, packed=layout)
+        return self.output(mixed[0, :, 0])  # (1, tokens, one head, rank) -> (tokens, width)
+
+    def weights(self, hidden: Tensor, entities: Tensor, layout: PackedLayout) -> Iterator[Tensor]:
+        """How tokens spread their attention, for each group of the layout: (sequences, queries, keys).
+
+        Rows sum to 1. Those of padding are as meaningless as in the group's own grids.
+        """
+        query = self.query(_normalised(hidden, self.output))
+        key = self.key(_normalised(entities, self.output))
+        for number, group in enumerate(layout.groups):
+            scores = query[group.queries] @ key[group.keys].transpose(1, 2) * key.shape[-1] ** -0.5
+            yield torch.softmax(scores + layout.bias(number, None, scores.dtype)[:, 0], -1)
+
+
+class CrossLevelConcatenation(nn.Module):
+    """Each token gets its own entity features only."""
+
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(2 * width, rank, bias=False)
+        self.output = _starts_at_zero(nn.Linear(rank, width, bias=False))
+
+    def forward(self, hidden: Tensor, entities: Tensor, layout: PackedLayout) -> Tensor:
+        """(tokens, width), (tokens, width) -> (tokens, width)"""
+        both = [_normalised(states, self.output) for states in (hidden, entities)]
+        return self.output(F.gelu(self.down(torch.cat(both, -1))))
+
+
+CROSS_LEVELS = {"attention": CrossLevelAttention, "concatenation": CrossLevelConcatenation}
+
+
+def cross_level_parameters(kind: str, width: int, rank: int) -> int:
+    """Parameters of the module, in closed form."""
+    return {"attention": 4, "concatenation": 3}[kind] * width * rank
+
+
+def _starts_at_zero(linear: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(linear.weight)
+    return linear
+
+
+def _normalised(states: Tensor, like: nn.Linear) -> Tensor:
+    return F.rms_norm(states.to(like.weight.dtype), states.shape[-1:])
 
 
 class HierarchicalMTLModel(MultiTaskModel):
@@ -46,7 +112,7 @@ class HierarchicalMTLModel(MultiTaskModel):
         super().__init__(lora, specs, causal=causal, decoder=decoder)
         self.stages = Stages(self.reader, cut)
         self.detach_l1_for_l2 = detach_l1_for_l2
-        self.cross = build_cross_level(cross_level, self.backbone.config.hidden_size, cross_level_rank)
+        self.cross = CROSS_LEVELS[cross_level](self.backbone.config.hidden_size, cross_level_rank)
 
     def levels_of(self, task: str) -> set[int]:
         return {part.level for part in self.specs[task].components}
@@ -59,12 +125,12 @@ class HierarchicalMTLModel(MultiTaskModel):
         """Each pass chooses its own adapters; before the first, the trunk's."""
         self.lora.activate(SHARED)
 
-    def encode(self, batch) -> Tensor:
+    def encode(self, batch: Any) -> Tensor:
         """The states of the task's highest level: (tokens, hidden)"""
         states = self.states(batch)
         return states[max(states)]
 
-    def states(self, batch) -> dict[int, Tensor]:
+    def states(self, batch: Any) -> dict[int, Tensor]:
         """Level -> (tokens, hidden), for the levels that the task has components on."""
         self.activate(batch.task)
         layout, levels = self.layout(batch), self.levels_of(batch.task)
@@ -80,7 +146,7 @@ class HierarchicalMTLModel(MultiTaskModel):
         states = {1: entities, 2: second}
         return {level: layout.unfold(states[level]) for level in sorted(levels)}
 
-    def _top(self, hidden: Tensor, level: int, batch, layout) -> Tensor:
+    def _top(self, hidden: Tensor, level: int, batch: Any, layout: PackedLayout) -> Tensor:
         with self.lora.using(SHARED, LEVEL[level]):
             return self.stages.upper(hidden, batch, layout)
 

@@ -7,9 +7,10 @@ loaded.backbone, loaded.tokenizer, loaded.decisions["dtype"].reason
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +21,30 @@ from transformers import (
     AutoModel,
     AutoTokenizer,
     BitsAndBytesConfig,
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from kaggle_kit.core.errors import ConfigError, KitError
+from kaggle_kit.core.config import compose
+from kaggle_kit.core.errors import ConfigError, KitError, nearest
 from kaggle_kit.core.schema import ModelConfig
 from kaggle_kit.core.secrets import HUB, read_secret
+from kaggle_kit.core.types import Kind
 from kaggle_kit.models.adapters import enable_checkpointing
-from kaggle_kit.models.decisions import (
-    Decision,
-    allocator_in_force,
-    choose_attention,
-    choose_checkpointing,
-    choose_device,
-    choose_dtype,
-    choose_padded_attention,
-    choose_quantization,
-    choose_stock_attention,
-)
-from kaggle_kit.models.entries import Nf4, entry_of, kind_of, place_of, read_quantization, variable_of
-from kaggle_kit.models.flash import FLASH, register_flash
+from kaggle_kit.models.decisions import Decision, capability, choose_stock_attention, decide, decide_attention
 from kaggle_kit.models.four_bit import keep_exact
-from kaggle_kit.models.reading import class_of, packable
-from kaggle_kit.models.shapes import head_width
+from kaggle_kit.models.tiny import build_tiny
 from kaggle_kit.models.verify import verify_reading
 
 PROBE = "the patient has 1 pain, المريض يعاني, 患者, пациент"
+TASK_TYPES = {"ner": Kind.TOKENS, "re": Kind.RELATIONS, "qa": Kind.RANKING} | {k.value: k for k in Kind}
+ALLOWED: Mapping[str, tuple[Any, ...]] = {  # what a quantization dict may say
+    "enabled": (True, False),
+    "bits": (4,),
+    "quant_type": ("nf4",),
+    "compute_dtype": ("float16", "bfloat16", "float32"),
+    "double_quant": (True, False),
+}
 
 
 @dataclass(frozen=True)
@@ -59,12 +56,13 @@ class Loaded:
     config: ModelConfig
 
     @property
-    def decoder(self) -> bool:
-        return self.config.family == "decoder"
+    def source(self) -> str:
+        """The folder or the hub id that the weights came from."""
+        return source_of(self.config)
 
     @property
-    def is_quantized(self) -> bool:
-        return self.decisions["quantization"].value != "none"
+    def decoder(self) -> bool:
+        return self.config.family == "decoder"
 
 
 def source_of(config: ModelConfig) -> str:
@@ -81,21 +79,29 @@ def source_of(config: ModelConfig) -> str:
     return config.hub_id
 
 
+def place_of(model: ModelConfig) -> str | None:
+    """The folder that the entry or the environment gives: `model.path`, else `KAGGLE_KIT_MODEL_<NAME>`."""
+    return model.path or os.environ.get(variable_of(model))
+
+
+def variable_of(model: ModelConfig) -> str:
+    """The environment variable of a model's folder; what no variable's name may hold is an underscore."""
+    return f"KAGGLE_KIT_MODEL_{re.sub(r'[^A-Z0-9]', '_', model.name.upper())}"
+
+
 def load_backbone(
     config: ModelConfig,
     *,
     device: str = "auto",
     precision: str = "auto",
     quantization: str | None = None,
-    gradient_checkpointing: bool = False,
     bidirectional: bool = False,
 ) -> Loaded:
     """The frozen backbone without its language-model head, its tokenizer, and what was decided.
 
     Raises ConfigError where sequences read together do not get the states that the library gives each alone.
     """
-    place = choose_device(device)
-    decisions = _decisions(config, place, precision, quantization, gradient_checkpointing)
+    decisions = decide(config, device, precision, quantization, checkpointing=False)
     source = source_of(config)
     with _hub_access(config, source):
         own = AutoConfig.from_pretrained(source, revision=config.revision)
@@ -105,8 +111,8 @@ def load_backbone(
                 f"{config.architecture!r}; name the folder itself: model={source}"
             )
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
-        decisions["attention"] = _attention(config, own, place, bidirectional)
-        backbone = _backbone(source, config.revision, {name: made.value for name, made in decisions.items()})
+        decisions["attention"] = decide_attention(config, own, decisions["device"], bidirectional)
+        backbone = _backbone(source, config.revision, decisions)
         _assert_reads(tokenizer, backbone, config)
     decoder = config.family == "decoder"
     verify_reading(backbone, causal=decoder, name=config.name)
@@ -124,40 +130,6 @@ def _assert_reads(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel,
         )
 
 
-def _attention(config: ModelConfig, own: PretrainedConfig, place: Decision, bidirectional: bool) -> Decision:
-    """Packed where the class takes an attention function. ConfigError for a class that is no backbone."""
-    kind = class_of(own)
-    if kind is None or own.is_encoder_decoder or own.get_text_config() is not own:
-        raise ConfigError(
-            f"model {config.name}: it is of kind {own.model_type!r}; a backbone is one encoder or one "
-            "decoder of text alone (docs/models.md lists those measured)"
-        )
-    if packable(kind):
-        return choose_attention(config.architecture, _capability(place), head_width(own))
-    if config.family == "decoder" and bidirectional:
-        raise ConfigError(
-            f"model {config.name}: {kind.__name__} has no attention interface, so it looks backwards only; "
-            "set strategy.attention=causal"
-        )
-    return choose_padded_attention(kind)
-
-
-def _decisions(
-    config: ModelConfig, place: Decision, precision: str, quantization: str | None, checkpointing: bool
-) -> dict[str, Decision]:
-    decisions = {
-        "device": place,
-        "dtype": choose_dtype(place.value, precision, _capability(place)),
-        "quantization": choose_quantization(config, quantization),
-        "checkpointing": choose_checkpointing(config, place.value, checkpointing),
-    }
-    return decisions | ({"allocator": allocator_in_force()} if place.value == "cuda" else {})
-
-
-def _capability(place: Decision) -> tuple[int, int] | None:
-    return torch.cuda.get_device_capability() if place.value == "cuda" else None
-
-
 @contextmanager
 def _hub_access(config: ModelConfig, source: str) -> Iterator[None]:
     """Hands the hub its token, where there is one and the hub is asked at all.
@@ -173,23 +145,23 @@ def _hub_access(config: ModelConfig, source: str) -> Iterator[None]:
     except (torch.cuda.OutOfMemoryError, KitError):
         raise
     except Exception as error:  # each format of weights and tokenizers has errors of its own
-        asked = isinstance(error, OSError) and source == config.hub_id
-        if not asked or (token and config.gated):
-            why = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
-            raise ConfigError(
-                f"model {config.name}: {source} cannot be loaded ({why}); give a whole model with its "
+        first = next(iter(str(error).strip().splitlines()), "")
+        if not (isinstance(error, OSError) and source == config.hub_id) or (token and config.gated):
+            reason = (
+                f"{source} cannot be loaded ({type(error).__name__}: {first}); give a whole model with its "
                 "tokenizer, as save_pretrained writes them"
-            ) from error
-        if not config.gated:
-            raise ConfigError(
-                f"model {config.name}: {config.hub_id} could not be had from the hub "
-                f"({str(error).strip().splitlines()[0]}); give a folder that holds it as model.path or "
-                f"{variable_of(config)}"
-            ) from error
-        raise ConfigError(
-            f"model {config.name}: {config.hub_id} is gated and {HUB} was not found; accept its licence on "
-            f"the hub, then attach {HUB} as a Kaggle secret or set the variable, or give model.path"
-        ) from error
+            )
+        elif config.gated:
+            reason = (
+                f"{source} is gated and {HUB} was not found; accept its licence on the hub, then attach "
+                f"{HUB} as a Kaggle secret or set the variable, or give model.path"
+            )
+        else:
+            reason = (
+                f"{source} could not be had from the hub ({first}); give a folder that holds it as "
+                f"model.path or {variable_of(config)}"
+            )
+        raise ConfigError(f"model {config.name}: {reason}") from error
 
 
 def load_model(
@@ -208,17 +180,57 @@ def load_model(
     unknown names and values.
     """
     kind = kind_of(task_type)
-    asked, nf4 = read_quantization(quantization)
+    requested, nf4 = read_quantization(quantization)
     config = entry_of(model_name)
-    place = choose_device("auto")
-    decisions = _decisions(config, place, "auto", asked, gradient_checkpointing)
-    decisions["attention"] = choose_stock_attention(config.architecture, _capability(place))
+    decisions = decide(config, "auto", "auto", requested, checkpointing=gradient_checkpointing)
+    decisions["attention"] = choose_stock_attention(config.architecture, capability(decisions["device"]))
     source = source_of(config)
     with _hub_access(config, source):
-        chosen = {name: made.value for name, made in decisions.items()}
-        model = _backbone(source, config.revision, chosen, nf4)
+        model = _backbone(source, config.revision, decisions, nf4)
     model.decisions, model.task_kind = decisions, kind
     return model, decisions["quantization"].value != "none"
+
+
+def read_quantization(requested: Mapping[str, Any] | None) -> tuple[str | None, dict[str, Any]]:
+    """("nf4", "none", or None for the rule by size) and the settings for bitsandbytes. Raises ConfigError."""
+    if requested is None:
+        return None, {}
+    if not isinstance(requested, Mapping):
+        raise ConfigError(f"quantization is {requested!r}; give a dict with {', '.join(ALLOWED)}, or None")
+    for key, value in requested.items():
+        if key not in ALLOWED:
+            known = f"{', '.join(ALLOWED)}{nearest(key, ALLOWED)}"
+            raise ConfigError(f"unknown key 'quantization.{key}'; allowed: {known}")
+        if not any(type(value) is type(one) and value == one for one in ALLOWED[key]):
+            allowed = ", ".join(map(repr, ALLOWED[key]))
+            raise ConfigError(f"quantization.{key}={value!r} is not offered; allowed: {allowed}")
+    names = {"compute_dtype": "bnb_4bit_compute_dtype", "double_quant": "bnb_4bit_use_double_quant"}
+    settings = {names[key]: value for key, value in requested.items() if key in names}
+    return "nf4" if requested.get("enabled", True) else "none", settings
+
+
+def kind_of(task_type: str) -> Kind:
+    """What a head on the model will predict. ConfigError for an unknown word."""
+    if task_type not in TASK_TYPES:
+        known = f"{', '.join(TASK_TYPES)}{nearest(task_type, TASK_TYPES)}"
+        raise ConfigError(f"task_type is {task_type!r}; allowed: {known}")
+    return TASK_TYPES[task_type]
+
+
+def entry_of(model_name: str) -> ModelConfig:
+    """The entry of a registry name, or one read off the config.json of a folder or of a hub id.
+
+    A model with a recipe is built first (models/tiny.py), as the pages' default profile builds it. Raises
+    ConfigError for a name that is none of these, with the nearest, for an architecture that is not supported
+    and for a repository that cannot be reached.
+    """
+    from kaggle_kit.data.practice import corpus_text
+
+    run = compose(model=model_name)
+    if not run.model.recipe:
+        return run.model
+    place = place_of(run.model) or str(build_tiny(run.model.architecture, corpus_text(run.practice)))
+    return replace(run.model, path=place)
 
 
 def assert_trainable_float32(model: nn.Module) -> None:
@@ -236,19 +248,20 @@ def assert_trainable_float32(model: nn.Module) -> None:
 
 
 def _backbone(
-    source: str, revision: str | None, chosen: dict[str, str], nf4: Nf4 | None = None
+    source: str, revision: str | None, decisions: Mapping[str, Decision], nf4: dict[str, Any] | None = None
 ) -> PreTrainedModel:
-    """Weights in place, frozen. `chosen` holds the values of the decisions."""
-    quantized = chosen["quantization"] == "nf4"
-    dtype = getattr(torch, chosen["dtype"])
-    if chosen["attention"] == FLASH:
-        register_flash()
+    """Weights in place, frozen. `nf4` are settings for bitsandbytes that replace the library's own."""
+    chosen = {name: made.value for name, made in decisions.items()}
+    quantized, dtype = chosen["quantization"] == "nf4", getattr(torch, chosen["dtype"])
+    # bitsandbytes' default compute dtype is float32, which a T4 runs eight times slower
+    settings = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"} | (nf4 or {})
+    settings = {"bnb_4bit_compute_dtype": dtype, "bnb_4bit_use_double_quant": True} | settings
     backbone, found = AutoModel.from_pretrained(
         source,
         revision=revision,
         dtype=dtype,
         attn_implementation=chosen["attention"],
-        quantization_config=_bitsandbytes(nf4 or Nf4(), dtype) if quantized else None,
+        quantization_config=BitsAndBytesConfig(**settings) if quantized else None,
         device_map={"": chosen["device"]} if quantized and chosen["device"] == "cuda" else None,
         output_loading_info=True,
     )
@@ -270,13 +283,3 @@ def freeze(backbone: PreTrainedModel, *, quantized: bool, checkpointed: bool) ->
         keep_exact(backbone)
     if checkpointed:
         enable_checkpointing(backbone)
-
-
-def _bitsandbytes(nf4: Nf4, dtype: torch.dtype) -> BitsAndBytesConfig:
-    # the library's default compute dtype is float32, which a T4 runs eight times slower
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=nf4.double_quant,
-        bnb_4bit_compute_dtype=getattr(torch, nf4.compute_dtype) if nf4.compute_dtype else dtype,
-    )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from peft import PeftModel
 from torch import Tensor, nn
@@ -55,14 +56,10 @@ class MultiTaskModel(nn.Module):
         self.private_off = False  # the first phase of S4 trains without private adapters
         self.specs = {spec.name: spec for spec in specs}
         width = self.backbone.config.hidden_size
-        self.heads = nn.ModuleDict(
-            {
-                spec.name: nn.ModuleDict(
-                    {part.name: build_head(part, width, decoder=self.decoder) for part in spec.components}
-                )
-                for spec in self.specs.values()
-            }
-        )
+        self.heads = nn.ModuleDict()
+        for name, spec in self.specs.items():
+            heads = {part.name: build_head(part, width, decoder=self.decoder) for part in spec.components}
+            self.heads[name] = nn.ModuleDict(heads)
 
     @property
     def backbone(self) -> PeftModel:
@@ -77,13 +74,13 @@ class MultiTaskModel(nn.Module):
         mine = () if self.private_off else (private(task),)
         return [name for name in self.lora.ranks if not name.startswith(PRIVATE) or name in mine]
 
-    def encode(self, batch) -> Tensor:
+    def encode(self, batch: Any) -> Tensor:
         """The last hidden states of a micro-batch, with its task's adapters: (tokens, hidden)"""
         self.activate(batch.task)
         layout = self.layout(batch)
         return layout.unfold(self.reader(batch, layout))
 
-    def layout(self, batch) -> PackedLayout:
+    def layout(self, batch: Any) -> PackedLayout:
         device = batch.input_ids.device
         causal = self.is_causal(batch.task)
         prefixes = batch.prefixes if self.shares(batch.task) else ()
@@ -98,12 +95,12 @@ class MultiTaskModel(nn.Module):
         """Whether a beginning that the task's sequences have in common is read once."""
         return self.is_causal(task) and self.reader.packs
 
-    def states(self, batch) -> dict[int, Tensor]:
+    def states(self, batch: Any) -> dict[int, Tensor]:
         """What the heads of each level read; without a hierarchy both levels read the same."""
         hidden = self.encode(batch)
         return {1: hidden, 2: hidden}
 
-    def forward(self, batch) -> dict[str, Tensor]:
+    def forward(self, batch: Any) -> dict[str, Tensor]:
         """Logits of every component of the micro-batch's task."""
         states = self.states(batch)
         heads = self.heads[batch.task]
@@ -113,7 +110,7 @@ class MultiTaskModel(nn.Module):
             if part.name in batch.targets
         }
 
-    def losses(self, batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, batch: Any, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss sums per component, not yet divided by `batch.counts`."""
         heads = self.heads[batch.task]
         return {name: heads[name].loss(logits, batch.targets[name]) for name, logits in outputs.items()}

@@ -4,7 +4,8 @@
     hidden = backbone(input_ids[None], position_ids=layout.position_ids[None], packed=layout)
 
 Linear layers, where nearly all the work of short clinical text is, see real tokens only; attention
-(`attention.py`) works on small groups of sequences of similar length, padded inside the group.
+(`attention.py`) works on small groups of sequences of similar length, padded inside the group: on grids,
+(sequences, heads, length, width), gathered from the row, (tokens, heads, width), and put back into it.
 
 A token that looks backwards only has the same state in all sequences that begin alike. So where
 attention is causal, a beginning that sequences share, say the question of ten candidates, is read once:
@@ -17,7 +18,7 @@ attention is causal, a beginning that sequences share, say the question of ten c
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -27,10 +28,88 @@ from torch import Tensor
 
 from kaggle_kit.core.types import WHOLE, Prefix
 from kaggle_kit.heads.arrays import repeated
-from kaggle_kit.models.grids import Cells, Group, Piece
 
 SHORTEST = 0.65  # of a group's longest; below, a new group costs less than its padding
 SHORTEST_SHARING = 0.5  # the same of all tokens, shared ones included: these cost in attention only
+
+
+@dataclass(frozen=True)
+class LengthGroup:
+    """Sequences whose attention is computed together: in each, its own tokens look at all of its tokens.
+
+    Places are padded on the right with the sequence's last, so that no number crosses sequences.
+    """
+
+    queries: Tensor  # (sequences, most own tokens) places in the row
+    keys: Tensor  # (sequences, longest) places; `queries` itself where nothing is shared
+    own: Tensor  # (sequences,)
+    lengths: Tensor  # (sequences,)
+
+    @classmethod
+    def of(cls, places: Sequence[Tensor], shared: Sequence[int]) -> LengthGroup:
+        """`places` (length,) of each sequence's tokens; the first `shared` are an earlier sequence's."""
+        own = [some[count:] for some, count in zip(places, shared, strict=True)]
+        queries = _grid(own)
+        sizes = (torch.tensor([len(some) for some in several]) for several in (own, places))
+        return cls(queries, _grid(places) if any(shared) else queries, *sizes)
+
+    def plain(self, window: int | None) -> bool:
+        """Whether nothing is shared and every key is within the window."""
+        return self.keys is self.queries and (window is None or self.keys.shape[1] <= window)
+
+    def mask(self, causal: bool, window: int | None) -> Tensor:
+        """True where a query may look: (sequences or 1, queries or 1, keys)"""
+        place = torch.arange(self.keys.shape[1])
+        real = (place < self.lengths[:, None])[:, None]
+        if self.plain(window) and not causal:
+            return real[:1, :, :1] if bool(real.all()) else real
+        starts = self.lengths - self.own
+        starts = starts[:1] if causal and bool((starts == starts[0]).all()) else starts
+        asking = starts[:, None] + place[: self.queries.shape[1]]
+        # Padding asks from a real token's place: a query that may look nowhere would give NaN.
+        asking = asking.clamp_max(len(place) - 1) if causal else asking.minimum(self.lengths[:, None] - 1)
+        behind = asking[:, :, None] - place
+        near = behind >= 0 if causal else real
+        return near & (behind.abs() < window) if window is not None else near
+
+
+def _grid(places: Sequence[Tensor]) -> Tensor:
+    """(sequences, longest)"""
+    most = torch.arange(max(map(len, places)))
+    return torch.stack([some[most.clamp_max(len(some) - 1)] for some in places])
+
+
+@dataclass(frozen=True)
+class GatherIndex:
+    """Which entry of a (tokens * own heads, width) row each cell of the grids holds, and the inverse.
+
+    `entries` (cells,) come group after group; `inverse` (entries * repeats,) are the cells that hold an
+    entry, one for each head that it is repeated for, and None where sequences share tokens.
+    """
+
+    entries: Tensor
+    inverse: Tensor | None
+    sizes: tuple[int, ...]  # cells of each group
+
+    @classmethod
+    def of(cls, groups: Sequence[LengthGroup], kind: str, heads: int, own_heads: int) -> GatherIndex:
+        """Of the groups' `queries` or `keys`. Own heads are repeated so that there are `heads`."""
+        repeats, head = heads // own_heads, torch.arange(heads)[:, None]
+        grids = [getattr(group, kind)[:, None] for group in groups]  # (sequences, 1, length)
+        parts = [(grid * own_heads + head // repeats).flatten() for grid in grids]
+        made = cls(torch.cat(parts), None, tuple(map(len, parts)))
+        if any(getattr(group, kind) is not group.queries for group in groups):
+            return made
+        owned = [torch.arange(group.queries.shape[1]) < group.own[:, None, None] for group in groups]
+        real = torch.cat([part.expand(-1, heads, -1).flatten() for part in owned])
+        copy = torch.cat([(head % repeats).expand(len(grid), -1, grid.shape[2]).flatten() for grid in grids])
+        inverse = torch.empty(int(real.sum()), dtype=torch.long)
+        inverse[(made.entries * repeats + copy)[real]] = real.nonzero().squeeze(1)
+        return replace(made, inverse=inverse)
+
+    def to(self, device: torch.device) -> GatherIndex:
+        inverse = None if self.inverse is None else self.inverse.to(device)
+        return replace(self, entries=self.entries.to(device), inverse=inverse)
 
 
 @dataclass(frozen=True)
@@ -39,7 +118,7 @@ class PackedLayout:
 
     lengths: tuple[int, ...]  # own tokens of each sequence, in the row's order
     position_ids: Tensor  # (tokens,)
-    groups: tuple[Group, ...]
+    groups: tuple[LengthGroup, ...]
     causal: bool
     read: Tensor | None  # (tokens,) which of the batch's tokens the row holds; None: all of them
     places: Tensor | None  # (the batch's tokens,) where the state of each stands; None: as in the batch
@@ -59,23 +138,22 @@ class PackedLayout:
         `prefixes`, one per sequence, tell what it shares; only causal attention makes use of them.
         """
         prefixes = prefixes if causal and prefixes else [WHOLE] * len(lengths)
+        shared = [prefix.tokens for prefix in prefixes]
         parts = grouped(lengths, prefixes)
         order = [number for part in parts for number in part]
-        own = [lengths[number] - prefixes[number].tokens for number in order]
+        own = [lengths[number] - shared[number] for number in order]
         first = dict(zip(order, accumulate(own, initial=0), strict=False))
-        pieces: list[Piece] = []
-        for number, (length, prefix) in enumerate(zip(lengths, prefixes, strict=True)):
-            mine = first[number] + torch.arange(length - prefix.tokens)
-            shared = pieces[prefix.of].places[: prefix.tokens] if prefix.tokens else mine[:0]
-            pieces.append(Piece(torch.cat([shared, mine]), prefix.tokens))
-        groups = tuple(Group.of([pieces[number] for number in part]) for part in parts)
-        positions = torch.cat([torch.arange(prefixes[n].tokens, lengths[n]) for n in order]).to(device)
-        if not any(piece.shared for piece in pieces):
+        places: list[Tensor] = []
+        for number, prefix in enumerate(prefixes):
+            mine = first[number] + torch.arange(lengths[number] - prefix.tokens)
+            places.append(torch.cat([places[prefix.of][: prefix.tokens], mine]) if prefix.tokens else mine)
+        groups = tuple(LengthGroup.of([places[n] for n in part], [shared[n] for n in part]) for part in parts)
+        positions = torch.cat([torch.arange(shared[n], lengths[n]) for n in order]).to(device)
+        if not any(shared):
             return cls(tuple(own), positions, groups, causal, None, None)
-        places = torch.cat([piece.places for piece in pieces])
         start = list(accumulate(lengths, initial=0))
-        read = torch.cat([start[n] + torch.arange(prefixes[n].tokens, lengths[n]) for n in order])
-        return cls(tuple(own), positions, groups, causal, read.to(device), places.to(device))
+        read = torch.cat([start[n] + torch.arange(shared[n], lengths[n]) for n in order])
+        return cls(tuple(own), positions, groups, causal, read.to(device), torch.cat(places).to(device))
 
     @property
     def shares(self) -> bool:
@@ -89,10 +167,10 @@ class PackedLayout:
         """(tokens, width) -> (the batch's tokens, width)"""
         return states if self.places is None else repeated(states, self.places)
 
-    def cells(self, kind: str, heads: int, own_heads: int) -> Cells:
-        """Of `queries` or `keys`, on the device."""
+    def cells(self, kind: str, heads: int, own_heads: int) -> GatherIndex:
+        """Return the gather indices of the groups' `queries` or `keys`, on the layout's device."""
         key = (kind if self.shares else "queries", heads, own_heads)
-        return self._once(key, lambda: Cells.of(self.groups, *key).to(self.position_ids.device))
+        return self._once(key, lambda: GatherIndex.of(self.groups, *key).to(self.position_ids.device))
 
     def bias(self, number: int, window: int | None, dtype: torch.dtype) -> Tensor:
         """What the scores of one group are raised by: (sequences or 1, 1, queries or 1, keys or 1)"""

@@ -1,6 +1,6 @@
 """Parameter parity: what a strategy trains, in closed form, and ranks that make strategies equal.
 
-    base = Base(SHAPES["gemma2b"], config.model.lora, heads={"ner": 20_739, "re": 55_310})
+    base = Base.of(loaded.backbone, config.model.lora, heads={"ner": 20_739, "re": 55_310})
     variants = solve_ranks(strategies, base, target=26_000_000, parity="active")
     table = assert_parameter_parity(variants)
 
@@ -14,19 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import pandas as pd
 import torch
+from transformers import PreTrainedModel
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings, StrategyConfig
 from kaggle_kit.core.types import TaskSpec
 from kaggle_kit.heads import build_head
-from kaggle_kit.models.adapters import SHARED, private
+from kaggle_kit.models.adapters import SHARED, check_targets, private
 from kaggle_kit.models.build import SINGLE, adapter_ranks, cut_layer
-from kaggle_kit.models.cross_level import cross_level_parameters
 from kaggle_kit.models.fusion import fusion_parameters
-from kaggle_kit.models.hierarchical import LEVEL
-from kaggle_kit.models.shapes import Shape, linear_shapes
+from kaggle_kit.models.hierarchical import LEVEL, cross_level_parameters
+from kaggle_kit.models.reading import layers_of
 
 PARITIES = ("active", "total")
 PAIRED = ("shared_private", "sequential", "hierarchical")
@@ -37,22 +39,40 @@ WIDEST = 4  # a shared adapter has at most so many times the rank of a private o
 
 @dataclass(frozen=True)
 class Base:
-    """What all variants have in common: the backbone's shape, its LoRA targets, each task's heads."""
+    """What all variants have in common: the backbone's adapted layers, LoRA settings, each task's heads."""
 
-    shape: Shape
+    linears: tuple[tuple[int, int], ...]  # (in, out) of each layer of a block that gets an adapter
+    layers: int
+    width: int  # of the hidden states
     lora: LoraSettings
     heads: Mapping[str, int]  # task -> parameters of its heads
     first_level: frozenset[str] = frozenset()  # tasks with nothing on level 2: half the way of S3b
 
+    @classmethod
+    def of(
+        cls,
+        backbone: PreTrainedModel,
+        lora: LoraSettings,
+        heads: Mapping[str, int],
+        first_level: frozenset[str] = frozenset(),
+    ) -> Base:
+        """Read the layers' shapes off a backbone, whose weights may be on the meta device."""
+        check_targets(backbone, lora.targets)
+        layers = layers_of(backbone)
+        named = layers[0].named_modules()
+        adapted = [module for name, module in named if name.rpartition(".")[2] in lora.targets]
+        linears = tuple((module.in_features, module.out_features) for module in adapted)
+        return cls(linears, len(layers), backbone.config.hidden_size, lora, heads, first_level)
+
     @property
     def per_rank(self) -> int:
         """LoRA parameters of one block for each unit of rank: the sum of in + out."""
-        return sum(map(sum, linear_shapes(self.shape, self.lora.targets)))
+        return sum(map(sum, self.linears))
 
     @property
     def highest_rank(self) -> int:
         """The narrower side of the narrowest layer that gets an adapter: more rank than that says no more."""
-        return min(map(min, linear_shapes(self.shape, self.lora.targets)))
+        return min(map(min, self.linears))
 
 
 @dataclass(frozen=True)
@@ -68,9 +88,23 @@ class Variant:
 
     @classmethod
     def of(cls, strategy: StrategyConfig, base: Base) -> Variant:
-        ways, total = _adapters(strategy, base)
-        heads = base.heads
-        return cls(strategy, {task: ways[task] + heads[task] for task in heads}, total + sum(heads.values()))
+        """Count a strategy's parameters. Each task's tokens pass its `ways` before its heads."""
+        ranks, tasks = adapter_ranks(strategy, base.lora, list(base.heads)), base.heads
+        common = ranks.get(SHARED, 0) * base.per_rank * base.layers
+        if strategy.kind == "hierarchical":
+            above = base.per_rank * (base.layers - cut_layer(strategy, base.layers))
+            cross = cross_level_parameters(strategy.cross_level, base.width, strategy.cross_level_rank)
+            first = common + ranks[LEVEL[1]] * above
+            all_adapters = first + ranks[LEVEL[2]] * above + cross
+            ways = {task: first if task in base.first_level else all_adapters for task in tasks}
+        else:
+            rank = ranks.get(SINGLE) or ranks.get(private(next(iter(tasks))), 0)
+            fusion = fusion_parameters(strategy.fusion, ranks.get(SHARED, 0), rank, strategy.fusion_rank)
+            own = (rank * base.per_rank + fusion * len(base.linears)) * base.layers
+            all_adapters = common + own * len(tasks)
+            ways = dict.fromkeys(tasks, common + own)
+        active = {task: ways[task] + heads for task, heads in tasks.items()}
+        return cls(strategy, active, all_adapters + sum(tasks.values()))
 
     @property
     def active(self) -> int:
@@ -78,33 +112,10 @@ class Variant:
         return max(self.tasks.values())
 
     def count(self, parity: str) -> int:
+        """The parameters counted by one of `PARITIES`."""
         if parity not in PARITIES:
             raise ConfigError(f"parity is {parity!r}; allowed: {', '.join(PARITIES)}")
         return self.active if parity == "active" else self.total
-
-
-def _adapters(strategy: StrategyConfig, base: Base) -> tuple[dict[str, int], int]:
-    """What each task's tokens pass through before its heads, and what all tasks train together."""
-    layers, tasks = base.shape.num_hidden_layers, list(base.heads)
-    found = adapter_ranks(strategy, base.lora, tasks)
-    if strategy.kind == "hierarchical":
-        return _hierarchical(strategy, base, found)
-    common = found.get(SHARED, 0) * base.per_rank * layers
-    own = found.get(SINGLE, found.get(private(tasks[0]), 0))
-    fusion = fusion_parameters(strategy.fusion, found.get(SHARED, 0), own, strategy.fusion_rank)
-    mine = (own * base.per_rank + fusion * len(base.lora.targets)) * layers
-    return dict.fromkeys(tasks, common + mine), common + mine * len(tasks)
-
-
-def _hierarchical(
-    strategy: StrategyConfig, base: Base, found: Mapping[str, int]
-) -> tuple[dict[str, int], int]:
-    layers = base.shape.num_hidden_layers
-    top = layers - cut_layer(strategy, layers)
-    cross = cross_level_parameters(strategy.cross_level, base.shape.hidden_size, strategy.cross_level_rank)
-    first = base.per_rank * (found[SHARED] * layers + found[LEVEL[1]] * top)
-    whole = first + base.per_rank * found[LEVEL[2]] * top + cross
-    return {task: first if task in base.first_level else whole for task in base.heads}, whole
 
 
 def head_parameters(specs: Iterable[TaskSpec], hidden_size: int, *, decoder: bool = True) -> dict[str, int]:
@@ -114,91 +125,70 @@ def head_parameters(specs: Iterable[TaskSpec], hidden_size: int, *, decoder: boo
             spec.name: [build_head(part, hidden_size, decoder=decoder) for part in spec.components]
             for spec in specs
         }
-    return {
-        task: sum(p.numel() for head in built for p in head.parameters()) for task, built in heads.items()
-    }
+    return {task: sum(p.numel() for one in built for p in one.parameters()) for task, built in heads.items()}
 
 
 def solve_ranks(
-    strategies: Sequence[StrategyConfig],
-    base: Base,
-    *,
-    target: int = 26_000_000,
-    parity: str = "active",
-    tolerance: float = MAX_DIFFERENCE,
+    strategies: Sequence[StrategyConfig], base: Base, *, target: int = 26_000_000, parity: str = "active"
 ) -> list[Variant]:
-    """Each strategy with ranks such that all lie within `tolerance` of each other, near the target.
+    """Each strategy with ranks such that all lie within `MAX_DIFFERENCE` of each other, near the target.
 
     Shared and private ranks stay as near to 2 : 1 as parity allows, both levels of S3b alike. Raises
     ConfigError where ranks, being whole numbers no larger than a layer is wide, cannot meet the target;
     it names the nearest target that they can.
     """
-    _assert_in_reach(strategies, base, target, parity, tolerance)
+    most = base.highest_rank
+    reached = min(Variant.of(_filled(one, most, most), base).count(parity) for one in strategies)
+    failed = f"no ranks bring all within {MAX_DIFFERENCE:.0%} of {target:,} {parity} parameters"
+    if reached < (1 - MAX_DIFFERENCE) * target:
+        raise ConfigError(
+            f"{failed}: the narrowest layer with an adapter has a side of {most}, and with that rank the "
+            f"largest count that all reach is {reached:,}; set the target to no more"
+        )
     # a difference weighs most for the task with the smallest heads
     slack = max(base.heads.values()) - min(base.heads.values()) if parity == "active" else 0
-    choices = [[Variant.of(filled, base) for filled in _fillings(s, base, target)] for s in strategies]
-    anchors = sorted({v.count(parity) for some in choices for v in some}, key=lambda n: abs(n - target))
-    for anchor in anchors:
-        found = [
-            _nearest(some, anchor, parity, (anchor - slack) * tolerance / (2 + tolerance)) for some in choices
-        ]
-        if all(found):
-            break
-    else:
-        raise ConfigError(f"no ranks make these strategies equal anywhere near {target:,} parameters")
-    if abs(anchor - target) > tolerance * target:
-        raise ConfigError(
-            f"no ranks bring all within {tolerance:.0%} of {target:,} {parity} parameters: one unit "
-            f"of rank is {base.per_rank * base.shape.num_hidden_layers:,}; the nearest target is {anchor:,}"
-        )
-    return found
-
-
-def _assert_in_reach(
-    strategies: Sequence[StrategyConfig], base: Base, target: int, parity: str, tolerance: float
-) -> None:
-    most = base.highest_rank
-    fullest = [_filled(strategy, most, most) for strategy in strategies]
-    reached = min(Variant.of(strategy, base).count(parity) for strategy in fullest)
-    if reached < (1 - tolerance) * target:
-        raise ConfigError(
-            f"no ranks bring all within {tolerance:.0%} of {target:,} {parity} parameters: the narrowest "
-            f"layer with an adapter has a side of {most}, and with that rank the largest count that all "
-            f"reach is {reached:,}; set the target to no more"
-        )
+    choices = [[Variant.of(filled, base) for filled in _fillings(one, base, target)] for one in strategies]
+    counts = {variant.count(parity) for some in choices for variant in some}
+    for anchor in sorted(counts, key=lambda count: abs(count - target)):
+        margin = (anchor - slack) * MAX_DIFFERENCE / (2 + MAX_DIFFERENCE)
+        found = [_nearest(some, anchor, parity, margin) for some in choices]
+        if not all(found):
+            continue
+        if abs(anchor - target) > MAX_DIFFERENCE * target:
+            unit = base.per_rank * base.layers
+            raise ConfigError(f"{failed}: one unit of rank is {unit:,}; the nearest target is {anchor:,}")
+        return found
+    raise ConfigError(f"{failed}: no ranks make these strategies equal anywhere near it")
 
 
 def _fillings(strategy: StrategyConfig, base: Base, target: int) -> Iterator[StrategyConfig]:
     """The strategy with every pair of ranks of up to twice the target, or as wide as the narrowest layer."""
-    most = max(2, 2 * target // (base.per_rank * base.shape.num_hidden_layers))
-    most = min(most, base.highest_rank)
+    most = min(max(2, 2 * target // (base.per_rank * base.layers)), base.highest_rank)
     for rank in range(1, most + 1):
-        owns = range(-(-rank // WIDEST), rank + 1) if strategy.kind in PAIRED else [None]
-        for own in owns:
+        for own in range(-(-rank // WIDEST), rank + 1) if strategy.kind in PAIRED else [rank]:
             yield _filled(strategy, rank, own)
 
 
-def _filled(strategy: StrategyConfig, rank: int, own: int | None) -> StrategyConfig:
+def _filled(strategy: StrategyConfig, rank: int, own: int) -> StrategyConfig:
     """The strategy with these ranks in the keys that its kind reads."""
     if strategy.kind == "hierarchical":
         return replace(strategy, rank=rank, level1_rank=own, level2_rank=own)
     if strategy.kind == "private":
-        return replace(strategy, private_rank=rank)
+        return replace(strategy, private_rank=own)
     return replace(strategy, rank=rank, private_rank=own if strategy.kind in PAIRED else None)
 
 
 def _nearest(some: Sequence[Variant], anchor: int, parity: str, margin: float) -> Variant | None:
-    near = [v for v in some if abs(v.count(parity) - anchor) <= margin]
-    return min(near, key=lambda v: (_skew(v.strategy), abs(v.count(parity) - anchor)), default=None)
+    """The variant within the margin whose shared and private rank are nearest to 2 : 1, then the anchor."""
+    near = [variant for variant in some if abs(variant.count(parity) - anchor) <= margin]
 
+    def distance(variant: Variant) -> tuple[float, int]:
+        strategy = variant.strategy
+        own = strategy.level1_rank or strategy.private_rank
+        skew = abs(strategy.rank / own - 2) if strategy.kind in PAIRED else 0.0
+        return skew, abs(variant.count(parity) - anchor)
 
-def _skew(strategy: StrategyConfig) -> float:
-    """How far shared and private rank are from 2 : 1."""
-    return abs(strategy.rank / _own(strategy) - 2) if strategy.kind in PAIRED else 0.0
-
-
-def _own(strategy: StrategyConfig) -> int:
-    return strategy.level1_rank if strategy.kind == "hierarchical" else strategy.private_rank
+    return min(near, key=distance, default=None)
 
 
 def assert_parameter_parity(
@@ -208,12 +198,12 @@ def assert_parameter_parity(
 
     Active parameters are compared for each task by itself, total ones for all tasks together.
     """
-    rows = {f"{parity} parameters": [variant.count(parity) for variant in variants]}
+    table = pd.DataFrame(parity_rows(variants)).to_string(index=False, float_format="{:.1%}".format)
+    counts = {f"{parity} parameters": [variant.count(parity) for variant in variants]}
     if parity == "active":
-        rows |= {f"active parameters of {task}": _of_task(variants, task) for task in _tasks(variants)}
-    table = parity_table(variants)
-    for what, counts in rows.items():
-        if (gap := spread(counts)) > tolerance:
+        counts |= {f"active parameters of {task}": some for task, some in _by_task(variants).items()}
+    for what, some in counts.items():
+        if (gap := spread(some)) > tolerance:
             raise ConfigError(
                 f"{what} differ by {gap:.1%}, more than {tolerance:.0%}; "
                 f"take the ranks of solve_ranks (experiment.target solves them)\n{table}"
@@ -221,36 +211,22 @@ def assert_parameter_parity(
     return table
 
 
-def parity_table(variants: Sequence[Variant]) -> str:
-    """One line per variant: ranks, active and total parameters against the first; then one per task."""
-    first = variants[0]
-    lines = [f"{'strategy':18} {'kind':15} {'ranks':>8} {'active':>13} {'':>7} {'total':>13} {'':>7}"]
-    for variant in variants:
-        lines.append(
-            f"{variant.strategy.name:18} {variant.strategy.kind:15} {_said(variant.strategy):>8} "
-            f"{variant.active:>13,} {variant.active / first.active - 1:>+7.1%} "
-            f"{variant.total:>13,} {variant.total / first.total - 1:>+7.1%}"
-        )
-    lines.append(
-        f"active parameters by task: {', '.join(v.strategy.name for v in variants)}, widest difference"
-    )
-    for task in _tasks(variants):
-        counts = _of_task(variants, task)
-        lines.append(f"  {task:32} {' '.join(f'{n:>13,}' for n in counts)} {spread(counts):>7.1%}")
-    return "\n".join(lines)
+def parity_rows(variants: Sequence[Variant]) -> list[dict[str, Any]]:
+    """Active parameters, by task and of the longest way, and total ones; a column per strategy."""
+    given = [(v.strategy.name, [getattr(v.strategy, key) for key in RANKS]) for v in variants]
+    names = [f"{name} ({'+'.join(str(rank) for rank in ranks if rank)})" for name, ranks in given]
+    counts = {f"active, {task}": some for task, some in _by_task(variants).items()}
+    counts |= {"active": [v.active for v in variants], "total": [v.total for v in variants]}
+    return [
+        {"parameters": what, **dict(zip(names, some, strict=True)), "widest difference": spread(some)}
+        for what, some in counts.items()
+    ]
 
 
-def _said(strategy: StrategyConfig) -> str:
-    """The ranks in words of the parity table, such as 24 or 16+8+8."""
-    return "+".join(str(rank) for key in RANKS if (rank := getattr(strategy, key)) is not None)
-
-
-def _tasks(variants: Sequence[Variant]) -> list[str]:
-    return [task for task in variants[0].tasks if all(task in variant.tasks for variant in variants)]
-
-
-def _of_task(variants: Sequence[Variant], task: str) -> list[int]:
-    return [variant.tasks[task] for variant in variants]
+def _by_task(variants: Sequence[Variant]) -> dict[str, list[int]]:
+    """Task -> its active parameters under each variant, for the tasks that all of them serve."""
+    tasks = [task for task in variants[0].tasks if all(task in variant.tasks for variant in variants)]
+    return {task: [variant.tasks[task] for variant in variants] for task in tasks}
 
 
 def spread(counts: Sequence[int]) -> float:

@@ -6,11 +6,22 @@
 A backbone whose attention goes through the library's interface reads one packed row. Any other reads
 padded rows, one pass for each of the layout's groups of sequences of like length, with its own attention
 and mask; such a layout shares no beginnings.
+
+A backbone can be cut between two layers: the layers below the cut, then those above it, as often as wanted.
+
+    stages = Stages(reader, cut=14)
+    hidden = stages.lower(batch, layout)             # behind layer 13: (tokens, hidden)
+    hidden = stages.upper(hidden, batch, layout)     # the backbone's last hidden states
+
+Both run the library's own forward, in which the layers outside the stage pass their input on. So whatever
+an architecture does before, between and after its layers stays its own business: embeddings and their
+norm, masks, rotary positions of each kind of layer, the final norm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,9 +29,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
-from kaggle_kit.models.attention import PACKED
-from kaggle_kit.models.flash import FLASH
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.models.attention import FLASH, PACKED
 from kaggle_kit.models.packing import PackedLayout
+
+HIDDEN = "hidden_states"  # the library's name for the first argument of a layer
 
 
 class Readable(Protocol):
@@ -37,6 +50,11 @@ class Pass:
     inputs: dict[str, Any]
     shape: tuple[int, int]  # (rows, columns) of the grid
     cells: Tensor | None  # (tokens,) cells of the flattened grid; None where every cell holds a token
+
+    @property
+    def tokens(self) -> int:
+        """Cells that hold a token."""
+        return self.shape[0] * self.shape[1] if self.cells is None else len(self.cells)
 
     def row(self, grid: Tensor) -> Tensor:
         """(rows, columns, width) -> (tokens, width)"""
@@ -133,3 +151,102 @@ def _position_table(backbone: PreTrainedModel) -> nn.Embedding | None:
         if isinstance(module, nn.Embedding) and "position" in name.rsplit(".", 1)[-1]:
             return module
     return None
+
+
+class Stages:
+    """Raises ConfigError for a backbone that cannot be cut, or not there."""
+
+    def __init__(self, reader: Reader, cut: int) -> None:
+        self.reader, self.cut = reader, cut
+        self.layers = layers_of(reader.backbone)
+        self._further: int | None = None  # values beside the hidden states where a layer returns a tuple
+        if not 0 < cut < len(self.layers):
+            depth = len(self.layers)
+            raise ConfigError(f"cut is {cut}; a backbone of {depth} layers is cut at 1 to {depth - 1}")
+
+    def lower(self, batch: Readable, layout: PackedLayout) -> Tensor:
+        """The states that the first layer above the cut reads: (tokens, hidden)"""
+        found: list[Tensor] = []
+
+        def last(layer: nn.Module, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            output = layer(hidden, *args, **kwargs)
+            self._further = len(output) - 1 if isinstance(output, tuple) else None
+            return output
+
+        def keep(_: nn.Module, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            found.append(hidden)
+            return self._output(hidden)
+
+        above = range(self.cut + 1, len(self.layers))
+        calls = {self.cut - 1: last, self.cut: keep} | dict.fromkeys(above, self._pass_on)
+        parts = []
+        for one in self.reader.passes(batch, layout):
+            with _in_place(self.layers, calls):
+                self.reader.backbone(**one.inputs)
+            parts.append(one.row(found[-1]))
+        return torch.cat(parts)
+
+    def upper(self, hidden: Tensor, batch: Readable, layout: PackedLayout) -> Tensor:
+        """(tokens, hidden) -> the backbone's last hidden states, (tokens, hidden)"""
+        parts, start = [], 0
+        for one in self.reader.passes(batch, layout):
+            grid = one.grid(hidden[start : start + one.tokens])
+            start += one.tokens
+
+            def feed(layer: nn.Module, _: Tensor, *args: Any, given: Tensor = grid, **kwargs: Any) -> Any:
+                return layer(given, *args, **kwargs)
+
+            calls = dict.fromkeys(range(self.cut), self._pass_on) | {self.cut: feed}
+            with _in_place(self.layers, calls):
+                parts.append(one.row(self.reader.backbone(**one.inputs).last_hidden_state))
+        return torch.cat(parts)
+
+    def _pass_on(self, _: nn.Module, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self._output(hidden)
+
+    def _output(self, hidden: Tensor) -> Tensor | tuple[Tensor | None, ...]:
+        """As a layer of this backbone returns it."""
+        return hidden if self._further is None else (hidden, *[None] * self._further)
+
+
+def layers_of(backbone: PreTrainedModel) -> nn.ModuleList:
+    """The list of the backbone's layers. Raises ConfigError where it has no such list."""
+    depth = backbone.config.num_hidden_layers
+    for module in backbone.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
+    raise ConfigError(
+        f"{type(backbone).__name__} holds no list of its {depth} layers, so it cannot be cut between two; "
+        "choose another strategy than the hierarchical one"
+    )
+
+
+class _StandIn(nn.Module):
+    """In a layer's place: `call` is given the layer and its arguments. It has the layer's attributes."""
+
+    def __init__(self, layer: nn.Module, call: Callable) -> None:
+        super().__init__()
+        self.layer, self.call = layer, call
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        hidden, *others = args or (kwargs.pop(HIDDEN),)
+        return self.call(self.layer, hidden, *others, **kwargs)
+
+
+@contextmanager
+def _in_place(layers: nn.ModuleList, calls: Mapping[int, Callable]) -> Iterator[None]:
+    """Layers by number are replaced inside the block. Their own hooks and recomputes are left alone."""
+    own = {number: layers[number] for number in calls}
+    for number, call in calls.items():
+        layers[number] = _StandIn(own[number], call)
+    try:
+        yield
+    finally:
+        for number, layer in own.items():
+            layers[number] = layer

@@ -10,7 +10,7 @@ random generators, the modes of all modules and all gradients as they were.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import peft
@@ -22,8 +22,7 @@ from transformers import PreTrainedModel
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import WHOLE, Prefix
 from kaggle_kit.models.packing import PackedLayout
-from kaggle_kit.models.reading import Reader, usable_positions
-from kaggle_kit.models.stages import Stages
+from kaggle_kit.models.reading import Reader, Stages, usable_positions
 
 EXACT, HALF = 1e-3, 0.05  # largest relative difference, in float32 and in half precision or 4-bit
 LENGTHS = (9, 7, 4)  # tokens
@@ -43,7 +42,10 @@ class Probe:
 
     @classmethod
     def of(cls, backbone: PreTrainedModel) -> Probe:
-        lengths = _lengths(backbone)
+        most = usable_positions(backbone) or WIDEST_WINDOW
+        windows = {getattr(module, "sliding_window", None) for module in backbone.modules()}
+        crossed = [one + LENGTHS[0] for one in windows if isinstance(one, int) and 0 < one <= WIDEST_WINDOW]
+        lengths = tuple(min(one, most) for one in (max(crossed, default=LENGTHS[0]), *LENGTHS[1:]))
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(1, backbone.config.vocab_size, (sum(lengths),), generator=generator)
         # padding among the tokens would have no position where those are counted from the padding's
@@ -52,12 +54,10 @@ class Probe:
         types = torch.cat([torch.arange(length) >= length // 2 for length in lengths]).long()
         return cls(ids.to(backbone.device), types.to(backbone.device), lengths)
 
-
-def _lengths(backbone: PreTrainedModel) -> tuple[int, ...]:
-    most = usable_positions(backbone) or WIDEST_WINDOW
-    windows = {getattr(module, "sliding_window", None) for module in backbone.modules()}
-    crossed = [one + LENGTHS[0] for one in windows if isinstance(one, int) and 0 < one <= WIDEST_WINDOW]
-    return tuple(min(length, most) for length in (max(crossed, default=LENGTHS[0]), *LENGTHS[1:]))
+    def layout(self, *, causal: bool, shared: bool = False) -> PackedLayout:
+        """The probe as one row; with `shared`, the beginning that its sequences share is read once."""
+        prefixes = [WHOLE] * (len(self.lengths) - 1) + [Prefix(0, SHARED) if shared else WHOLE]
+        return PackedLayout.of(self.lengths, causal=causal, prefixes=prefixes, device=self.input_ids.device)
 
 
 def verify_reading(backbone: PreTrainedModel, *, causal: bool, name: str | None = None) -> float:
@@ -66,41 +66,41 @@ def verify_reading(backbone: PreTrainedModel, *, causal: bool, name: str | None 
     `causal`: whether the architecture looks backwards only; then a shared beginning is tried as well.
     Raises ConfigError where they differ.
     """
-    reader, probe = Reader(backbone), Probe.of(backbone)
-    with _probing(backbone):
-        alone = _of(backbone, name, "the library's own forward", lambda: _alone(reader, probe))
+    reader, probe, who = Reader(backbone), Probe.of(backbone), _described(backbone, name)
+    with probing(backbone):
+        alone = _states(who, "the library's own forward", lambda: _alone(reader, probe))
         if not alone.isfinite().all():
             raise ConfigError(
-                f"{_said(backbone, name)}: the library's own hidden states are not finite in "
-                f"{_dtype(backbone)}; set profile.precision=float32, or choose another model"
+                f"{who}: the library's own hidden states are not finite in {_dtype(backbone)}; "
+                "set profile.precision=float32, or choose another model"
             )
-        plain = [WHOLE] * len(probe.lengths)
-        shared = [*plain[:-1], Prefix(0, SHARED)]
         differences = []
-        for prefixes in (plain, shared) if causal and reader.packs else (plain,):
-            layout = PackedLayout.of(probe.lengths, causal=causal, prefixes=prefixes, device=backbone.device)
+        for shared in (False, True) if causal and reader.packs else (False,):
+            layout = probe.layout(causal=causal, shared=shared)
             what = f"{'packed' if reader.packs else 'padded'} sequences against each alone"
-            found = _of(backbone, name, what, lambda at=layout: at.unfold(reader(probe, at)))
-            differences.append(_checked(backbone, name, what, found, alone))
+            together = _states(who, what, lambda at=layout: at.unfold(reader(probe, at)))
+            differences.append(_difference(backbone, f"{who}: {what}", together, alone))
     return max(differences)
 
 
 def verify_stages(stages: Stages, *, causal: bool, name: str | None = None) -> float:
     """The largest relative difference between a backbone cut in two and whole. Raises ConfigError."""
     reader, what = stages.reader, f"the layers cut at {stages.cut} against the whole"
-    backbone = reader.backbone
+    backbone, who = reader.backbone, _described(reader.backbone, name)
     probe = Probe.of(backbone)
-    layout = PackedLayout.of(probe.lengths, causal=causal, device=backbone.device)
-    with _probing(backbone):
-        whole = _of(backbone, name, "the library's own forward", lambda: reader(probe, layout))
-        cut = _of(backbone, name, what, lambda: stages.upper(stages.lower(probe, layout), probe, layout))
-        return _checked(backbone, name, what, cut, whole)
+    layout = probe.layout(causal=causal)
+    with probing(backbone):
+        whole = _states(who, "the library's own forward", lambda: reader(probe, layout))
+        cut = _states(who, what, lambda: stages.upper(stages.lower(probe, layout), probe, layout))
+        return _difference(backbone, f"{who}: {what}", cut, whole)
 
 
 def _alone(reader: Reader, probe: Probe) -> Tensor:
     """(tokens, hidden): one sequence a call, without the packed attention."""
     backbone, states, start = reader.backbone, [], 0
-    with _own_attention(backbone) if reader.packs else nullcontext():
+    attention = backbone.config._attn_implementation
+    backbone.set_attn_implementation("eager" if reader.packs else attention)
+    try:
         for length in probe.lengths:
             place = slice(start, start := start + length)
             inputs = {"input_ids": probe.input_ids[None, place]}
@@ -108,21 +108,13 @@ def _alone(reader: Reader, probe: Probe) -> Tensor:
                 types = probe.type_ids[None, place]
                 inputs["token_type_ids"] = types if reader.types > 1 else torch.zeros_like(types)
             states.append(backbone(**inputs).last_hidden_state[0])
+    finally:
+        backbone.set_attn_implementation(attention)
     return torch.cat(states)
 
 
 @contextmanager
-def _own_attention(backbone: PreTrainedModel) -> Iterator[None]:
-    ours = backbone.config._attn_implementation
-    backbone.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        backbone.set_attn_implementation(ours)
-
-
-@contextmanager
-def _probing(backbone: PreTrainedModel) -> Iterator[None]:
+def probing(backbone: PreTrainedModel) -> Iterator[None]:
     """Without gradients and dropout."""
     modes = {module: module.training for module in backbone.modules()}
     backbone.eval()
@@ -134,33 +126,33 @@ def _probing(backbone: PreTrainedModel) -> Iterator[None]:
             module.training = mode
 
 
-def _of(backbone: PreTrainedModel, name: str | None, what: str, states: Callable[[], Tensor]) -> Tensor:
+def _states(who: str, what: str, read: Callable[[], Tensor]) -> Tensor:
     """(tokens, hidden) float32. ConfigError for what an unknown architecture may raise."""
     try:
-        return states().float()
+        return read().float()
     except torch.cuda.OutOfMemoryError:
         raise
     except FAILURES as error:
         reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        raise ConfigError(f"{_said(backbone, name)}: {what} failed ({reason}); {ADVICE}") from error
+        raise ConfigError(f"{who}: {what} failed ({reason}); {ADVICE}") from error
 
 
-def _checked(backbone: PreTrainedModel, name: str | None, what: str, found: Tensor, wanted: Tensor) -> float:
+def _difference(backbone: PreTrainedModel, what: str, found: Tensor, wanted: Tensor) -> float:
     far = float(((found - wanted).norm(dim=-1) / wanted.norm(dim=-1).clamp_min(1e-12)).max())
     exact = backbone.dtype == torch.float32 and not getattr(backbone, "is_loaded_in_4bit", False)
     allowed = EXACT if exact else HALF
     if not far <= allowed:  # NaN is far
         raise ConfigError(
-            f"{_said(backbone, name)}: {what}: hidden states differ by up to {far:.2g} "
+            f"{what}: hidden states differ by up to {far:.2g} "
             f"(relative; allowed in {_dtype(backbone)}: {allowed:g}); {ADVICE}"
         )
     return far
 
 
-def _said(backbone: PreTrainedModel, name: str | None) -> str:
-    versions = [f"{one.__name__} {one.__version__}" for one in (transformers, peft, torch)]
+def _described(backbone: PreTrainedModel, name: str | None) -> str:
+    versions = ", ".join(f"{one.__name__} {one.__version__}" for one in (transformers, peft, torch))
     who = f"model {name}, " if name else ""
-    return f"{who}{type(backbone).__name__} ({backbone.config.model_type}) under {', '.join(versions)}"
+    return f"{who}{type(backbone).__name__} ({backbone.config.model_type}) under {versions}"
 
 
 def _dtype(backbone: PreTrainedModel) -> str:

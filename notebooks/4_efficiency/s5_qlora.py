@@ -111,7 +111,7 @@ import pandas as pd
 import torch
 from bitsandbytes.functional import get_4bit_type
 
-from kaggle_kit.models.nf4 import base_bytes, quantised_layers, quantised_weights
+from kaggle_kit.models.four_bit import base_bytes, quantised_layers, quantised_weights
 
 path, original, by_library = next(quantised_weights(exp.backbone))
 levels = get_4bit_type("nf4", device="cpu")

@@ -188,7 +188,7 @@ def test_chunks_never_share_a_word_nor_leave_their_passage_or_what_it_answers_fo
         widths = [3, 1, 2, 1]
         taken = set()
         for width, (passage, word) in zip(
-            widths, Room.of(owned).places(widths, np.random.default_rng(seed)), strict=True
+            widths, Room(owned).places(widths, np.random.default_rng(seed)), strict=True
         ):
             here = {(passage, word + n) for n in range(width)}
             assert all(word + n < len(owned[passage]) and owned[passage][word + n] for n in range(width))
@@ -199,4 +199,4 @@ def test_chunks_never_share_a_word_nor_leave_their_passage_or_what_it_answers_fo
 
 def test_a_split_without_room_is_refused():
     with pytest.raises(ConfigError, match="no passage has room for another chunk of 3 words"):
-        Room.of([[True] * 4, [True] * 2]).places([3, 3], np.random.default_rng(0))
+        Room([[True] * 4, [True] * 2]).places([3, 3], np.random.default_rng(0))

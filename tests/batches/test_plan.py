@@ -268,21 +268,6 @@ def test_a_single_question_is_not_halved():
     assert [batch.half for batch in step.micro_batches] == [None]
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"sampling": "sqrt"}, "sampling is 'sqrt'; allowed: proportional, uniform, temperature"),
-        ({"epochs": 0}, "epochs is 0; it must be above 0"),
-        ({"temperature": -1}, "temperature is -1; it must be above 0"),
-        ({"target_tokens": 0}, "target_tokens is 0; it must be above 0"),
-        ({"part": (0.5, 0.5)}, "part is .0.5, 0.5.; it must rise within 0 to 1"),
-    ],
-)
-def test_settings_that_cannot_be_planned_are_refused(wrong, message):
-    with pytest.raises(ConfigError, match=message):
-        PlanSettings(**wrong)
-
-
 def test_a_plan_needs_a_task():
     with pytest.raises(ConfigError, match="at least one task"):
         MultiTaskBatchSampler({}, PlanSettings(), 0)

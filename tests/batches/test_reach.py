@@ -41,7 +41,7 @@ def sample() -> UnifiedSample:
 
 def reached(settings: PassageSettings, component: ComponentSpec = LINKS):
     encoded = encode([sample()], TaskSpec("t", (component,)), TOKENIZER, settings)
-    return encoded.reach.candidates["links"], list(encoded.reach.too_few("t, train", "t"))
+    return tuple(encoded.reach.candidates["links"]), list(encoded.reach.too_few("t, train", "t"))
 
 
 def test_sentences_reach_the_relations_inside_of_them():

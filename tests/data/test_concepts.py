@@ -86,7 +86,7 @@ def test_one_passage_with_any_two_mentions_reaches_the_relation(sample, segments
     labels = [row[3::4].tolist() for row in encoded.rows(range(len(encoded)))["candidates:relations"]]
     assert sum(map(sum, labels)) == positive
     assert (encoded.reach.relations, encoded.reach.apart) == (1, apart)
-    assert encoded.reach.candidates == {"relations": (1, 1)}
+    assert encoded.reach.candidates == {"relations": [1, 1]}
 
 
 def test_predicted_pairs_of_mentions_are_written_as_one_pair_of_concepts(sample, tmp_path):

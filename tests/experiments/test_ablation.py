@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from benchmarks.gpu import empty_backbone
 from kaggle_kit.batches.plan import StepPlan, TaskRows
 from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.config import compose, config_hash, from_yaml, members, strategy_entry, to_yaml
@@ -18,7 +19,6 @@ from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec
 from kaggle_kit.experiment import preparation
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiments import ablation
-from kaggle_kit.models.shapes import SHAPES
 
 TASKS = ("semeval2014t7", "semeval2021t6", "semeval2017t3")
 ARCHITECTURES = ("a1", "a2", "a3", "a4")
@@ -40,7 +40,7 @@ each_factor = pytest.mark.parametrize("experiment", FACTORS)
 
 
 # As much of a loaded backbone as counting needs.
-ON_GEMMA = SimpleNamespace(decoder=True, backbone=SimpleNamespace(config=SHAPES["gemma2b"]))
+ON_GEMMA = SimpleNamespace(decoder=True, backbone=empty_backbone("gemma2b"))
 
 
 def config_of(experiment: str, *overrides: str, strategy: str | None = None) -> RunConfig:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kaggle_kit.core.types import ComponentSpec, Kind
-from kaggle_kit.heads import SequenceRankingHead, build_head
+from kaggle_kit.heads import build_head
 
 COMPONENT = ComponentSpec("rank", Kind.RANKING, 2, ("irrelevant", "relevant"))
 
@@ -36,11 +36,6 @@ def test_decoders_pool_the_last_token_and_encoders_the_mean():
     ):
         head = build_head(COMPONENT, 2, decoder=decoder).eval()
         assert torch.allclose(head(hidden, targets), head.score(pooled).squeeze(-1))
-
-
-def test_an_unknown_pooling_is_refused():
-    with pytest.raises(ValueError, match="'max'; allowed: last, mean"):
-        SequenceRankingHead(COMPONENT, 2, pooling="max")
 
 
 def test_the_loss_is_cross_entropy_plus_the_hinge_of_each_questions_pairs():

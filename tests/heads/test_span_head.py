@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kaggle_kit.core.types import ComponentSpec, Kind
-from kaggle_kit.heads import SpanClassificationHead, build_head
-from kaggle_kit.heads.spans import PARTNERS, RARE, SpanScores, _pairs
+from kaggle_kit.heads import build_head
+from kaggle_kit.heads.spans import PARTNERS, RARE, SpanClassificationHead, SpanScores, _pairs
 
 HIDDEN = 16
 

@@ -9,6 +9,7 @@ import torch
 
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, UnifiedSample
 from kaggle_kit.heads import relations
+from kaggle_kit.heads.arrays import Scored
 from kaggle_kit.heads.relations import Link
 from kaggle_kit.heads.thresholds import (
     GRID,
@@ -37,7 +38,7 @@ def decided(probabilities: list[float], threshold: float) -> list[tuple[str, flo
     }
     head = SimpleNamespace(thresholds=torch.tensor([threshold, 0.0, 0.0]))
     scores = [torch.tensor([probabilities]).log()]
-    (found,) = relations.decode(LINKS, head, table, scores, [sample()], [sample()])
+    (found,) = relations.decode(LINKS, head, Scored(table, scores, [sample()], [sample()]))
     return [(link.type, round(link.score, 6)) for link in found.relations]
 
 

@@ -9,7 +9,8 @@ import torch
 
 from kaggle_kit.core.tags import may_follow
 from kaggle_kit.core.types import ComponentSpec, Kind
-from kaggle_kit.heads import TokenClassificationHead, build_head
+from kaggle_kit.heads import build_head
+from kaggle_kit.heads.tokens import TokenClassificationHead
 
 
 def head_of(scheme: str, *labels: str) -> TokenClassificationHead:

@@ -10,8 +10,12 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings
 from kaggle_kit.models.adapters import SharedPrivateLoRA
 from kaggle_kit.models.attention import PACKED
-from kaggle_kit.models.cross_level import CrossLevelAttention, build_cross_level, cross_level_parameters
-from kaggle_kit.models.hierarchical import HierarchicalMTLModel
+from kaggle_kit.models.hierarchical import (
+    CROSS_LEVELS,
+    CrossLevelAttention,
+    HierarchicalMTLModel,
+    cross_level_parameters,
+)
 from kaggle_kit.models.packing import PackedLayout
 
 ARCHITECTURES = ("llama", "mistral", "phi3", "gemma2")
@@ -167,7 +171,7 @@ def test_cross_level_attention_is_a_softmax_over_the_sequence(causal):
 
 @pytest.mark.parametrize("kind", ["attention", "concatenation"])
 def test_cross_level_parameters_in_closed_form(kind):
-    module = build_cross_level(kind, 64, 16)
+    module = CROSS_LEVELS[kind](64, 16)
     assert cross_level_parameters(kind, 64, 16) == sum(p.numel() for p in module.parameters())
 
 

@@ -11,9 +11,8 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import Kind
-from kaggle_kit.models import entries, loading, tiny
-from kaggle_kit.models.entries import entry_of
-from kaggle_kit.models.loading import load_model
+from kaggle_kit.models import loading, tiny
+from kaggle_kit.models.loading import entry_of, load_model
 
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 NF4 = {"enabled": True, "bits": 4, "quant_type": "nf4", "compute_dtype": "float32", "double_quant": True}
@@ -97,7 +96,7 @@ def test_quantization_that_is_not_enabled_overrules_the_size(llama, monkeypatch)
 def test_the_tiny_model_is_built_where_it_is_asked_for_by_name(monkeypatch, tmp_path):
     build = tiny.build_tiny
     monkeypatch.setenv("KAGGLE_KIT_CACHE", str(tmp_path))
-    monkeypatch.setattr(entries, "build_tiny", lambda name, texts: build(name, texts[:50], steps=0))
+    monkeypatch.setattr(loading, "build_tiny", lambda name, texts: build(name, texts[:50], steps=0))
     model, is_quantized = load_model("tiny", "qa")
     assert not is_quantized and model.config.model_type == "llama"
 

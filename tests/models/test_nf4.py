@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kaggle_kit.models.nf4 import (
+from kaggle_kit.models.four_bit import (
     base_bytes,
     quantisation_errors,
     quantised_layers,

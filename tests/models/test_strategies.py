@@ -50,7 +50,7 @@ MOVED["s3a-gated"] = MOVED["s4"] = MOVED["s3a-attention"]
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_few_steps_move_exactly_what_the_task_touches(toys, architecture, strategy, quantization):
     loaded = toys.loaded(architecture, quantization)
-    assert loaded.is_quantized == (quantization == "nf4")
+    assert loaded.decisions["quantization"].value == quantization
     tasks = MOVED[strategy]
     specs = [spec for spec in toys.specs if spec.name in tasks]
     model = toys.model(loaded=loaded, specs=specs, **STRATEGIES[strategy])
@@ -178,7 +178,7 @@ def test_an_encoder_never_ranks_causally(toys):
     encoder = replace(loaded, causal=False, config=replace(loaded.config, family="encoder"))
     model = toys.model(loaded=encoder, kind="shared")
     assert not any(model.is_causal(task) for task in model.specs)
-    assert model.heads["questions"]["answers"].pooling == "mean"
+    assert model.heads["questions"]["answers"].last_token is False
 
 
 def test_four_bit_layers_still_learn_after_an_evaluation(toys):

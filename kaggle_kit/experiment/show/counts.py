@@ -17,7 +17,7 @@ from kaggle_kit.analysis.token_curves import curve_parts, token_curve
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.show.views import figure, panel, table
-from kaggle_kit.models.parity import Variant, spread
+from kaggle_kit.models.parity import Variant, parity_rows
 
 Ledger = Sequence[Mapping[str, int]]  # one step each: source (a task, a kind of text) -> tokens
 CURVE = {"tokens up to": "{:,}", "mean loss": "{:.4f}", "dev score": "{:.4f}"}
@@ -82,14 +82,8 @@ def ledger_totals(arms: Mapping[str, Ledger]) -> list[dict[str, Any]]:
 
 def parity(variants: Sequence[Variant]) -> None:
     """Show the trainable parameters that the tokens of each task pass, level by level, and the total."""
-    counts = {f"active, {task}": [v.tasks[task] for v in variants] for task in variants[0].tasks}
-    counts |= {"total": [variant.total for variant in variants]}
-    names = [variant.strategy.name for variant in variants]
-    rows = [
-        {"parameters": what, **dict(zip(names, found, strict=True)), "widest difference": spread(found)}
-        for what, found in counts.items()
-    ]
-    formats = dict.fromkeys(names, "{:,}") | {"widest difference": "{:.1%}"}
+    rows = parity_rows(variants)
+    formats = dict.fromkeys(list(rows[0])[1:-1], "{:,}") | {"widest difference": "{:.1%}"}
     table(rows, "Trainable parameters, heads and fusion included", formats)
 
 

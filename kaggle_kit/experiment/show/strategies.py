@@ -16,7 +16,7 @@ from kaggle_kit.evaluation.levels import Passes, cross_level_figures, relations_
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.show.views import facts, figure, lines, panel, sentences, table
 from kaggle_kit.models.adapters import SHARED, private
-from kaggle_kit.models.nf4 import base_bytes, quantisation_errors, quantised_layers
+from kaggle_kit.models.four_bit import base_bytes, quantisation_errors, quantised_layers
 
 MAX_TOKENS = 32  # of a sentence whose attention is drawn
 MIB = 2**20
