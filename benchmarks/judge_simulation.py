@@ -24,18 +24,9 @@ from zlib import crc32
 import numpy as np
 from scipy.stats import trim_mean
 
-from kaggle_kit.analysis.looks import look_level
-from kaggle_kit.analysis.stats import TRIM
+from kaggle_kit.analysis.stats import TRIM, look_level
 from kaggle_kit.analysis.verdict_estimates import Table, judge
-from kaggle_kit.analysis.verdict_rule import (
-    ESTIMANDS,
-    EXPOSURE,
-    GENUINE,
-    NEGATIVE,
-    REGULARISATION,
-    UNDECIDED,
-    Rule,
-)
+from kaggle_kit.analysis.verdict_rule import ESTIMANDS, Rule, Verdict
 from kaggle_kit.analysis.verdict_study import ALL_TASKS, Family, study_verdict
 
 TASKS, DOCUMENTS, MARGIN = 5, 133, 0.01
@@ -43,7 +34,7 @@ SEED_SD, CELL_SD, BASE = 0.008, 0.10, 0.70
 SEEDS, LOOKS = (3, 5, 8), (3, 5, 8)
 TRUTHS = {"none": 0.0, "the margin": MARGIN, "+2 points": 0.02, "+3 points": 0.03, "-2 points": -0.02}
 SHIFTS = (0.0, 0.03)
-WORDS = (GENUINE, REGULARISATION, EXPOSURE, NEGATIVE, UNDECIDED)
+WORDS = (Verdict.GENUINE, Verdict.REGULARISATION, Verdict.EXPOSURE, Verdict.NEGATIVE, Verdict.UNDECIDED)
 COMPARISONS = 24  # models and strategies of a large study
 RESULTS = "benchmarks/results/judge_simulation.md"
 
@@ -110,7 +101,7 @@ def table(setting: Setting, number: int, rng: np.random.Generator) -> Table:
         own = setting.control.effects(setting.seeds, rng) if own is None else own
         rate = BASE + level + own + ease + rng.normal(0, setting.shift_sd, DOCUMENTS)
         arms[name] = draw(rate, gold, rng)
-    return Table(arms.pop("multi_task"), arms.pop("total"), MARGIN, arms)
+    return Table(arms, MARGIN)
 
 
 def _f1(rate: np.ndarray, gold: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -137,13 +128,13 @@ def _of_estimand(found: Mapping[str, Any], estimand: str, truth: float) -> dict[
     tasks = [task["estimands"][estimand] for task in found["tasks"].values()]
     overall = found["overall"]["estimands"][estimand]
     shares = {word: sum(task["verdict"] == word for task in tasks) / TASKS for word in WORDS}
-    specified = [each["specification"] == GENUINE for each in (*tasks, overall)]
+    specified = [each["specification"] == Verdict.GENUINE for each in (*tasks, overall)]
     return shares | {
         "specification": sum(specified[:-1]) / TASKS,
         "any specification": float(any(specified)),
-        "any genuine": float(any(each["verdict"] == GENUINE for each in (*tasks, overall))),
-        "any exposure": float(shares[EXPOSURE] > 0),
-        "overall": float(overall["verdict"] == GENUINE),
+        "any genuine": float(any(each["verdict"] == Verdict.GENUINE for each in (*tasks, overall))),
+        "any exposure": float(shares[Verdict.EXPOSURE] > 0),
+        "overall": float(overall["verdict"] == Verdict.GENUINE),
         "covered": sum(_covers(task, truth) for task in tasks) / TASKS,
         "overall covered": _covers(overall, truth),
     }
@@ -200,7 +191,7 @@ def looks(studies: int, resamples: int) -> list[list[str]]:
     for name, declared in (("at .05 each time", ()), ("declared, Pocock", LOOKS)):
         rng = np.random.default_rng(7)
         rule = Rule(resamples=resamples, seeds=range(LOOKS[-1]), looks=declared)
-        stopped = {"any difference": 0, GENUINE: 0}
+        stopped = {"any difference": 0, Verdict.GENUINE: 0}
         for _ in range(studies):
             tables = study(Setting("none", LOOKS[-1]), rng)
             said = set()
@@ -216,8 +207,7 @@ def looks(studies: int, resamples: int) -> list[list[str]]:
 
 def first(whole: Table, seeds: int) -> Table:
     """The table after its first seeds."""
-    others = {name: arm[:seeds] for name, arm in whole.others.items()}
-    return Table(whole.multi_task[:seeds], whole.control[:seeds], whole.margin, others)
+    return Table({name: arm[:seeds] for name, arm in whole.arms.items()}, whole.margin)
 
 
 def many_comparisons(studies: int, resamples: int) -> list[list[str]]:
@@ -235,8 +225,8 @@ def many_comparisons(studies: int, resamples: int) -> list[list[str]]:
         }
         found = study_verdict(documents, declared)["comparisons"].values()
         members = [parts[part] for parts in found for part in (ALL_TASKS, *declared.tasks)]
-        alone += any(member["alone"] == GENUINE for member in members)
-        together += any(member["verdict"] == GENUINE for member in members)
+        alone += any(member["alone"] == Verdict.GENUINE for member in members)
+        together += any(member["verdict"] == Verdict.GENUINE for member in members)
     return [[str(COMPARISONS), str(studies), f"{alone / studies:.3f}", f"{together / studies:.3f}"]]
 
 
@@ -248,11 +238,11 @@ def section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wo
 
 
 COLUMNS = {
-    "genuine": GENUINE,
-    "regularisation": REGULARISATION,
-    "exposure": EXPOSURE,
-    "negative": NEGATIVE,
-    "undecided": UNDECIDED,
+    "genuine": Verdict.GENUINE,
+    "regularisation": Verdict.REGULARISATION,
+    "exposure": Verdict.EXPOSURE,
+    "negative": Verdict.NEGATIVE,
+    "undecided": Verdict.UNDECIDED,
     "genuine by the specification": "specification",
     "any genuine in the study": "any genuine",
     "any by the specification": "any specification",

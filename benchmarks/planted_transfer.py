@@ -35,15 +35,7 @@ from kaggle_kit.analysis.token_parity import assert_controlled
 from kaggle_kit.analysis.verdict import declared, tables_of, verdict
 from kaggle_kit.analysis.verdict_estimates import Table, judge
 from kaggle_kit.analysis.verdict_inputs import Arms, find_arms
-from kaggle_kit.analysis.verdict_rule import (
-    ESTIMANDS,
-    EXPOSURE,
-    GENUINE,
-    NEGATIVE,
-    REGULARISATION,
-    UNDECIDED,
-    Rule,
-)
+from kaggle_kit.analysis.verdict_rule import ESTIMANDS, Rule, Verdict
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.experiment.page_run import run_page
@@ -64,7 +56,7 @@ SAME = "same arm"  # both arms drawn from the controls of `shared`
 STUDIES = 400
 STUDY_MARGIN = 0.01  # of experiment=token_controlled, which the study takes
 SEED_COUNTS = (3, 5, 8)
-WORDS = (GENUINE, REGULARISATION, EXPOSURE, UNDECIDED, NEGATIVE)
+WORDS = (Verdict.GENUINE, Verdict.REGULARISATION, Verdict.EXPOSURE, Verdict.UNDECIDED, Verdict.NEGATIVE)
 
 
 def train_pool(folder: Path, condition: str, seed: int, overrides: Sequence[str] = ()) -> None:
@@ -108,29 +100,29 @@ class Pool:
 
     def same_arm(self) -> Pool:
         """Controls against controls."""
-        tables = {task: replace(table, multi_task=table.control) for task, table in self.tables.items()}
-        return replace(self, tables=tables)
+        tables = self.tables.items()
+        same = {task: replace(t, arms=t.arms | {"multi_task": t.arms["total"]}) for task, t in tables}
+        return replace(self, tables=same)
 
     def at(self, margin: float) -> Pool:
         return replace(self, tables={task: replace(t, margin=margin) for task, t in self.tables.items()})
 
     def truth(self, task: str, estimand: str = "mean") -> float:
-        table = self.tables[task]
-        return _population(table.multi_task, estimand) - _population(table.control, estimand)
+        arms = self.tables[task].arms
+        return _population(arms["multi_task"], estimand) - _population(arms["total"], estimand)
 
     def study(self, seeds: int, rng: np.random.Generator) -> dict[str, Table]:
         """Seeds of every arm and documents, all drawn with replacement."""
         drawn = {}
         for task, table in self.tables.items():
-            pool, documents, _ = table.control.shape
+            pool, documents, _ = table.arms["total"].shape
             order = rng.integers(documents, size=documents)
             one, total, *others = (rng.integers(pool, size=seeds) for _ in range(4))
-            own = dict(zip(("share", "placebo"), others, strict=True)) | {"best_development": total}
+            own = {"multi_task": one, "total": total, "best_development": total}
+            own |= dict(zip(("share", "placebo"), others, strict=True))
             drawn[task] = replace(
                 table,
-                multi_task=table.multi_task[one][:, order],
-                control=table.control[total][:, order],
-                others={name: arm[own[name]][:, order] for name, arm in table.others.items()},
+                arms={name: arm[own[name]][:, order] for name, arm in table.arms.items()},
                 clusters=table.clusters and [table.clusters[place] for place in order],
             )
         return drawn
@@ -171,12 +163,12 @@ def rates(pool: Pool, seeds: int, rng: np.random.Generator) -> tuple[Found, list
             said = [
                 member["estimands"][kind]["verdict"] for member in (*judged.values(), document["overall"])
             ]
-            anything[kind] += GENUINE in said
+            anything[kind] += Verdict.GENUINE in said
         for (task, kind), rate in found.items():
             said = judged[task]["estimands"][kind]
             low, high = said["interval"]
             rate.words[said["verdict"]] += 1
-            rate.specification += said["specification"] == GENUINE
+            rate.specification += said["specification"] == Verdict.GENUINE
             rate.covered += low <= pool.truth(task, kind) <= high
             rate.studies += 1
     return found, [anything[kind] / STUDIES for kind in ESTIMANDS]
@@ -232,8 +224,7 @@ def report(folder: Path) -> None:
     ]
     for condition, pool in pools.items():
         for task, table in pool.tables.items():
-            each = {"multi_task": table.multi_task, "total": table.control, **table.others}
-            found = {name: scores(arm) for name, arm in each.items()}
+            found = {name: scores(arm) for name, arm in table.arms.items()}
             deviations = ", ".join(f"{found[name].std(ddof=1):.3f}" for name in ("multi_task", "total"))
             means = " | ".join(f"{found[name].mean():.3f}" for name in ("multi_task", *arms))
             trimmed = f"{pool.truth(task, 'trimmed'):+.3f}"
@@ -245,7 +236,7 @@ def report(folder: Path) -> None:
         "| condition | seeds | verdict on run folders, disjoint studies | times |",
         "|---|---:|---|---:|",
     ]
-    count = len(next(iter(pools["shared"].tables.values())).control)
+    count = len(next(iter(pools["shared"].tables.values())).arms["total"])
     notes = f"{count} seeds a condition; {STUDIES} studies drawn for each rate; alpha 0.05."
     publish("planted_transfer", "Planted transfer, judged", [notes, "", *lines, *disjoint])
 

@@ -11,8 +11,7 @@ verdict lists where they differ.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -38,23 +37,17 @@ TUNED = "tuned"  # in every run, or once both arms were tuned by as many trials,
 LEVEL = "level"  # in every run; in one arm, if the ablation's factor is `architecture`
 FREE = "-"  # may differ
 
+# What every question holds fixed, unless a row of the table below is longer.
+ALWAYS_SAME = ("model", "profile", "paper", "device", "decisions.dtype", "flags", "data_hashes", "left_out")
+ALWAYS_SAME += ("metrics", "selection", "tuning", "config.model", "config.profile", "config.practice")
+ALWAYS_SAME += ("config.tasks", "config.training", "config.strategy.attention", "config.strategy.unsloth")
+ALWAYS_SAME += ("config.experiment",)
 # The first three are the controls of a multi-task run. The longest row that a field begins with counts.
 TABLE = """
 field                                   total  share  placebo  ood    mimic_exclusion  ablation  s5     transfer  | why not in every run
 page                                    arm    arm    arm      arm    =                =         arm    arm       | a control, S5 and their counterpart have pages of their own
 tasks                                   arm    arm    arm      arm    =                =         =      arm       | which tasks the tokens come from is the question
-model                                   =      =      =        =      =                =         =      =
-profile                                 =      =      =        =      =                =         =      =
-paper                                   =      =      =        =      =                =         =      =
-device                                  =      =      =        =      =                =         =      =
-decisions.dtype                         =      =      =        =      =                =         =      =
-flags                                   =      =      =        =      =                =         =      =
 flags.restricted                        -      -      -        -      =                =         =      -         | follows from the tasks
-data_hashes                             =      =      =        =      =                =         =      =
-left_out                                =      =      =        =      =                =         =      =
-metrics                                 =      =      =        =      =                =         =      =
-selection                               =      =      =        =      =                =         =      =
-tuning                                  =      =      =        =      =                =         =      =
 tuning.study                            tuned  tuned  =        tuned  tuned            tuned     -      tuned     | every arm has a search of its own
 tuning.target_tokens                    tuned  tuned  =        tuned  =                =         =      tuned     | a baseline is searched at its own tokens
 strategy                                arm    arm    =        arm    arm              arm       arm    arm       | names the arm
@@ -67,11 +60,6 @@ steps_sha256                            -      -      -        -      -         
 steps_sha256.last                       -      -      -        -      seed             seed      seed   -         | the last phase alone is the same in every arm
 active_parameters                       5%     5%     5%       5%     =                5%        =      5%        | ranks are whole numbers
 totals.trainable_parameters             5%     5%     5%       5%     =                5%        =      5%        | compared under experiment.parity=total
-config.model                            =      =      =        =      =                =         =      =
-config.profile                          =      =      =        =      =                =         =      =
-config.practice                         =      =      =        =      =                =         =      =
-config.tasks                            =      =      =        =      =                =         =      =
-config.training                         =      =      =        =      =                =         =      =
 config.training.target_tokens           -      -      -        -      =                =         =      -         | makes the control, and is checked against its multi-task run
 config.training.max_steps               -      -      -        -      =                =         =      -         | its token target ends a control
 config.training.learning_rate           tuned  tuned  =        tuned  =                =         tuned  tuned     | equal searches may find other settings
@@ -80,14 +68,11 @@ config.strategy                         arm    arm    =        arm    =         
 config.strategy.name                    arm    arm    =        arm    arm              arm       arm    arm       | names the arm
 config.strategy.title                   arm    arm    =        arm    =                level     arm    arm       | describes the arm
 config.strategy.candidates              -      -      =        -      =                =         arm    -         | S5 names its counterparts
-config.strategy.attention               =      =      =        =      =                =         =      =
 config.strategy.quantization            =      =      =        =      =                =         arm    =         | S5 asks what NF4 costs
-config.strategy.unsloth                 =      =      =        =      =                =         =      =
 config.strategy.pcgrad                  arm    arm    =        arm    =                =         =      arm       | one task has no conflicts, no sampling and no weights
 config.strategy.sampling                arm    arm    =        arm    =                =         =      arm       | as above
 config.strategy.temperature             arm    arm    =        arm    =                =         =      arm       | as above
 config.strategy.loss_weighting          arm    arm    =        arm    =                =         =      arm       | as above
-config.experiment                       =      =      =        =      =                =         =      =
 config.experiment.twin                  -      -      -        -      =                =         =      -         | makes the control, and is checked against its multi-task run
 config.experiment.twin_config           -      -      -        -      =                =         =      -         | as above
 config.experiment.control               arm    arm    arm      arm    =                =         =      arm       | names the arm
@@ -105,14 +90,15 @@ REMEDY = {
     "ood": "name runs that agree by experiment.runs, or train again those that differ",
     "s5": "name those to choose among by 'experiment.candidates=[RUN_ID,…]', or train the others again",
 }
-TRAIN_AGAIN = "train again the runs that differ, or keep them in another folder"
+AGAIN = "train again the runs that differ, or keep them in another folder"
 
 ArmRuns = Mapping[str, Sequence[Entry]]  # name of an arm -> its runs
 
 
 def _parsed() -> tuple[tuple[str, ...], dict[str, dict[str, str]]]:
-    header, *lines = (line.partition("|")[0].split() for line in TABLE.strip().splitlines())
-    return tuple(header[1:]), {row: dict(zip(header[1:], rules, strict=True)) for row, *rules in lines}
+    (_, *questions), *rows = (line.partition("|")[0].split() for line in TABLE.strip().splitlines())
+    rules = {row: dict(zip(questions, cells, strict=True)) for row, *cells in rows}
+    return tuple(questions), {row: dict.fromkeys(questions, SAME) for row in ALWAYS_SAME} | rules
 
 
 QUESTIONS, RULES = _parsed()
@@ -142,62 +128,48 @@ def assert_comparable(
     for runs in arms.values():
         for run in runs:
             _assert_unselected(run, split)
-    assert_seeds(arms, lost)
-    assert_fixed(question, arms, tasks, split)
-
-
-def assert_seeds(arms: ArmRuns, lost: Collection[int] = ()) -> None:
-    """Refuse a repeated seed, and arms that differ in their seeds other than the `lost` ones."""
     wanted = {run.seed for runs in arms.values() for run in runs} - set(lost)
     for name, runs in arms.items():
         found = [run.seed for run in runs]
-        if twice := [seed for seed, times in Counter(found).items() if times > 1]:
-            raise IncomparableRuns(
-                "seed",
-                f"{twice[0]} more than once in {name}; a repeated run is no further seed, move it away",
-            )
+        if twice := [seed for seed in found if found.count(seed) > 1]:
+            more = f"{twice[0]} more than once in {name}"
+            raise IncomparableRuns("seed", f"{more}; a repeated run is no further seed, move it away")
         if missing := sorted(wanted - set(found)):
             raise IncomparableRuns("seed", f"{missing} missing in {name}, which has {found}; train them")
+    assert_fixed(question, arms, tasks, split)
 
 
-def documents_of(entries: Sequence[Entry], task: str, split: str) -> tuple[list[str], np.ndarray]:
-    """Document ids, and what they add to the primary metric: (seeds, documents, columns).
+def documents_of(entries: Sequence[Entry], task: str, split: str) -> np.ndarray:
+    """What each document adds to the primary metric of each run: (runs, documents, columns).
 
-    Raises IncomparableRuns where a run has none or others, they do not make its recorded figure, or hits and
-    misses of a document (its gold items, equal in all runs) are not those of the first run.
+    Raises IncomparableRuns where a run has none or others, they do not make its recorded figure, or what a
+    document weighs (its gold items, in an F1 the hits and misses of recall) is not as in the first run. Only
+    rows of means, which a prediction adds to, may weigh differently.
     """
     where = f"documents/{task}.{split}.jsonl"
     tables = [document_table(entry.run.read_documents(task, split)) for entry in entries]
-    for entry, (ids, sums) in zip(entries, tables, strict=True):
-        if not ids or ids != tables[0][0]:
-            there = f"{len(ids)} documents in {entry.id} but {len(tables[0][0])} in {entries[0].id}"
+    first, (ids, expected) = entries[0].id, tables[0]
+    for entry, (own, sums) in zip(entries, tables, strict=True):
+        if not own or own != ids:
+            there = f"{len(own)} documents in {entry.id} but {len(ids)} in {first}"
             raise IncomparableRuns(where, f"{there}, or not the same ones; evaluate both on one corpus")
         made, recorded = float(figure(sums.sum(axis=0))), entry.primary(task, split).value
         if abs(made - recorded) > ROUNDING:
+            says = f"make {made} in {entry.id}, but metrics.json says {recorded}"
+            raise IncomparableRuns(where, f"{says}; run its page again")
+        if sums.shape != expected.shape:
+            mixed = f"counts in {first} or {entry.id}, means in the other"
+            raise IncomparableRuns(where, f"{mixed}; {AGAIN}")
+        what, columns = ("tp + fn", slice(2, 4)) if sums.shape[1] == F1_COLUMNS else ("weight", slice(1, 2))
+        theirs, gold = (counts[:, columns].sum(axis=1) for counts in (expected, sums))
+        differing = np.flatnonzero(gold != theirs)
+        if differing.size and entry.config["tasks"][task]["scorer"] not in ROWS_OF_BOTH_SIDES:
+            at = differing[0]
+            found = f"{what} of {ids[at]} is {gold[at]:g} in {entry.id} and {theirs[at]:g} in {first}"
             raise IncomparableRuns(
-                where, f"make {made} in {entry.id}, but metrics.json says {recorded}; run its page again"
+                where, f"{found}, yet it is the corpus's gold; one was edited, run it again"
             )
-        rows = entry.config["tasks"][task]["scorer"] in ROWS_OF_BOTH_SIDES
-        _assert_one_gold(where, (entries[0], tables[0][1]), (entry, sums), () if rows else ids)
-    return tables[0][0], np.stack([sums for _, sums in tables])
-
-
-def _assert_one_gold(
-    where: str, first: tuple[Entry, np.ndarray], other: tuple[Entry, np.ndarray], ids: Sequence[str]
-) -> None:
-    """What a document weighs is the corpus's own, whoever predicted: of an F1, the hits and misses of recall.
-
-    `ids` are the documents; empty for means over rows, which a prediction adds to.
-    """
-    (one, theirs), (run, mine) = first, other
-    if mine.shape != theirs.shape:
-        raise IncomparableRuns(where, f"counts in {one.id} or {run.id}, means in the other; {TRAIN_AGAIN}")
-    what, columns = ("tp + fn", slice(2, None)) if mine.shape[1] == F1_COLUMNS else ("weight", slice(1, None))
-    expected, gold = theirs[:, columns].sum(axis=1), mine[:, columns].sum(axis=1)
-    if ids and (differing := np.flatnonzero(gold != expected)).size:
-        at = int(differing[0])
-        found = f"{what} of {ids[at]} is {gold[at]:g} in {run.id} and {expected[at]:g} in {one.id}"
-        raise IncomparableRuns(where, f"{found}, yet it is the corpus's gold; one was edited, run it again")
+    return np.stack([sums for _, sums in tables])
 
 
 def configured(question: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,27 +180,31 @@ def configured(question: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def assert_fixed(question: str, arms: ArmRuns, tasks: Sequence[str], split: str) -> None:
     """Refuse a run that differs from the first of all, of its arm or of its seed, as the table has it."""
-    for task in tasks:
-        _assert_fixed(question, arms, task, split)
-
-
-def _assert_fixed(question: str, arms: ArmRuns, task: str, split: str) -> None:
     placed = [(arm, run) for arm, runs in arms.items() for run in runs]
     shared = sorted(set.intersection(*(set(run["tasks"]) for _, run in placed)))
-    values = [
-        {name: value for name, value in _fields(run, task, split, shared) if value != {}} for _, run in placed
-    ]
-    for field in dict.fromkeys(name for own in values for name in own):  # one that a run lacks is None there
-        seen: dict[Any, tuple[Entry, Any]] = {}
-        for (arm, run), own in zip(placed, values, strict=True):
-            value, rule = own.get(field), _rule_for(question, field, run)
-            if rule == FREE:
-                continue
-            if value == NOT_RECORDED:
-                raise IncomparableRuns(field, f"{run.id} does not record it; run its page again")
-            first = seen.setdefault({ARM: arm, SEED: run.seed}.get(rule), (run, value))
-            if not (_near(value, first[1]) if rule == NEAR else value == first[1]):
-                _refuse(question, field, first, (run, value), rule)
+    for task in tasks:
+        values = [_fields(run, task, split, shared) for _, run in placed]
+        for field in dict.fromkeys(name for own in values for name in own):  # one that a run lacks is None
+            seen: dict[Any, tuple[Entry, Any]] = {}
+            for (arm, run), own in zip(placed, values, strict=True):
+                value, rule = own.get(field), _rule_for(question, field, run)
+                if rule == FREE:
+                    continue
+                if value == NOT_RECORDED:
+                    raise IncomparableRuns(field, f"{run.id} does not record it; run its page again")
+                one, expected = seen.setdefault({ARM: arm, SEED: run.seed}.get(rule), (run, value))
+                if value == expected:
+                    continue
+                fixed = "the comparison holds it fixed"
+                if rule == NEAR:
+                    fixed = f"they may be {MAX_PARAMETER_GAP:.0%} apart"
+                    if abs(value - expected) <= MAX_PARAMETER_GAP * expected:
+                        continue
+                differ, then = (
+                    f"{expected!r} in {one.id} but {value!r} in {run.id}",
+                    REMEDY.get(question, AGAIN),
+                )
+                raise IncomparableRuns(field, f"{differ}; {fixed}: {then}")
 
 
 def _rule_for(question: str, field: str, run: Entry) -> str:
@@ -243,53 +219,38 @@ def _rule_for(question: str, field: str, run: Entry) -> str:
     return rule
 
 
-def _fields(run: Entry, task: str, split: str, shared: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _fields(run: Entry, task: str, split: str, shared: Sequence[str]) -> dict[str, Any]:
     """Field -> value of all that the table has a row for. `shared`: the tasks of every run."""
-    metric, experiment = run.primary(task, split), run.config["experiment"]
-    named = ("page", "model", "profile", "paper", "device", "strategy")
-    yield from ((name, run[name]) for name in named)
-    yield from flat({name: run[name] for name in ("flags", "selection", "tuning")}).items()
-    yield "tasks", sorted(run["tasks"])
-    yield "decisions.dtype", run.manifest.get("decisions", {}).get("dtype", [None])[0]
-    for each in shared:
-        yield f"data_hashes.{each}", run["data_hashes"].get(each)
-        yield f"left_out.{each}", left_out_of(run.manifest, each)
+    metric, experiment, manifest = run.primary(task, split), run.config["experiment"], run.manifest
     matched = "computed_tokens" if experiment.get("match") == "computed" else "tokens"
-    tokens = run["totals"].get(matched, NOT_RECORDED)
-    yield f"totals.{matched}", tokens if tokens == NOT_RECORDED else sum(tokens.values())
+    tokens, steps = run["totals"].get(matched), manifest.get("steps_sha256", NOT_RECORDED)
+    named = ("page", "model", "profile", "paper", "device", "strategy", "flags", "selection", "tuning")
+    fields = flat({name: run[name] for name in named}) | {
+        "tasks": sorted(run["tasks"]),
+        "decisions.dtype": manifest.get("decisions", {}).get("dtype", [None])[0],
+        f"totals.{matched}": NOT_RECORDED if tokens is None else sum(tokens.values()),
+    }
     for each in shared:
-        yield f"totals.{matched}.{each}", tokens if tokens == NOT_RECORDED else tokens.get(each, 0)
-    yield "optimiser_steps", run.manifest.get("optimiser_steps", NOT_RECORDED)
-    rows = run.manifest.get("steps_sha256", NOT_RECORDED)
-    yield "steps_sha256", rows
-    yield "steps_sha256.last", rows if rows == NOT_RECORDED else rows[-1]
+        fields[f"data_hashes.{each}"] = run["data_hashes"].get(each)
+        fields[f"left_out.{each}"] = left_out_of(manifest, each)
+        fields[f"totals.{matched}.{each}"] = NOT_RECORDED if tokens is None else tokens.get(each, 0)
+    fields["optimiser_steps"] = manifest.get("optimiser_steps", NOT_RECORDED)
+    fields |= {"steps_sha256": steps, "steps_sha256.last": steps if steps == NOT_RECORDED else steps[-1]}
     if experiment.get("parity") == "total":
-        yield "totals.trainable_parameters", run["totals"]["trainable_parameters"]
+        fields["totals.trainable_parameters"] = run["totals"]["trainable_parameters"]
     else:
-        yield f"active_parameters.{task}", run["active_parameters"].get(task, 0)
+        fields[f"active_parameters.{task}"] = run["active_parameters"].get(task, 0)
     configuration = {name: value for name, value in run.config.items() if name != "seed"}
-    yield from flat(configuration | {"tasks": {task: run.config["tasks"][task]}}, "config").items()
-    yield from (("metrics.scorer", metric.scorer), ("metrics.n", metric.n), ("metrics.unit", metric.unit))
-
-
-def _near(value: float, expected: float) -> bool:
-    return abs(value - expected) <= MAX_PARAMETER_GAP * expected
-
-
-def _refuse(question: str, field: str, first: tuple[Entry, Any], other: tuple[Entry, Any], rule: str) -> None:
-    (one, expected), (run, value) = first, other
-    fixed = f"they may be {MAX_PARAMETER_GAP:.0%} apart" if rule == NEAR else "the comparison holds it fixed"
-    raise IncomparableRuns(
-        field,
-        f"{expected!r} in {one.id} but {value!r} in {run.id}; {fixed}: {REMEDY.get(question, TRAIN_AGAIN)}",
-    )
+    fields |= flat(configuration | {"tasks": {task: run.config["tasks"][task]}}, "config")
+    fields |= {"metrics.scorer": metric.scorer, "metrics.n": metric.n, "metrics.unit": metric.unit}
+    return {name: value for name, value in fields.items() if value != {}}
 
 
 def _assert_unselected(run: Entry, split: str) -> None:
     """Refuse a run of which anything was chosen by the figures that it reports."""
-    selection = run["selection"]
-    if selection["rule"] not in ("last", "best"):
-        raise IncomparableRuns("selection.rule", f"{selection['rule']!r} in {run.id}; allowed: last, best")
+    rule = run["selection"]["rule"]
+    if rule not in ("last", "best"):
+        raise IncomparableRuns("selection.rule", f"{rule!r} in {run.id}; allowed: last, best")
     what = {
         "selection.split": ("chose its weights", "train with training.selection=last, or report"),
         "tuning.split": ("was tuned", "report"),
@@ -298,8 +259,6 @@ def _assert_unselected(run: Entry, split: str) -> None:
     for field, chosen in chosen_on(run).items():
         if chosen == split:
             did, then = what[field]
-            raise IncomparableRuns(
-                field,
-                f"{run.id} {did} on {split!r}, the split that is reported; {then} another by "
-                "profile.report, and judge that one by --split",
-            )
+            on = f"{run.id} {did} on {split!r}, the split that is reported"
+            by = "another by profile.report, and judge that one by --split"
+            raise IncomparableRuns(field, f"{on}; {then} {by}")

@@ -19,6 +19,7 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.folders import find_runs
 
 LEAVE_TARGET_OUT = "leave_target_out"  # the arm of the exclusion without the evaluated task
+ARM_NAME = ("arm", "target")  # of the exclusion's runs
 OUTSIDE = "ood"  # the split of figures out of distribution
 
 
@@ -50,11 +51,10 @@ def ablations(runs: Iterable[RunFolder]) -> list[Comparison]:
     """Each level against the reference: the last of A1–A4, or the first level of any other factor."""
     found = []
     for names, entries in _grouped(runs, lambda entry: _experiment(entry, "factor", "level")).items():
-        declared = entries[0].config["experiment"]
+        declared, tasks = entries[0].config["experiment"], entries[0]["tasks"]
         levels = [str(level) for level in declared["levels"]]
         reference = levels[-1 if declared["factor"] == ARCHITECTURE else 0]
         arms = _by_arm(entries, lambda entry: str(entry.config["experiment"]["level"]))
-        tasks = entries[0]["tasks"]
         pairs = [Pair(level, reference, tasks) for level in levels if level != reference]
         found.append(Comparison("ablation", names, arms, pairs))
     return found
@@ -69,32 +69,28 @@ def exclusions(runs: Iterable[RunFolder]) -> list[Comparison]:
     found = []
     for names, entries in _grouped(runs, lambda entry: _experiment(entry, "arm", "mimic")).items():
         declared = entries[0].config["experiment"]
-        full, *others = declared["arms"]
-        pairs = []
-        for other in others:
-            if other != LEAVE_TARGET_OUT:
-                pairs.append(Pair(full, other, declared["mimic"]))
-                continue
-            for task in declared["mimic"]:
-                without = f"{other} {task}"
-                pairs += [Pair(full, without, [task]), Pair(without, others[0], [task])]
-        found.append(Comparison("mimic_exclusion", names, _by_arm(entries, _arm), pairs))
+        (full, *others), mimic = declared["arms"], declared["mimic"]
+        pairs = [Pair(full, other, mimic) for other in others if other != LEAVE_TARGET_OUT]
+        for task in mimic if LEAVE_TARGET_OUT in others else ():
+            without = f"{LEAVE_TARGET_OUT} {task}"
+            pairs += [Pair(full, without, [task]), Pair(without, others[0], [task])]
+        arms = _by_arm(entries, lambda e: " ".join(filter(None, map(e.config["experiment"].get, ARM_NAME))))
+        found.append(Comparison("mimic_exclusion", names, arms, pairs))
     return found
 
 
 def quantisations(runs: Iterable[RunFolder]) -> list[Comparison]:
     """S5's runs against those of the strategy that it chose, whose base is not quantised."""
-    runs = list(runs)
-    found = []
+    runs, found = list(runs), []
     for names, entries in _grouped(
         runs, lambda entry: (entry.manifest.get("choice") or {}).get("of")
     ).items():
         first, of = entries[0], entries[0]["choice"]["of"]
         named = first.config["experiment"].get("candidates")
         like = [Entry.of(run) for run in runs if run.facts["strategy"] == of and run.metrics()]
-        same = [entry for entry in like if _common(entry) == _common(first) and "twin" not in entry.manifest]
-        chosen = [entry for entry in same if not named or entry.id in named]
-        arms = {first["strategy"]: entries} | ({of: _in_order(chosen)} if chosen else {})
+        same = [e for e in like if _common(e) == _common(first) and "twin" not in e.manifest]
+        chosen = _by_arm((e for e in same if not named or e.id in named), lambda entry: entry["strategy"])
+        arms = {first["strategy"]: entries} | chosen
         found.append(Comparison("s5", names, arms, [Pair(first["strategy"], of, first["tasks"])]))
     return found
 
@@ -102,32 +98,27 @@ def quantisations(runs: Iterable[RunFolder]) -> list[Comparison]:
 def out_of_distribution(runs: Iterable[RunFolder]) -> list[Comparison]:
     """A multi-task strategy against its single-task runs, as the pages `ood` scored both on one corpus."""
     pages: dict[tuple[str, ...], dict[str, tuple[Entry, Entry]]] = {}
-    for page in sorted((run for run in runs if run.facts["page"] == "ood"), key=_finished):
+    finished = [(run.manifest()["finished"], run) for run in runs if run.facts["page"] == "ood"]
+    for _, page in sorted(finished, key=lambda pair: pair[0]):
         (task,), held_out = page.facts["tasks"], page.manifest()["held_out"]
         there = {run.run_id: run for run in find_runs(page.path.parent)}
-        scored = [facts for facts in page.manifest()["arms"] if facts["run_id"] in there]
-        inside = {facts["run_id"]: Entry.of(there[facts["run_id"]]) for facts in scored}
-        for strategy in sorted({facts["strategy"] for facts in scored if len(facts["tasks"]) > 1}):
-            multi = {facts["run_id"] for facts in scored if facts["strategy"] == strategy}
-            key = (task, strategy, held_out["corpus"], held_out["split"], *_common(page)[:2])
-            for facts in scored:
-                name = facts["run_id"]
+        scored = {facts["run_id"]: facts for facts in page.manifest()["arms"] if facts["run_id"] in there}
+        inside = {name: Entry.of(there[name]) for name in scored}
+        for strategy in sorted({of["strategy"] for of in scored.values() if len(of["tasks"]) > 1}):
+            multi = [name for name, facts in scored.items() if facts["strategy"] == strategy]
+            key = (task, strategy, held_out["corpus"], held_out["split"], *_common(page.facts)[:2])
+            for name, facts in scored.items():
                 of = inside[name].manifest.get("twin", {}).get("of")
-                if name in multi or (len(facts["tasks"]) == 1 and (of is None or of in multi)):
-                    pages.setdefault(key, {})[name] = (
-                        inside[name],
-                        _outside(page, inside[name], facts, task),
-                    )
+                if name in multi or (len(facts["tasks"]) == 1 and of in (None, *multi)):
+                    outside = _outside(page, inside[name], facts, task)
+                    pages.setdefault(key, {})[name] = (inside[name], outside)
     found = []
     for (task, strategy, corpus, split, *names), both in pages.items():
-        arms = _by_arm(
-            [inside for inside, _ in both.values()],
-            lambda entry: "multi-task" if len(entry["tasks"]) > 1 else "single-task",
-        )
+        entries = [inside for inside, _ in both.values()]
+        arms = _by_arm(entries, lambda e: "multi-task" if len(e["tasks"]) > 1 else "single-task")
         title = ", ".join((f"{strategy} on {task}, held out {corpus} {split}", *names))
-        pairs = [Pair("multi-task", "single-task", [task])]
         outside = {name: entry for name, (_, entry) in both.items()}
-        found.append(Comparison("ood", title, arms, pairs, outside))
+        found.append(Comparison("ood", title, arms, [Pair("multi-task", "single-task", [task])], outside))
     return found
 
 
@@ -158,35 +149,16 @@ def _experiment(entry: Entry, *keys: str) -> str | None:
     return f"{declared['name']} of {of}" if of else declared["name"]
 
 
-def _chosen(entry: Entry) -> str | None:
-    """The strategy that a run of S5 took; None for any other run."""
-    choice = entry.manifest.get("choice")
-    return f"{entry['strategy']} of {choice['of']}" if choice and "twin" not in entry.manifest else None
-
-
-def _common(entry: Entry | RunFolder) -> tuple[str, str, str]:
-    facts = entry.facts if isinstance(entry, RunFolder) else entry
+def _common(facts: Entry | Mapping[str, Any]) -> tuple[str, str, str]:
     return facts["model"], facts["profile"], "+".join(sorted(facts["tasks"]))
 
 
-def _arm(entry: Entry) -> str:
-    declared = entry.config["experiment"]
-    return f"{declared['arm']} {declared['target']}" if declared.get("target") else declared["arm"]
-
-
 def _by_arm(entries: Iterable[Entry], name: Callable[[Entry], str]) -> dict[str, list[Entry]]:
+    """Name of an arm -> its runs in the order of their seeds."""
     arms: dict[str, list[Entry]] = {}
-    for entry in _in_order(entries):
+    for entry in sorted(entries, key=lambda entry: entry.seed):
         arms.setdefault(name(entry), []).append(entry)
     return arms
-
-
-def _in_order(entries: Iterable[Entry]) -> list[Entry]:
-    return sorted(entries, key=lambda entry: entry.seed)
-
-
-def _finished(run: RunFolder) -> str:
-    return run.manifest()["finished"]
 
 
 def _outside(page: RunFolder, inside: Entry, facts: Mapping[str, Any], task: str) -> Entry:

@@ -11,32 +11,25 @@ from typing import Any
 import pandas as pd
 
 from kaggle_kit.analysis.anchors import published_best, trivial_baseline
-from kaggle_kit.core.artifacts import Metric, RunFolder
+from kaggle_kit.core.artifacts import RunFolder
 
-COLUMNS = {
-    "run": "str",
-    "task": "str",
-    "model": "str",
-    "strategy": "str",
-    "profile": "str",
-    "flags": "str",
-    "seed": "int64",
-    "metric": "str",
-    "split": "str",
-    "score": "float64",  # in the scorer's own unit, mostly a share of 1
-    "n": "Int64",  # gold items behind the score
-    "published": "float64",  # best published figure of this metric, NaN where it does not apply
-    "trivial": "float64",  # the figure without any model, NaN where it is not known
-    "tokens": "int64",  # real tokens of this task seen in training
-    "parameters": "int64",  # trained, not total
-    "seconds": "float64",
-}
+COLUMNS = ("run", "task", "model", "strategy", "profile", "flags", "seed", "metric", "split", "score", "n")
+COLUMNS += ("published", "trivial", "tokens", "parameters", "seconds")
+TYPES = dict.fromkeys(COLUMNS, "str") | dict.fromkeys(("seed", "tokens", "parameters"), "int64")
+TYPES |= dict.fromkeys(("score", "published", "trivial", "seconds"), "float64") | {"n": "Int64"}
+TOYS = ("smoke", "practice")  # flags that make a run no result
+TOY_FLAGS = "|".join(TOYS)  # a pattern that finds them
 
 
 def overview_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
-    """One row per run, task and split; a run whose page recorded no primary metric has no score."""
+    """Return a row per run, task and split; a run whose page recorded no primary metric has no score.
+
+    `score` is in the scorer's own unit, mostly a share of 1, on `n` gold items; `published` is the best
+    published figure of this metric and `trivial` the one without any model, NaN where they do not apply.
+    `tokens` are real tokens of this task seen in training, `parameters` those trained, not all of them.
+    """
     rows = [row for run in runs for task in run.manifest()["tasks"] for row in _rows(run, task)]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS).astype(TYPES)
 
 
 def flag_names(flags: Mapping[str, bool]) -> list[str]:
@@ -52,16 +45,15 @@ def arm_of(manifest: Mapping[str, Any]) -> str:
 
 
 def arm_table(runs: Sequence[RunFolder], table: pd.DataFrame) -> pd.DataFrame:
-    """The scored rows of `overview_table(runs)` by arm: runs; mean, lowest, highest and published score.
+    """The scored rows of `overview_table(runs)` by arm: runs; mean, lowest, highest and anchor scores.
 
     Best arms of a task first. Runs of one arm may differ in more than the seed; only a verdict compares arms.
     """
     arms = {run.run_id: arm_of(run.manifest()) for run in runs}
     scored = table[table["score"].notna()].assign(arm=lambda rows: rows["run"].map(arms))
-    same = ["task", "split", "metric", "model", "profile", "flags", "arm"]
-    figures = {"runs": "size", "mean": "mean", "lowest": "min", "highest": "max"}
-    figures = {name: ("score", how) for name, how in figures.items()} | {"published": ("published", "max")}
-    found = scored.groupby(same).agg(**figures).reset_index()
+    score = scored.groupby(["task", "split", "metric", "model", "profile", "flags", "arm"])
+    found = score["score"].agg(runs="size", mean="mean", lowest="min", highest="max")
+    found = found.join(score[["published", "trivial"]].max()).reset_index()
     ordered = found.sort_values(["task", "split", "mean"], ascending=[True, True, False])
     return ordered.reset_index(drop=True)
 
@@ -69,7 +61,7 @@ def arm_table(runs: Sequence[RunFolder], table: pd.DataFrame) -> pd.DataFrame:
 def summary_in_words(table: pd.DataFrame, left_out: Sequence[str] = ()) -> Iterator[str]:
     """How many runs are finished, how many of them are results, and which are left out."""
     runs = table.drop_duplicates("run")
-    toys = int(runs["flags"].str.contains("smoke|practice").sum())
+    toys = int(runs["flags"].str.contains(TOY_FLAGS).sum())
     yield f"finished runs: {len(runs)}; tasks: {table['task'].nunique()}; results: {len(runs) - toys}"
     if toys:
         yield f"smoke or practice runs, which only show that the machinery works: {toys}"
@@ -77,28 +69,20 @@ def summary_in_words(table: pd.DataFrame, left_out: Sequence[str] = ()) -> Itera
 
 
 def _rows(run: RunFolder, task: str) -> list[dict[str, Any]]:
-    manifest = run.manifest()
-    config = run.config()["tasks"][task]
-    name, totals, flags = config["primary_metric"], manifest["totals"], manifest["flags"]
+    manifest, config = run.manifest(), run.config()["tasks"][task]
+    name, totals, practice = config["primary_metric"], manifest["totals"], manifest["flags"].get("practice")
     common = {key: manifest[key] for key in ("model", "strategy", "profile", "seed")} | {
         "run": run.run_id,
         "task": task,
         "metric": name,
-        "published": None if flags.get("practice") else published_best(config),
-        "trivial": _trivial(config, bool(flags.get("practice"))),
+        "published": None if practice else published_best(config),
+        # Published figures belong to the published corpus; an F1 without a model is 0 on every corpus.
+        "trivial": trivial_baseline(config | {"trivial_baselines": ()} if practice else config),
         "tokens": totals["tokens"].get(task, 0),
         "parameters": totals["trainable_parameters"],
         "seconds": totals["seconds"],
-        "flags": ", ".join(flag_names(flags)),
+        "flags": ", ".join(flag_names(manifest["flags"])),
     }
     scores = [metric for metric in run.metrics() if (metric.task, metric.name) == (task, name)]
-    return [common | _score(metric) for metric in scores] or [common | {"split": ""}]
-
-
-def _trivial(task: Mapping[str, Any], practice: bool) -> float | None:
-    """Published figures belong to the published corpus; an F1 without a model is 0 on every corpus."""
-    return trivial_baseline(task | {"trivial_baselines": ()} if practice else task)
-
-
-def _score(metric: Metric) -> dict[str, Any]:
-    return {"split": metric.split, "score": metric.value, "n": metric.n}
+    found = [{"split": metric.split, "score": metric.value, "n": metric.n} for metric in scores]
+    return [common | score for score in found or [{"split": ""}]]

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from kaggle_kit.analysis.conflict_table import conflict_counts
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.conflicts import ConflictCounts
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 
 SIMILARITY, AFFINITY = "similarity.json", "affinity.json"
@@ -48,9 +48,7 @@ def conflict_excess(
 
     NaN for a pair that never met on a halved step, or a task never halved.
     """
-    counts = ConflictCounts()
-    for event in events:
-        counts.add(event.get("conflicts", {}))
+    counts = conflict_counts(events)
     return _matrix(tasks, lambda i, j: counts.excess(group, i, j))
 
 

@@ -11,15 +11,15 @@ smaller than 1/120: whatever comes out is exploratory. Diagonals are left out ev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from itertools import permutations
 from math import factorial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
+from sklearn.metrics import roc_auc_score
 
+from kaggle_kit.analysis import stats
 from kaggle_kit.analysis.predictors import CONFOUNDER
 from kaggle_kit.core.errors import ConfigError
 
@@ -28,8 +28,7 @@ MOST_TASKS = 8  # 40,320 relabellings: still exact, and seconds
 TIE = 1e-12  # correlations closer than that are one
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """How one predictor goes with the transfer matrix.
 
     `r` is Pearson's over the off-diagonal cells, `p` its two-sided exact one. `r_given` and `p_given`
@@ -55,38 +54,34 @@ def exploratory(
     `power` is by true correlation, for symmetric and for directed matrices, alone and at the first step of
     Holm; it needs no data.
     """
-    tasks = len(transfer)
-    generator = np.random.default_rng(seed)
+    tasks, generator = len(transfer), np.random.default_rng(seed)
     levels = {"alone": alpha, "holm": alpha / len(predictors)}
-    result: dict[str, Any] = {
-        "exploratory": True,
-        "smallest_p": smallest_p(tasks),
-        "alpha": alpha,
-        "power": {
-            f"{kind} {name}": {
-                str(rho): power(rho, tasks, generator, alpha=level, symmetric=kind == "symmetric", trials=500)
-                for rho in EFFECTS
-            }
-            for kind in ("symmetric", "directed")
-            for name, level in levels.items()
-        },
+    settings = {
+        f"{kind} {name}": {"alpha": level, "symmetric": kind == "symmetric", "trials": 500}
+        for kind in ("symmetric", "directed")
+        for name, level in levels.items()
+    }
+    result: dict[str, Any] = {"exploratory": True, "smallest_p": smallest_p(tasks), "alpha": alpha}
+    result["power"] = {
+        name: {str(rho): power(rho, tasks, generator, **own) for rho in EFFECTS}
+        for name, own in settings.items()
     }
     try:
-        made = predict(transfer, predictors, CONFOUNDER)
+        made, because = predict(transfer, predictors, CONFOUNDER), None
     except ConfigError as error:
-        return result | {"predictions": [], "because": str(error)}
-    return result | {"predictions": [asdict(one) for one in made], "because": None}
+        made, because = [], str(error)
+    return result | {"predictions": [one._asdict() for one in made], "because": because}
 
 
 def prediction_table(result: Mapping[str, Any]) -> pd.DataFrame:
-    """One row per predictor of the result of `exploratory`; none where the matrix lacks a cell."""
-    return pd.DataFrame(result["predictions"], columns=[field.name for field in fields(Prediction)])
+    """Return a row per predictor of the result of `exploratory`; none where the matrix lacks a cell."""
+    return pd.DataFrame(result["predictions"], columns=Prediction._fields)
 
 
 def power_table(result: Mapping[str, Any]) -> pd.DataFrame:
-    """The share of true correlations that would have been found, one column for each correlation."""
-    rows = [{"matrices": name} | by_rho for name, by_rho in result["power"].items()]
-    return pd.DataFrame(rows).rename(columns=lambda name: name if name == "matrices" else f"r = {name}")
+    """Return the share of true correlations that would have been found, one column for each correlation."""
+    table = pd.DataFrame.from_dict(result["power"], orient="index").add_prefix("r = ")
+    return table.rename_axis("matrices").reset_index()
 
 
 def predict(
@@ -97,15 +92,15 @@ def predict(
     The confounder itself is tested as it is. Raises ConfigError where `transfer` lacks a cell: a
     subset of the cells has no exact test.
     """
-    if missing := int(np.isnan(off_diagonal(transfer)).sum()):
+    cells = off_diagonal(transfer)
+    if missing := int(np.isnan(cells).sum()):
         raise ConfigError(
-            f"{missing} of {off_diagonal(transfer).size} cells of the transfer matrix are missing "
-            "(or relative to a score of 0), and the test needs all of them; finish the runs that the page "
-            "lists, or name fewer tasks"
+            f"{missing} of {cells.size} cells of the transfer matrix are missing (or relative to a score of "
+            "0), and the test needs all of them; finish the runs that the page lists, or name fewer tasks"
         )
     plain = {name: mantel(transfer, matrix) for name, matrix in predictors.items()}
     controlled = {
-        name: plain[name] if name == given else partial_mantel(transfer, matrix, predictors[given])
+        name: plain[name] if name == given else mantel(transfer, matrix, predictors[given])
         for name, matrix in predictors.items()
     }
     adjusted = holm({name: p for name, (_, p) in controlled.items()})
@@ -115,36 +110,37 @@ def predict(
     ]
 
 
-def mantel(y: np.ndarray, x: np.ndarray) -> tuple[float, float]:
-    """Pearson's r over the off-diagonal cells of two (K, K) matrices, and its exact two-sided p."""
-    return _correlate(off_diagonal(y), _relabelled(x), np.ones((off_diagonal(y).size, 1)))
+def mantel(y: np.ndarray, x: np.ndarray, given: np.ndarray | None = None) -> tuple[float, float]:
+    """Pearson's r over the off-diagonal cells of two (K, K) matrices, and its exact two-sided p.
 
-
-def partial_mantel(y: np.ndarray, x: np.ndarray, z: np.ndarray) -> tuple[float, float]:
-    """r of y and x given z, and its two-sided p: the residual of x on z is relabelled.
-
-    Double semi-partialling (Dekker, Krackhardt and Snijders 2007).
+    With a third matrix `given`, r and p are those of y and x free of it: the residual of x on it is
+    relabelled (double semi-partialling: Dekker, Krackhardt and Snijders 2007).
     """
-    design = np.column_stack([np.ones(off_diagonal(z).size), off_diagonal(z)])
+    cells = off_diagonal(y)
+    design = np.column_stack([np.ones(cells.size), *([] if given is None else [off_diagonal(given)])])
     residual = np.zeros_like(x, dtype=float)
     residual[~np.eye(len(x), dtype=bool)] = _residuals(off_diagonal(x)[None], design)[0]
-    return _correlate(off_diagonal(y), _relabelled(residual), design)
+    own, relabelled = _residuals(cells[None], design)[0], _residuals(_relabelled(residual), design)
+    scale = np.linalg.norm(own) * np.linalg.norm(relabelled, axis=1)
+    if not scale[0] > TIE:  # a constant, or a missing cell
+        return float("nan"), float("nan")
+    r = np.divide(relabelled @ own, scale, out=np.zeros_like(scale), where=scale > TIE)
+    return float(r[0]), float(np.mean(np.abs(r) >= abs(r[0]) - TIE))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm's adjusted p by name; a test that could not be made (NaN) is not part of the family."""
     made = {name: p for name, p in p_values.items() if not np.isnan(p)}
-    adjusted = multipletests(list(made.values()), method="holm")[1] if made else []
-    return dict.fromkeys(p_values, float("nan")) | dict(zip(made, map(float, adjusted), strict=True))
+    adjusted = stats.holm(list(made.values()))
+    return dict.fromkeys(p_values, float("nan")) | dict(zip(made, adjusted, strict=True))
 
 
 def negative_auc(transfer: np.ndarray, predictor: np.ndarray) -> float:
     """P(the predictor of a negative cell < that of another cell), ties counted half."""
     y, x = off_diagonal(transfer), off_diagonal(predictor)
-    low, high = x[y < 0], x[y >= 0]
-    if not low.size or not high.size or np.isnan(x).any():
+    if (y < 0).all() or (y >= 0).all() or np.isnan(x).any():
         return float("nan")
-    return float(np.mean((low[:, None] < high) + 0.5 * (low[:, None] == high)))
+    return float(roc_auc_score(y >= 0, x))
 
 
 def smallest_p(tasks: int) -> float:
@@ -187,16 +183,6 @@ def _relabelled(matrix: np.ndarray) -> np.ndarray:
     orders = np.array(list(permutations(range(tasks))))
     row, column = np.nonzero(~np.eye(tasks, dtype=bool))
     return np.asarray(matrix, dtype=float)[orders[:, row], orders[:, column]]
-
-
-def _correlate(y: np.ndarray, x: np.ndarray, design: np.ndarray) -> tuple[float, float]:
-    """r of y (cells,) with the first row of x (relabellings, cells), both free of `design`, and p."""
-    y, x = _residuals(y[None], design)[0], _residuals(x, design)
-    scale = np.linalg.norm(y) * np.linalg.norm(x, axis=1)
-    if not scale[0] > TIE:  # a constant, or a missing cell
-        return float("nan"), float("nan")
-    r = np.divide(x @ y, scale, out=np.zeros_like(scale), where=scale > TIE)
-    return float(r[0]), float(np.mean(np.abs(r) >= abs(r[0]) - TIE))
 
 
 def _residuals(rows: np.ndarray, design: np.ndarray) -> np.ndarray:

@@ -4,6 +4,8 @@
     difference = difference_of(scores(multi_task), scores(control), document_variance(draws), documents=500)
     difference.interval(0.05), difference.p_value, difference.equivalence_p(0.01)
     outliers([0.70, 0.71, 0.31, 0.70, 0.72])      # [2]: the seeds that lie far from their arm
+    look_level(0.05, (3, 5, 8))                   # .0225: each of three looks is judged at it
+    error_of_looks(0.05, (5, 8))                  # .078: what a second look at an unchanged level costs
 
 An arm is an array (seeds, documents, columns): what each document adds to the metric under each seed, as
 `evaluation.documents` has it. Two things vary: the training, by seed, and the test set, by document (both
@@ -27,10 +29,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats as distributions
+from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit  # Student's t: distribution function and its inverse
 
 from kaggle_kit.evaluation.documents import figure
@@ -39,6 +43,7 @@ TESTS = ("welch", "paired")
 TRIM = 0.2  # of an arm's seeds, cut off at either end by the trimmed mean (Yuen 1974, Wilcox 2012)
 OUTLIER_MADS = 4  # median absolute deviations, in units of a normal standard deviation
 FEWEST_WITH_OUTLIERS = 5  # seeds: with fewer, the deviation is too uncertain to tell an outlier from luck
+NODES = 200  # of the Gauss-Legendre rule on the band: exact to 1e-9 even where looks are one seed apart
 MOST_SEEDS = 1000  # where the search for enough seeds gives up
 CHUNK = 1000  # resamples held at once
 
@@ -126,23 +131,22 @@ def difference_of(
     trim: float = 0.0,
 ) -> Difference:
     """The difference of two arms from their seeds' scores, (seeds,) each and in the same order of seeds."""
-    seeds = len(one)
-    samples = [_mean(one - other, trim)] if test == "paired" else [_mean(one, trim), _mean(other, trim)]
-    value = samples[0][0] - sum(mean for mean, _ in samples[1:])
-    variances = [variance for _, variance in samples]
+    samples = [one - other] if test == "paired" else [one, other]
+    (value, *subtracted), variances = zip(*(_mean(sample, trim) for sample in samples), strict=True)
     total, squares = sum(variances), sum(variance**2 for variance in variances)
     per_seed = total**2 / squares if squares else float(len(variances))
-    kept = len(kept_seeds(one, trim)) / seeds
+    seeds, kept = len(one), len(kept_seeds(one, trim)) / len(one)
+    value -= sum(subtracted)
     return Difference(value, seeds, seeds * total, per_seed, document_variance, documents, kept)
 
 
 def _mean(values: np.ndarray, trim: float) -> tuple[float, float]:
     """The (trimmed) mean of values and its squared standard error, from their winsorised variance."""
     ordered, count, cut = np.sort(values), len(values), int(trim * len(values))
-    kept = count - 2 * cut
-    winsorised = np.clip(ordered, ordered[cut], ordered[count - cut - 1])
-    squared_error = winsorised.var(ddof=1) * (count - 1) / (kept * (kept - 1))
-    return float(ordered[cut : count - cut].mean()), float(squared_error)
+    kept = ordered[cut : count - cut]
+    winsorised = np.clip(ordered, kept[0], kept[-1])
+    squared_error = winsorised.var(ddof=1) * (count - 1) / (len(kept) * (len(kept) - 1))
+    return float(kept.mean()), float(squared_error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +163,14 @@ class Difference:
 
     @property
     def standard_error(self) -> float:
-        return self._standard_error(self.seeds)
+        return math.sqrt(self.seed_variance / self.seeds + self.document_variance)
 
     @property
     def df(self) -> float:
-        return self._df(self.seeds)
+        """Satterthwaite's degrees of freedom."""
+        of_seeds, df_seeds = self.seed_variance / self.seeds, self.df_per_seed * (self.kept * self.seeds - 1)
+        spread = of_seeds**2 / df_seeds + self.document_variance**2 / max(1, self.documents - 1)
+        return (of_seeds + self.document_variance) ** 2 / spread if spread else df_seeds
 
     @property
     def p_value(self) -> float:
@@ -189,30 +196,24 @@ class Difference:
 
     def seeds_to_detect(self, effect: float, alpha: float, power: float) -> int | None:
         """The fewest seeds at which a true difference `effect` is found; None where no number is enough."""
-        return self._fewest(lambda error, df: difference_power(effect, error, df, alpha) >= power)
+        return self._fewest(lambda d: difference_power(effect, d.standard_error, d.df, alpha) >= power)
 
     def seeds_to_equate(self, effect: float, margin: float, alpha: float, power: float) -> int | None:
         """The fewest seeds that show a true difference `effect` to be within ± margin; None as above."""
-        return self._fewest(lambda error, df: equivalence_power(effect, margin, error, df, alpha) >= power)
+        return self._fewest(
+            lambda d: equivalence_power(effect, margin, d.standard_error, d.df, alpha) >= power
+        )
 
     def _tail(self, distance: float) -> float:
         if self.standard_error == 0.0:
             return 0.5 if distance == 0.0 else float(distance < 0)
         return float(stdtr(self.df, -distance / self.standard_error))
 
-    def _fewest(self, enough: Callable[[float, float], bool]) -> int | None:
-        """`enough`, of standard error and degrees of freedom, never turns false with more seeds."""
+    def _fewest(self, enough: Callable[[Difference], bool]) -> int | None:
+        """`enough`, of the difference over so many seeds, never turns false with more of them."""
         counts = range(2, MOST_SEEDS + 1)
-        place = bisect_left(counts, True, key=lambda n: bool(enough(self._standard_error(n), self._df(n))))
+        place = bisect_left(counts, True, key=lambda n: bool(enough(replace(self, seeds=n))))
         return counts[place] if place < len(counts) else None
-
-    def _standard_error(self, seeds: int) -> float:
-        return math.sqrt(self.seed_variance / seeds + self.document_variance)
-
-    def _df(self, seeds: int) -> float:
-        of_seeds, df_seeds = self.seed_variance / seeds, self.df_per_seed * (self.kept * seeds - 1)
-        spread = of_seeds**2 / df_seeds + self.document_variance**2 / max(1, self.documents - 1)
-        return (of_seeds + self.document_variance) ** 2 / spread if spread else df_seeds
 
 
 def difference_power(effect: float, error: float, df: float, alpha: float) -> float:
@@ -239,4 +240,35 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return adjusted.tolist()
+    return adjusted.tolist()  # statsmodels' multipletests takes milliseconds a call
+
+
+@lru_cache
+def look_level(alpha: float, looks: Sequence[int]) -> float:
+    """The two-sided level of each look at which all looks together have the error alpha (Pocock 1977).
+
+    A look is a number of seeds at which the verdict is read, and at which the study may stop.
+    """
+    if len(looks) < 2:
+        return alpha
+    return float(brentq(lambda level: error_of_looks(level, looks) - alpha, alpha / len(looks), alpha))
+
+
+def error_of_looks(level: float, looks: Sequence[int]) -> float:
+    """The chance that any of several looks finds a difference at `level` where there is none.
+
+    Scores of seeds are independent, so the test statistics of the looks are a random walk seen at several
+    times; the chance that it never leaves the band is integrated look by look (Armitage, McPherson and Rowe
+    1969). The walk is normal; that t tests with few seeds keep the level is what `judge_simulation` shows.
+    """
+    places, weights = np.polynomial.legendre.leggauss(NODES)
+    reach = distributions.norm.isf(level / 2)
+    band = reach * np.sqrt(looks[0])  # a sum over n seeds with variance n stays within reach * sqrt(n)
+    at, weight = band * places, band * weights
+    density = distributions.norm.pdf(at, scale=np.sqrt(looks[0]))
+    for before, seeds in zip(looks, looks[1:], strict=False):
+        band = reach * np.sqrt(seeds)
+        then = band * places
+        steps = distributions.norm.pdf(then[:, None] - at, scale=np.sqrt(seeds - before))  # (then, at)
+        density, at, weight = steps @ (weight * density), then, band * weights
+    return float(1 - weight @ density)

@@ -11,19 +11,17 @@ of the missing runs' making; a loss may be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from kaggle_kit.analysis.comparability import ArmRuns, configured
+from kaggle_kit.analysis.comparability import ArmRuns, configured, documents_of
 from kaggle_kit.analysis.stats import scores
-from kaggle_kit.analysis.verdict_inputs import Entry
+from kaggle_kit.analysis.verdict_rule import FEWEST_SEEDS
 from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import IncomparableRuns
 from kaggle_kit.core.folders import ending, unfinished_beside
-
-FEWEST_FINISHED = 2  # copies of one run have no variance
 
 Unfinished = dict[str, list[dict[str, Any]]]  # arm -> run_id, seed and ending of each
 
@@ -50,31 +48,29 @@ def lost(question: str, arms: ArmRuns, as_they_stand: bool) -> tuple[Unfinished,
         missing = [facts for facts in found.get(arm, ()) if facts["seed"] not in has]
         if missing and not as_they_stand:
             named = ", ".join(f"{m['seed']} ({m['run_id']}, {m['ending']})" for m in missing)
-            raise IncomparableRuns(
-                "seed",
-                f"unfinished in {arm}: {named}; finish them with `run … --resume FOLDER`, or score them as "
-                "they stand by --as-they-stand",
-            )
+            then = "finish them with `run … --resume FOLDER`, or score them as they stand by --as-they-stand"
+            raise IncomparableRuns("seed", f"unfinished in {arm}: {named}; {then}")
         seeds |= {facts["seed"] for facts in missing}
     for arm, runs in arms.items():
-        if seeds and len(runs) < FEWEST_FINISHED:
-            raise IncomparableRuns(
-                "seed",
-                f"only {len(runs)} finished in {arm}; at least {FEWEST_FINISHED} per arm are needed before "
-                "others are scored as they stand: train more",
-            )
+        if seeds and len(runs) < FEWEST_SEEDS:  # copies of one run have no variance
+            needed = f"at least {FEWEST_SEEDS} per arm are needed before others are scored as they stand"
+            raise IncomparableRuns("seed", f"only {len(runs)} finished in {arm}; {needed}: train more")
     return found, seeds
 
 
-def filled(parts: np.ndarray, runs: Sequence[Entry], seeds: Iterable[int], first: bool) -> np.ndarray:
-    """(runs, documents, columns) -> (seeds, documents, columns), missing seeds filled as they stand.
+def documents_by_arm(arms: ArmRuns, task: str, split: str, seeds: Collection[int]) -> dict[str, np.ndarray]:
+    """Arm -> (seeds, documents, columns) of a task; a missing seed is filled as it stands.
 
-    `first`: whether this is the arm that the comparison is about, whose worst run stands in; else the best.
+    The first arm is the one that the comparison is about: its worst run stands in, of the others the best.
     """
-    by_seed = {run.seed: part for run, part in zip(runs, parts, strict=True)}
-    figures = scores(parts)
-    stand_in = parts[figures.argmin() if first else figures.argmax()]
-    return np.stack([by_seed.get(seed, stand_in) for seed in sorted(seeds)])
+    parts = documents_of([run for runs in arms.values() for run in runs], task, split)
+    ends = np.cumsum([len(runs) for runs in arms.values()])[:-1]
+    found: dict[str, np.ndarray] = {}
+    for (arm, runs), own in zip(arms.items(), np.split(parts, ends), strict=True):
+        by_seed = {run.seed: part for run, part in zip(runs, own, strict=True)}
+        stand_in = own[scores(own).argmax() if found else scores(own).argmin()]
+        found[arm] = np.stack([by_seed.get(seed, stand_in) for seed in sorted(seeds)])
+    return found
 
 
 def unfinished_in_words(document: Mapping[str, Any]) -> Iterator[str]:

@@ -8,13 +8,11 @@ parameters learn from a token in it. Every seed has a control of every task.
 
 from __future__ import annotations
 
-from kaggle_kit.analysis.comparability import MAX_PARAMETER_GAP, ArmRuns, assert_comparable
+from kaggle_kit.analysis.comparability import MAX_PARAMETER_GAP, assert_comparable
 from kaggle_kit.analysis.survivorship import Unfinished, lost
 from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry
+from kaggle_kit.analysis.verdict_rule import FEWEST_SEEDS, Control
 from kaggle_kit.core.errors import IncomparableRuns
-
-FEWEST_SEEDS = 2
-PLACEBO = "placebo"
 
 
 def assert_controlled(arms: Arms, as_they_stand: bool = False) -> tuple[Unfinished, list[int]]:
@@ -31,89 +29,69 @@ def assert_controlled(arms: Arms, as_they_stand: bool = False) -> tuple[Unfinish
             both = {"multi-task runs": arms.multi_task, f"{control} control of {task}": entries}
             found, missing = lost(control, both, as_they_stand)
             unfinished, seeds = unfinished | found, seeds | missing
-            _assert_enough(both)
+            for name, runs in both.items():
+                if len(runs) < FEWEST_SEEDS:
+                    only = f"only {[run.seed for run in runs]} in {name}; at least {FEWEST_SEEDS} per arm"
+                    why = "are needed, or luck in training cannot be told from an effect: train more"
+                    raise IncomparableRuns("seed", f"{only} {why}")
             assert_comparable(control, both, [task], arms.split, missing)
             for entry in entries:
                 assert_token_parity(by_id[entry["twin"]["of"]], entry, task)
     return unfinished, sorted(seeds)
 
 
-def _assert_enough(arms: ArmRuns) -> None:
-    for name, runs in arms.items():
-        if len(runs) < FEWEST_SEEDS:
-            raise IncomparableRuns(
-                "seed",
-                f"only {[run.seed for run in runs]} in {name}; at least {FEWEST_SEEDS} per arm are needed, "
-                "or luck in training cannot be told from an effect: train more",
-            )
-
-
 def assert_token_parity(multi: Entry, control: Entry, task: str) -> None:
     """Refuse a control of a task that did not train what its multi-task run trained, to the token.
 
-    A placebo trains on all tasks, the labels of the others permuted; any other control on the one alone.
+    A placebo trains on all tasks, the labels of the others permuted; any other control on the one alone, and
+    no more parameters than a token of the task passes in the multi-task run.
     """
     kind = control["twin"]["control"]
     matched = "computed_tokens" if control.config["experiment"].get("match") == "computed" else "tokens"
     tokens = multi["totals"][matched]
-    target = tokens[task] if kind == "share" else sum(tokens.values())
+    target = tokens[task] if kind == Control.SHARE else sum(tokens.values())
     wanted = {
         "twin.of_config": (control["twin"]["of_config"], multi["config_hash"]),
         "seed": (control.seed, multi.seed),
         "twin.target_tokens": (control["twin"]["target_tokens"], target),
     }
-    if kind == PLACEBO:
-        wanted["tasks"] = (control["tasks"], multi["tasks"])
-        wanted[f"totals.{matched}"] = (control["totals"][matched], tokens)
-    else:
-        wanted["tasks"] = (control["tasks"], [task])
+    placebo = kind == Control.PLACEBO
+    if not placebo:
         wanted["config.training.target_tokens"] = (control.config["training"]["target_tokens"], target)
         wanted["token_parity_error"] = (control["token_parity_error"], 0)
-        wanted[f"totals.{matched}"] = (control["totals"][matched], {task: target})
+    wanted["tasks"] = (control["tasks"], multi["tasks"] if placebo else [task])
+    wanted[f"totals.{matched}"] = (control["totals"][matched], tokens if placebo else {task: target})
     for field, (found, expected) in wanted.items():
         if found != expected:
-            raise IncomparableRuns(
-                field, f"{found!r} in {control.id} but {expected!r} by {multi.id}; train the control again"
-            )
+            differ = f"{found!r} in {control.id} but {expected!r} by {multi.id}"
+            raise IncomparableRuns(field, f"{differ}; train the control again")
     if error := multi.manifest.get("token_parity_error", 0):
         raise IncomparableRuns("token_parity_error", f"{error} in {multi.id}; allowed: 0, train it again")
-    if kind != PLACEBO:  # which is the very model of its multi-task run
-        _assert_parameters(task, multi, control)
+    if placebo:  # which is the very model of its multi-task run
+        return
+    field, active = "totals.trainable_parameters", multi["active_parameters"][task]
+    trained, whole = (run["totals"]["trainable_parameters"] for run in (control, multi))
+    if abs(trained - active) > MAX_PARAMETER_GAP * active:
+        differ = f"{trained:,} in {control.id} but {active:,} for a token of {task} in {multi.id}"
+        then = (
+            f"they may be {MAX_PARAMETER_GAP:.0%} apart: train the control again by the page token_controlled"
+        )
+        raise IncomparableRuns(field, f"{differ}; {then}")
+    if whole < active:
+        why = f"{whole:,} in {multi.id}, fewer than its active {active:,}"
+        raise IncomparableRuns(field, f"{why}; run its page again")
 
 
 def _assert_family(arms: Arms) -> None:
     """Each kind of control is a known one, that of the total tokens is there, and each has every task."""
-    if "total" not in arms.controls:
-        raise IncomparableRuns(
-            "twin.control",
-            f"no control of the total tokens; these are of {', '.join(arms.controls)}: train those of "
-            "experiment.control=total",
-        )
-    if unknown := arms.controls.keys() - set(CONTROLS):
-        raise IncomparableRuns(
-            "twin.control", f"{', '.join(sorted(unknown))}; allowed: {', '.join(CONTROLS)}"
-        )
+    kinds = ", ".join(arms.controls)
+    if Control.TOTAL not in arms.controls:
+        why = f"no control of the total tokens; these are of {kinds}"
+        raise IncomparableRuns("twin.control", f"{why}: train those of experiment.control=total")
+    if not arms.controls.keys() <= set(CONTROLS):
+        raise IncomparableRuns("twin.control", f"these are of {kinds}; allowed: {', '.join(CONTROLS)}")
     for control, tasks in arms.controls.items():
-        if control != PLACEBO and tasks.keys() != set(arms.tasks):
+        if control != Control.PLACEBO and tasks.keys() != set(arms.tasks):
             values = f"{arms.tasks} in the multi-task runs but {list(tasks)} in the {control} controls"
-            raise IncomparableRuns(
-                "tasks",
-                f"{values}; a verdict is on the whole family: train the controls "
-                "of the other tasks, or name another arm by --multi-task",
-            )
-
-
-def _assert_parameters(task: str, multi: Entry, control: Entry) -> None:
-    """All that a control trains learns from its one task: no more than a token of it passes in the other."""
-    theirs, trained = multi["active_parameters"][task], control["totals"]["trainable_parameters"]
-    if abs(trained - theirs) > MAX_PARAMETER_GAP * theirs:
-        raise IncomparableRuns(
-            "totals.trainable_parameters",
-            f"{trained:,} in {control.id} but {theirs:,} for a token of {task} in {multi.id}; they may be "
-            f"{MAX_PARAMETER_GAP:.0%} apart: train the control again by the page token_controlled",
-        )
-    if (all_of := multi["totals"]["trainable_parameters"]) < theirs:
-        raise IncomparableRuns(
-            "totals.trainable_parameters",
-            f"{all_of:,} in {multi.id}, fewer than its active {theirs:,}; run its page again",
-        )
+            then = "train the controls of the other tasks, or name another arm by --multi-task"
+            raise IncomparableRuns("tasks", f"{values}; a verdict is on the whole family: {then}")

@@ -10,9 +10,9 @@ cell without such a pair is missing, and is never a zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -27,84 +27,57 @@ from kaggle_kit.core.schema import RunConfig
 
 CONTROL = "total"
 EXPERIMENT = "experiment=token_controlled"  # of both arms
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What training with `partner` does to `task`: by seed, the difference and the twin's score."""
-
-    task: str
-    partner: str
-    differences: dict[int, float]
-    alone: dict[int, float]
-
-    @property
-    def mean(self) -> float:
-        return float(np.mean(list(self.differences.values())))
-
-    @property
-    def spread(self) -> float:
-        """Standard deviation over the seeds; NaN for one."""
-        values = list(self.differences.values())
-        return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+SCORES = ("task", "trained with", "seed", "alone", "difference")
 
 
 @dataclass(frozen=True)
 class TransferMatrix:
-    """`cells[i, j]` is the effect of j on i; cells that no finished runs give are not in it."""
+    """What a second task does to the first, by cell and seed; cells that no finished runs give are missing.
+
+    `scores` has a row per cell and seed: the twin's score, and the difference to it.
+    """
 
     tasks: tuple[str, ...]
-    cells: dict[tuple[str, str], Cell]
+    scores: pd.DataFrame
     needed: tuple[tuple[str, ...], ...]  # arguments of `python -m kaggle_kit` that would fill it
+
+    def table(self) -> pd.DataFrame:
+        """Return a row per known cell: means over seeds in the task's own metric, and their spread."""
+        cells = self.scores.groupby(["task", "trained with"], sort=False)
+        of = {"seeds": ("seed", "size"), "alone": ("alone", "mean"), "difference": ("difference", "mean")}
+        return cells.agg(**of, spread=("difference", "std")).reset_index()
 
     @property
     def values(self) -> np.ndarray:
-        """(K, K) mean differences in the tasks' own metrics; NaN on the diagonal and where missing."""
-        return self._array(lambda cell: cell.mean)
+        """(K, K) mean effect of column on row in the row's metric; NaN on the diagonal and where missing."""
+        return self._array(self.table()["difference"])
 
     @property
     def spreads(self) -> np.ndarray:
-        """(K, K) standard deviations over the seeds."""
-        return self._array(lambda cell: cell.spread)
+        """(K, K) standard deviations over the seeds; NaN for one seed."""
+        return self._array(self.table()["spread"])
 
     @property
     def relative(self) -> np.ndarray:
         """(K, K) mean difference over the mean score alone: tasks with different metrics on one scale."""
-        return self._array(_relative)
+        cells = self.table()
+        return self._array(cells["difference"] / cells["alone"].where(cells["alone"] != 0))
 
     @property
     def missing(self) -> list[tuple[str, str]]:
-        return [pair for pair in _ordered(self.tasks) if pair not in self.cells]
-
-    def table(self) -> pd.DataFrame:
-        """One row per known cell, in the task's own metric; the spread is over seeds."""
-        columns = ("task", "trained with", "seeds", "alone", "difference", "spread")
-        rows = [
-            (c.task, c.partner, len(c.differences), float(np.mean(list(c.alone.values()))), c.mean, c.spread)
-            for c in self.cells.values()
-        ]
-        return pd.DataFrame(rows, columns=columns)
+        known = set(self.scores[["task", "trained with"]].itertuples(index=False, name=None))
+        return [pair for pair in permutations(self.tasks, 2) if pair not in known]
 
     def record(self) -> dict[str, Any]:
-        """Plain values for a file; a missing cell is null."""
-        cells = [
-            {"task": cell.task, "partner": cell.partner, "mean": cell.mean, "spread": cell.spread}
-            | {"differences": cell.differences, "alone": cell.alone}
-            for cell in self.cells.values()
-        ]
-        return {
-            "tasks": self.tasks,
-            "values": self.values.tolist(),
-            "relative": self.relative.tolist(),
-            "cells": cells,
-            "missing": self.missing,
-        }
+        """Return plain values for a file; a missing cell is null."""
+        arrays = {"values": self.values.tolist(), "relative": self.relative.tolist()}
+        scores = self.scores.to_dict("records")
+        return {"tasks": self.tasks, **arrays, "scores": scores, "missing": self.missing}
 
-    def _array(self, figure: Any) -> np.ndarray:
-        array = np.full((len(self.tasks), len(self.tasks)), np.nan)
-        for (task, partner), cell in self.cells.items():
-            array[self.tasks.index(task), self.tasks.index(partner)] = figure(cell)
-        return array
+    def _array(self, figures: pd.Series) -> np.ndarray:
+        cells = self.table().assign(figure=figures.astype(float))
+        matrix = cells.pivot(index="task", columns="trained with", values="figure")
+        return matrix.reindex(index=self.tasks, columns=self.tasks).to_numpy(float)
 
 
 def transfer_matrix(
@@ -125,25 +98,39 @@ def transfer_matrix(
     `needed`. Raises IncomparableRuns for runs that may not be compared, or that are there twice with
     different configurations.
     """
-    wanted = {"model": model, "profile": profile}
-    fitting = [run for run in runs if all(run.facts[key] == value for key, value in wanted.items())]
-    scored = [run for run in fitting if run.metrics() and _is_on(run, data or {})]
-    pairs = _by_key(scored, lambda run: _pair_key(run, strategy, tasks))
-    twins = _by_key(scored, _twin_key)
-    cells: dict[tuple[str, str], Cell] = {}
+
+    def pair_key(run: RunFolder) -> tuple[Any, ...] | None:
+        held = set(run.facts["tasks"])
+        wanted = run.facts["strategy"] == strategy and len(held) == 2 and held <= set(tasks)
+        return (frozenset(held), run.facts["seed"]) if wanted else None
+
+    def twin_key(run: RunFolder) -> tuple[Any, ...] | None:
+        twin = run.manifest().get("twin", {})
+        return (twin["of"], run.facts["tasks"][0]) if twin.get("control") == CONTROL else None
+
+    known = data or {}
+    scored = [
+        run
+        for run in runs
+        if (run.facts["model"], run.facts["profile"]) == (model, profile) and run.metrics()
+        if all(known.get(task, digest) == digest for task, digest in run.manifest()["data_hashes"].items())
+    ]
+    pairs, twins = _by_key(scored, pair_key), _by_key(scored, twin_key)
+    rows = []
     for (_, seed), pair in pairs.items():
-        for task, partner in (pair.facts["tasks"], pair.facts["tasks"][::-1]):
+        for task, partner in permutations(pair.facts["tasks"]):
             if twin := twins.get((pair.run_id, task)):
                 both, alone = Entry.of(pair), Entry.of(twin)
                 assert_comparable("transfer", {"pairs": [both], "controls": [alone]}, [task], split)
                 assert_token_parity(both, alone, task)
-                cell = cells.setdefault((task, partner), Cell(task, partner, {}, {}))
-                cell.alone[seed] = alone.primary(task, split).value
-                cell.differences[seed] = both.primary(task, split).value - cell.alone[seed]
-    _check_one_corpus([*pairs.values(), *twins.values()])
-    kept = {pair: cells[pair] for pair in _ordered(tasks) if pair in cells}
-    needed = tuple(_needed(tasks, seeds, pairs, twins, strategy, wanted))
-    return TransferMatrix(tuple(tasks), kept, needed)
+                score = alone.primary(task, split).value
+                rows.append((task, partner, seed, score, both.primary(task, split).value - score))
+    _assert_one_corpus([*pairs.values(), *twins.values()], tasks)
+    rows.sort(key=lambda row: (tasks.index(row[0]), tasks.index(row[1]), row[2]))
+    scores = pd.DataFrame(rows, columns=SCORES).astype({"alone": "float64", "difference": "float64"})
+    common = ("--model", model, "--profile", profile)
+    needed = (words for seed in seeds for words in _needed(tasks, seed, pairs, twins, strategy, common))
+    return TransferMatrix(tuple(tasks), scores, tuple(needed))
 
 
 def declared(config: RunConfig) -> dict[str, Any]:
@@ -155,78 +142,42 @@ def declared(config: RunConfig) -> dict[str, Any]:
     return {"tasks": list(config.tasks), **names, "seeds": said["seeds"], "split": said["split"]}
 
 
-def _pair_key(run: RunFolder, strategy: str, tasks: Sequence[str]) -> tuple[Any, ...] | None:
-    held = run.facts["tasks"]
-    if run.facts["strategy"] != strategy or len(held) != 2 or not set(held) <= set(tasks):
-        return None
-    return frozenset(held), run.facts["seed"]
-
-
-def _twin_key(run: RunFolder) -> tuple[Any, ...] | None:
-    twin = run.manifest().get("twin")
-    if not twin or twin["control"] != CONTROL:
-        return None
-    return twin["of"], run.facts["tasks"][0]
-
-
-def _by_key(runs: Iterable[RunFolder], key_of: Any) -> dict[tuple[Any, ...], RunFolder]:
+def _by_key(
+    runs: Iterable[RunFolder], key_of: Callable[[RunFolder], tuple[Any, ...] | None]
+) -> dict[tuple[Any, ...], RunFolder]:
     """The newest run by key; two configurations under one key are an error, not a choice."""
     found: dict[tuple[Any, ...], RunFolder] = {}
     for run in sorted(runs, key=lambda run: run.manifest()["finished"]):
-        key = key_of(run)
-        if key is None:
-            continue
-        before = found.get(key)
-        if before and before.facts["config_hash"] != run.facts["config_hash"]:
-            raise IncomparableRuns(
-                "config_hash",
-                f"{before.run_id} and {run.run_id} are of the same tasks and seed, with "
-                f"{before.facts['config_hash']} and {run.facts['config_hash']}; keep them apart",
-            )
-        found[key] = run
+        if (key := key_of(run)) is not None:
+            one, other = (each.facts["config_hash"] for each in (found.get(key, run), run))
+            if one != other:
+                both = f"{found[key].run_id} and {run.run_id} are of the same tasks and seed"
+                raise IncomparableRuns("config_hash", f"{both}, with {one} and {other}; keep them apart")
+            found[key] = run
     return found
 
 
-def _is_on(run: RunFolder, data: Mapping[str, str]) -> bool:
-    return all(data.get(task, digest) == digest for task, digest in run.manifest()["data_hashes"].items())
-
-
-def _check_one_corpus(runs: Iterable[RunFolder]) -> None:
-    """All cells of the matrix are of the same data."""
-    first: dict[str, tuple[str, str]] = {}
-    for run in runs:
-        for task, digest in run.manifest()["data_hashes"].items():
-            name, known = first.setdefault(task, (run.run_id, digest))
-            if digest != known:
-                raise IncomparableRuns(
-                    f"data_hashes.{task}",
-                    f"{known} in {name} and {digest} in {run.run_id}; a matrix is of one corpus, keep the "
-                    "others in separate folders",
-                )
+def _assert_one_corpus(runs: Sequence[RunFolder], tasks: Sequence[str]) -> None:
+    for task in tasks:
+        hashes = {run.run_id: run.manifest()["data_hashes"].get(task) for run in runs}
+        digests = {digest: run_id for run_id, digest in hashes.items() if digest}
+        if len(digests) > 1:
+            found = " and ".join(f"{digest} in {run_id}" for digest, run_id in digests.items())
+            then = "a matrix is of one corpus, keep the others in separate folders"
+            raise IncomparableRuns(f"data_hashes.{task}", f"{found}; {then}")
 
 
 def _needed(
-    tasks: Sequence[str], seeds: Sequence[int], pairs: Any, twins: Any, strategy: str, wanted: Any
+    tasks: Sequence[str], seed: int, pairs: Any, twins: Any, strategy: str, common: tuple[str, ...]
 ) -> Iterator[tuple[str, ...]]:
-    """The missing two-task runs, and the missing twins of those that are there."""
-    for seed in seeds:
-        common = ("--model", wanted["model"], "--profile", wanted["profile"], "--seed", str(seed))
-        for one, other in combinations(tasks, 2):
-            pair = pairs.get((frozenset((one, other)), seed))
-            if pair is None:
-                yield ("run", strategy, "--task", f"{one},{other}", *common, EXPERIMENT)
-                continue
-            experiment = (f"experiment.twin={pair.run_id}", f"experiment.control={CONTROL}")
-            for task in (one, other):
-                if (pair.run_id, task) not in twins:
-                    own = ("--task", task, *common, EXPERIMENT, *experiment)
-                    yield ("run", "token_controlled", *own)
-
-
-def _relative(cell: Cell) -> float:
-    alone = np.mean(list(cell.alone.values()))
-    return cell.mean / float(alone) if alone else float("nan")
-
-
-def _ordered(tasks: Sequence[str]) -> list[tuple[str, str]]:
-    return [(task, partner) for task in tasks for partner in tasks if task != partner]
+    """The missing two-task runs of a seed, and the missing twins of those that are there."""
+    common += ("--seed", str(seed), EXPERIMENT)
+    for one, other in combinations(tasks, 2):
+        pair = pairs.get((frozenset((one, other)), seed))
+        if pair is None:
+            yield ("run", strategy, "--task", f"{one},{other}", *common)
+            continue
+        twin = (f"experiment.twin={pair.run_id}", f"experiment.control={CONTROL}")
+        for task in (one, other):
+            if (pair.run_id, task) not in twins:
+                yield ("run", "token_controlled", "--task", task, *common, *twin)

@@ -6,18 +6,16 @@ trials_table(run); Image(png(trial_curves(run)))
 from __future__ import annotations
 
 from math import nan
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kaggle_kit.analysis.figures import COLOURS, STYLE, TOY, WIDTH
+from kaggle_kit.analysis.figures import COLOURS, PANEL, STYLE, TOY, stacked
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.records import read_records
-
-PANEL = 3.0  # inches
 
 
 def read_trials(run: RunFolder) -> list[dict[str, Any]]:
@@ -37,17 +35,13 @@ def trials_table(run: RunFolder) -> pd.DataFrame:
 
 
 def value_table(run: RunFolder) -> pd.DataFrame:
-    """One row per value that was tried: its trials, how many ran to their end, their mean and best score."""
-    tried: dict[tuple[str, str], list[float | None]] = {}
-    for one in read_trials(run):
-        for key, value in one["values"].items():
-            tried.setdefault((key, str(value)), []).append(one["score"])
-    rows = []
-    for (key, value), all_scores in sorted(tried.items()):
-        scores = [score for score in all_scores if score is not None]
-        mean, best = (fmean(scores), max(scores)) if scores else (nan, nan)
-        rows.append((key, value, len(all_scores), len(scores), mean, best))
-    return pd.DataFrame(rows, columns=("key", "value", "trials", "to the end", "mean score", "best score"))
+    """Return a row per value that was tried: its trials, how many ran to their end, mean and best score."""
+    rows = [
+        (key, str(value), one["score"]) for one in read_trials(run) for key, value in one["values"].items()
+    ]
+    scores = pd.DataFrame(rows, columns=("key", "value", "score")).astype({"score": "float64"})
+    figures = {"trials": "size", "to the end": "count", "mean score": "mean", "best score": "max"}
+    return scores.groupby(["key", "value"])["score"].agg(**figures).reset_index()
 
 
 def pruning_table(run: RunFolder) -> pd.DataFrame:
@@ -68,27 +62,26 @@ def pruning_table(run: RunFolder) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+@mpl.rc_context(STYLE)
 def trial_curves(run: RunFolder) -> Figure:
-    """The reports of every trial; the best one in colour, pruned ones grey and ending in a cross."""
+    """Draw the reports of every trial; the best one in colour, pruned ones grey and ending in a cross."""
     trials = read_trials(run)
     whole = [one for one in trials if one["score"] is not None]
     best = max(whole, key=lambda one: one["score"], default=None)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, PANEL), layout="constrained")
-        axes = figure.subplots()
-        for one in trials:
-            points, scores = zip(*one["reports"], strict=True) if one["reports"] else ((), ())
-            if one is best:
-                style = {"color": COLOURS[1], "lw": 2.0, "marker": "o", "ms": 4, "zorder": 3}
-                axes.plot(points, scores, **style, label=f"best: trial {one['trial']}")
-            elif one["state"] == "pruned":
-                axes.plot(points, scores, color=TOY, lw=1.0, marker="x", markevery=[-1] if points else [])
-            else:
-                axes.plot(points, scores, color=COLOURS[0], lw=1.0, marker="o", ms=3, alpha=0.7)
-        pruned = len(trials) - len(whole)
-        axes.set(xlabel="report", ylabel="selection figure on dev")
-        axes.set_title(f"{len(trials)} trials, {pruned} of them pruned (grey)")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        if best is not None:
-            axes.legend(loc="lower right")
-        return figure
+    figure, (axes,) = stacked([PANEL])
+    for one in trials:
+        points, scores = zip(*one["reports"], strict=True) if one["reports"] else ((), ())
+        style = {"color": COLOURS[0], "lw": 1.0, "marker": "o", "ms": 3, "alpha": 0.7}
+        if one is best:
+            style = {"color": COLOURS[1], "lw": 2.0, "marker": "o", "ms": 4, "zorder": 3}
+            style["label"] = f"best: trial {one['trial']}"
+        elif one["state"] == "pruned":
+            style = {"color": TOY, "lw": 1.0, "marker": "x", "markevery": [-1] if points else []}
+        axes.plot(points, scores, **style)
+    pruned = len(trials) - len(whole)
+    axes.set(xlabel="report", ylabel="selection figure on dev")
+    axes.set_title(f"{len(trials)} trials, {pruned} of them pruned (grey)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if best is not None:
+        axes.legend(loc="lower right")
+    return figure

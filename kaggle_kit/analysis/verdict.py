@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit.analysis.anchors import metric_kind, scale
-from kaggle_kit.analysis.comparability import MAX_PARAMETER_GAP, documents_of
+from kaggle_kit.analysis.comparability import MAX_PARAMETER_GAP
 from kaggle_kit.analysis.stats import outliers
-from kaggle_kit.analysis.survivorship import filled
+from kaggle_kit.analysis.survivorship import documents_by_arm
 from kaggle_kit.analysis.token_parity import assert_controlled
-from kaggle_kit.analysis.verdict_estimates import MULTI_TASK, Table, judge
-from kaggle_kit.analysis.verdict_inputs import Arms, Entry, find_arms, flat
-from kaggle_kit.analysis.verdict_rule import TOTAL, UNDECIDED, Rule
+from kaggle_kit.analysis.verdict_estimates import Table, judge
+from kaggle_kit.analysis.verdict_inputs import Arms, Entry, find_arms, flat, marks_of
+from kaggle_kit.analysis.verdict_rule import Control, Rule, Verdict
 from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.disk import sha256_of
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.core.runtime import library_versions
 
-MARKS = ("smoke", "practice", "restricted")
 INTERIM = "interim"  # a mark, too: judged on other seeds than were declared
 SETTINGS = ("alpha", "test", "estimand", "power", "resamples", "seeds", "looks")  # of `experiment`
 EXPERIMENT = "token_controlled"  # of both arms
@@ -62,12 +62,14 @@ def verdict(
         return no_verdict(_nothing_to_judge(runs))
     unfinished, seeds = assert_controlled(arms, as_they_stand)
     rule, margins = declared(arms)
-    units = _units(arms)
-    shared = sharing_notes(arms)
+    entries, tasks = arms.entries(), arms.multi_task[0].config["tasks"]
+    marks = marks_of(entries)
+    units = {task: scale(tasks[task], "practice" in marks) for task in arms.tasks}
+    # Tasks that are told to share notes with another one here: the same supervision counted twice.
+    shared = [task for task in arms.tasks if set(tasks[task]["shares_notes_with"]) & set(arms.tasks)]
     tables = tables_of(arms, margins, units, seeds)
     found = judge(tables, rule, np.random.default_rng(rule.seed), left_out=shared)
     interim = rule.interim(seeds)
-    marks = [mark for mark in MARKS if any(entry["flags"].get(mark) for entry in arms.entries())]
     return {
         "verdict": found["overall"]["verdict"],
         "specification": found["overall"]["specification"],
@@ -80,8 +82,8 @@ def verdict(
         **found,
         "training": {task: _training(arms, task) for task in arms.tasks},
         "outliers": list(_outliers(arms)),
-        "inputs": [_input(entry, arms) for entry in arms.entries()],
-        "differences_not_held_fixed": _reported_differences(arms),
+        "inputs": [_input(entry, arms.split) for entry in entries],
+        "differences_not_held_fixed": _reported_differences(entries),
         "versions": library_versions(LIBRARIES),
     }
 
@@ -95,7 +97,7 @@ def judged(runs: Sequence[RunFolder], **chosen: Any) -> dict[str, Any]:
 
 
 def no_verdict(reason: str) -> dict[str, Any]:
-    return {"verdict": UNDECIDED, "reason": reason, "marks": [], "tasks": {}, "inputs": []}
+    return {"verdict": Verdict.UNDECIDED, "reason": reason, "marks": [], "tasks": {}, "inputs": []}
 
 
 def read_verdict(path: Path) -> dict[str, Any]:
@@ -117,9 +119,8 @@ def declared(arms: Arms) -> tuple[Rule, dict[str, float]]:
     experiment = arms.multi_task[0].config["experiment"]
     for key in ("alpha", "margin"):
         if key not in experiment:
-            raise ConfigError(
-                f"experiment.{key} is not declared; run both arms with experiment=token_controlled"
-            )
+            then = f"run both arms with experiment={EXPERIMENT}"
+            raise ConfigError(f"experiment.{key} is not declared; {then}")
     margins = {}
     for task in arms.tasks:
         kind = metric_kind(arms.multi_task[0].primary(task, arms.split).name)
@@ -129,41 +130,18 @@ def declared(arms: Arms) -> tuple[Rule, dict[str, float]]:
     return Rule(**{key: experiment[key] for key in SETTINGS if key in experiment}), margins
 
 
-def sharing_notes(arms: Arms) -> list[str]:
-    """The tasks that are told to share notes with another one here: the same supervision counted twice."""
-    tasks = arms.multi_task[0].config["tasks"]
-    return [task for task in arms.tasks if set(tasks[task]["shares_notes_with"]) & set(arms.tasks)]
-
-
 def tables_of(
     arms: Arms, margins: Mapping[str, float], units: Mapping[str, Any], seeds: Sequence[int]
 ) -> dict[str, Table]:
     """Every task's documents under each seed, of the multi-task runs and of all controls that there are."""
     tables = {}
     for task in arms.tasks:
-        sides = {MULTI_TASK: arms.multi_task, **arms.against(task)}
-        entries = [entry for side in sides.values() for entry in side]
-        _, parts = documents_of(entries, task, arms.split)
-        ends = np.cumsum([len(side) for side in sides.values()])[:-1]
-        others = {
-            name: filled(part, side, seeds, first=name == MULTI_TASK)
-            for (name, side), part in zip(sides.items(), np.split(parts, ends), strict=True)
-        }
-        multi, total = others.pop(MULTI_TASK), others.pop(TOTAL)
-        clusters = _clusters(entries[0], task, arms.split)
-        tables[task] = Table(multi, total, margins[task], others, units[task]["unit"], clusters)
+        by_arm = documents_by_arm(arms.scored(task), task, arms.split, seeds)
+        documents = arms.multi_task[0].run.read_documents(task, arms.split)
+        clusters = [record.get("cluster") for record in documents]
+        whole = None if None in clusters else clusters  # the patient or question thread of each document
+        tables[task] = Table(by_arm, margins[task], units[task]["unit"], whole)
     return tables
-
-
-def _clusters(entry: Entry, task: str, split: str) -> list[str] | None:
-    """The patient or question thread of each document, where its file says so."""
-    found = [record.get("cluster") for record in entry.run.read_documents(task, split)]
-    return found if all(cluster is not None for cluster in found) else None
-
-
-def _units(arms: Arms) -> dict[str, Any]:
-    practice = any(entry["flags"].get("practice") for entry in arms.entries())
-    return {task: scale(arms.multi_task[0].config["tasks"][task], practice) for task in arms.tasks}
 
 
 def _rule(rule: Rule, margins: Mapping[str, float], arms: Arms) -> dict[str, Any]:
@@ -175,9 +153,6 @@ def _rule(rule: Rule, margins: Mapping[str, float], arms: Arms) -> dict[str, Any
 
 def _training(arms: Arms, task: str) -> dict[str, Any]:
     """How every arm trained, seed by seed: steps, epochs over the task's data, last loss, development."""
-    sides = {MULTI_TASK: arms.multi_task} | {
-        name: of[task] for name, of in arms.controls.items() if task in of
-    }
     return {
         name: {
             "optimiser_steps": [entry["optimiser_steps"] for entry in entries],
@@ -189,28 +164,22 @@ def _training(arms: Arms, task: str) -> dict[str, Any]:
             ],
             "best_development": [entry.manifest.get("best_development") for entry in entries],
         }
-        for name, entries in sides.items()
+        for name, entries in arms.trained(task).items()
     }
 
 
 def _outliers(arms: Arms) -> Iterator[dict[str, Any]]:
     """Runs that lie far from their arm in score or final training loss: did they learn at all?"""
     for task in arms.tasks:
-        for name, entries in {MULTI_TASK: arms.multi_task, **arms.against(task)}.items():
+        for name, entries in arms.scored(task).items():
             figures = {"score": [entry.primary(task, arms.split).value for entry in entries]}
-            if name != "best_development":  # its loss is that of the last step
+            if name != Control.BEST:  # its loss is that of the last step
                 figures["final training loss"] = [entry["final_training_loss"][task] for entry in entries]
             for what, values in figures.items():
                 for place in outliers(values):
-                    yield {
-                        "run_id": entries[place].id,
-                        "seed": entries[place].seed,
-                        "task": task,
-                        "arm": name,
-                        "figure": what,
-                        "value": values[place],
-                        "median": float(np.median(values)),
-                    }
+                    run = {"run_id": entries[place].id, "seed": entries[place].seed, "task": task}
+                    run |= {"arm": name, "figure": what, "value": values[place]}
+                    yield run | {"median": float(np.median(values))}
 
 
 def _comparison(arms: Arms) -> dict[str, Any]:
@@ -218,7 +187,7 @@ def _comparison(arms: Arms) -> dict[str, Any]:
     metrics = {task: first.primary(task, arms.split) for task in arms.tasks}
     return {
         **{name: first[name] for name in ("strategy", "model", "profile")},
-        "control_strategy": next(entry["strategy"] for _, _, entry in arms.twins()),
+        "control_strategy": arms.trained(arms.tasks[0])[Control.TOTAL][0]["strategy"],
         "multi_task_runs": [entry.id for entry in arms.multi_task],
         "split": arms.split,
         "tokens": {str(entry.seed): entry["totals"]["tokens"] for entry in arms.multi_task},
@@ -227,29 +196,25 @@ def _comparison(arms: Arms) -> dict[str, Any]:
     }
 
 
-def _input(entry: Entry, arms: Arms) -> dict[str, Any]:
+def _input(entry: Entry, split: str) -> dict[str, Any]:
     """What was read of one run, by its hash."""
-    files = {"manifest.json": entry.run.manifest_json, "metrics.json": entry.run.metrics_json}
     points = ("", "best_development/") if entry.at_best_development() else ("",)
-    for name in (f"{at}documents/{task}.{arms.split}.jsonl" for at in points for task in entry.scored):
-        files[name] = entry.run.path / name
+    documents = [f"{at}documents/{task}.{split}.jsonl" for at in points for task in entry.scored]
+    files = ("manifest.json", "metrics.json", *documents)
     return {
         "run_id": entry.id,
         "seed": entry.seed,
         "twin": entry.manifest.get("twin"),
         "config_hash": entry["config_hash"],
         "data_hashes": entry["data_hashes"],
-        "sha256": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()},
+        "sha256": {name: sha256_of(entry.run.path / name) for name in files},
     }
 
 
-def _reported_differences(arms: Arms) -> dict[str, list[Any]]:
+def _reported_differences(entries: Sequence[Entry]) -> dict[str, list[str]]:
     """Field -> its values, for what is not held fixed and differs between runs."""
-    fields = [
-        flat({name: entry.manifest.get(name) for name in ("git_sha", "versions")}) for entry in arms.entries()
-    ]
-    names = sorted({name for each in fields for name in each})
-    values = {name: {str(each.get(name)) for each in fields} for name in names}
+    fields = [flat({name: entry.manifest.get(name) for name in ("git_sha", "versions")}) for entry in entries]
+    values = {name: {str(each.get(name)) for each in fields} for name in sorted(set().union(*fields))}
     return {name: sorted(found) for name, found in values.items() if len(found) > 1}
 
 

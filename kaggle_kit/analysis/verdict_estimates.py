@@ -1,6 +1,6 @@
 """From tables of scores to estimates and words: every task of a study, and all tasks together.
 
-    found = judge({"semeval2014t7": Table(multi_task, total, 0.01, {"share": share, ...})}, Rule(), rng)
+    found = judge({"semeval2014t7": Table({"multi_task": …, "total": …}, 0.01)}, Rule(), rng)
     found["tasks"]["semeval2014t7"]["verdict"]          # "genuine transfer", …
 
 Pure: arrays in, plain values out, so that simulations go the way that run folders go. The rule is
@@ -15,65 +15,50 @@ own, and so is its margin made. Each task's documents are resampled by themselve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from kaggle_kit.analysis.looks import error_of_looks
-from kaggle_kit.analysis.stats import (
-    TRIM,
-    Difference,
-    by_cluster,
-    difference_of,
-    document_variance,
-    kept_seeds,
-    resampled_scores,
-    scores,
-)
+from kaggle_kit.analysis import stats
+from kaggle_kit.analysis.stats import Difference, error_of_looks
 from kaggle_kit.analysis.verdict_rule import (
     ESTIMANDS,
-    GENUINE,
-    PLACEBO,
     PLACEBO_GAIN,
-    STRONGEST,
-    TOTAL,
-    UNDECIDED,
     Contrast,
+    Control,
     Decision,
     Rule,
+    Verdict,
     decide,
 )
 
 MULTI_TASK = "multi_task"
-DECISION = ("verdict", "specification", "failed", "missing", "transfer_p", "transfer_p_holm")
 
 
 @dataclass(frozen=True)
 class Table:
     """One task: what each document adds under each seed, (seeds, documents, columns) for every arm.
 
-    Seeds and documents stand in the same order in all of them. `margin` is in the metric's own unit, `unit`
-    is what one counts over all tasks; documents of one of the `clusters` are resampled together.
+    The arms are MULTI_TASK and its controls by name, `total` (the one at its last step) at least; seeds and
+    documents stand in the same order in all of them. `margin` is in the metric's own unit, `unit` is what one
+    counts over all tasks; documents of one of the `clusters` are resampled together.
     """
 
-    multi_task: np.ndarray
-    control: np.ndarray  # of the total tokens, at its last step
+    arms: Mapping[str, np.ndarray]
     margin: float
-    others: Mapping[str, np.ndarray] = field(default_factory=dict)  # best_development, share, placebo
     unit: float = 1.0
     clusters: Sequence[str] | None = None
 
-    @property
-    def documents(self) -> int:
-        """How many are resampled: documents, or clusters of them."""
-        return self.control.shape[1] if self.clusters is None else len(set(self.clusters))
-
-    def arms(self) -> dict[str, np.ndarray]:
-        arms = {MULTI_TASK: self.multi_task, TOTAL: self.control, **self.others}
-        if self.clusters is None:
-            return arms
-        return {name: by_cluster(arm, self.clusters) for name, arm in arms.items()}
+    def resampled(self, rule: Rule, rng: np.random.Generator) -> Member:
+        """Every arm's scores, and those on resampled documents or clusters of them."""
+        arms = self.arms
+        if self.clusters is not None:
+            arms = {name: stats.by_cluster(arm, self.clusters) for name, arm in arms.items()}
+        draws = stats.resampled_scores(np.concatenate(list(arms.values())), rule.resamples, rng)
+        parts = np.split(draws, np.cumsum([len(arm) for arm in arms.values()])[:-1], axis=1)
+        drawn = {name: Arm(stats.scores(arms[name]), part) for name, part in zip(arms, parts, strict=True)}
+        return Member(drawn, arms[MULTI_TASK].shape[1], self.margin)
 
 
 @dataclass(frozen=True)
@@ -84,7 +69,32 @@ class Arm:
     draws: np.ndarray
 
 
-Differences = Mapping[str, Mapping[str, Difference]]  # control (or PLACEBO_GAIN) -> estimand
+@dataclass(frozen=True)
+class Member:
+    """One member of a family: its arms by name, how many documents are resampled, and its margin."""
+
+    arms: Mapping[str, Arm]
+    documents: int
+    margin: float
+
+    def differences(self, rule: Rule) -> dict[str, dict[str, Difference]]:
+        """Estimand -> control (or PLACEBO_GAIN) -> the multi-task runs minus it."""
+        pairs = {name: (MULTI_TASK, name) for name in self.arms if name != MULTI_TASK}
+        pairs |= {PLACEBO_GAIN: (Control.PLACEBO, Control.TOTAL)} if Control.PLACEBO in self.arms else {}
+        return {
+            kind: {name: self._difference(*pair, rule, kind) for name, pair in pairs.items()}
+            for kind in ESTIMANDS
+        }
+
+    def _difference(self, first: str, second: str, rule: Rule, estimand: str) -> Difference:
+        """What documents contribute is estimated on the seeds that the estimand keeps."""
+        one, other = self.arms[first], self.arms[second]
+        trim = stats.TRIM if estimand == "trimmed" else 0.0
+        paired = one.scores - other.scores
+        seeds = (paired, paired) if rule.test == "paired" else (one.scores, other.scores)
+        kept, other_kept = (stats.kept_seeds(values, trim) for values in seeds)
+        variance = stats.document_variance(one.draws[:, kept] - other.draws[:, other_kept])
+        return stats.difference_of(one.scores, other.scores, variance, self.documents, rule.test, trim)
 
 
 def judge(
@@ -100,119 +110,64 @@ def judge(
     `overall_without`: over all but those `left_out`, where any are; it is reported and decides nothing. With
     `plan` also what these seeds could have found and how many it would take.
     """
-    arms = {task: _resampled(table, rule, rng) for task, table in tables.items()}
-    found = {task: _differences(arms[task], table.documents, rule) for task, table in tables.items()}
-    margins = {task: table.margin for task, table in tables.items()}
-    judged = {"tasks": _family(found, margins, rule, plan)}
-    for task in tables:
-        judged["tasks"][task]["scores"] = {name: arm.scores.tolist() for name, arm in arms[task].items()}
-    families = {"overall": tables}
-    if rest := {task: table for task, table in tables.items() if left_out and task not in left_out}:
-        families["overall_without"] = rest
+    members = {task: table.resampled(rule, rng) for task, table in tables.items()}
+    judged = {"tasks": _family(members, rule, plan)}
+    for task, member in members.items():
+        judged["tasks"][task]["scores"] = {name: arm.scores.tolist() for name, arm in member.arms.items()}
+    rest = {task: table for task, table in tables.items() if task not in left_out}
+    families = {"overall": tables} | ({"overall_without": rest} if 0 < len(rest) < len(tables) else {})
     for name, family in families.items():
-        documents = min(table.documents for table in family.values())
-        together = _differences(_together(family, arms), documents, rule)
-        margin = float(np.mean([table.margin / table.unit for table in family.values()]))
-        judged |= _family({name: together}, {name: margin}, rule, plan)
+        judged |= _family({name: _together(family, members)}, rule, plan)
     return judged
 
 
-def _resampled(table: Table, rule: Rule, rng: np.random.Generator) -> dict[str, Arm]:
-    arms = table.arms()
-    draws = resampled_scores(np.concatenate(list(arms.values())), rule.resamples, rng)
-    ends = np.cumsum([len(arm) for arm in arms.values()])[:-1]
-    parts = np.split(draws, ends, axis=1)
-    return {name: Arm(scores(arm), part) for (name, arm), part in zip(arms.items(), parts, strict=True)}
-
-
-def _together(tables: Mapping[str, Table], arms: Mapping[str, Mapping[str, Arm]]) -> dict[str, Arm]:
-    """Arms over all tasks: the mean over tasks of score over unit, for each seed and each resample.
+def _together(tables: Mapping[str, Table], members: Mapping[str, Member]) -> Member:
+    """All tasks as one: the mean over tasks of score over unit, for each seed and each resample.
 
     The `strongest` arm takes of each task the control that scored best, whichever it is.
     """
-    controls = {task: [name for name in arms[task] if name != MULTI_TASK] for task in tables}
-    names = [name for name in next(iter(arms.values())) if all(name in arms[task] for task in tables)]
+    arms = {task: members[task].arms for task in tables}
+    names = [name for name in next(iter(arms.values())) if all(name in own for own in arms.values())]
     chosen = {name: dict.fromkeys(tables, name) for name in names}
-    chosen[STRONGEST] = {
-        task: max(own, key=lambda name, task=task: arms[task][name].scores.mean())
-        for task, own in controls.items()
-    }
-    return {
-        name: Arm(
-            np.mean([arms[task][own[task]].scores / table.unit for task, table in tables.items()], axis=0),
-            np.mean([arms[task][own[task]].draws / table.unit for task, table in tables.items()], axis=0),
-        )
-        for name, own in chosen.items()
+    chosen[Control.STRONGEST] = {
+        task: max((n for n in own if n != MULTI_TASK), key=lambda name, own=own: own[name].scores.mean())
+        for task, own in arms.items()
     }
 
+    def mean(figure: str, of: Mapping[str, str]) -> np.ndarray:
+        return np.mean([getattr(arms[t][of[t]], figure) / table.unit for t, table in tables.items()], axis=0)
 
-def _differences(arms: Mapping[str, Arm], documents: int, rule: Rule) -> Differences:
-    pairs = {name: (MULTI_TASK, name) for name in arms if name != MULTI_TASK}
-    pairs |= {PLACEBO_GAIN: (PLACEBO, TOTAL)} if PLACEBO in arms else {}
-    return {
-        contrast: {kind: _difference(arms[one], arms[other], documents, rule, kind) for kind in ESTIMANDS}
-        for contrast, (one, other) in pairs.items()
-    }
+    together = {name: Arm(mean("scores", of), mean("draws", of)) for name, of in chosen.items()}
+    margin = float(np.mean([table.margin / table.unit for table in tables.values()]))
+    return Member(together, min(members[task].documents for task in tables), margin)
 
 
-def _difference(one: Arm, other: Arm, documents: int, rule: Rule, estimand: str) -> Difference:
-    """What documents contribute is estimated on the seeds that the estimand keeps."""
-    trim = TRIM if estimand == "trimmed" else 0.0
-    if rule.test == "paired":
-        kept = other_kept = kept_seeds(one.scores - other.scores, trim)
-    else:
-        kept, other_kept = kept_seeds(one.scores, trim), kept_seeds(other.scores, trim)
-    variance = document_variance(one.draws[:, kept] - other.draws[:, other_kept])
-    return difference_of(one.scores, other.scores, variance, documents, rule.test, trim)
-
-
-def _family(
-    family: Mapping[str, Differences], margins: Mapping[str, float], rule: Rule, plan: bool
-) -> dict[str, dict[str, Any]]:
+def _family(members: Mapping[str, Member], rule: Rule, plan: bool) -> dict[str, dict[str, Any]]:
     """Every member's estimates and verdict: of the declared estimand, and beside it of the other one."""
-    words = {}
+    found = {name: member.differences(rule) for name, member in members.items()}
+    estimates, decided = {}, {}
     for kind in ESTIMANDS:
+        estimates[kind] = {
+            name: {control: _estimates(one, members[name].margin, rule) for control, one in own[kind].items()}
+            for name, own in found.items()
+        }
         contrasts = {
-            name: {control: _contrast(kinds[kind], margins[name]) for control, kinds in member.items()}
-            for name, member in family.items()
+            name: {control: Contrast.of(one) for control, one in own.items()}
+            for name, own in estimates[kind].items()
         }
-        words[kind] = decide(contrasts, rule.level)
+        decided[kind] = decide(contrasts, rule.level)
     judged = {}
-    for name, member in family.items():
-        decision = words[rule.estimand][name]
-        total = member[TOTAL][rule.estimand]
-        judged[name] = {
-            **{key: getattr(decision, key) for key in DECISION},
-            **_estimates(total, margins[name], rule),
-            "p_holm": decision.p_holm,
-            "equivalence_p_holm": decision.equivalence_p_holm,
-            "within_margin": decision.equivalence_p_holm <= rule.level,
-            "contrasts": {
-                control: _estimates(kinds[rule.estimand], margins[name], rule)
-                for control, kinds in member.items()
-            },
-            "estimands": {kind: _beside(member, words[kind][name], kind, rule) for kind in ESTIMANDS},
+    for name, member in members.items():
+        estimands = {
+            kind: asdict(decided[kind][name]) | estimates[kind][name][Control.TOTAL] for kind in ESTIMANDS
         }
+        own = estimands[rule.estimand]
+        within = {"within_margin": own["equivalence_p_holm"] <= rule.level}
+        judged[name] = {**own, **within, "contrasts": estimates[rule.estimand][name], "estimands": estimands}
         if plan:
-            judged[name] |= _plan(member, margins[name], rule, decision, len(family))
+            decision = decided[rule.estimand][name]
+            judged[name] |= _plan(found[name][rule.estimand], member.margin, rule, decision, len(members))
     return judged
-
-
-def _contrast(difference: Difference, margin: float) -> Contrast:
-    return Contrast(difference.value, difference.p_value, difference.equivalence_p(margin))
-
-
-def _beside(member: Differences, decision: Decision, estimand: str, rule: Rule) -> dict[str, Any]:
-    """What one estimand says by itself, whether it is the declared one or not."""
-    total = member[TOTAL][estimand]
-    return {
-        "verdict": decision.verdict,
-        "specification": decision.specification,
-        "difference": total.value,
-        "interval": list(total.interval(rule.level)),
-        "p_holm": decision.p_holm,
-        "transfer_p_holm": decision.transfer_p_holm,
-    }
 
 
 def _estimates(difference: Difference, margin: float, rule: Rule) -> dict[str, Any]:
@@ -233,38 +188,33 @@ def _estimates(difference: Difference, margin: float, rule: Rule) -> dict[str, A
     }
 
 
-def _plan(member: Differences, margin: float, rule: Rule, decision: Decision, members: int) -> dict[str, Any]:
+def _plan(
+    against: Mapping[str, Difference], margin: float, rule: Rule, decision: Decision, members: int
+) -> dict[str, Any]:
     """What these seeds could have found, and how many it would take, at Holm's strictest level.
 
     `more_seeds`: until the tests that left it undecided decide with `rule.power`, were the differences what
     they are estimated to be; None where no number of seeds would. `second_look_error`: the error of a test
     that is read now and once more with them, at an unchanged level.
     """
-    total, ask = member[TOTAL][rule.estimand], (rule.level / members, rule.power)
+    total, ask = against[Control.TOTAL], (rule.level / members, rule.power)
     plan: dict[str, Any] = {
         "planning_alpha": ask[0],
         "minimum_detectable_effect": total.detectable(*ask),
         "seeds_to_detect_margin": total.seeds_to_detect(margin, *ask),
         "seeds_to_equate_no_difference": total.seeds_to_equate(0.0, margin, *ask),
     }
-    if decision.verdict == UNDECIDED and not (decision.missing and decision.specification == GENUINE):
-        enough = _enough(
-            {name: kinds[rule.estimand] for name, kinds in member.items()}, margin, decision, ask
-        )
-        plan["more_seeds"] = more = enough and max(1, enough - total.seeds)
-        if more:
-            plan["second_look_error"] = error_of_looks(rule.level, (total.seeds, total.seeds + more))
+    gained = decision.specification == Verdict.GENUINE
+    if decision.verdict != Verdict.UNDECIDED or (decision.missing and gained):
+        return plan
+    if gained:  # against the controls that failed
+        failed = [against[control] for control in decision.failed]
+        each = [d.seeds_to_detect(d.value, *ask) if d.value > 0 else None for d in failed]
+        enough = None if None in each else max(each)
+    else:
+        ways = (total.seeds_to_detect(total.value, *ask), total.seeds_to_equate(total.value, margin, *ask))
+        enough = min((seeds for seeds in ways if seeds is not None), default=None)
+    plan["more_seeds"] = more = enough and max(1, enough - total.seeds)
+    if more:
+        plan["second_look_error"] = error_of_looks(rule.level, (total.seeds, total.seeds + more))
     return plan
-
-
-def _enough(
-    member: Mapping[str, Difference], margin: float, decision: Decision, ask: tuple[float, float]
-) -> int | None:
-    """Seeds that decide an undecided member: against the controls that failed, or against the total one."""
-    if decision.specification == GENUINE:
-        against = [member[control] for control in decision.failed]
-        each = [d.seeds_to_detect(d.value, *ask) if d.value > 0 else None for d in against]
-        return None if None in each else max(each)
-    total = member[TOTAL]
-    ways = (total.seeds_to_detect(total.value, *ask), total.seeds_to_equate(total.value, margin, *ask))
-    return min((seeds for seeds in ways if seeds is not None), default=None)

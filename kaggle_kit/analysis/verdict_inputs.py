@@ -9,8 +9,9 @@ left out would be a choice by result. `token_parity` says whether the arms may b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from kaggle_kit.core.artifacts import Metric, RunFolder
@@ -18,6 +19,7 @@ from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns, nearest
 
 FLAGS = {"strategy": "--multi-task", "model": "--model", "split": "--split"}  # of `kaggle_kit verdict`
+MARKS = ("smoke", "practice", "restricted")
 CONTROLS = ("total", "share", "placebo")  # `verdict_rule` says what each of them rules out
 
 
@@ -72,11 +74,8 @@ class Entry:
         found = [m for m in self.run.metrics() if (m.task, m.name, m.split) == (task, name, split)]
         if len(found) != 1:
             has = f"{self.id} reports {name} of {task} on {split!r} {len(found)} times"
-            raise IncomparableRuns(
-                "split",
-                f"{has}; exactly one figure is needed: "
-                "run its page again, or name by --split one that it reports",
-            )
+            then = "run its page again, or name by --split one that it reports"
+            raise IncomparableRuns("split", f"{has}; exactly one figure is needed: {then}")
         return found[0]
 
 
@@ -92,18 +91,20 @@ class Arms:
     def tasks(self) -> list[str]:
         return self.multi_task[0]["tasks"]
 
-    def twins(self) -> Iterator[tuple[str, str, Entry]]:
-        """(control, task, run) of every control run."""
-        for control, tasks in self.controls.items():
-            for task, entries in tasks.items():
-                yield from ((control, task, entry) for entry in entries)
-
     def entries(self) -> list[Entry]:
-        return [*self.multi_task, *(entry for _, _, entry in self.twins())]
+        """The multi-task runs, then every control run, once for each task that it is a control of."""
+        controls = [runs for tasks in self.controls.values() for runs in tasks.values()]
+        return [*self.multi_task, *chain.from_iterable(controls)]
 
-    def against(self, task: str) -> dict[str, Sequence[Entry]]:
-        """Control -> its runs of a task, and those of the total control at their best development point."""
-        found = {name: tasks[task] for name, tasks in self.controls.items() if task in tasks}
+    def trained(self, task: str) -> dict[str, Sequence[Entry]]:
+        """The multi-task runs, and the control runs of a task by control."""
+        return {"multi_task": self.multi_task} | {
+            name: tasks[task] for name, tasks in self.controls.items() if task in tasks
+        }
+
+    def scored(self, task: str) -> dict[str, Sequence[Entry]]:
+        """Those, and the runs of the total control at their best development point, where all have one."""
+        found = self.trained(task)
         best = [point for entry in found["total"] if (point := entry.at_best_development())]
         return found | ({"best_development": best} if len(best) == len(found["total"]) else {})
 
@@ -114,25 +115,30 @@ def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", sp
     Raises ConfigError where twins of several strategies or models, or several splits, are there and none
     was chosen, and IncomparableRuns for a twin whose multi-task run is not there.
     """
-    entries = [Entry.of(run) for run in runs]
-    twins = sorted((entry for entry in entries if "twin" in entry.manifest), key=lambda entry: entry.seed)
+    entries = sorted((Entry.of(run) for run in runs), key=lambda entry: entry.seed)
+    twins = [entry for entry in entries if "twin" in entry.manifest]
     if not twins:
         return None
-    twinned = _controlled(entries, twins)
+    by_id = {entry.id: entry for entry in entries}
+    for twin in twins:
+        if (of := twin["twin"]["of"]) not in by_id:
+            beside = "put that run beside it, train it to its end, or move the control away"
+            why = f"{twin.id} is the control of {of}, which is no finished run here; {beside}"
+            raise IncomparableRuns("twin.of", why)
+    twinned = [by_id[of] for of in dict.fromkeys(twin["twin"]["of"] for twin in twins)]
     for field, chosen in (("strategy", strategy), ("model", model)):
         value = _choose(field, chosen, (entry[field] for entry in twinned))
         twinned = [entry for entry in twinned if entry[field] == value]
-    kinds = [_apart_from_seed(entry) for entry in twinned]
+    kinds = [{**entry.config, "seed": None} for entry in twinned]
     multi_task = [
-        entry for entry in entries if "twin" not in entry.manifest and _apart_from_seed(entry) in kinds
+        entry for entry in entries if "twin" not in entry.manifest and {**entry.config, "seed": None} in kinds
     ]
+    ids = {entry.id for entry in multi_task}
     controls: dict[str, dict[str, list[Entry]]] = {}
     for twin in twins:
-        if twin["twin"]["of"] in {entry.id for entry in multi_task}:
-            for task in twin.scored:
-                controls.setdefault(twin["twin"]["control"], {}).setdefault(task, []).append(twin)
-    in_order = sorted(multi_task, key=lambda entry: entry.seed)
-    return Arms(in_order, controls, reported_split(multi_task, split))
+        for task in twin.scored if twin["twin"]["of"] in ids else ():
+            controls.setdefault(twin["twin"]["control"], {}).setdefault(task, []).append(twin)
+    return Arms(multi_task, controls, reported_split(multi_task, split))
 
 
 def chosen_on(entry: Entry) -> dict[str, str]:
@@ -153,35 +159,13 @@ def reported_split(entries: Sequence[Entry], named: str = "") -> str:
     return _choose("split", named, reported if named else reported - chosen or reported)
 
 
-def _controlled(entries: Iterable[Entry], twins: Iterable[Entry]) -> list[Entry]:
-    """The runs that the twins are controls of."""
-    by_id = {entry.id: entry for entry in entries}
-    for twin in twins:
-        if (of := twin["twin"]["of"]) not in by_id:
-            missing = (
-                f"{twin.id} is the control of {of}, which is no finished run here; put that run beside it, "
-                "train it to its end, or move the control away"
-            )
-            raise IncomparableRuns("twin.of", missing)
-    return list({of: by_id[of] for of in (twin["twin"]["of"] for twin in twins)}.values())
-
-
 def _choose(what: str, chosen: str, there: Iterable[str]) -> str:
     known = sorted(set(there))
     if chosen in known or (not chosen and len(known) == 1):
         return chosen or known[0]
-    if not chosen:
-        raise ConfigError(
-            f"{what}: these runs have {', '.join(known) or 'none'}; choose one by {FLAGS[what]}"
-        )
-    raise ConfigError(
-        f"{what} {chosen!r} has no twins here; allowed for {FLAGS[what]}: "
-        f"{', '.join(known)}{nearest(chosen, known)}"
-    )
-
-
-def _apart_from_seed(entry: Entry) -> dict[str, Any]:
-    return {**entry.config, "seed": None}
+    named, listed = f"{what} {chosen!r}" if chosen else what, ", ".join(known) or "none"
+    closest = nearest(chosen, known) if chosen else ""
+    raise ConfigError(f"{named}: these runs have {listed}; choose one by {FLAGS[what]}{closest}")
 
 
 def _assert_unedited(entry: Entry) -> None:
@@ -194,11 +178,15 @@ def _assert_unedited(entry: Entry) -> None:
     if recorded.get("flags.practice"):  # a synthetic corpus may lie where a real one would: known when read
         stated["flags.practice"] = True
     for name, value in stated.items():
-        if recorded.get(name) != value:
-            values = f"{recorded.get(name)!r} in the manifest but {value!r} in the config.yaml"
-            raise IncomparableRuns(
-                name, f"{values} of {entry.run.path.name}; one was edited, run the page again"
-            )
+        if (other := recorded.get(name)) != value:
+            where = f"{value!r} in the config.yaml of {entry.run.path.name}"
+            why = f"{other!r} in the manifest but {where}; one was edited, run the page again"
+            raise IncomparableRuns(name, why)
+
+
+def marks_of(entries: Sequence[Entry]) -> list[str]:
+    """The flags of any of the runs that a reader has to know of."""
+    return [mark for mark in MARKS if any(entry["flags"].get(mark) for entry in entries)]
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

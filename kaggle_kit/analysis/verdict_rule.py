@@ -29,25 +29,38 @@ level / 2 in the tasks of a study and as much in its overall verdict: together a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
 
-from kaggle_kit.analysis.looks import look_level
-from kaggle_kit.analysis.stats import TESTS, holm
+from kaggle_kit.analysis.stats import TESTS, holm, look_level
 from kaggle_kit.core.errors import ConfigError, nearest
 
-GENUINE, EXPOSURE, NEGATIVE, REGULARISATION, UNDECIDED = (
-    "genuine transfer",
-    "data exposure only",
-    "negative transfer",
-    "regularisation",
-    "undecided",
-)
-TOTAL, BEST, SHARE, PLACEBO = "total", "best_development", "share", "placebo"
-REQUIRED = (TOTAL, BEST, SHARE)  # what genuine transfer has to beat; and the placebo, where there is one
-STRONGEST = "strongest"  # over all tasks: gains that other controls explain in other tasks are no transfer
-PLACEBO_GAIN = "placebo_gain"  # the placebo over the total control
 
+class Verdict(StrEnum):
+    """What may be said of a task, or of all tasks together."""
+
+    GENUINE = "genuine transfer"
+    EXPOSURE = "data exposure only"
+    NEGATIVE = "negative transfer"
+    REGULARISATION = "regularisation"
+    UNDECIDED = "undecided"
+
+
+class Control(StrEnum):
+    """What the multi-task runs are compared with."""
+
+    TOTAL = "total"
+    BEST = "best_development"
+    SHARE = "share"
+    PLACEBO = "placebo"
+    STRONGEST = "strongest"  # over all tasks: gains that other controls explain elsewhere are no transfer
+
+
+REQUIRED = (Control.TOTAL, Control.BEST, Control.SHARE)  # what genuine transfer has to beat
+OPTIONAL = (Control.PLACEBO, Control.STRONGEST)  # and these, where there are any
+PLACEBO_GAIN = "placebo_gain"  # the placebo over the total control
 ESTIMANDS = ("mean", "trimmed")
 FEWEST_SEEDS = 2
 FEWEST_RESAMPLES = 50  # a variance from fewer is noise
@@ -60,6 +73,11 @@ class Contrast:
     difference: float
     p_value: float  # two-sided, of no difference
     equivalence_p: float  # of a difference beyond the margin
+
+    @classmethod
+    def of(cls, estimates: Mapping[str, Any]) -> Contrast:
+        """The contrast of a document's estimates."""
+        return cls(estimates["difference"], estimates["p_value"], estimates["equivalence_p"])
 
     @property
     def above_p(self) -> float:
@@ -86,24 +104,24 @@ class Decision:
 
 def decide(family: Mapping[str, Contrasts], level: float) -> dict[str, Decision]:
     """The rule above, for every member of one family."""
-    there = _adjusted(family, lambda member: member[TOTAL].p_value)
-    within = _adjusted(family, lambda member: member[TOTAL].equivalence_p)
+    there = _adjusted(family, lambda member: member[Control.TOTAL].p_value)
+    within = _adjusted(family, lambda member: member[Control.TOTAL].equivalence_p)
     transfer = _adjusted(family, transfer_p)
     above = {
         name: _adjusted(family, lambda member, name=name: _above_p(member, name))
-        for name in (*REQUIRED, PLACEBO, STRONGEST, PLACEBO_GAIN)
+        for name in (*REQUIRED, *OPTIONAL, PLACEBO_GAIN)
     }
     decided = {}
     for name, member in family.items():
-        specification = _specified(member[TOTAL].difference, there[name], within[name], level)
-        wanted = _to_beat(member)
-        beaten = {control: above[control][name] <= level for control in (*wanted, PLACEBO_GAIN)}
+        wanted = to_beat(member)
+        beaten = {control: adjusted[name] <= level for control, adjusted in above.items()}
         failed = [control for control in wanted if control in member and not beaten[control]]
         missing = [control for control in wanted if control not in member]
-        verdict = specification
-        if specification == GENUINE and transfer[name] > level:
-            regularised = beaten[PLACEBO_GAIN] and not beaten.get(PLACEBO, True)
-            verdict = REGULARISATION if regularised else UNDECIDED
+        difference = member[Control.TOTAL].difference
+        verdict = specification = _specified(difference, there[name], within[name], level)
+        if specification == Verdict.GENUINE and transfer[name] > level:
+            regularised = beaten[PLACEBO_GAIN] and Control.PLACEBO in failed
+            verdict = Verdict.REGULARISATION if regularised else Verdict.UNDECIDED
             if not failed and not missing:  # each alone is beaten, but not by enough for the whole family
                 failed = [max(wanted, key=lambda control: member[control].above_p)]
         adjusted = (there[name], within[name], transfer_p(member), transfer[name])
@@ -113,11 +131,12 @@ def decide(family: Mapping[str, Contrasts], level: float) -> dict[str, Decision]
 
 def transfer_p(member: Contrasts) -> float:
     """The p of "better than every control": the largest, 1 where one that is required is missing."""
-    return max(_above_p(member, control) for control in _to_beat(member))
+    return max(_above_p(member, control) for control in to_beat(member))
 
 
-def _to_beat(member: Contrasts) -> tuple[str, ...]:
-    return (*REQUIRED, *(control for control in (PLACEBO, STRONGEST) if control in member))
+def to_beat(contrasts: Container[str]) -> tuple[str, ...]:
+    """The controls that genuine transfer has to beat: those required, and the others that there are."""
+    return (*REQUIRED, *(control for control in OPTIONAL if control in contrasts))
 
 
 def _above_p(member: Contrasts, control: str) -> float:
@@ -130,8 +149,8 @@ def _adjusted(family: Mapping[str, Contrasts], p_of: Callable[[Contrasts], float
 
 def _specified(difference: float, there: float, within: float, level: float) -> str:
     if there <= level:
-        return GENUINE if difference > 0 else NEGATIVE
-    return EXPOSURE if within <= level else UNDECIDED
+        return Verdict.GENUINE if difference > 0 else Verdict.NEGATIVE
+    return Verdict.EXPOSURE if within <= level else Verdict.UNDECIDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,21 +171,28 @@ class Rule:
     seed: int = 0  # of the resampling
 
     def __post_init__(self) -> None:
-        for key, allowed in (("test", TESTS), ("estimand", ESTIMANDS)):
-            if (value := getattr(self, key)) not in allowed:
-                listed = f"{', '.join(allowed)}{nearest(str(value), allowed)}"
-                raise ConfigError(f"experiment.{key} is {value!r}; allowed: {listed}")
-        for name in ("alpha", "power"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < 1:
-                raise ConfigError(f"experiment.{name} is {value!r}; allowed: a number between 0 and 1")
-        if not _is_count(self.resamples, FEWEST_RESAMPLES):
-            raise ConfigError(
-                f"experiment.resamples is {self.resamples!r}; allowed: {FEWEST_RESAMPLES} or more, whole"
-            )
         for name in ("seeds", "looks"):
             object.__setattr__(self, name, tuple(getattr(self, name) or ()))
-        _assert_seeds(self.seeds, self.looks)
+        for name, words in (("test", TESTS), ("estimand", ESTIMANDS)):
+            value = getattr(self, name)
+            self._assert(name, value in words, f"{', '.join(words)}{nearest(str(value), words)}")
+        for name in ("alpha", "power"):
+            value = getattr(self, name)
+            self._assert(name, isinstance(value, int | float) and 0 < value < 1, "a number between 0 and 1")
+        enough = _is_count(self.resamples, FEWEST_RESAMPLES)
+        self._assert("resamples", enough, f"{FEWEST_RESAMPLES} or more, whole")
+        seeds, looks = self.seeds, self.looks
+        whole = all(_is_count(seed, 0) for seed in seeds) and len(set(seeds)) == len(seeds) != 1
+        self._assert("seeds", whole, f"whole numbers, each once, at least {FEWEST_SEEDS}")
+        rising = all(_is_count(look, FEWEST_SEEDS) for look in looks) and list(looks) == sorted(set(looks))
+        example = "such as seeds [1, 2, 3, 4, 5] and looks [3, 5]"
+        allowed = f"rising numbers from {FEWEST_SEEDS} up, the last one all of experiment.seeds, {example}"
+        ends = not looks or (rising and looks[-1] == len(seeds))
+        self._assert("looks", ends, f"with {len(seeds)} declared seeds: {allowed}")
+
+    def _assert(self, name: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            raise ConfigError(f"experiment.{name} is {getattr(self, name)!r}; allowed: {allowed}")
 
     @property
     def level(self) -> float:
@@ -182,26 +208,8 @@ class Rule:
             if found == sorted(self.seeds[:count]):
                 return ""
         looks = f", read after {', '.join(map(str, self.looks))} of them" if self.looks else ""
-        return f"experiment.seeds declares {_listed(self.seeds)}{looks}"
-
-
-def _assert_seeds(seeds: Sequence[int], looks: Sequence[int]) -> None:
-    if seeds and (not all(_is_count(seed, 0) for seed in seeds) or len(set(seeds)) < len(seeds)):
-        raise ConfigError(f"experiment.seeds is {list(seeds)}; allowed: whole numbers, each once")
-    if len(seeds) == 1:
-        raise ConfigError(f"experiment.seeds is {list(seeds)}; a verdict needs at least {FEWEST_SEEDS}")
-    rising = all(_is_count(look, FEWEST_SEEDS) for look in looks) and list(looks) == sorted(set(looks))
-    if looks and not (rising and looks[-1] == len(seeds)):
-        raise ConfigError(
-            f"experiment.looks is {list(looks)} with {len(seeds)} declared seeds; allowed: rising numbers of "
-            f"seeds from {FEWEST_SEEDS} up, the last one all of experiment.seeds, such as seeds [1, 2, 3, 4, "
-            "5] and looks [3, 5]"
-        )
+        return f"experiment.seeds declares {', '.join(map(str, self.seeds))}{looks}"
 
 
 def _is_count(value: object, fewest: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= fewest
-
-
-def _listed(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values))

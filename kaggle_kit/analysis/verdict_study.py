@@ -22,12 +22,13 @@ from typing import Any
 
 import pandas as pd
 
-from kaggle_kit.analysis.verdict_rule import TOTAL, Contrast, decide
+from kaggle_kit.analysis.verdict_rule import Contrast, Control, Verdict, decide
 from kaggle_kit.analysis.verdict_words import CONTROLS
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns
 
 ALL_TASKS = "all tasks"
-ABSENT = {TOTAL: Contrast(0.0, 1.0, 1.0)}
+NOTHING = {"difference": 0.0, "p_value": 1.0, "equivalence_p": 1.0}
+ABSENT = {"contrasts": {Control.TOTAL: NOTHING}, "verdict": None, "difference": None}
 SAME_RULE = ("alpha", "test", "estimand", "looks", "margins")  # each comparison declares seeds of its own
 
 
@@ -56,15 +57,14 @@ def study_verdict(documents: Mapping[str, Mapping[str, Any]], declared: Family) 
         why = "; ".join(f"{name}: {document['reason']}" for name, document in documents.items())
         raise ConfigError(f"nothing of study {declared.study} can be judged yet. {why or 'No run is there'}")
     rule = _one_rule(judged)
-    members = {
-        (name, part): _contrasts(judged.get(name), part)
-        for name in declared.comparisons
-        for part in (ALL_TASKS, *declared.tasks)
+    parts = (ALL_TASKS, *declared.tasks)
+    found = {(name, part): _member(judged.get(name), part) for name in declared.comparisons for part in parts}
+    contrasts = {
+        key: {control: Contrast.of(one) for control, one in member["contrasts"].items()}
+        for key, member in found.items()
     }
     primary = (declared.primary, ALL_TASKS)
-    others = {key: found for key, found in members.items() if key != primary}
-    decided = decide({primary: members[primary]}, rule["level"])
-    decided |= decide(others, rule["level"]) if others else {}
+    decided = decide({primary: contrasts.pop(primary)}, rule["level"]) | decide(contrasts, rule["level"])
     waiting = [name for name in declared.comparisons if name not in judged]
     interim = {name: document["interim"] for name, document in judged.items() if document["interim"]}
     return {
@@ -74,14 +74,11 @@ def study_verdict(documents: Mapping[str, Mapping[str, Any]], declared: Family) 
         "rule": {
             **{key: rule[key] for key in (*SAME_RULE, "level")},
             "seeds": {name: document["rule"]["seeds"] for name, document in judged.items()},
-            "secondary_family": len(others),
+            "secondary_family": len(contrasts),
         },
         "interim": interim | {name: documents.get(name, {}).get("reason", "no run yet") for name in waiting},
         "comparisons": {
-            name: {
-                part: asdict(decided[name, part]) | _alone(judged.get(name), part)
-                for part in (ALL_TASKS, *declared.tasks)
-            }
+            name: {part: asdict(decided[name, part]) | _alone(found[name, part]) for part in parts}
             for name in declared.comparisons
         },
     }
@@ -92,36 +89,40 @@ def study_in_words(document: Mapping[str, Any]) -> Iterator[str]:
     for name, why in document["interim"].items():
         yield f"INTERIM: {name}: {why}."
     mark = " (interim)" if document["interim"] else ""
-    primary, size = document["primary"], document["rule"]["secondary_family"]
-    found = document["comparisons"][primary][ALL_TASKS]
-    yield f"primary comparison, {primary}, all tasks: {found['verdict']}{mark}{_failed(found)}."
-    lost = 0
+    size, lost = document["rule"]["secondary_family"], 0
+    primary = document["comparisons"][document["primary"]][ALL_TASKS]
+    why = ""
+    if (specified := primary["specification"]) != primary["verdict"]:
+        against = ", ".join(CONTROLS[control] for control in (*primary["failed"], *primary["missing"]))
+        why = f" (by the specification's rule {specified}; not shown to beat {against})"
+    yield f"primary comparison, {document['primary']}, all tasks: {primary['verdict']}{mark}{why}."
     for name, parts in document["comparisons"].items():
         for part, member in parts.items():
-            if (name, part) == (primary, ALL_TASKS):
-                continue
-            lost += member["alone"] not in (member["verdict"], None)
-            if member["verdict"] != "undecided":
-                yield f"{name}, {part}: {member['verdict']}{mark}, corrected over {size} secondary tests."
-    yield (
-        f"{lost} verdict(s) that stand alone do not stand in the study: they were one of "
-        f"{size} secondary tests."
-    )
+            if (name, part) != (document["primary"], ALL_TASKS):
+                lost += member["alone"] not in (member["verdict"], None)
+                if member["verdict"] != Verdict.UNDECIDED:
+                    yield f"{name}, {part}: {member['verdict']}{mark}, corrected over {size} secondary tests."
+    stand = "verdict(s) that stand alone do not stand in the study"
+    yield f"{lost} {stand}: they were one of {size} secondary tests."
 
 
 def study_table(document: Mapping[str, Any]) -> pd.DataFrame:
-    """One row per comparison and task, and one over all tasks: the study's verdict beside its own."""
-    rows = []
-    for name, parts in document["comparisons"].items():
-        for part, member in parts.items():
-            primary = (name, part) == (document["primary"], ALL_TASKS)
-            row = {"comparison": name, "task": part, "family": "primary" if primary else "secondary"}
-            row |= {
-                "verdict in the study": member["verdict"],
-                "by itself": member["alone"] or "not there yet",
-            }
-            row |= {"difference": member["difference"], "p, all controls": member["transfer_p_holm"]}
-            rows.append(row | {"interim": bool(document["interim"])})
+    """Return a row per comparison and task, and one over all tasks: the study's verdict beside its own."""
+    primary = (document["primary"], ALL_TASKS)
+    rows = [
+        {
+            "comparison": name,
+            "task": part,
+            "family": "primary" if (name, part) == primary else "secondary",
+            "verdict in the study": member["verdict"],
+            "by itself": member["alone"] or "not there yet",
+            "difference": member["difference"],
+            "p, all controls": member["transfer_p_holm"],
+            "interim": bool(document["interim"]),
+        }
+        for name, parts in document["comparisons"].items()
+        for part, member in parts.items()
+    ]
     return pd.DataFrame(rows)
 
 
@@ -130,38 +131,17 @@ def _one_rule(judged: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     for name, other in rest:
         for key in SAME_RULE:
             if other[key] != rule[key]:
-                raise IncomparableRuns(
-                    f"rule.{key}",
-                    f"{rule[key]} in {first} but {other[key]} in {name}; a study is decided by one rule: "
-                    "train again the runs that declare another",
-                )
+                differ = f"{rule[key]} in {first} but {other[key]} in {name}"
+                then = "a study is decided by one rule: train again the runs that declare another"
+                raise IncomparableRuns(f"rule.{key}", f"{differ}; {then}")
     return rule
 
 
-def _member(document: Mapping[str, Any] | None, part: str) -> Mapping[str, Any] | None:
-    if document is None:
-        return None
-    return document["overall"] if part == ALL_TASKS else document["tasks"].get(part)
+def _member(document: Mapping[str, Any] | None, part: str) -> Mapping[str, Any]:
+    """What a comparison's own document has of a task or of all, or ABSENT."""
+    found = (document["tasks"] | {ALL_TASKS: document["overall"]}) if document else {}
+    return found.get(part, ABSENT)
 
 
-def _contrasts(document: Mapping[str, Any] | None, part: str) -> dict[str, Contrast]:
-    """What one member brings: its own document's p values before any correction."""
-    found = _member(document, part)
-    if found is None:
-        return dict(ABSENT)
-    return {
-        name: Contrast(contrast["difference"], contrast["p_value"], contrast["equivalence_p"])
-        for name, contrast in found["contrasts"].items()
-    }
-
-
-def _alone(document: Mapping[str, Any] | None, part: str) -> dict[str, Any]:
-    found = _member(document, part)
-    return {"alone": found and found["verdict"], "difference": found and found["difference"]}
-
-
-def _failed(found: Mapping[str, Any]) -> str:
-    if found["specification"] == found["verdict"]:
-        return ""
-    against = [CONTROLS[control] for control in (*found["failed"], *found["missing"])]
-    return f" (by the specification's rule {found['specification']}; not shown to beat {', '.join(against)})"
+def _alone(member: Mapping[str, Any]) -> dict[str, Any]:
+    return {"alone": member["verdict"], "difference": member["difference"]}

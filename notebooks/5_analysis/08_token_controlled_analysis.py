@@ -115,9 +115,8 @@ import pandas as pd
 from kaggle_kit.analysis.stats import holm
 from kaggle_kit.analysis.verdict_rule import Contrast, decide, transfer_p
 
-ESTIMATES = ("difference", "p_value", "equivalence_p")
 family = {
-    task: {name: Contrast(*(c[key] for key in ESTIMATES)) for name, c in found["contrasts"].items()}
+    task: {name: Contrast.of(estimates) for name, estimates in found["contrasts"].items()}
     for task, found in document["tasks"].items()
 }
 largest = [transfer_p(controls) for controls in family.values()]

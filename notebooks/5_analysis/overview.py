@@ -92,14 +92,14 @@ if whole:
 # ## 3 Scores of every arm
 #
 # The primary metric of each task: mean, lowest and highest run. Dotted: the best published figure, where the runs used
-# the published corpus. Arms stand beside each other here; only a verdict compares them, for it looks at what else differs.
+# the published corpus; `trivial`: the score without a model. Arms stand beside each other here; only a verdict compares them, for it looks at what else differs.
 
 # %%
 from kaggle_kit.analysis.figures import arm_ranges, loss_curves, tokens_per_task
 
 arms = arm_table(runs, found)
 show.figure(arm_ranges(arms))
-numbers = ("mean", "lowest", "highest", "published")
+numbers = ("mean", "lowest", "highest", "published", "trivial")
 show.table(arms, "Arms by task", dict.fromkeys(numbers, "{:.4f}"))
 
 # %% [markdown]

@@ -29,7 +29,7 @@ def test_the_mean_of_many_tables_is_the_planted_truth(number, shift_sd):
     rng = np.random.default_rng(0)
     setting = Setting("planted", 4, 0.02, shift_sd, {"placebo": 0.01})
     tables = [table(setting, number, rng) for _ in range(300)]
-    differences = [scores(t.multi_task).mean() - scores(t.control).mean() for t in tables]
+    differences = [scores(t.arms["multi_task"]).mean() - scores(t.arms["total"]).mean() for t in tables]
     error = np.std(differences) / np.sqrt(len(tables))
     assert np.mean(differences) == pytest.approx(0.02, abs=4 * error)
     assert np.mean([scores(t.control).mean() for t in tables]) == pytest.approx(BASE, abs=0.005)
@@ -63,7 +63,7 @@ def test_every_explanation_of_a_gain_is_recognised():
 
 def test_looks_take_the_first_seeds_and_every_section_has_its_rows():
     whole = table(Setting("none", 8), 0, np.random.default_rng(0))
-    assert len(first(whole, 3).multi_task) == len(first(whole, 3).others["share"]) == 3
+    assert {len(arm) for arm in first(whole, 3).arms.values()} == {3}
     assert [line[1] for line in looks(1, 60)] == ["0.0500", "0.0225"]
     assert len(many_comparisons(1, 60)[0]) == 4
     assert len(rows(list(unstable())[:1], 1, 60)) == 2

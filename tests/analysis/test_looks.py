@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm, ttest_ind
 
-from kaggle_kit.analysis.looks import error_of_looks, look_level
+from kaggle_kit.analysis.stats import error_of_looks, look_level
 
 
 @pytest.mark.parametrize(

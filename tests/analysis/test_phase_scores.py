@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaggle_kit.analysis.phase_scores import curve, phase_scores
+from kaggle_kit.analysis.token_curves import curve, phase_scores
 
 
 def event(step: int, score: float | None = None, best_step: int | None = None) -> dict:

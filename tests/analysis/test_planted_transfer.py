@@ -10,7 +10,7 @@ import pytest
 from benchmarks import planted_transfer
 from benchmarks.planted_transfer import CONDITIONS, TASKS, Pool, as_they_lie, rates, whole_seeds
 from kaggle_kit.analysis.verdict_inputs import find_arms
-from kaggle_kit.analysis.verdict_rule import ESTIMANDS, EXPOSURE, GENUINE
+from kaggle_kit.analysis.verdict_rule import ESTIMANDS, Verdict
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.folders import find_runs
 from tests.analysis.judged_runs import Factory
@@ -46,7 +46,7 @@ def test_a_seed_without_all_its_controls_is_left_out(runs):
 
 def test_disjoint_studies_are_judged_from_their_folders(runs):
     words = list(as_they_lie(whole_seeds(runs), 3))
-    assert words.count(f"{GAINS}: {GENUINE}") == 2
+    assert words.count(f"{GAINS}: {Verdict.GENUINE}") == 2
     assert len(words) == 2 * 3  # two studies, each of two tasks and the whole
 
 
@@ -57,16 +57,17 @@ def test_studies_drawn_from_a_pool_find_what_the_pool_holds(runs):
         found, anything = rates(pool, 5, np.random.default_rng(0))
         assert min(anything) >= 32 / 40
         gains, remains = found[GAINS, estimand], found[REMAINS, estimand]
-        assert gains.words[GENUINE] >= 32 and gains.specification >= gains.words[GENUINE]
-        assert remains.words[GENUINE] <= 4 and gains.studies == 40
+        assert gains.words[Verdict.GENUINE] >= 32 and gains.specification >= gains.words[Verdict.GENUINE]
+        assert remains.words[Verdict.GENUINE] <= 4 and gains.studies == 40
         assert gains.covered >= 32 and remains.covered >= 32
 
 
 def test_the_truth_of_a_pool_with_a_lagging_run_depends_on_the_estimand(runs):
     pool = Pool.of(find_arms(whole_seeds(runs)))
-    lagging = pool.tables[REMAINS].multi_task.copy()
+    lagging = pool.tables[REMAINS].arms["multi_task"].copy()
     lagging[0, :, 0] -= 0.3  # one run of six is 30 points behind
-    table = replace(pool.tables[REMAINS], multi_task=lagging)
+    arms = pool.tables[REMAINS].arms | {"multi_task": lagging}
+    table = replace(pool.tables[REMAINS], arms=arms)
     behind = replace(pool, tables=pool.tables | {REMAINS: table})
     assert behind.truth(REMAINS) - pool.truth(REMAINS) == pytest.approx(-0.05)
     assert abs(behind.truth(REMAINS, "trimmed") - pool.truth(REMAINS, "trimmed")) < 0.01
@@ -76,7 +77,7 @@ def test_controls_against_controls_hold_no_difference(runs):
     pool = Pool.of(find_arms(whole_seeds(runs))).same_arm()
     assert [pool.truth(task) for task in (GAINS, REMAINS)] == [0.0, 0.0]
     found, anything = rates(pool, 5, np.random.default_rng(0))
-    assert EXPOSURE in found[REMAINS, "mean"].words and max(anything) <= 4 / 40
+    assert Verdict.EXPOSURE in found[REMAINS, "mean"].words and max(anything) <= 4 / 40
 
 
 def test_a_pool_is_judged_at_the_studys_own_margin_too(runs):

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from kaggle_kit.analysis.figures import arm_ranges, loss_curves, png, score_bars, tokens_per_task
+from kaggle_kit.analysis.figures import arm_ranges, loss_curves, png, tokens_per_task
 from kaggle_kit.analysis.overview import arm_table, overview_table, published_best, summary_in_words
 from kaggle_kit.analysis.report import write_report
 from kaggle_kit.core.artifacts import Metric, Totals
@@ -100,16 +100,14 @@ def test_a_loss_curve_leaves_out_the_step_that_overflowed(tmp_path):
     assert list(line.get_ydata()) == [0.9, 0.3]
 
 
-def test_bars_are_as_long_as_the_tokens_and_scores(tmp_path):
+def test_bars_are_as_long_as_the_tokens(tmp_path):
     add_run(tmp_path)
-    runs = find_runs(tmp_path)
-    assert [bar.get_width() for bar in tokens_per_task(runs).axes[0].patches] == [1200]
-    assert [bar.get_width() for bar in score_bars(overview_table(runs)).axes[0].patches] == [0.25]
+    assert [bar.get_width() for bar in tokens_per_task(find_runs(tmp_path)).axes[0].patches] == [1200]
 
 
 def test_figures_of_no_runs_say_so_and_still_draw():
-    table = overview_table([])
-    for figure in (loss_curves([]), tokens_per_task([]), score_bars(table)):
+    arms = arm_table([], overview_table([]))
+    for figure in (loss_curves([]), tokens_per_task([]), arm_ranges(arms)):
         assert "no run" in figure.texts[0].get_text()
         assert png(figure).startswith(b"\x89PNG")
 

@@ -74,6 +74,11 @@ def matrix(folder: Path, **options):
     return transfer_matrix(find_runs(folder), TASKS, model="tiny", profile="smoke", **options)
 
 
+def by_seed(found, task, partner) -> dict[int, float]:
+    cell = found.scores[(found.scores["task"] == task) & (found.scores["trained with"] == partner)]
+    return dict(zip(cell["seed"], cell["difference"], strict=True))
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
@@ -90,9 +95,9 @@ def test_a_cell_is_the_mean_over_the_seeds_of_pair_minus_twin_with_its_spread(st
     nan = math.nan
     expected = [[nan, 0.12, nan], [0.02, nan, -0.08], [nan, 0.25, nan]]
     np.testing.assert_allclose(found.values, expected, atol=1e-12)
-    assert found.cells[A, B].differences == pytest.approx({1: 0.10, 2: 0.14})
-    assert found.cells[A, B].spread == pytest.approx(0.02 * math.sqrt(2))
-    assert found.cells[C, B].spread == pytest.approx(0.05 * math.sqrt(2))
+    assert by_seed(found, A, B) == pytest.approx({1: 0.10, 2: 0.14})
+    assert found.spreads[0, 1] == pytest.approx(0.02 * math.sqrt(2))
+    assert found.spreads[2, 1] == pytest.approx(0.05 * math.sqrt(2))
 
 
 def test_the_table_has_a_row_for_every_known_cell(study):
@@ -112,7 +117,7 @@ def test_a_missing_cell_is_missing_and_never_zero(study):
     assert found.missing == [(A, C), (C, A)]
     assert math.isnan(found.values[0, 2]) and math.isnan(found.spreads[0, 2])
     record = found.record()
-    assert record["missing"] == [(A, C), (C, A)] and len(record["cells"]) == 4
+    assert record["missing"] == [(A, C), (C, A)] and len(record["scores"]) == 4 * 2
     assert [words[:4] for words in found.needed] == [("run", "s2_shared", "--task", f"{A},{C}")] * 2
 
 
@@ -120,7 +125,7 @@ def test_a_pair_without_its_twin_asks_for_that_twin_by_its_run_id(tmp_path):
     run = pair(tmp_path, (A, B), 1)
     twin(tmp_path, run, A, 1)
     found = matrix(tmp_path, seeds=[1])
-    assert list(found.cells) == [(A, B)]
+    assert list(found.table()[["task", "trained with"]].itertuples(index=False, name=None)) == [(A, B)]
     (words,) = [words for words in found.needed if words[1] == "token_controlled"]
     assert words[3] == B and f"experiment.twin={run.run_id}" in words and "experiment.control=total" in words
 
@@ -128,12 +133,12 @@ def test_a_pair_without_its_twin_asks_for_that_twin_by_its_run_id(tmp_path):
 def test_a_twin_that_was_trained_to_its_own_share_is_no_control_of_a_cell(tmp_path):
     run = pair(tmp_path, (A, B), 1)
     twin(tmp_path, run, A, 1, twin={"control": "share"})
-    assert matrix(tmp_path).cells == {}
+    assert matrix(tmp_path).table().empty and np.isnan(matrix(tmp_path).relative).all()
 
 
 def test_runs_of_another_model_or_strategy_or_unscored_ones_are_left_alone(study):
-    assert transfer_matrix(find_runs(study), TASKS, model="bert", profile="smoke").cells == {}
-    assert matrix(study, strategy="s3a_flat").cells == {}
+    assert transfer_matrix(find_runs(study), TASKS, model="bert", profile="smoke").table().empty
+    assert matrix(study, strategy="s3a_flat").table().empty
 
 
 @pytest.mark.parametrize(
@@ -180,14 +185,14 @@ def test_two_corpora_in_one_matrix_are_refused(tmp_path):
         pair(tmp_path, tasks, 1, data_hashes=dict.fromkeys(tasks, digest))
     with pytest.raises(IncomparableRuns, match=f"data_hashes.{B}: one in .* and other in"):
         matrix(tmp_path)
-    assert not matrix(tmp_path, data={A: "third"}).cells  # a page takes the runs on its own corpora alone
+    assert matrix(tmp_path, data={A: "third"}).table().empty  # a page takes the runs on its own corpora alone
 
 
 def test_a_run_that_was_repeated_counts_once_and_another_configuration_of_it_is_refused(tmp_path):
     for _ in range(2):
         run = pair(tmp_path, (A, B), 1)
     twin(tmp_path, run, A, 1)
-    assert matrix(tmp_path).cells[A, B].differences == pytest.approx({1: 0.10})
+    assert by_seed(matrix(tmp_path), A, B) == pytest.approx({1: 0.10})
     path = next(path for path in tmp_path.iterdir() if path.name != run.run_id and "s2_shared" in path.name)
     text = (path / "config.yaml").read_text()
     (path / "config.yaml").write_text(text.replace(run.facts["config_hash"], "0" * 16))

@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from kaggle_kit.analysis.verdict_rule import (
-    EXPOSURE,
-    GENUINE,
-    NEGATIVE,
-    REGULARISATION,
-    UNDECIDED,
-    Contrast,
-    Rule,
-    decide,
-)
+from kaggle_kit.analysis.verdict_rule import Contrast, Rule, Verdict, decide
 from kaggle_kit.core.errors import ConfigError
 
 
@@ -33,7 +24,7 @@ ALL = {"total": 0.01, "best_development": 0.02, "share": 0.03}
 
 def test_genuine_transfer_takes_every_control_and_its_p_is_the_largest():
     found = decided(**ALL)
-    assert (found.verdict, found.specification, found.transfer_p) == (GENUINE, GENUINE, 0.03)
+    assert (found.verdict, found.specification, found.transfer_p) == (Verdict.GENUINE, Verdict.GENUINE, 0.03)
     assert found.failed == found.missing == []
 
 
@@ -41,38 +32,42 @@ def test_genuine_transfer_takes_every_control_and_its_p_is_the_largest():
 @pytest.mark.parametrize("p", [0.2, -0.001])
 def test_a_gain_that_one_control_withstands_is_undecided_and_that_one_is_named(control, p):
     found = decided(**ALL | {control: p})
-    assert (found.verdict, found.specification, found.failed) == (UNDECIDED, GENUINE, [control])
+    assert (found.verdict, found.specification, found.failed) == (
+        Verdict.UNDECIDED,
+        Verdict.GENUINE,
+        [control],
+    )
     assert found.transfer_p == (p if p > 0 else 1.0)
 
 
 @pytest.mark.parametrize("control", ["best_development", "share"])
 def test_without_a_control_no_gain_is_genuine(control):
     found = decided(**{name: p for name, p in ALL.items() if name != control})
-    assert (found.verdict, found.specification) == (UNDECIDED, GENUINE)
+    assert (found.verdict, found.specification) == (Verdict.UNDECIDED, Verdict.GENUINE)
     assert (found.failed, found.missing) == ([], [control])
 
 
 def test_negative_transfer_and_data_exposure_stand_on_the_total_control_alone():
-    assert decided(total=-0.01).verdict == NEGATIVE
-    assert decide({"task": {"total": Contrast(0.0, 0.9, 0.01)}}, 0.05)["task"].verdict == EXPOSURE
-    assert decided(total=0.2).verdict == UNDECIDED
+    assert decided(total=-0.01).verdict == Verdict.NEGATIVE
+    assert decide({"task": {"total": Contrast(0.0, 0.9, 0.01)}}, 0.05)["task"].verdict == Verdict.EXPOSURE
+    assert decided(total=0.2).verdict == Verdict.UNDECIDED
 
 
 @pytest.mark.parametrize(
     ("placebo", "gain", "verdict"),
     [
-        (0.01, 0.5, GENUINE),  # better than the placebo
-        (0.01, 0.01, GENUINE),  # of which a part is regularisation
-        (0.6, 0.01, REGULARISATION),
-        (-0.6, 0.01, REGULARISATION),
-        (0.6, 0.5, UNDECIDED),  # the placebo's gain is not shown either
-        (0.6, -0.01, UNDECIDED),
+        (0.01, 0.5, Verdict.GENUINE),  # better than the placebo
+        (0.01, 0.01, Verdict.GENUINE),  # of which a part is regularisation
+        (0.6, 0.01, Verdict.REGULARISATION),
+        (-0.6, 0.01, Verdict.REGULARISATION),
+        (0.6, 0.5, Verdict.UNDECIDED),  # the placebo's gain is not shown either
+        (0.6, -0.01, Verdict.UNDECIDED),
     ],
 )
 def test_a_gain_that_permuted_labels_also_give_is_regularisation(placebo, gain, verdict):
     found = decided(**ALL, placebo=placebo, placebo_gain=gain)
-    assert (found.verdict, found.specification) == (verdict, GENUINE)
-    assert found.failed == ([] if verdict == GENUINE else ["placebo"])
+    assert (found.verdict, found.specification) == (verdict, Verdict.GENUINE)
+    assert found.failed == ([] if verdict == Verdict.GENUINE else ["placebo"])
 
 
 def test_tasks_are_one_family_of_their_largest_p_values():
@@ -84,7 +79,7 @@ def test_tasks_are_one_family_of_their_largest_p_values():
     }
     found = decide(family, 0.05)
     assert [found[name].transfer_p_holm for name in family] == [0.06, 0.06]
-    assert [found[name].verdict for name in family] == [UNDECIDED, UNDECIDED]
+    assert [found[name].verdict for name in family] == [Verdict.UNDECIDED, Verdict.UNDECIDED]
     assert [found[name].failed for name in family] == [["best_development"], ["share"]]  # the weakest ones
 
 
@@ -99,7 +94,7 @@ def test_whatever_control_explains_the_gains_a_study_seldom_says_genuine():
             z = rng.normal()
             p[list(ALL)[task % 3]] = np.copysign(2 * norm.sf(abs(z)), z)
             family[str(task)] = contrasts(**p)
-        said += any(found.verdict == GENUINE for found in decide(family, 0.05).values())
+        said += any(found.verdict == Verdict.GENUINE for found in decide(family, 0.05).values())
     assert said / studies <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / studies)  # half the level, as above zero
 
 

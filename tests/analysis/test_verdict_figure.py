@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from kaggle_kit.analysis.difference_figures import verdict_figure
 from kaggle_kit.analysis.figures import png
 from kaggle_kit.analysis.verdict import judged, no_verdict, read_verdict, verdict, write_verdict
-from kaggle_kit.analysis.verdict_figure import verdict_figure, verdict_table
-from kaggle_kit.analysis.verdict_words import decomposition, in_words
+from kaggle_kit.analysis.verdict_tables import verdict_table
+from kaggle_kit.analysis.verdict_words import gains_in_words, in_words
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.folders import find_runs
 from tests.analysis.judged_runs import TASKS, altered
@@ -59,7 +60,7 @@ def test_the_table_has_a_row_per_task_and_one_for_all(document):
 
 def test_the_two_parts_of_a_gain_add_up(document):
     contrasts = document["tasks"][TASKS[0]]["contrasts"]
-    words = decomposition(contrasts)
+    words = next(gains_in_words(document))
     parts = [f"{contrasts[name]['difference']:+.4f}" for name in ("total", "share")]
     assert all(part in words for part in parts)
 

@@ -8,15 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kaggle_kit.analysis.looks import error_of_looks, look_level
+from kaggle_kit.analysis.stats import error_of_looks, look_level
 from kaggle_kit.analysis.verdict_estimates import Table, judge
-from kaggle_kit.analysis.verdict_rule import (
-    EXPOSURE,
-    GENUINE,
-    NEGATIVE,
-    UNDECIDED,
-    Rule,
-)
+from kaggle_kit.analysis.verdict_rule import Rule, Verdict
 from kaggle_kit.core.errors import ConfigError
 
 QUICK = Rule(resamples=60)
@@ -51,10 +45,15 @@ def table(
         return means(mean + ease + noise)
 
     multi_task, total = arm(base + truth), arm(base)
-    others = {"best_development": total, "share": arm(base - 0.04)}
-    others |= {name: None if level is None else arm(level) for name, level in levels.items()}
-    there = {name: own for name, own in others.items() if own is not None}
-    return Table(multi_task, total, margin, there, unit)
+    arms = {"multi_task": multi_task, "total": total, "best_development": total, "share": arm(base - 0.04)}
+    arms |= {name: None if level is None else arm(level) for name, level in levels.items()}
+    return Table({name: own for name, own in arms.items() if own is not None}, margin, unit)
+
+
+def beside(multi_task, total, margin=0.01, **settings):
+    """A table of two arms, the second one in the place of every control."""
+    controls = dict.fromkeys(("total", "best_development", "share"), total)
+    return Table({"multi_task": multi_task} | controls, margin, **settings)
 
 
 def harder(arm, rng, sd=0.03):
@@ -79,39 +78,39 @@ def test_planted_transfer_is_found_and_planted_harm_too():
     rng = np.random.default_rng(0)
     gained, _ = words(rng, 0.03, studies=30)
     lost, _ = words(rng, -0.03, studies=30)
-    assert gained[GENUINE] >= 0.9 * 150 and gained[NEGATIVE] == 0
-    assert lost[NEGATIVE] >= 0.9 * 150 and lost[GENUINE] == 0
+    assert gained[Verdict.GENUINE] >= 0.9 * 150 and gained[Verdict.NEGATIVE] == 0
+    assert lost[Verdict.NEGATIVE] >= 0.9 * 150 and lost[Verdict.GENUINE] == 0
 
 
 def test_without_a_difference_transfer_is_seldom_said_in_a_whole_family():
     rng = np.random.default_rng(1)
     said, studies = words(rng, 0.0, studies=120)
-    assert studies[GENUINE] <= 0.05 * 120
-    assert said[EXPOSURE] >= 0.5 * 600  # and mostly equivalence can be shown
+    assert studies[Verdict.GENUINE] <= 0.05 * 120
+    assert said[Verdict.EXPOSURE] >= 0.5 * 600  # and mostly equivalence can be shown
 
 
 def test_at_the_very_margin_equivalence_is_seldom_said():
     rng = np.random.default_rng(2)
     said, studies = words(rng, 0.03, studies=120, margin=0.03, seeds=3)
-    assert said[EXPOSURE] <= 0.05 * 600 and studies[EXPOSURE] <= 0.05 * 120
+    assert said[Verdict.EXPOSURE] <= 0.05 * 600 and studies[Verdict.EXPOSURE] <= 0.05 * 120
 
 
 def test_with_few_seeds_no_difference_is_left_undecided_and_not_called_equal():
     said, _ = words(np.random.default_rng(3), 0.0, studies=20, seeds=3, seed_sd=0.03)
-    assert said[UNDECIDED] >= 0.9 * 100
+    assert said[Verdict.UNDECIDED] >= 0.9 * 100
 
 
 def test_an_undecided_task_says_how_many_more_seeds_and_they_do_decide():
     rng = np.random.default_rng(6)
     noisy = {"seed_sd": 0.02}
     found = judge({"task": table(rng, truth=0.02, seeds=3, **noisy)}, QUICK, rng)["tasks"]["task"]
-    assert found["verdict"] == UNDECIDED
+    assert found["verdict"] == Verdict.UNDECIDED
     enough = found["seeds"] + found["more_seeds"]
     again = [
         judge({"task": table(rng, truth=found["difference"], seeds=enough, **noisy)}, QUICK, rng, plan=False)
         for _ in range(60)
     ]
-    decided = sum(study["tasks"]["task"]["verdict"] != UNDECIDED for study in again)
+    decided = sum(study["tasks"]["task"]["verdict"] != Verdict.UNDECIDED for study in again)
     assert decided >= 0.6 * 60  # asked for 80 %, from a variance estimated on three seeds
 
 
@@ -121,7 +120,10 @@ def test_over_all_tasks_a_difference_counts_in_units_of_its_task():
         "f1": table(rng, truth=0.02, cell_sd=0, seed_sd=0.001, margin=0.01, unit=0.8),
         "map": table(rng, truth=0.0, cell_sd=0, seed_sd=0.001, margin=0.02, unit=0.16),
     }
-    tables = {name: replace(t, multi_task=harder(t.multi_task, rng)) for name, t in planted.items()}
+    tables = {
+        name: replace(t, arms=t.arms | {"multi_task": harder(t.arms["multi_task"], rng)})
+        for name, t in planted.items()
+    }
     found = judge(tables, Rule(resamples=2000), rng)
     f1, map_ = (found["tasks"][name]["difference"] for name in ("f1", "map"))
     assert found["overall"]["difference"] == pytest.approx((f1 / 0.8 + map_ / 0.16) / 2, rel=1e-9)
@@ -145,7 +147,7 @@ def test_a_real_but_tiny_difference_is_called_transfer_within_the_margin():
     rng = np.random.default_rng(7)
     tiny = table(rng, truth=0.005, cell_sd=0.0, seed_sd=0.0005, margin=0.05)
     found = judge({"task": tiny}, QUICK, rng)["tasks"]["task"]
-    assert (found["verdict"], found["within_margin"]) == (GENUINE, True)
+    assert (found["verdict"], found["within_margin"]) == (Verdict.GENUINE, True)
 
 
 def test_p_values_are_adjusted_over_the_family():
@@ -161,11 +163,11 @@ def test_a_paired_rule_uses_what_the_seeds_share():
     rng = np.random.default_rng(10)
     luck = rng.normal(0, 0.05, (6, 1))
     arms = [means(mean + luck + rng.normal(0, 0.01, (6, 60))) for mean in (0.72, 0.70)]
-    tables = {"task": Table(*arms, 0.01, {"best_development": arms[1], "share": arms[1]})}
+    tables = {"task": beside(*arms)}
     welch, paired = (
         judge(tables, Rule(test=test, resamples=100), rng)["tasks"]["task"] for test in ("welch", "paired")
     )
-    assert paired["verdict"] == GENUINE and welch["verdict"] == UNDECIDED
+    assert paired["verdict"] == Verdict.GENUINE and welch["verdict"] == Verdict.UNDECIDED
 
 
 @pytest.mark.parametrize(
@@ -188,15 +190,15 @@ def test_both_estimands_are_given_and_the_declared_one_decides():
     collapsed = rng.normal(0.73, 0.004, (10, 60))
     collapsed[4] -= 0.4  # one seed did not learn
     total = means(rng.normal(0.70, 0.004, (10, 60)))
-    tables = {"task": Table(means(collapsed), total, 0.01, {"best_development": total, "share": total})}
+    tables = {"task": beside(means(collapsed), total)}
     mean, trimmed = (
         judge(tables, Rule(resamples=60, estimand=kind), rng)["tasks"]["task"] for kind in ("mean", "trimmed")
     )
-    assert (mean["verdict"], trimmed["verdict"]) == (UNDECIDED, GENUINE)
+    assert (mean["verdict"], trimmed["verdict"]) == (Verdict.UNDECIDED, Verdict.GENUINE)
     assert trimmed["difference"] == pytest.approx(0.03, abs=0.003)
     for found in (mean, trimmed):
         words = {kind: beside["verdict"] for kind, beside in found["estimands"].items()}
-        assert words == {"mean": UNDECIDED, "trimmed": GENUINE}
+        assert words == {"mean": Verdict.UNDECIDED, "trimmed": Verdict.GENUINE}
 
 
 def test_a_collapsed_seed_leaves_the_document_variance_of_the_trimmed_mean_alone():
@@ -207,9 +209,7 @@ def test_a_collapsed_seed_leaves_the_document_variance_of_the_trimmed_mean_alone
     collapsed[0] = np.where(rng.random(100) < 0.5, 0.0, 1.0)  # one seed answers at random
     total = means(0.7 + rng.normal(0, 0.01, (10, 100)))
     variances = [
-        judge({"t": Table(means(arm), total, 0.01)}, Rule(resamples=400, estimand="trimmed"), rng)["tasks"][
-            "t"
-        ]
+        judge({"t": beside(means(arm), total)}, Rule(resamples=400, estimand="trimmed"), rng)["tasks"]["t"]
         for arm in (whole, collapsed)
     ]
     one, other = (found["document_variance"] for found in variances)
@@ -222,7 +222,7 @@ def test_documents_of_one_patient_are_resampled_together():
     arms = [means(0.7 + shift + rng.normal(0, 0.01, (4, 100))) for shift in (of_patient, 0.0)]
     patients = [str(n // 5) for n in range(100)]
     apart, together = (
-        judge({"t": Table(*arms, 0.01, clusters=clusters)}, Rule(resamples=2000), rng)["tasks"]["t"]
+        judge({"t": beside(*arms, clusters=clusters)}, Rule(resamples=2000), rng)["tasks"]["t"]
         for clusters in (None, patients)
     )
     assert (apart["documents"], together["documents"]) == (100, 20)
@@ -234,7 +234,7 @@ def test_the_other_controls_say_how_many_seeds_they_would_take():
     rng = np.random.default_rng(15)
     tables = {"t": table(rng, truth=0.05, seeds=4, share=0.745)}
     found = judge(tables, QUICK, rng)["tasks"]["t"]
-    assert (found["verdict"], found["failed"]) == (UNDECIDED, ["share"])
+    assert (found["verdict"], found["failed"]) == (Verdict.UNDECIDED, ["share"])
     against = found["contrasts"]["share"]
     assert found["more_seeds"] is None or against["difference"] > 0
 
@@ -274,7 +274,7 @@ def test_gains_that_other_controls_explain_in_other_tasks_are_no_transfer_over_a
     means = {name: overall["contrasts"][name]["difference"] for name in overall["contrasts"]}
     assert min(means["total"], means["best_development"], means["share"]) > 0.03
     assert means["strongest"] == pytest.approx(0.0, abs=0.02)
-    assert (overall["specification"], overall["verdict"]) == (GENUINE, UNDECIDED)
+    assert (overall["specification"], overall["verdict"]) == (Verdict.GENUINE, Verdict.UNDECIDED)
     assert (
         overall["failed"] == ["strongest"] and "strongest" not in found["tasks"]["overtrained"]["contrasts"]
     )

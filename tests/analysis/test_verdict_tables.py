@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from kaggle_kit.analysis.difference_figures import development_curves
 from kaggle_kit.analysis.figures import png
 from kaggle_kit.analysis.verdict import no_verdict, verdict
 from kaggle_kit.analysis.verdict_tables import (
     declared_table,
-    development_curves,
     gain_table,
     input_table,
     rule_table,

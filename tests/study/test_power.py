@@ -7,8 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from kaggle_kit.analysis.looks import look_level
-from kaggle_kit.analysis.stats import Difference, difference_of, holm
+from kaggle_kit.analysis.stats import Difference, difference_of, holm, look_level
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.study.graph import Study

@@ -14,12 +14,11 @@ from typing import Any
 
 from kaggle_kit.analysis import contrasts as judge
 from kaggle_kit.analysis import qap, verdict_study, verdict_tables
-from kaggle_kit.analysis.contrast_figure import contrast_figure
+from kaggle_kit.analysis.difference_figures import contrast_figure, development_curves, verdict_figure
 from kaggle_kit.analysis.survivorship import unfinished_in_words
 from kaggle_kit.analysis.transfer import TransferMatrix
 from kaggle_kit.analysis.transfer_figures import transfer_heatmap
 from kaggle_kit.analysis.trials import pruning_table, trial_curves, trials_table, value_table
-from kaggle_kit.analysis.verdict_figure import verdict_figure, verdict_table
 from kaggle_kit.analysis.verdict_words import in_words, warnings_in_words
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.experiment.show.views import facts, figure, sentences, table
@@ -43,7 +42,7 @@ def answers(document: Document) -> None:
 def evidence(document: Document) -> None:
     """Show the differences to every control with their intervals and margins, as a figure and a table."""
     figure(verdict_figure(document))
-    found = verdict_table(document)
+    found = verdict_tables.verdict_table(document)
     table(found, "Differences to the control with all tokens", SIGNED | P_VALUES | COUNTS)
 
 
@@ -61,7 +60,7 @@ def gains(document: Document) -> None:
 
 def arms_training(document: Document) -> None:
     """Show how both arms trained, and warn where they differ by more than their tasks."""
-    figure(verdict_tables.development_curves(document))
+    figure(development_curves(document))
     scores = dict.fromkeys(("final loss", "first dev", "best dev", "last dev"), "{:.4f}")
     formats = {"steps": "{:,.0f}", "epochs": "{:.2f}"} | scores
     table(verdict_tables.training_table(document), "Training, means over seeds", formats)
@@ -92,7 +91,7 @@ def transfer(matrix: TransferMatrix, toy: bool) -> None:
     """Show what training with one task does to another, and the commands that would fill the gaps."""
     figure(transfer_heatmap(matrix, toy=toy))
     table(matrix.table(), "Known cells, in the task's own metric", CELLS)
-    known = f"{len(matrix.cells)} cells are known and {len(matrix.missing)} are missing"
+    known = f"{len(matrix.table())} cells are known and {len(matrix.missing)} are missing"
     commands = [" ".join(("python -m kaggle_kit", *words)) for words in matrix.needed[:MAX_COMMANDS]]
     sentences([f"{known}; {len(matrix.needed)} runs are to be made. The next ones:", *commands], "To do")
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from torch import Tensor
 
 from kaggle_kit.analysis.figures import COLOURS, no_data
-from kaggle_kit.analysis.phase_scores import curve, phase_scores
+from kaggle_kit.analysis.token_curves import curve, phase_scores
 from kaggle_kit.core.config import config_hash
 from kaggle_kit.core.types import Access, relation_parts
 from kaggle_kit.evaluation.adapter_figures import adapter_sizes
