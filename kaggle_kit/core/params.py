@@ -35,7 +35,8 @@ def own_params() -> Path | None:
     if folder == params_dir():
         return None
     found = _yaml_files(folder)
-    problems = [problem for file in found if (problem := _unread(file.relative_to(folder)))]
+    read = ((_unread(file.relative_to(folder)), _undecoded(file)) for file in found)
+    problems = [problem for both in read for problem in both if problem]
     if not folder.is_dir():
         problems = ["there is no such folder; name one of files such as model/mine.yaml"]
     elif not found:
@@ -74,6 +75,14 @@ def _yaml_files(folder: Path) -> list[Path]:
     places = (file.relative_to(folder) for pattern in ("*", "*/*") for file in folder.glob(pattern))
     seen = (place for place in places if not any(part.startswith(".") for part in place.parts))
     return sorted(folder / place for place in seen if place.suffix in (".yaml", ".yml"))
+
+
+def _undecoded(file: Path) -> str:
+    try:
+        file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return f"{file} is not UTF-8; save it as UTF-8 text"
+    return ""
 
 
 def _unread(place: Path) -> str:

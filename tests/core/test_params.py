@@ -137,3 +137,10 @@ def test_a_folder_that_does_not_exist_is_named(name, tmp_path, monkeypatch):
 def test_the_shipped_folder_itself_is_no_own_one(monkeypatch):
     monkeypatch.setenv("KAGGLE_KIT_PARAMS", str(params_dir()))
     assert own_files() == []
+
+
+def test_an_own_file_in_another_encoding_is_refused_by_its_name(own):
+    (own / "task").mkdir()
+    (own / "task/mine.yaml").write_bytes("name: mine".encode("utf-16"))
+    with pytest.raises(ConfigError, match="mine.yaml is not UTF-8"):
+        compose()

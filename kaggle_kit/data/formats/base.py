@@ -14,6 +14,7 @@ file stores beside its offsets goes through `reading.compare`: the offsets win.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -225,12 +226,17 @@ def _fits(text: str, start: int, end: int) -> bool:
 
 
 def corpus_files(folder: Path, *endings: str) -> list[Path]:
-    """Every file below the folder with one of the endings, in any case, sorted; no `leftover` among them."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.name.lower().endswith(endings) and path.is_file() and not leftover(path.relative_to(folder))
-    )
+    """Every file below the folder with one of the endings, in any case, sorted; no `leftover` among them.
+
+    Linked folders are entered, but none that is a folder above itself.
+    """
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        here = Path(place)
+        above = {here.resolve(), *here.resolve().parents}
+        folders[:] = [name for name in folders if (here / name).resolve() not in above]
+        found += [here / name for name in files if name.lower().endswith(endings) and (here / name).is_file()]
+    return sorted(path for path in found if not leftover(path.relative_to(folder)))
 
 
 def sibling(folder: Path, stem: str, *endings: str) -> Path | None:

@@ -9,6 +9,7 @@ import pytest
 from kaggle_kit.core.errors import CorpusError
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.formats import FORMATS, Reading, read, write
+from kaggle_kit.data.formats.base import corpus_files
 
 TEXT = "pain and fever"
 ANN = "T1\tSign 0 4\tpain\nT2\tSign 9 14\tfever\nR1\tWith Arg1:T1 Arg2:T2\nA1\tNegated R1\n"
@@ -135,3 +136,12 @@ def test_a_file_without_a_document_is_told(tmp_path):
     reading = Reading()
     assert read("pubtator", tmp_path / "a.txt", reading) == []
     assert [problem.found for problem in reading.warnings] == ["no document"]
+
+
+def test_a_linked_folder_is_read_and_one_that_holds_itself_is_not_read_twice(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    brat(tmp_path / "elsewhere", "")
+    (tmp_path / "corpus/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/loop").symlink_to(tmp_path / "elsewhere")
+    assert [path.parent.name for path in corpus_files(tmp_path / "corpus", ".txt")] == ["linked"]
