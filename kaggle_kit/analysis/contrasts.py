@@ -37,12 +37,7 @@ Tables = Sequence[tuple[int, np.ndarray, np.ndarray]]  # sign and both arms, (se
 
 
 def contrasts(
-    question: str,
-    runs: Sequence[RunFolder],
-    *,
-    model: str = "",
-    split: str = "",
-    as_they_stand: bool = False,
+    question: str, runs: Sequence[RunFolder], *, model: str = "", split: str = "", as_they_stand: bool = False
 ) -> list[dict[str, Any]]:
     """One document for each comparison that the finished runs make; an empty list where they make none.
 

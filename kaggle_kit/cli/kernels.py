@@ -134,8 +134,7 @@ def status(ref: Ref) -> None:
 
 @app.command()
 def pull(
-    ref: Ref,
-    out: Annotated[Path, typer.Option(help="Where the output goes.")] = Path("build/output"),
+    ref: Ref, out: Annotated[Path, typer.Option(help="Where the output goes.")] = Path("build/output")
 ) -> None:
     """Bring back what the newest session left, and say how far its runs have come."""
     from kaggle_kit.core.kaggle_outputs import inspect

@@ -32,13 +32,7 @@ class CorpusError(KitError):
     """
 
     def __init__(
-        self,
-        path: Path | str,
-        *,
-        found: str,
-        expected: str,
-        line: int | None = None,
-        files_read: int = 0,
+        self, path: Path | str, *, found: str, expected: str, line: int | None = None, files_read: int = 0
     ) -> None:
         self.path = Path(path)
         self.line = line

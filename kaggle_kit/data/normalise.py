@@ -35,11 +35,7 @@ class ConceptNormaliser:
     threshold: float
 
     @classmethod
-    def fit(
-        cls,
-        mentions_with_text: Iterable[tuple[str, str]],
-        threshold: float = 0.7,
-    ) -> ConceptNormaliser:
+    def fit(cls, mentions_with_text: Iterable[tuple[str, str]], threshold: float = 0.7) -> ConceptNormaliser:
         """Learn from (mention text, CUI) of the training split.
 
         The most frequent CUI wins, of equally frequent ones the first in the alphabet.

@@ -187,11 +187,7 @@ def _phases(
 
 
 def _trainer(
-    trial: Experiment,
-    attempt: Attempt,
-    plan: StepPlan,
-    epochs: float,
-    after: MultiTaskTrainer | None = None,
+    trial: Experiment, attempt: Attempt, plan: StepPlan, epochs: float, after: MultiTaskTrainer | None = None
 ) -> MultiTaskTrainer:
     """A trainer that reports at equal shares of an epoch, and stops by the search alone."""
     config, paced = trial.config, copy(trial)

@@ -48,10 +48,7 @@ TOLERANCE = 0.05  # of the active parameters
 # Steps and tokens follow from the run, whatever epochs and effective batch say; its rank from parity.
 TUNED = ("learning_rate", "warmup")
 SETTINGS = ("training.", "practice.")  # what else the pair that is made takes over from the page
-SHORTENED = (
-    "training.epochs",
-    "training.max_steps",
-)  # where neither is given, the pair takes one epoch
+SHORTENED = ("training.epochs", "training.max_steps")  # where neither is given, the pair takes one epoch
 REPLACED = ("experiment.twin", "training.max_steps")  # by the run's id, and by the token target
 NAMED = ("model.name", "profile.name", "seed")  # these the page always says
 

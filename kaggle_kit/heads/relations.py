@@ -325,6 +325,3 @@ def _with_attributes(component: ComponentSpec, sample: UnifiedSample, found: Seq
         attributes = {**mention.attributes, component.attribute: link.label}
         mentions[link.source] = replace(mention, attributes=attributes)
     return replace(sample, mentions=tuple(mentions))
-
-
-HEAD = RelationExtractionHead

@@ -143,6 +143,3 @@ def _mentions(
     for number, (first, stop, label) in enumerate(chunks(tags), start=named + 1):
         span = (places[first][0], places[stop - 1][1])
         yield Mention(f"T{number}", (span,), label, score=float(confidence[first:stop].prod()))
-
-
-HEAD = TokenClassificationHead

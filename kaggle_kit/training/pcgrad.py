@@ -84,10 +84,7 @@ class PCGradOptimizer:
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        shared: Mapping[str, Iterable[Parameter]],
-        generator: torch.Generator,
+        self, optimizer: Optimizer, shared: Mapping[str, Iterable[Parameter]], generator: torch.Generator
     ) -> None:
         self.shared = {name: list(parameters) for name, parameters in shared.items()}
         self.generator = generator

@@ -14,14 +14,7 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from kaggle_kit.core.config import (
-    compose,
-    config_hash,
-    from_yaml,
-    members,
-    params_dir,
-    to_yaml,
-)
+from kaggle_kit.core.config import compose, config_hash, from_yaml, members, params_dir, to_yaml
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.request import given_names, with_page_defaults
 from kaggle_kit.core.schema import RunConfig, quantization_for

@@ -22,10 +22,7 @@ from kaggle_kit.experiments.hp_search_journal import (
 )
 
 RATE, RANK = "training.learning_rate", "strategy.rank"
-SPACE = {
-    RATE: FloatDistribution(1e-5, 1e-4, log=True),
-    RANK: CategoricalDistribution((8, 16, 32)),
-}
+SPACE = {RATE: FloatDistribution(1e-5, 1e-4, log=True), RANK: CategoricalDistribution((8, 16, 32))}
 TOY = SearchSettings(SPACE, trials=30, random_trials=8)
 
 

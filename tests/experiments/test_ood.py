@@ -31,12 +31,7 @@ from tests.experiment.test_rounds import Page, small_models  # noqa: F401
 from tests.signing import sign
 
 NER, RELATIONS = "semeval2014t7", "semeval2021t6"
-SETTINGS = (
-    "practice.documents=8",
-    "practice.terms=20",
-    "training.selection=last",
-    "training.epochs=0.5",
-)
+SETTINGS = ("practice.documents=8", "practice.terms=20", "training.selection=last", "training.epochs=0.5")
 SINGLE = ("strategy.rank=25",)  # as many as 16 shared and 8 private with their fusion
 
 DISEASE = ComponentSpec("ner", Kind.TOKENS, 1, ("Disease",))
@@ -301,10 +296,7 @@ def test_a_document_that_an_arm_was_trained_on_is_refused_whatever_its_id(cdr):
         (lambda: on_cdr("experiment.corpus=ddi2013"), "multi was trained on it"),
         (lambda: on_cdr("experiment.corpus=semeval2014t7"), "is restricted"),
         (lambda: on_cdr("experiment.corpus=semeval2017t3"), "not of a kind"),
-        (
-            lambda: asked("experiment.corpus=bc5cdr"),
-            "on practice data the held-out corpus is another",
-        ),
+        (lambda: asked("experiment.corpus=bc5cdr"), "on practice data the held-out corpus is another"),
         (lambda: asked("experiment.practice=null"), "on practice data the held-out corpus is another"),
     ],
 )

@@ -13,13 +13,7 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import LoraSettings, StrategyConfig
 from kaggle_kit.models.hierarchical import LEVEL
 from kaggle_kit.models.multitask import MultiTaskModel
-from kaggle_kit.models.parity import (
-    Base,
-    Variant,
-    assert_parameter_parity,
-    head_parameters,
-    solve_ranks,
-)
+from kaggle_kit.models.parity import Base, Variant, assert_parameter_parity, head_parameters, solve_ranks
 
 HEADS = {f"task{number}": 40_000 + number for number in range(5)}
 PUBLISHED_AT_16 = {

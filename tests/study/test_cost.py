@@ -106,12 +106,7 @@ def test_a_twin_costs_its_runs_tokens_or_its_tasks_share_of_them(declared_only):
 
 
 def finished(
-    folder: Path,
-    strategy: str,
-    tokens: int,
-    seconds: float,
-    spent: float = 0.0,
-    worked: float | None = 10.0,
+    folder: Path, strategy: str, tokens: int, seconds: float, spent: float = 0.0, worked: float | None = 10.0
 ) -> RunFolder:
     """A run that took `spent` seconds by the calendar and `worked` ones by the clocks of its sessions."""
     facts = {"page": strategy, "model": "tiny", "strategy": strategy, "profile": "smoke"}

@@ -47,10 +47,7 @@ def test_each_folder_is_the_one_that_the_command_line_would_name(study):
             options = dict(zip(words[0:12:2], words[1:12:2], strict=True))
             named = {name: options[f"--{name}"] for name in ("model", "strategy", "profile")}
             config = compose(
-                task=options["--task"].split(","),
-                seed=int(options["--seed"]),
-                overrides=words[12:],
-                **named,
+                task=options["--task"].split(","), seed=int(options["--seed"]), overrides=words[12:], **named
             )
             assert config_run_id(config, page) == run.id == Path(options["--into"]).name
             assert config == run.config

@@ -93,10 +93,7 @@ def test_controls_are_made_of_every_multi_task_strategy_unless_some_are_named():
         ("seeds=[]", "seeds is empty"),
         ("seeds=[1]", r"seeds is \[1\]: a verdict needs two or more seeds"),
         ("strategies=[s1_single]", "controls need a multi-task strategy to match"),
-        (
-            "strategies=[s5_qlora]",
-            "s5_qlora chooses .* strategies lacks s3a_flat, s3b_hierarchical",
-        ),
+        ("strategies=[s5_qlora]", "s5_qlora chooses .* strategies lacks s3a_flat, s3b_hierarchical"),
         ("experiment=null", "controls need the experiment that fixes the margins"),
         ("overrides=[seed=7]", "overrides seed=7 belong in seeds"),
         ("controlled=[s3a_flat]", "controlled names s3a_flat; the selected multi-task strategies: s2_shared"),

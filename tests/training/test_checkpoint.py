@@ -164,11 +164,7 @@ def test_a_disk_that_fills_while_writing_costs_the_new_checkpoint_only(tmp_path,
             assert (
                 {"step-000200", "step-000400"}
                 <= set(names(tmp_path))
-                <= {
-                    "step-000200",
-                    "step-000400",
-                    "step-000600",
-                }
+                <= {"step-000200", "step-000400", "step-000600"}
             )
     assert checkpoints.newest().state.step in (400, 600)
 

@@ -16,9 +16,5 @@ def test_killed_runs_end_as_if_they_had_never_died():
     figures = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", done.stdout, re.MULTILINE))
     assert done.returncode == 0, done.stdout + done.stderr
     assert figures["deaths survived / deaths"] == "10 / 10"
-    for name in (
-        "steps lost beyond the last checkpoint",
-        "checkpoints found damaged",
-        "divergent resumes",
-    ):
+    for name in ("steps lost beyond the last checkpoint", "checkpoints found damaged", "divergent resumes"):
         assert figures[name] == "0"

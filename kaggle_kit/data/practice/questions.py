@@ -82,12 +82,7 @@ def judge(asked: str, classes: Sequence[str]) -> str:
 
 
 def write(
-    threads: Sequence[Thread],
-    classes: Mapping[int, str],
-    path: Path,
-    *,
-    noise: float,
-    rng: Rng,
+    threads: Sequence[Thread], classes: Mapping[int, str], path: Path, *, noise: float, rng: Rng
 ) -> None:
     """All threads in one XML file; a share `noise` of the terms counts as of a random class."""
     root = etree.Element("xml", version="1.0")

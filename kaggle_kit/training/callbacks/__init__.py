@@ -25,9 +25,7 @@ from kaggle_kit.training.callbacks.log import (
 
 
 def study_callbacks(
-    run: RunFolder,
-    quick: QuickEvaluationCallback | None = None,
-    curve: DevelopmentCallback | None = None,
+    run: RunFolder, quick: QuickEvaluationCallback | None = None, curve: DevelopmentCallback | None = None
 ) -> list[StudyCallback]:
     """Return all of them in the order that keeps the log whole: first figures, then the log, then alarms."""
     figures = [TokenCallback(run), SpeedCallback(), VRAMCallback(), GradientConflictCallback()]

@@ -169,8 +169,7 @@ def test_predictions_get_brat_ids_and_every_document_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("corpus", "counts"),
-    [("ddi2013", (714, 14765, 4021, 38, 5)), ("maccrobat", (100, 11947, 7708, 34, 1))],
+    ("corpus", "counts"), [("ddi2013", (714, 14765, 4021, 38, 5)), ("maccrobat", (100, 11947, 7708, 34, 1))]
 )
 def test_a_real_corpus_is_read_whole_and_survives_a_round_trip(tmp_path, corpus, counts):
     if not (REAL / corpus).is_dir():
