@@ -50,11 +50,7 @@ from kaggle_kit.models.loading import load_backbone  # noqa: E402
 from kaggle_kit.models.multitask import MultiTaskModel  # noqa: E402
 from kaggle_kit.training import checkpoint  # noqa: E402
 from kaggle_kit.training.arguments import training_arguments  # noqa: E402
-from kaggle_kit.training.callbacks import (  # noqa: E402
-    QuickEvaluationCallback,
-    StudyCallback,
-    study_callbacks,
-)
+from kaggle_kit.training.callbacks import QuickEvaluationCallback, StudyCallback, study_callbacks  # noqa: E402
 from kaggle_kit.training.checkpoint import CheckpointManager  # noqa: E402
 from kaggle_kit.training.resume import CheckpointCallback, train_session  # noqa: E402
 from kaggle_kit.training.trainer import MultiTaskTrainer  # noqa: E402
