@@ -52,6 +52,8 @@ class MicroBatch:
         return self.input_ids.numel()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatch:
+        """Move ids, types and targets to a device."""
+
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=non_blocking)
 
@@ -73,6 +75,7 @@ class Step:
             yield task, [batch for batch in self.micro_batches if batch.task == task]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Step:
+        """Move every micro-batch to a device."""
         return replace(self, micro_batches=tuple(b.to(device, non_blocking) for b in self.micro_batches))
 
 
@@ -104,7 +107,8 @@ def make_batch(encoded: EncodedTask, planned: PlannedBatch) -> MicroBatch:
     lengths = tuple(int(length) for length in rows["length"])
     starts, parts = before(lengths), encoded.spec.components
     targets = {part.name: KINDS[part.kind].tensors(part, rows, starts) for part in parts}
-    type_ids, prefixes = torch.zeros(sum(lengths), dtype=torch.long), ()
+    type_ids = torch.zeros(sum(lengths), dtype=torch.long)
+    prefixes: tuple[Prefix, ...] = ()
     if encoded.beginnings is not None:
         halves = zip(lengths, rows["second"], strict=True)
         type_ids = long(flat(np.arange(length) >= second for length, second in halves))

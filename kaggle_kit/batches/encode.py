@@ -119,7 +119,7 @@ def encode(
         digest.update(repr(sample).encode())
     ranking = _is_ranking(spec)
 
-    def rows_of(sample: UnifiedSample) -> list[Passage] | list[PairSequence]:
+    def rows_of(sample: UnifiedSample) -> list[Passage | PairSequence]:
         return list(_sequences(sample, ranking, tokenizer, settings))
 
     place = cache_dir("tokens") / digest.hexdigest()[:24]

@@ -42,6 +42,7 @@ class StepTargets:
 
     @property
     def total(self) -> int:
+        """Return the tokens that the run has seen at its end."""
         return self.ends[-1]
 
     def __len__(self) -> int:
@@ -86,9 +87,11 @@ class Draw:
 
     @property
     def tokens(self) -> int:
+        """Return the tokens that count: a common beginning once, those cut off not at all."""
         return int(self.ends[-1])
 
     def part(self, start: int, stop: int) -> Draw:
+        """Return the rows from `start` up to `stop`."""
         return replace(self, rows=self.rows[start:stop], lengths=self.lengths[start:stop])
 
     def trimmed(self, tokens: int) -> Draw:

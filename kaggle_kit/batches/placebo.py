@@ -71,7 +71,7 @@ def _tokens(part: ComponentSpec, rows: dict[str, Any], rng: np.random.Generator)
     for tags, owned in zip(rows[name], rows["owned"], strict=True):
         mine = np.asarray(tags)[np.asarray(owned, bool)]
         pieces += [mine[first:stop] for first, stop, _ in chunks([names[tag] for tag in mine])]
-    moved = [np.zeros(len(owned), dtype=np.int64) for owned in rows["owned"]]
+    moved: list[np.ndarray] = [np.zeros(len(owned), dtype=np.int64) for owned in rows["owned"]]
     places = room.places([len(piece) for piece in pieces], rng)
     for piece, (passage, word) in zip(pieces, places, strict=True):
         moved[passage][word : word + len(piece)] = piece
@@ -86,15 +86,12 @@ def _spans(part: ComponentSpec, rows: dict[str, Any], rng: np.random.Generator) 
     for own, pairs in zip(rows[fragments], rows[links], strict=True):
         clusters += _clusters(table(own, 2), table(pairs, 2), longest)
     room = Room(rows["owned"])
-    moved = [([], []) for _ in rows["owned"]]
+    moved: dict[str, list[list[Any]]] = {name: [[] for _ in rows["owned"]] for name in (fragments, links)}
     places = room.places([words for *_, words in clusters], rng)
     for (own, pairs, _), (passage, word) in zip(clusters, places, strict=True):
-        moved[passage][0].append(own + [word * longest, 0])
-        moved[passage][1].append(pairs + word * longest)
-    return {
-        name: [_flat_records(passage[column]) for passage in moved]
-        for column, name in enumerate((fragments, links))
-    }
+        moved[fragments][passage].append(own + [word * longest, 0])
+        moved[links][passage].append(pairs + word * longest)
+    return {name: [_flat_records(parts) for parts in passages] for name, passages in moved.items()}
 
 
 def _clusters(
@@ -109,10 +106,11 @@ def _clusters(
     stop = (reach // longest + reach % longest).max(axis=1) + 1
     order = np.argsort(first, kind="stable")
     first, stop = first[order], np.maximum.accumulate(stop[order])
-    opens = np.append(True, first[1:] >= stop[:-1])  # a stretch that shares no word with those before it
+    # a stretch that shares no word with those before it
+    opens: np.ndarray = np.append(True, first[1:] >= stop[:-1])
     clusters = []
     for begin, end in zip(first[opens], stop[np.append(opens[1:], True)], strict=True):
-        words = (some[:, 0] // longest for some in (fragments, links))
+        words: list[Any] = [some[:, 0] // longest for some in (fragments, links)]
         inside = [(begin <= word) & (word < end) for word in words]
         own, pairs = fragments[inside[0]] - [begin * longest, 0], links[inside[1]] - begin * longest
         clusters.append((own, pairs, int(end - begin)))
@@ -133,7 +131,7 @@ class Room:
 
     def __init__(self, owned: Sequence[Any]) -> None:
         sizes = [len(words) for words in owned]
-        self.passage = np.repeat(np.arange(len(sizes)), sizes)  # (words,) whose it is
+        self.passage: np.ndarray = np.repeat(np.arange(len(sizes)), sizes)  # (words,) whose it is
         self.word = np.concatenate([np.arange(size) for size in sizes])  # (words,) its place there
         self.free = np.concatenate([np.asarray(words, bool) for words in owned])
 

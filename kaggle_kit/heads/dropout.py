@@ -19,6 +19,7 @@ class FastDropout(nn.Dropout):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x with a share p of its elements zeroed and the others scaled up, in training."""
         drop = round(self.p * 2**16)
         if not self.training or not drop or drop == 2**16 or x.device.type != "cpu":
             return super().forward(x)

@@ -33,6 +33,7 @@ class PairGrid:
 
     @classmethod
     def of(cls, targets: dict[str, Tensor], bounds: Tensor) -> PairGrid:
+        """Lay the candidates of a micro-batch out in blocks; `bounds` are the lower ones of the places."""
         sizes, starts, lengths = (targets[name] for name in ("sizes", "starts", "lengths"))
         rows = torch.arange(len(sizes), device=sizes.device)
         blocks = (sizes + BLOCK - 1) // BLOCK
@@ -46,7 +47,7 @@ class PairGrid:
         tokens = starts[row][:, None] + along.minimum(lengths[row][:, None] - 1)
         outside = (along >= lengths[row][:, None])[:, None, None]
         ends = _spans(targets, torch.repeat_interleave(rows, sizes))
-        source, target = (_place(tokens, *(end[pairs] for end in span), bounds) for span in ends)
+        source, target = (_place(tokens, first[pairs], last[pairs], bounds) for first, last in ends)
         cells = real.flatten().nonzero().squeeze(1)
         return cls(pairs, cells, tokens, outside, source * len(bounds) + target)
 
@@ -77,6 +78,7 @@ class PairReader(nn.Module):
 
 
 def embedding(entries: int, width: int) -> nn.Embedding:
+    """Return an (entries, width) table drawn with standard deviation `EMBEDDING_STD`."""
     embedding = nn.Embedding(entries, width)
     nn.init.normal_(embedding.weight, std=EMBEDDING_STD)
     return embedding

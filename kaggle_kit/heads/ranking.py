@@ -27,6 +27,7 @@ from kaggle_kit.heads.dropout import HEAD_DROPOUT, FastDropout
 
 
 def features(component: ComponentSpec) -> dict[str, Any]:
+    """Return the names and Arrow types of the component's columns in a token file."""
     return {f"relevant:{component.name}": Value("int8")}
 
 
@@ -38,6 +39,7 @@ def columns(component: ComponentSpec, sequences: Sequence[PairSequence], sample:
 
 
 def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict[str, Tensor]:
+    """Return the targets of a micro-batch whose rows begin at `starts`, by the names above."""
     return {
         "first": long(starts),
         "last": long(starts + np.asarray(rows["length"]) - 1),
@@ -111,10 +113,9 @@ def decode(component: ComponentSpec, head: nn.Module, scored: Scored) -> list[Un
     """The samples with the gold pairs, their labels replaced by what the model says."""
     probability = torch.cat(list(scored.outputs)).sigmoid().tolist()
     pairs = [list(sample.pairs) for sample in scored.gold]
-    for document, place, score in zip(
-        scored.table["document"], scored.table["pair"], probability, strict=True
-    ):
-        labelled = {"score": score, "relevant": score >= RELEVANT_FROM, "label": None}
-        pairs[document][place] = replace(pairs[document][place], **labelled)
+    places = zip(scored.table["document"], scored.table["pair"], probability, strict=True)
+    for document, place, score in places:
+        own = pairs[document]
+        own[place] = replace(own[place], score=score, relevant=score >= RELEVANT_FROM, label=None)
     samples = zip(scored.predicted, pairs, strict=True)
     return [replace(sample, pairs=tuple(ranked)) for sample, ranked in samples]

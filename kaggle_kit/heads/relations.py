@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -63,6 +64,7 @@ class _Placed:
 
 
 def features(component: ComponentSpec) -> dict[str, Any]:
+    """Return the names and Arrow types of the component's columns in a token file."""
     names = (f"mentions:{component.name}", f"candidates:{component.name}")
     return dict.fromkeys(names, List(Value("int32")))
 
@@ -142,10 +144,11 @@ def _distance(source: _Placed, target: _Placed) -> int:
 
 
 def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict[str, Tensor]:
+    """Return the targets of a micro-batch whose rows begin at `starts`, by the names above."""
     mentions = [table(row, MENTION) for row in rows[f"mentions:{component.name}"]]
     candidates = [table(row, CANDIDATE) for row in rows[f"candidates:{component.name}"]]
     for number, length in enumerate(rows["length"]):  # only a passage that was cut has candidates beyond
-        inside = np.append(mentions[number][:, 2] < length, True)  # DOCUMENT is the last place
+        inside: np.ndarray = np.append(mentions[number][:, 2] < length, True)  # DOCUMENT is the last place
         candidates[number] = candidates[number][inside[candidates[number][:, :2]].all(axis=1)]
         mentions[number][:, 1:3] = mentions[number][:, 1:3].clip(max=length - 1)
     sizes = [len(row) for row in mentions]
@@ -279,11 +282,11 @@ class Link:
 
 def decode(component: ComponentSpec, head: nn.Module, scored: Scored) -> list[UnifiedSample]:
     """The samples with a relation, or an attribute, wherever P(no relation) is below the threshold."""
-    write = _with_attributes if component.attribute is not None else _with_relations
-    found = []
+    attribute, found = component.attribute, []
+    write = partial(_with_relations, component) if attribute is None else partial(_with_attributes, attribute)
     for sample, links in zip(scored.predicted, all_links(component, scored), strict=True):
         threshold = threshold_of(head.thresholds.tolist(), sample)
-        found.append(write(component, sample, [link for link in links if link.none < threshold]))
+        found.append(write(sample, [link for link in links if link.none < threshold]))
     return found
 
 
@@ -311,17 +314,16 @@ def _with_relations(component: ComponentSpec, sample: UnifiedSample, found: Sequ
     relations, attribute = list(sample.relations), component.relation_attribute
     for link in sorted(found, key=lambda link: (link.source, link.target)):
         ends = sample.mentions[link.source].id, sample.mentions[link.target].id
-        kind = link.label if attribute is None else component.relation_type
+        kind = component.relation_type or link.label
         attributes = NOTHING if attribute is None else {attribute: link.label}
         name, score = f"R{len(relations) + 1}", link.probability
         relations.append(Relation(name, kind, *ends, attributes=attributes, score=score))
     return replace(sample, relations=tuple(relations))
 
 
-def _with_attributes(component: ComponentSpec, sample: UnifiedSample, found: Sequence[Link]) -> UnifiedSample:
+def _with_attributes(attribute: str, sample: UnifiedSample, found: Sequence[Link]) -> UnifiedSample:
     mentions = list(sample.mentions)
     for link in found:
         mention = mentions[link.source]
-        attributes = {**mention.attributes, component.attribute: link.label}
-        mentions[link.source] = replace(mention, attributes=attributes)
+        mentions[link.source] = replace(mention, attributes={**mention.attributes, attribute: link.label})
     return replace(sample, mentions=tuple(mentions))

@@ -40,6 +40,7 @@ from kaggle_kit.heads.dropout import HEAD_DROPOUT, FastDropout
 
 
 def features(component: ComponentSpec) -> dict[str, Any]:
+    """Return the names and Arrow types of the component's columns in a token file."""
     names = (f"fragments:{component.name}", f"links:{component.name}")
     return dict.fromkeys(names, List(Value("int32")))
 
@@ -87,12 +88,13 @@ def _answered(spans: Sequence[int], passage: Passage, longest: int) -> Sequence[
 
 
 def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict[str, Tensor]:
+    """Return the targets of a micro-batch whose rows begin at `starts`, by the names above."""
     longest = component.max_span_length
     sizes = np.array([len(words) for words in rows["word_tokens"]])
     offsets = before(sizes)  # words before each passage
-    passage = np.repeat(np.arange(len(sizes)), sizes)
+    passage: np.ndarray = np.repeat(np.arange(len(sizes)), sizes)
     stop = (offsets + sizes)[passage]
-    owned, carried, seen = (flat(rows[name]).astype(bool) for name in ("owned", "carried", "seen"))
+    owned, carried, seen = (flat(rows[name]) > 0 for name in ("owned", "carried", "seen"))
     ends = np.arange(len(stop))[:, None] + np.arange(longest)  # (words, length) last word of each span
     inside = ends < stop[:, None]
     beyond = carried[:, None] & ~seen[ends.clip(max=len(stop) - 1)]

@@ -29,6 +29,7 @@ from kaggle_kit.heads.dropout import HEAD_DROPOUT, FastDropout
 
 
 def features(component: ComponentSpec) -> dict[str, Any]:
+    """Return the names and Arrow types of the component's columns in a token file."""
     return {f"tags:{component.name}": List(Value("int16"))}
 
 
@@ -46,6 +47,7 @@ def columns(component: ComponentSpec, sequences: Sequence[Passage], sample: Unif
 
 
 def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict[str, Tensor]:
+    """Return the targets of a micro-batch whose rows begin at `starts`, by the names above."""
     owned = [np.asarray(words, bool) for words in rows["owned"]]
     places = zip(rows["word_tokens"], owned, starts, strict=True)
     tags = zip(rows[f"tags:{component.name}"], owned, strict=True)

@@ -62,9 +62,8 @@ class SharedPrivateLoRA(nn.Module):
         self.scaling = settings.alpha / settings.rank
         self.fusion = fusion
         layers_of = only_layers or {}
-        self.peft = _with_adapters(
-            backbone, {name: lora_config(settings, rank, layers_of.get(name)) for name, rank in ranks.items()}
-        )
+        configs = {name: lora_config(settings, rank, layers_of.get(name)) for name, rank in ranks.items()}
+        self.peft = _with_adapters(backbone, configs)
         self.layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
         self._active: list[str] = []
         self._input = SharedInput()
@@ -88,6 +87,7 @@ class SharedPrivateLoRA(nn.Module):
 
     @property
     def active(self) -> tuple[str, ...]:
+        """Return the names of the adapters that take part in the next forward pass."""
         return tuple(self._active)
 
     def activate(self, *names: str) -> None:

@@ -53,23 +53,23 @@ def packed_attention(
     if packed is None:
         raise ValueError("packed attention was called without `packed=`; pass a PackedLayout to the backbone")
     heads, tokens, width = query.shape[1:]
-    queries = packed.cells("queries", heads, heads)
-    keys = packed.cells("keys", heads, key.shape[1])
-    grids = zip(_grids(query, queries), _grids(key, keys), _grids(value, keys), strict=True)
+    own, all_cells = packed.cells("queries", heads, heads), packed.cells("keys", heads, key.shape[1])
+    grids = zip(_grids(query, own), _grids(key, all_cells), _grids(value, all_cells), strict=True)
     outputs = []
     for number, (group, parts) in enumerate(zip(packed.groups, grids, strict=True)):
-        shaped = [part.view(len(group.own), heads, -1, width) for part in parts]
+        q, k, v = (part.view(len(group.own), heads, -1, width) for part in parts)
         if softcap is not None or (query.device.type == "cpu" and group.keys.shape[1] <= SHORT):
             bias = packed.bias(number, sliding_window, query.dtype)
-            mixed = _written_out(*shaped, bias, scaling, softcap, dropout)
+            mixed = _written_out(q, k, v, bias, scaling, softcap, dropout)
         else:
             causal = packed.causal and group.plain(sliding_window)
             bias = None if causal else packed.bias(number, sliding_window, query.dtype)
-            bias = None if causal or bias.numel() == 1 else bias  # kernels are faster without one
-            options = {"attn_mask": bias, "is_causal": causal, "dropout_p": dropout}
-            mixed = F.scaled_dot_product_attention(*shaped, scale=scaling, **options)
+            bias = None if bias is None or bias.numel() == 1 else bias  # kernels are faster without one
+            mixed = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=bias, is_causal=causal, dropout_p=dropout, scale=scaling
+            )
         outputs.append(mixed.reshape(-1, width))
-    return _Row.apply(torch.cat(outputs), queries).view(1, tokens, heads, width), None
+    return _Row.apply(torch.cat(outputs), own).view(1, tokens, heads, width), None
 
 
 def _grids(row: Tensor, cells: GatherIndex) -> tuple[Tensor, ...]:
@@ -84,12 +84,12 @@ class _Grids(torch.autograd.Function):
     """Row -> grids. Cells are known by entry, so the gradient is a selection too; that of padding is zero."""
 
     @staticmethod
-    def forward(ctx, entries: Tensor, cells: GatherIndex) -> Tensor:
+    def forward(ctx: Any, entries: Tensor, cells: GatherIndex) -> Tensor:
         ctx.inverse, ctx.entries = cells.inverse, len(entries)
         return entries.index_select(0, cells.entries)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         found = grad.index_select(0, ctx.inverse)
         repeats = len(found) // ctx.entries
         return found if repeats == 1 else found.view(ctx.entries, repeats, -1).sum(1), None
@@ -99,12 +99,12 @@ class _Row(torch.autograd.Function):
     """Grids -> row; the inverse."""
 
     @staticmethod
-    def forward(ctx, grids: Tensor, cells: GatherIndex) -> Tensor:
+    def forward(ctx: Any, grids: Tensor, cells: GatherIndex) -> Tensor:
         ctx.inverse, ctx.size = cells.inverse, len(grids)
         return grids.index_select(0, cells.inverse)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad.new_zeros(ctx.size, grad.shape[1]).index_copy_(0, ctx.inverse, grad), None
 
 
@@ -178,8 +178,8 @@ def probe(attention: Callable, device: str, dtype: torch.dtype, case: Case = PRO
     drawn = [torch.randn(1, n, sum(PROBE_LENGTHS), width, generator=generator) for n in (4, 2, 2)]
     results = []
     for function in (attention, packed_attention):
-        inputs = [tensor.to(device, dtype).requires_grad_() for tensor in drawn]
-        mixed, _ = function(None, *inputs, None, packed=layout, sliding_window=window)
+        query, key, value = inputs = [tensor.to(device, dtype).requires_grad_() for tensor in drawn]
+        mixed, _ = function(None, query, key, value, None, packed=layout, sliding_window=window)
         gradients = torch.autograd.grad(mixed.float().square().sum(), inputs)
         results.append([mixed.detach(), *gradients])
     for mine, reference in zip(*results, strict=True):

@@ -70,9 +70,9 @@ def adapter_ranks(strategy: StrategyConfig, settings: LoraSettings, tasks: Seque
 def with_ranks(strategy: StrategyConfig, ranks: Mapping[str, int]) -> StrategyConfig:
     """The strategy whose `adapter_ranks` are these: those of a model that exists or was saved."""
     own = next((rank for name, rank in ranks.items() if name.startswith(PRIVATE)), None)
-    found = {"rank": ranks.get(SHARED, ranks.get(SINGLE)), "private_rank": own}
-    found |= {f"{level}_rank": ranks.get(level) for level in LEVEL.values()}
-    return replace(strategy, **found)
+    level1, level2 = (ranks.get(level) for level in LEVEL.values())
+    only = ranks.get(SHARED, ranks.get(SINGLE))
+    return replace(strategy, rank=only, private_rank=own, level1_rank=level1, level2_rank=level2)
 
 
 def cut_layer(strategy: StrategyConfig, layers: int) -> int:

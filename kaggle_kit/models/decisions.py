@@ -100,6 +100,7 @@ def choose_quantization(config: ModelConfig, requested: str | None = None) -> De
 
 
 def always_checkpointed(config: ModelConfig) -> bool:
+    """Return whether a model is so large, 7B and more, that a GPU recomputes its layers whatever is asked."""
     return config.parameters >= CHECKPOINT_ABOVE_PARAMETERS
 
 

@@ -105,9 +105,8 @@ def quantised_weights(loaded: Loaded) -> Iterator[tuple[str, Tensor, Tensor]]:
             for name in stored.keys():  # noqa: SIM118 - the handle is no mapping
                 # a file may name what holds the backbone, too
                 path = next((one for one in layers if f".{name}".endswith(f".{one}.weight")), None)
-                original = stored.get_tensor(name).float() if path else None
-                if path and original.shape == layers[path].weight.quant_state.shape:
-                    yield path, original, restored_weight(layers[path]).float().cpu()
+                if path and stored.get_slice(name).get_shape() == [*layers[path].weight.quant_state.shape]:
+                    yield path, stored.get_tensor(name).float(), restored_weight(layers[path]).float().cpu()
 
 
 def quantisation_errors(loaded: Loaded) -> dict[str, float]:

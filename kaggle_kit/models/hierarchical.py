@@ -48,7 +48,8 @@ class CrossLevelAttention(nn.Module):
         """(tokens, width), (tokens, width) -> (tokens, width)"""
         hidden, entities = (_normalised(states, self.output) for states in (hidden, entities))
         rows = self.query(hidden), self.key(entities), self.value(entities)  # (tokens, rank) each
-        mixed, _ = packed_attention(self, *(row[None, None] for row in rows), None, packed=layout)
+        query, key, value = (row[None, None] for row in rows)
+        mixed, _ = packed_attention(self, query, key, value, None, packed=layout)
         return self.output(mixed[0, :, 0])  # (1, tokens, one head, rank) -> (tokens, width)
 
     def weights(self, hidden: Tensor, entities: Tensor, layout: PackedLayout) -> Iterator[Tensor]:
@@ -77,7 +78,10 @@ class CrossLevelConcatenation(nn.Module):
         return self.output(F.gelu(self.down(torch.cat(both, -1))))
 
 
-CROSS_LEVELS = {"attention": CrossLevelAttention, "concatenation": CrossLevelConcatenation}
+CROSS_LEVELS: dict[str, type[nn.Module]] = {
+    "attention": CrossLevelAttention,
+    "concatenation": CrossLevelConcatenation,
+}
 
 
 def cross_level_parameters(kind: str, width: int, rank: int) -> int:
@@ -115,11 +119,12 @@ class HierarchicalMTLModel(MultiTaskModel):
         self.cross = CROSS_LEVELS[cross_level](self.backbone.config.hidden_size, cross_level_rank)
 
     def levels_of(self, task: str) -> set[int]:
+        """Return the levels, 1 or 2, on which the task has components."""
         return {part.level for part in self.specs[task].components}
 
     def adapters_of(self, task: str) -> list[str]:
-        top = 2 if 2 in self.levels_of(task) else 1
-        return [SHARED, *(LEVEL[level] for level in range(1, top + 1))]
+        """Return the shared adapter and those of the levels up to the task's highest."""
+        return [SHARED, *(LEVEL[level] for level in range(1, max(self.levels_of(task)) + 1))]
 
     def activate(self, task: str) -> None:
         """Each pass chooses its own adapters; before the first, the trunk's."""
@@ -152,10 +157,8 @@ class HierarchicalMTLModel(MultiTaskModel):
 
     def _groups(self) -> Iterator[tuple[str, list[nn.Parameter], tuple[str, ...]]]:
         second = tuple(task for task in self.specs if 2 in self.levels_of(task))
-        reaches_first = tuple(
-            task for task in self.specs if 1 in self.levels_of(task) or not self.detach_l1_for_l2
-        )
-        tasks = {LEVEL[1]: reaches_first, LEVEL[2]: second}
+        first = tuple(task for task in self.specs if 1 in self.levels_of(task) or not self.detach_l1_for_l2)
+        tasks = {LEVEL[1]: first, LEVEL[2]: second}
         for name, parameters, everyone in super()._groups():
             yield name, parameters, tasks.get(name, everyone)
         yield "cross_level", list(self.cross.parameters()), second

@@ -49,6 +49,8 @@ ALLOWED: Mapping[str, tuple[Any, ...]] = {  # what a quantization dict may say
 
 @dataclass(frozen=True)
 class Loaded:
+    """A frozen backbone with its tokenizer, the choices made for it, and the entry it came from."""
+
     backbone: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     causal: bool  # false of encoders, and of decoders with strategy.attention=bidirectional
@@ -62,6 +64,7 @@ class Loaded:
 
     @property
     def decoder(self) -> bool:
+        """Return whether the model was pre-trained to look backwards only, whichever way it looks now."""
         return self.config.family == "decoder"
 
 

@@ -11,6 +11,8 @@ not cast up first, as stock PEFT does, which would save a float32 copy of it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from peft.tuners.lora import layer as dense
@@ -31,6 +33,7 @@ class SharedInput:
         self.forget()
 
     def forget(self) -> None:
+        """Release the tensor and all that was computed from it."""
         self._read: Tensor | None = None
         self._masked: Tensor | None = None
         self._down: dict[JointForward, Tensor] = {}
@@ -49,21 +52,23 @@ class SharedInput:
         return memo.setdefault(id(self), SharedInput())  # a tensor inside a graph cannot be copied
 
 
-class JointForward:
-    """Mixed in before a PEFT layer. `fusion` holds a module per adapter that is fused with the shared one.
+class JointForward(dense.LoraLayer):
+    """Comes before a PEFT layer among a class's bases, and runs its active adapters as one.
 
-    Adapters active together have one scaling (alpha / rank) and one dropout: `SharedPrivateLoRA` gives
-    every adapter those of the model, and all layers one `shared_input`. `together` are the layers, this one
-    among them, that are expected to read one tensor; where they do not, each works for itself.
+    `fusion` holds a module per adapter that is fused with the shared one. Adapters active together have one
+    scaling (alpha / rank) and one dropout: `SharedPrivateLoRA` gives every adapter those of the model, and
+    all layers one `shared_input`. `together` are the layers, this one among them, that are expected to read
+    one tensor; where they do not, each works for itself.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fusion = nn.ModuleDict()
         self.shared_input = SharedInput()
         self.together: tuple[JointForward, ...] = (self,)
 
-    def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the layer's output with the active adapters' added: (..., in) -> (..., out)."""
         active = [name for name in self.active_adapters if name in self.lora_A]
         if self.disable_adapters or self.merged or "adapter_names" in kwargs or not active:
             return super().forward(x, *args, **kwargs)

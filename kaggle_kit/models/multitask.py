@@ -63,6 +63,7 @@ class MultiTaskModel(nn.Module):
 
     @property
     def backbone(self) -> PeftModel:
+        """Return the frozen backbone with its adapters, as PEFT wraps it."""
         return self.lora.peft
 
     def activate(self, task: str) -> None:
@@ -77,14 +78,13 @@ class MultiTaskModel(nn.Module):
     def encode(self, batch: Any) -> Tensor:
         """The last hidden states of a micro-batch, with its task's adapters: (tokens, hidden)"""
         self.activate(batch.task)
-        layout = self.layout(batch)
-        return layout.unfold(self.reader(batch, layout))
+        return self.reader.batch_states(batch, self.layout(batch))
 
     def layout(self, batch: Any) -> PackedLayout:
-        device = batch.input_ids.device
+        """Lay a micro-batch out as one row; what its sequences share is read once where the task allows."""
         causal = self.is_causal(batch.task)
         prefixes = batch.prefixes if self.shares(batch.task) else ()
-        return PackedLayout.of(batch.lengths, causal=causal, prefixes=prefixes, device=device)
+        return PackedLayout.of(batch.lengths, causal=causal, prefixes=prefixes, device=batch.input_ids.device)
 
     def is_causal(self, task: str) -> bool:
         """Whether the task's tokens look backwards only, so that sequences may share a beginning."""

@@ -108,6 +108,7 @@ class GatherIndex:
         return replace(made, inverse=inverse)
 
     def to(self, device: torch.device) -> GatherIndex:
+        """Move the indices to a device."""
         inverse = None if self.inverse is None else self.inverse.to(device)
         return replace(self, entries=self.entries.to(device), inverse=inverse)
 
@@ -157,6 +158,7 @@ class PackedLayout:
 
     @property
     def shares(self) -> bool:
+        """Return whether some sequences begin with tokens that the row holds once."""
         return self.places is not None
 
     def fold(self, tokens: Tensor) -> Tensor:

@@ -151,8 +151,9 @@ def solve_ranks(
     counts = {variant.count(parity) for some in choices for variant in some}
     for anchor in sorted(counts, key=lambda count: abs(count - target)):
         margin = (anchor - slack) * MAX_DIFFERENCE / (2 + MAX_DIFFERENCE)
-        found = [_nearest(some, anchor, parity, margin) for some in choices]
-        if not all(found):
+        nearest = (_nearest(some, anchor, parity, margin) for some in choices)
+        found = [variant for variant in nearest if variant is not None]
+        if len(found) < len(choices):
             continue
         if abs(anchor - target) > MAX_DIFFERENCE * target:
             unit = base.per_rank * base.layers
@@ -183,9 +184,8 @@ def _nearest(some: Sequence[Variant], anchor: int, parity: str, margin: float) -
     near = [variant for variant in some if abs(variant.count(parity) - anchor) <= margin]
 
     def distance(variant: Variant) -> tuple[float, int]:
-        strategy = variant.strategy
-        own = strategy.level1_rank or strategy.private_rank
-        skew = abs(strategy.rank / own - 2) if strategy.kind in PAIRED else 0.0
+        shared, own = variant.strategy.rank, variant.strategy.level1_rank or variant.strategy.private_rank
+        skew = abs(shared / own - 2) if variant.strategy.kind in PAIRED and shared and own else 0.0
         return skew, abs(variant.count(parity) - anchor)
 
     return min(near, key=distance, default=None)

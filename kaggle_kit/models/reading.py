@@ -37,10 +37,15 @@ HIDDEN = "hidden_states"  # the library's name for the first argument of a layer
 
 
 class Readable(Protocol):
-    """What is read of a micro-batch: (tokens,) each."""
+    """The part of a micro-batch that a backbone reads."""
 
-    input_ids: Tensor
-    type_ids: Tensor
+    @property
+    def input_ids(self) -> Tensor:
+        """Return the token ids, (tokens,)."""
+
+    @property
+    def type_ids(self) -> Tensor:
+        """Return 1 for the tokens of a pair's second half, else 0, (tokens,)."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,10 @@ class Reader:
         """The last hidden states: (the layout's tokens, hidden)"""
         passes = self.passes(batch, layout)
         return torch.cat([one.row(self.backbone(**one.inputs).last_hidden_state) for one in passes])
+
+    def batch_states(self, batch: Readable, layout: PackedLayout) -> Tensor:
+        """Read the last hidden states of every token of the batch, (the batch's tokens, hidden)."""
+        return layout.unfold(self(batch, layout))
 
     def passes(self, batch: Readable, layout: PackedLayout) -> Iterator[Pass]:
         """The calls that read the batch, in the order of the layout's tokens."""
@@ -133,10 +142,8 @@ def usable_positions(backbone: PreTrainedModel) -> int | None:
     LongRoPE (Phi-3) turns all sequences of a call otherwise where one is longer than those of its training.
     """
     config, table = backbone.config, _position_table(backbone)
-    declared, rope = (
-        getattr(config, "max_position_embeddings", None),
-        getattr(config, "rope_parameters", None),
-    )
+    declared = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None)
     if rope and rope.get("rope_type") == "longrope":
         return rope.get("original_max_position_embeddings") or config.original_max_position_embeddings
     if table is None:

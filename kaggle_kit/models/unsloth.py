@@ -66,4 +66,4 @@ def probe_states(backbone: PreTrainedModel, probe: Probe) -> Tensor:
     reader = Reader(backbone)
     layouts = [probe.layout(causal=causal, shared=causal) for causal in (True, False)]
     with probing(backbone):
-        return torch.cat([layout.unfold(reader(probe, layout)) for layout in layouts]).float()
+        return torch.cat([reader.batch_states(probe, layout) for layout in layouts]).float()

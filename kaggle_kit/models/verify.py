@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import peft
 import torch
@@ -42,6 +43,7 @@ class Probe:
 
     @classmethod
     def of(cls, backbone: PreTrainedModel) -> Probe:
+        """Draw three sequences within the backbone's positions that cross its narrow sliding windows."""
         most = usable_positions(backbone) or WIDEST_WINDOW
         windows = {getattr(module, "sliding_window", None) for module in backbone.modules()}
         crossed = [one + LENGTHS[0] for one in windows if isinstance(one, int) and 0 < one <= WIDEST_WINDOW]
@@ -78,7 +80,7 @@ def verify_reading(backbone: PreTrainedModel, *, causal: bool, name: str | None 
         for shared in (False, True) if causal and reader.packs else (False,):
             layout = probe.layout(causal=causal, shared=shared)
             what = f"{'packed' if reader.packs else 'padded'} sequences against each alone"
-            together = _states(who, what, lambda at=layout: at.unfold(reader(probe, at)))
+            together = _states(who, what, partial(reader.batch_states, probe, layout))
             differences.append(_difference(backbone, f"{who}: {what}", together, alone))
     return max(differences)
 
