@@ -26,6 +26,7 @@ class CleanErrors(TyperGroup):
     """A command group that turns every KitError into a message and its exit code."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the command; a KitError ends it with the error's own exit code."""
         try:
             with writing(""):
                 return super().invoke(ctx)
@@ -92,7 +93,7 @@ def score(
     access = registered(task).access if task in task_names() else Access.PUBLIC
     if cases and not (gold or pred):
         with reading(cases, access):
-            figures = score_cases(task, cases)
+            figures: dict[str, Any] = score_cases(task, cases)
         table = "\n\n".join(f"{case}\n{_table(values)}" for case, values in figures.items())
     elif gold and pred and not cases:
         with reading(pred, access):

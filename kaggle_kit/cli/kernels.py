@@ -192,15 +192,16 @@ def _build(page: str, names: Names, packing: Packing, reading: bool = False) -> 
     from kaggle_kit.kaggle.metadata import known_owner
     from kaggle_kit.kaggle.names import Sources
 
-    read = (tuple(given or ()) for given in (packing.dataset, packing.kernel, packing.model_source))
-    sources = Sources(*read, packing.kit_dataset)
+    lists = packing.dataset, packing.kernel, packing.model_source
+    datasets, kernels, models = (tuple(each or ()) for each in lists)
+    sources = Sources(datasets, kernels, models, packing.kit_dataset)
     owner = known_owner() if packing.owner is None else packing.owner
     if reading and not trains(parameters(page_path(page))):
         given = vars(names) | {"seed": packing.seed}
         options = {name: value for name, value in given.items() if value}
         values = named_values(options.pop("overrides", ())) | options
         return [build_reading(page, values, packing.out, owner, sources)]
-    experiments = [Experiment.of(page, **vars(names), seed=seed) for seed in packing.seed or [None]]
+    experiments = [Experiment.of(page, **vars(names), seed=seed) for seed in packing.seed or (None,)]
     return [build_experiment(one, packing.out, owner, sources) for one in experiments]
 
 

@@ -49,16 +49,18 @@ def judge_runs(
         raise ConfigError(
             f"--multi-task {multi_task} chooses baselines; leave it out with --question {question}"
         )
-    found, chosen = find_runs(runs), {"split": split, "as_they_stand": as_they_stand}
+    found = find_runs(runs)
     document: Any
     if study:
-        document = _study_verdict(study, changes or (), found, chosen)
+        document = _study_verdict(study, changes or (), found, split, as_they_stand)
         sentences = list(study_in_words(document))
     elif question == TRANSFER:
-        document = verdict(found, strategy=multi_task, model=model, **chosen)
+        document = verdict(found, strategy=multi_task, model=model, split=split, as_they_stand=as_they_stand)
         words = (verdict_words.in_words, verdict_words.gains_in_words, verdict_words.training_in_words)
         sentences = [said for say in (*words, survivorship.unfinished_in_words) for said in say(document)]
-    elif document := contrasts.contrasts(question, found, model=model, **chosen):
+    elif document := contrasts.contrasts(
+        question, found, model=model, split=split, as_they_stand=as_they_stand
+    ):
         sentences = list(contrasts.in_words(document))
     else:
         raise ConfigError(
@@ -70,7 +72,7 @@ def judge_runs(
 
 
 def _study_verdict(
-    study: str, changes: Sequence[str], runs: Sequence[RunFolder], chosen: Mapping[str, Any]
+    study: str, changes: Sequence[str], runs: Sequence[RunFolder], split: str, as_they_stand: bool
 ) -> Mapping[str, Any]:
     from kaggle_kit.analysis.verdict import judged
     from kaggle_kit.analysis.verdict_study import study_verdict
@@ -82,5 +84,6 @@ def _study_verdict(
     documents = {}
     for pair, of in comparisons(selection).items():
         if there := [found[id] for id in of["runs"] if id in found]:
-            documents[pair] = judged(there, strategy=of["strategy"], model=of["model"], **chosen)
+            names = {"strategy": of["strategy"], "model": of["model"]}
+            documents[pair] = judged(there, **names, split=split, as_they_stand=as_they_stand)
     return study_verdict(documents, declared)

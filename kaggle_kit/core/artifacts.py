@@ -125,6 +125,7 @@ class RunFolder:
 
     @property
     def run_id(self) -> str:
+        """The run's identifier, which is its folder's name."""
         return self.path.name
 
     @property
@@ -134,6 +135,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
+        """Whether the run has its manifest, which is written last."""
         return self.manifest_json.is_file()
 
     def config(self) -> dict[str, Any]:
@@ -153,9 +155,11 @@ class RunFolder:
         append_record(self.tokens_jsonl, tokens)
 
     def events(self) -> list[dict[str, Any]]:
+        """Read `events.jsonl`, one dict per optimiser step."""
         return read_records(self.events_jsonl)
 
     def tokens(self) -> list[dict[str, Any]]:
+        """Read `tokens.jsonl`, one dict of counts per optimiser step."""
         return read_records(self.tokens_jsonl)
 
     def write_metrics(self, metrics: Iterable[Metric]) -> Path:

@@ -103,6 +103,7 @@ def config_hash(config: RunConfig) -> str:
 
 
 def to_yaml(config: RunConfig) -> str:
+    """Write the whole configuration as YAML, every value resolved."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
@@ -231,17 +232,17 @@ def _keys_of(experiment: str) -> list[str]:
 
 def explain(error: Exception) -> str:
     """What was wrong, the place, and for an unknown key the allowed ones."""
-    root = error
+    root: BaseException = error
     while not isinstance(root, OmegaConfBaseException) and (cause := root.__cause__ or root.__context__):
         root = cause
     where = str(error).partition(":")[0] + ":" if root is not error else ""  # "In 'model/bert':"
-    schema, key = getattr(root, "object_type", None), getattr(root, "key", None)
+    schema, key, full_key = (getattr(root, name, None) for name in ("object_type", "key", "full_key"))
     allowed = [field.name for field in fields(schema)] if is_dataclass(schema) else []
     if allowed and key is not None and key not in allowed:
-        what = f"unknown key {root.full_key!r}; allowed: {', '.join(allowed)}{nearest(str(key), allowed)}"
+        what = f"unknown key {full_key!r}; allowed: {', '.join(allowed)}{nearest(str(key), allowed)}"
     elif isinstance(root, OmegaConfBaseException):
         what = str(root.msg).splitlines()[0]
-        what = f"{root.full_key}: {what}" if root.full_key else what
+        what = f"{full_key}: {what}" if full_key else what
     else:
         what = str(root).strip()
     return f"{where} {what}".strip()

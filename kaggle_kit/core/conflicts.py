@@ -36,10 +36,8 @@ class ConflictCounts:
             kinds = self.table.setdefault(group, {kind: {} for kind in KINDS})
             for kind, pair, cosine in _cosines(found):
                 if math.isfinite(cosine):  # else a gradient overflowed in float16 and its step was skipped
-                    old = kinds[kind].get(pair, [0, 0, 0.0])
-                    kinds[kind][pair] = [
-                        had + new for had, new in zip(old, (1, cosine < 0, cosine), strict=True)
-                    ]
+                    count, conflicts, total = kinds[kind].get(pair, [0, 0, 0.0])
+                    kinds[kind][pair] = [count + 1, conflicts + (cosine < 0), total + cosine]
 
     def excess(self, group: str, one: str, other: str) -> float | None:
         """Share of conflicts between halves of two tasks, minus the mean of the shares within either.
@@ -50,7 +48,7 @@ class ConflictCounts:
         pairs = [pair_of(one, other), pair_of(one, one), pair_of(other, other)]
         if any(pair not in halves for pair in pairs):
             return None
-        between, *within = (conflicts / count for count, conflicts, _ in map(halves.get, pairs))
+        between, *within = (conflicts / count for count, conflicts, _ in (halves[pair] for pair in pairs))
         return between - fmean(within)
 
     def summary(self) -> dict[str, Any]:

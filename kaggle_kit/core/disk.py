@@ -52,5 +52,6 @@ def sync(path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
+    """Return the SHA-256 digest of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -45,7 +45,7 @@ def keep_to_one_gpu(environ: MutableMapping[str, str] = os.environ) -> None:
     Who runs several experiments there (`kernels side-by-side`) is told that the user did not choose so.
     """
     if "CUDA_VISIBLE_DEVICES" not in environ:
-        environ |= {"CUDA_VISIBLE_DEVICES": "0", KEPT_TO_ONE: "1"}
+        environ.update({"CUDA_VISIBLE_DEVICES": "0", KEPT_TO_ONE: "1"})
 
 
 def allocate() -> list[str]:

@@ -76,6 +76,7 @@ def paired_text(page: Path) -> str:
 
 
 def is_paired(page: Path) -> bool:
+    """Whether the page's .ipynb exists and holds the bytes that the page gives."""
     pair_path = page.with_suffix(".ipynb")
     return pair_path.is_file() and pair_path.read_text(encoding="utf-8") == paired_text(page)
 

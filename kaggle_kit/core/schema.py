@@ -41,6 +41,8 @@ def quantization_for(parameters: int) -> str | None:
 
 @dataclass
 class LoraSettings:
+    """Low-rank adapters (Hu et al. 2022): rank, alpha, dropout and the modules that get one."""
+
     rank: int = number(16, least=1)
     alpha: int = number(32, least=1)
     dropout: float = number(0.05, least=0, below=1)
@@ -49,6 +51,8 @@ class LoraSettings:
 
 @dataclass
 class UnslothSettings:
+    """Whether Unsloth can load the model."""
+
     compatible: bool = False
 
 
@@ -74,6 +78,8 @@ class ModelConfig:
 
 @dataclass
 class ComponentConfig:
+    """One prediction head of a task: its kind, level, labels and weight in the task's loss."""
+
     name: str = MISSING
     kind: str = words(Kind)
     level: int = words((1, 2))
@@ -88,6 +94,8 @@ class ComponentConfig:
 
 @dataclass
 class PublishedResult:
+    """A published score on the task, with its system and source, to compare with."""
+
     metric: str = MISSING
     value: float = MISSING
     system: str = ""
@@ -105,6 +113,8 @@ class HeldOut:
 
 @dataclass
 class TaskConfig:
+    """A task: its corpus, where the files lie, how they are split, and the heads that learn it."""
+
     name: str = MISSING
     title: str = MISSING
     reference: str = ""
@@ -200,6 +210,8 @@ class ProfileConfig:
 
 @dataclass
 class TrainingConfig:
+    """Hyper-parameters of the optimisation, batch sizes, and when a run is evaluated and saved."""
+
     learning_rate: float = number(1e-4, above=0)
     head_learning_rate: float | None = number(None, above=0)  # of the heads; empty: learning_rate
     # Of the loss weights, with strategy.loss_weighting=uncertainty.
@@ -247,6 +259,8 @@ class PracticeConfig:
 
 @dataclass
 class RunConfig:
+    """All that decides a run; the files of `params/` and the overrides fill it."""
+
     model: ModelConfig = field(default_factory=ModelConfig)
     tasks: dict[str, TaskConfig] = field(default_factory=dict)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)

@@ -54,14 +54,17 @@ class Mention:
 
     @property
     def start(self) -> int:
+        """Offset of its first character."""
         return min(start for start, _ in self.fragments)
 
     @property
     def end(self) -> int:
+        """Offset after its last character."""
         return max(end for _, end in self.fragments)
 
     @property
     def discontiguous(self) -> bool:
+        """Whether it consists of several fragments."""
         return len(self.fragments) > 1
 
     def text(self, document: str) -> str:

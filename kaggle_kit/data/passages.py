@@ -41,6 +41,8 @@ class PassageSettings:
 
 @dataclass(frozen=True)
 class Passage:
+    """One sequence for the model, and which words of the document it reads and answers for."""
+
     input_ids: Sequence[int]
     word_tokens: Sequence[int]  # place of each word's token in input_ids
     word_starts: Sequence[int]  # characters in the document
@@ -96,13 +98,13 @@ class SpecialTokens:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
+        """Find a tokenizer's special tokens by encoding one letter with and without them."""
         bare = tokenizer("a", add_special_tokens=False)["input_ids"]
         full = tokenizer("a")["input_ids"]
         first = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
         separator = tokenizer.sep_token_id
-        between = (
-            [separator] if separator is not None else tokenizer("\n", add_special_tokens=False)["input_ids"]
-        )
+        newline = tokenizer("\n", add_special_tokens=False)["input_ids"]
+        between = newline if separator is None else [separator]
         return cls(full[:first], full[first + len(bare) :], between)
 
 

@@ -116,4 +116,4 @@ def mean_shared_weights(
 def _modules(model: nn.Module, kind: type[Any]) -> list[tuple[str, int, Any]]:
     """(name, layer, module) of every module of a kind."""
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, kind)]
-    return [(name, int(re.search(r"\.(\d+)\.", name)[1]), module) for name, module in found]
+    return [(name, int(re.findall(r"\.(\d+)\.", name)[0]), module) for name, module in found]

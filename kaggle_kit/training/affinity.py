@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import TrainerState
 
 from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.errors import ConfigError
@@ -36,10 +37,10 @@ def lookahead(
     nothing to gain: NaN.
     """
     tasks = list(tasks)
-    kept = [parameter.detach().clone() for parameter in shared]
+    originals = [parameter.detach().clone() for parameter in shared]
     with torch.no_grad():
         before = {task: loss(task).item() for task in tasks}
-    found = {}
+    affinity = {}
     for task in tasks:
         gradients = torch.autograd.grad(SCALE * loss(task), shared, allow_unused=True)
         with torch.no_grad():
@@ -47,10 +48,10 @@ def lookahead(
                 if gradient is not None:
                     parameter.sub_(gradient, alpha=step_size / SCALE)
             after = {other: loss(other).item() for other in tasks}
-            for parameter, value in zip(shared, kept, strict=True):
+            for parameter, value in zip(shared, originals, strict=True):
                 parameter.copy_(value)
-        found[task] = {o: 1 - after[o] / before[o] if before[o] else math.nan for o in tasks}
-    return found
+        affinity[task] = {o: 1 - after[o] / before[o] if before[o] else math.nan for o in tasks}
+    return affinity
 
 
 class AffinityCallback(StudyCallback):
@@ -79,10 +80,11 @@ class AffinityCallback(StudyCallback):
             task: {other: total / points for other, total in row.items()} for task, row in self.sums.items()
         }
 
-    def on_step_end(self, args, state, control, model=None, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Measure the affinities on every `every`-th step and add them to the sums."""
         if state.global_step % self.every:
             return
-        model = self.trainer.accelerator.unwrap_model(model)
+        model = self.trainer.accelerator.unwrap_model(kwargs["model"])
         steps = {task: probe[self.points % len(probe)].to(args.device) for task, probe in self.probes.items()}
 
         def loss(task: str) -> Tensor:
@@ -91,12 +93,13 @@ class AffinityCallback(StudyCallback):
 
         mode = model.training
         model.eval()
-        found = lookahead(loss, self.probes, shared_parameters(model), self.step_size)
+        affinity = lookahead(loss, self.probes, shared_parameters(model), self.step_size)
         model.train(mode)
         self.points += 1
-        for task, row in found.items():
+        for task, row in affinity.items():
             for other, value in row.items():
                 self.sums[task][other] += value
 
     def summary(self) -> dict[str, Any]:
+        """Return the number of measurements and the mean affinity of each pair of tasks."""
         return {"points": self.points, "affinity": self.affinity}

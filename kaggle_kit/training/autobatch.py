@@ -13,7 +13,7 @@ budget.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -213,7 +213,7 @@ def _halves(batch: PlannedBatch, rows: TaskRows) -> list[PlannedBatch]:
     return [replace(batch, half=0), replace(one, half=1)]
 
 
-def _batch(task: str, chosen: Sequence[int], rows: TaskRows) -> PlannedBatch:
+def _batch(task: str, chosen: Iterable[int], rows: TaskRows) -> PlannedBatch:
     ordered = sorted((int(row) for row in chosen), key=lambda row: (-rows.lengths[row], row))
     return PlannedBatch(task, tuple(ordered), int(rows.lengths[ordered].sum()) if ordered else 0)
 

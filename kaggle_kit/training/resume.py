@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import TrainerState
+from transformers import TrainerControl, TrainerState
 
 from kaggle_kit.core.runtime import logger
 from kaggle_kit.training.callbacks.base import StudyCallback
@@ -50,14 +50,17 @@ class CheckpointCallback(StudyCallback):
         self._begun = self._stepped = 0.0
         self._saving: tuple[int, Future[float]] | None = None  # step, seconds that its save will have taken
 
-    def on_step_begin(self, args, state, control, **kwargs) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start timing the step."""
         self._begun = self.clock.now()
 
-    def on_optimizer_step(self, args, state, control, **kwargs) -> None:
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Add the step's seconds to the clock's durations."""
         self._stepped = self.clock.now()
         self.clock.durations[STEP].append(self._stepped - self._begun)
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Decide whether this step is saved, and whether the session ends after it."""
         if self.trainer.checkpoints is None:  # trained without a session
             return
         if {"quick_evaluation", "development"} & self.trainer.record.keys():
@@ -102,9 +105,11 @@ class CheckpointCallback(StudyCallback):
             logger.warning("%s", error)
 
     def state(self) -> dict[str, Any]:
+        """Return the clock's state: seconds of all sessions, and recent durations."""
         return self.clock.state()
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Take up the seconds and durations of earlier sessions."""
         self.clock.load_state(state)
 
     def summary(self) -> dict[str, Any]:
@@ -127,17 +132,19 @@ class ResumableMixin:
     """
 
     checkpoints: CheckpointManager | None = None
-    keeper: CheckpointCallback | None = None
+    keeper: CheckpointCallback
     resumed: TrainingState | None = None
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.keeper.save()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.resumed is None:
+            raise CheckpointError("no state was read for this checkpoint; resume a run by train_session()")
         restore_parameters(self, self.resumed)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
+        if self.resumed is not None:
             restore_optimizer(self, self.resumed)
 
     def _load_scaler(self, checkpoint: str | None) -> None:
@@ -145,7 +152,7 @@ class ResumableMixin:
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """The library calls this when the first item after the checkpoint has been fetched."""
-        if checkpoint is not None:
+        if self.resumed is not None:
             restore_random(self, self.resumed)
             self.resumed = None  # over a GiB at full size
 
@@ -163,6 +170,7 @@ class SessionEnd:
 
     @property
     def paused(self) -> bool:
+        """Whether the session ended before the training did."""
         return self.reason is not None
 
     @property

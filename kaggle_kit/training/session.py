@@ -72,10 +72,12 @@ class SessionClock:
         return self.elapsed + ahead > self.limit_seconds
 
     def state(self) -> dict[str, Any]:
+        """Return the seconds of all sessions and the recent durations by kind, for the checkpoint."""
         durations = {kind: list(seconds) for kind, seconds in self.durations.items()}
         return {"seconds": self.total_seconds, "durations": durations}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Count on from the seconds and durations of earlier sessions."""
         self.seconds_before = state["seconds"]
         self.durations = {kind: deque(seen, maxlen=WINDOW) for kind, seen in state["durations"].items()}
 

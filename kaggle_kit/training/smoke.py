@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,10 +65,12 @@ class SmokeReport:
 
     @property
     def first(self) -> dict[str, float]:
+        """Mean loss of each task over the first tenth of its steps."""
         return {task: float(np.mean(seen[: _tenth(seen)])) for task, seen in self._by_task().items()}
 
     @property
     def last(self) -> dict[str, float]:
+        """Mean loss of each task over the last tenth of its steps."""
         return {task: float(np.mean(seen[-_tenth(seen) :])) for task, seen in self._by_task().items()}
 
     @property
@@ -170,12 +173,12 @@ class _Watch(SkippedStepCallback):
         self.norms: list[float] = []
         self._norm = math.nan
 
-    def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs) -> None:
-        parameters = (p for group in optimizer.param_groups for p in group["params"])
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        parameters = (p for group in kwargs["optimizer"].param_groups for p in group["params"])
         gradients = [p.grad for p in parameters if p.grad is not None]
         self._norm = float(torch.nn.utils.get_total_norm(gradients))  # after clipping
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.losses.append(dict(self.trainer.record["losses"]))
         # transformers 5.0 clips inside its loop, where the trainer cannot record the norm before clipping
         self.norms.append(self.trainer.record.get("grad_norm", self._norm))

@@ -151,9 +151,8 @@ def restore_optimizer(trainer: Any, state: TrainingState) -> None:
     for key, tensor in state.tensors["optimizer"].items():
         field, _, name = key.partition("/")
         memory[number[name]][field] = tensor.clone()
-    packed = [
-        group | {"params": [number[name] for name in group["params"]]} for group in document["optimizer"]
-    ]
+    entries = document["optimizer"]
+    packed = [group | {"params": [number[name] for name in group["params"]]} for group in entries]
     optimizer.load_state_dict({"state": dict(memory), "param_groups": packed})
     trainer.lr_scheduler.load_state_dict(document["scheduler"])
     if document["scaler"]:
@@ -188,7 +187,7 @@ def random_states() -> tuple[dict[str, Any], dict[str, Tensor]]:
     name, key, *rest = np.random.get_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     tensors = {"torch": torch.get_rng_state()} | {f"cuda.{n}": one for n, one in enumerate(cuda)}
-    return {"python": random.getstate(), "numpy": [name, key.tolist(), *rest]}, tensors
+    return {"python": random.getstate(), "numpy": [name, np.asarray(key).tolist(), *rest]}, tensors
 
 
 def restore_random_states(plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

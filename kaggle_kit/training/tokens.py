@@ -66,6 +66,7 @@ class TokenTracker:
         return {"step": self.step, **self._last, **self.state_dict()}
 
     def state_dict(self) -> dict[str, Any]:
+        """Return all cumulative counts as plain values, for the checkpoint."""
         return {"step": self.step, "total": dict(self.total), **copy.deepcopy(self.apart)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ micro-batch; the optimiser also moves the loss weights that are learnt; checkpoi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -38,6 +38,8 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
     for the parameters that several tasks touch.
     """
 
+    optimizer: torch.optim.Optimizer  # None until it is created
+
     def __init__(
         self,
         model: MultiTaskModel,
@@ -62,7 +64,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
     def training_step(
         self, model: MultiTaskModel, inputs: Any, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """The gradients of one optimiser step.
+        """Compute the gradients of one optimiser step and return the summed loss, a scalar.
 
         A task goes forward and backward over all its micro-batches before the next one switches the
         adapters. With PCGrad its shared gradient is then set aside, and all are projected and combined
@@ -86,7 +88,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         return total.sum()
 
     def _backward(self, model: MultiTaskModel, task: str, batches: Sequence[Any]) -> Tensor:
-        """Adds one task's gradient; returns its loss before weighting.
+        """Add one task's gradient and return its loss before weighting.
 
         The loss of a component is its mean over everything that the task's micro-batches count in this
         step, so cutting the step into more or fewer micro-batches changes nothing.
@@ -110,32 +112,33 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         return total
 
     def _scaled(self, loss: Tensor) -> Tensor:
-        """The loss as float16 needs it, so that small gradients do not vanish."""
+        """Return the loss as float16 needs it, so that small gradients do not vanish."""
         scaler = self.accelerator.scaler
         return loss if scaler is None else scaler.scale(loss)
 
     # --- seams of the library ----------------------------------------------------------------------
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Notes the gradient norm where the accelerator clips: the one place that all versions share."""
+        """Record the gradient norm where the accelerator clips: the one place that all versions share."""
         super().create_accelerator_and_postprocess()
         clip = self.accelerator.clip_grad_norm_
 
-        def clip_and_note(*args: Any, **options: Any) -> Tensor:
+        def clip_and_record(*args: Any, **options: Any) -> Tensor:
             norm = clip(*args, **options)
             self.record["grad_norm"] = float(norm)
             return norm
 
-        self.accelerator.clip_grad_norm_ = clip_and_note
+        self.accelerator.clip_grad_norm_ = clip_and_record
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: Any) -> tuple[list, None]:
+        """Return the next items, and no item count: the loss is divided in `_backward`."""
         return [next(epoch_iterator) for _ in range(num_batches)], None
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over what trains, and the learnt loss weights; PCGrad over what several tasks touch.
+        """Return AdamW over what trains and the learnt loss weights; set up PCGrad over what tasks share.
 
         With `args.head_learning_rate` the heads are a group of their own; the schedule scales both alike.
         Raises ConfigError for a parameter that trains in anything but float32.
@@ -153,7 +156,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         return self.optimizer
 
     def _rate_groups(self) -> list[dict[str, Any]]:
-        """What trains, the heads apart where they have a learning rate of their own."""
+        """Return the trainable parameters, the heads apart where they have a learning rate of their own."""
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         rate = getattr(self.args, "head_learning_rate", None)
         heads = set() if rate is None else {id(parameter) for parameter in self.model.heads.parameters()}
@@ -164,6 +167,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         return [group | {"weight_decay": self.args.weight_decay} for group in groups if group["params"]]
 
     def floating_point_ops(self, inputs: Any) -> int:
+        """Return 0: the library's estimate knows padded batches only."""
         return 0  # the library's estimate knows padded batches only
 
 

@@ -51,6 +51,7 @@ class Problem:
 
     @classmethod
     def from_error(cls, severity: str, error: CorpusError) -> Problem:
+        """Make a finding of a reader's error, at the error's path and line."""
         return cls(severity, error.path, error.line, error.found, error.expected)
 
     def __str__(self) -> str:
@@ -68,6 +69,7 @@ class Line:
 
     @property
     def provenance(self) -> Provenance:
+        """The place as annotations carry it."""
         return Provenance(str(self.path), self.number)
 
     def error(self, found: str, expected: str) -> CorpusError:
@@ -142,6 +144,7 @@ class Reading:
     tally: Tally = field(default_factory=Tally)
 
     def warn(self, oddity: CorpusError) -> None:
+        """Add an oddity that changes nothing to the warnings."""
         self.warnings.append(Problem.from_error("warning", oddity))
 
     def reject(self, error: CorpusError) -> None:

@@ -68,6 +68,7 @@ SUBTASKS = {
 
 
 def find(folder: Path) -> list[Path]:
+    """Return the folder's XML files, packed ones included."""
     return corpus_files(folder, ".xml", ".xml.gz")
 
 

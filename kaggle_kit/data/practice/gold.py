@@ -24,12 +24,15 @@ Link = tuple[str, Fragments, Fragments]  # type, source and target
 
 @dataclass(frozen=True, slots=True)
 class LabelledNote:
+    """An invented note with the annotations of one task."""
+
     document_id: str
     note: Note
     classes: Mapping[tuple[Fragment, ...], str]  # by a mention's fragments
     shown: Collection[int]  # the families that the task's training split shows
 
     def class_of(self, span: Span) -> str:
+        """Return the semantic class that this task's annotator gave the mention."""
         return self.classes[span.fragments]
 
     def concept_of(self, span: Span) -> str:
@@ -49,6 +52,7 @@ class LabelledNote:
                 yield sentence, span
 
     def of_class(self, *classes: str) -> Iterator[tuple[Sentence, Span]]:
+        """Yield the mentions of some classes with their sentences, in the order of the text."""
         return ((sentence, span) for sentence, span in self.spans() if self.class_of(span) in classes)
 
     def relations(self) -> Iterator[tuple[str, Span, Span]]:
@@ -78,6 +82,7 @@ def label(document_id: str, note: Note, lexicon: Lexicon, task: str, noise: floa
 
 
 def noisy(semantic_class: str, noise: float, rng: Rng) -> str:
+    """Return the class, or with probability `noise` a random one."""
     return pick(rng, CLASSES) if rng.random() < noise else semantic_class
 
 

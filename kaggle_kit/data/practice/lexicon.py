@@ -57,6 +57,7 @@ class Family:
 
     @property
     def terms(self) -> tuple[Term, ...]:
+        """All terms of the family, the bare head first where it is one."""
         inner = (Term(self, None),) if self.bare else ()
         return inner + tuple(Term(self, modifier) for modifier in self.modifiers)
 
@@ -70,6 +71,7 @@ class Term:
 
     @property
     def text(self) -> str:
+        """The term's words as they stand in a text."""
         return f"{self.modifier} {self.family.head}" if self.modifier else self.family.head
 
     @property

@@ -79,6 +79,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Timex:
+    """A time expression: its place in the text, and its kind."""
+
     fragment: Fragment
     kind: str
     listed: bool = False
@@ -86,12 +88,15 @@ class Timex:
 
 @dataclass
 class Sentence:
+    """The places of a sentence's mentions, time expressions and cues."""
+
     spans: list[Span] = field(default_factory=list)
     timexes: list[Timex] = field(default_factory=list)
     cues: dict[str, tuple[str, Fragment]] = field(default_factory=dict)  # name -> value and place
 
     @property
     def outer(self) -> list[Span]:
+        """The mentions that lie within no other."""
         return [span for span in self.spans if not span.inner]
 
     @property
@@ -107,6 +112,8 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Note:
+    """An invented clinical note: its text, sentences and dates."""
+
     text: str
     sentences: tuple[Sentence, ...]
     doctime: Fragment
@@ -126,6 +133,7 @@ class Page:
         self.text = ""
 
     def add(self, piece: str) -> Fragment:
+        """Append a piece of text and return its [start, end) characters."""
         start = len(self.text)
         self.text += piece
         return start, len(self.text)

@@ -42,12 +42,16 @@ ORIGIN = {"DATE": "2000-01-01 00:00:00", "USERID": "U0", "USERNAME": "practice"}
 
 @dataclass(frozen=True, slots=True)
 class Comment:
+    """An answer in a thread, and the terms it uses."""
+
     text: str
     terms: tuple[Term, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Thread:
+    """A question of a forum with its comments."""
+
     id: str
     asked: str  # the class that the question is after
     body: str
@@ -58,9 +62,8 @@ def compose(number: int, terms: Iterator[Term], rng: Rng) -> Thread:
     """A question and ten comments. The term in the question is there to be talked about, no more."""
     asked = pick(rng, CLASSES)
     body = pick(rng, QUESTIONS).format(noun=NOUNS[asked], term=next(terms).text)
-    return Thread(
-        f"practice{number:04d}_R1", asked, body, tuple(_comment(terms, rng) for _ in range(COMMENTS))
-    )
+    comments = tuple(_comment(terms, rng) for _ in range(COMMENTS))
+    return Thread(f"practice{number:04d}_R1", asked, body, comments)
 
 
 def _comment(terms: Iterator[Term], rng: Rng) -> Comment:

@@ -34,6 +34,7 @@ class Document:
 
     @property
     def every_entity(self) -> dict[str, Item]:
+        """All entities by id, those that brateval does not count included."""
         return self.dropped | self.entities
 
 

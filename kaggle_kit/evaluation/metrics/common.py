@@ -60,9 +60,8 @@ def score_errors() -> Iterator[None]:
 
 def folder_files(folder: Path, pattern: str = "*") -> list[Path]:
     """Return the folder's own files that match, sorted; hidden ones and those of a Mac's archive are none."""
-    return sorted(
-        path for path in folder.glob(pattern) if path.is_file() and not leftover(path.relative_to(folder))
-    )
+    files = (path for path in folder.glob(pattern) if path.is_file())
+    return sorted(path for path in files if not leftover(path.relative_to(folder)))
 
 
 def pipe_files(folder: Path, pattern: str = "*") -> list[Path]:

@@ -50,10 +50,12 @@ class Outcome:
 
     @property
     def rows(self) -> int:
+        """Number of rows: matches, and those that one side only has."""
         return len(self.matches) + self.predicted_only + self.gold_only
 
     @classmethod
     def sum(cls, outcomes: Collection[Outcome]) -> Outcome:
+        """Add up the outcomes of several classes or documents."""
         matches = [match for outcome in outcomes for match in outcome.matches]
         predicted_only = sum(outcome.predicted_only for outcome in outcomes)
         return cls(matches, predicted_only, sum(outcome.gold_only for outcome in outcomes))
@@ -93,17 +95,15 @@ def _outcomes(wanted: list[Row], found: list[Row]) -> dict[str, Outcome]:
         pairs[name] = _pairs(mine, theirs, None if name == "quantity" else corresponding)
         outcomes[name] = _span_outcome(mine, theirs, pairs[name])
         if name == "quantity":
-            corresponding = {
-                _set(row): _set(pairs[name][_place(row)][-1]) for row in mine if _place(row) in pairs[name]
-            }
+            met = pairs[name]
+            corresponding = {_set(row): _set(met[_place(row)][-1]) for row in mine if _place(row) in met}
     for name, values, per_value in (("unit", _units, False), ("modifier", _modifiers, True)):
-        sides = ([row for row in rows if row.type == "Quantity"] for rows in (found, wanted))
-        outcomes[name] = _value_outcome(*sides, corresponding, values, per_value)
+        mine, theirs = ([row for row in rows if row.type == "Quantity"] for rows in (found, wanted))
+        outcomes[name] = _value_outcome(mine, theirs, corresponding, values, per_value)
     for name, (key, *ends) in RELATIONS.items():
         sources, targets = ({k: v for kind in kinds for k, v in pairs[kind].items()} for kinds in ends)
-        outcomes[name] = _relation_outcome(
-            _relations(found, key), _relations(wanted, key), corresponding, sources, targets
-        )
+        both = _relations(found, key), _relations(wanted, key)
+        outcomes[name] = _relation_outcome(*both, corresponding, sources, targets)
     return outcomes
 
 
@@ -168,9 +168,8 @@ def _pairs(
     pairs: Pairs = {}
     for row in predicted:
         home = row.document if corresponding is None else corresponding.get(_set(row))
-        partners = [
-            other for other in candidates.get(home, ()) if row.start <= other.end and other.start <= row.end
-        ]
+        near = candidates.get(home, ())
+        partners = [other for other in near if row.start <= other.end and other.start <= row.end]
         if partners:
             pairs[_place(row)] = partners
     return pairs

@@ -33,8 +33,8 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 
     Raises ScoreError for malformed ones.
     """
-    figures = mention_figures(*(_read(place) for place in (gold, pred)))
-    return figures | _optional("relation_{}", *(_relations(place) for place in (gold, pred)))
+    figures = mention_figures(_read(gold), _read(pred))
+    return figures | _optional("relation_{}", _relations(gold), _relations(pred))
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
@@ -44,7 +44,7 @@ def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] 
     if metric == "relation_f1":
         found = _compared(_relations(gold), _relations(pred))
     else:
-        found = _compared(*(_spans(_read(place)) for place in (gold, pred)), relaxed=metric == "relaxed_f1")
+        found = _compared(_spans(_read(gold)), _spans(_read(pred)), relaxed=metric == "relaxed_f1")
     return {name: counts(**sizes) for name, sizes in found.items()}
 
 
@@ -66,8 +66,7 @@ def mention_figures(gold: Iterable[UnifiedSample], predicted: Iterable[UnifiedSa
     """
     wanted, found = _spans(gold), _spans(predicted)
     figures = _figures("strict_{}", wanted, found) | _figures("relaxed_{}", wanted, found, relaxed=True)
-    sides = ({name: _pieced(spans) for name, spans in side.items()} for side in (wanted, found))
-    return figures | _optional("discontiguous_strict_{}", *sides)
+    return figures | _optional("discontiguous_strict_{}", _discontiguous(wanted), _discontiguous(found))
 
 
 def _spans(samples: Iterable[UnifiedSample]) -> dict[str, set[Span]]:
@@ -78,8 +77,8 @@ def _spans(samples: Iterable[UnifiedSample]) -> dict[str, set[Span]]:
     return spans
 
 
-def _pieced(spans: set[Span]) -> set[Span]:
-    return {span for span in spans if len(span[1]) > 1}
+def _discontiguous(documents: dict[str, set[Span]]) -> dict[str, set[Span]]:
+    return {name: {span for span in spans if len(span[1]) > 1} for name, spans in documents.items()}
 
 
 def _compared(gold: Sets, predicted: Sets, relaxed: bool = False) -> dict[str, dict[str, int]]:

@@ -52,6 +52,7 @@ class Disorder:
     locations: set[str] = field(default_factory=set)
 
     def agrees(self, other: Disorder, slot: str) -> bool:
+        """Whether a slot has the same value in both; body locations need one in common."""
         if slot == BODY_LOCATION:
             return not self.locations.isdisjoint(other.locations)
         return self.values[slot] == other.values[slot]

@@ -40,6 +40,8 @@ Link = tuple[Span, ...]
 
 
 class Entity(NamedTuple):
+    """An annotated event or time expression: type, character spans and properties."""
+
     type: str | None
     span: Span
     properties: Mapping[str, str]
@@ -106,14 +108,14 @@ def _count_note(gold_path: Path, pred_path: Path | None, rows: Rows) -> bool:
 def _count_entities(truth: Note, guess: Note, rows: Rows) -> None:
     for kind, attributes in ATTRIBUTES.items():
         sides = [[entity for entity in note.entities if entity.type == kind] for note in (truth, guess)]
-        _count(f"{kind}_span".lower(), *({entity.span for entity in side} for side in sides), rows)
+        _count(f"{kind}_span".lower(), {e.span for e in sides[0]}, {e.span for e in sides[1]}, rows)
         for attribute in attributes:
             name = f"{kind}_{attribute}".lower()
             gold, predicted = ({(e.span, e.properties.get(attribute)) for e in side} for side in sides)
             if any(value is not None for _, value in gold | predicted):
                 _count(name, gold, predicted, rows)
-            stated = [{element for element in elements if element[1]} for elements in (gold, predicted)]
-            _count(f"{name}_stated", *stated, rows)
+            gold, predicted = ({pair for pair in pairs if pair[1]} for pairs in (gold, predicted))
+            _count(f"{name}_stated", gold, predicted, rows)
 
 
 def _count(

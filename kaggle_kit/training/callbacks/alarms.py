@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 from scipy.stats import theilslopes
+from transformers import TrainerState
 
 from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.runtime import GIB, logger
@@ -63,7 +64,8 @@ class LossCallback(StudyCallback):
         self.recent: dict[str, list[float]] = {}
         self.over: dict[str, int] = {}  # losses over the mark in a row
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Raise TrainingAlarm for a loss or a gradient norm that is not finite, or a loss that explodes."""
         for task, loss in self.trainer.record["losses"].items():
             recent = self.recent.setdefault(task, [])
             fault = loss_fault(loss, recent, self.start.get(task))
@@ -106,7 +108,8 @@ class SkippedStepCallback(StudyCallback):
         self.skipped = 0
         self.leading = 0  # skips before the first step that was taken
 
-    def on_optimizer_step(self, args, state, control, **kwargs) -> None:
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count the step, note whether the scaler skipped it, and log the loss scale."""
         accelerator, record = self.trainer.accelerator, self.trainer.record
         self.steps += 1
         self.skipped += bool(accelerator.optimizer_step_was_skipped)
@@ -115,7 +118,8 @@ class SkippedStepCallback(StudyCallback):
         if accelerator.scaler is not None:
             record["loss_scale"] = accelerator.scaler.get_scale()
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Raise TrainingAlarm where too many steps were skipped, or the loss scale fell below 1."""
         scale = self.trainer.record.get("loss_scale", 1.0)
         late = self.skipped - self.leading
         if scale < 1 or (self.steps >= self.minimum and late > MAX_SKIPPED_SHARE * self.steps):
@@ -126,10 +130,13 @@ class SkippedStepCallback(StudyCallback):
             )
 
     def summary(self) -> dict[str, Any]:
+        """Return the optimiser steps of the run, and how many of them were skipped."""
         return {"steps": self.steps, "skipped": self.skipped}
 
 
 class LeakVerdict(NamedTuple):
+    """Whether memory leaks, its growth in GiB per 1,000 steps, and the figures behind the verdict."""
+
     leaking: bool
     gib_per_1000_steps: float
     reason: str
@@ -143,9 +150,8 @@ def leak_verdict(steps: Sequence[int], gib: Sequence[float]) -> LeakVerdict:
     lower end of the slope's 99 % interval (Sen 1968) exceeds what is allowed.
     """
     if len(gib) < MIN_MEASUREMENTS:
-        return LeakVerdict(
-            False, 0.0, f"{len(gib)} measurements are too few to judge; need {MIN_MEASUREMENTS}"
-        )
+        too_few = f"{len(gib)} measurements are too few to judge; need {MIN_MEASUREMENTS}"
+        return LeakVerdict(False, 0.0, too_few)
     later = slice(len(gib) // 2, None)
     slope, _, low, high = (1000 * float(v) for v in theilslopes(gib[later], steps[later], alpha=0.99))
     reason = (
@@ -158,7 +164,7 @@ def leak_verdict(steps: Sequence[int], gib: Sequence[float]) -> LeakVerdict:
 def memory_gib(device: torch.device) -> dict[str, float]:
     """Return the GiB in use: on a GPU by tensors, by torch's allocator and by everything on the device.
 
-    On a CPU: what of this process is resident.
+    On a CPU it is the resident memory of this process.
     """
     if device.type != "cuda":
         return {"resident": psutil.Process().memory_info().rss / GIB}
@@ -184,9 +190,11 @@ class VRAMCallback(FiguresCallback):
 
     @property
     def verdict(self) -> LeakVerdict:
+        """Judge all measurements so far."""
         return leak_verdict(self.steps, [next(iter(measured.values())) for measured in self.gib])
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Measure and log the memory in GiB every `every` steps; warn at the first sign of a leak."""
         if state.global_step % self.every == 0:
             self.steps.append(state.global_step)
             self.gib.append(memory_gib(args.device))
@@ -197,6 +205,7 @@ class VRAMCallback(FiguresCallback):
             self._warned |= verdict.leaking
 
     def summary(self) -> dict[str, Any]:
+        """Return the peak memory in GiB by kind and the last verdict; nothing without measurements."""
         if not self.gib:
             return {}
         peak = {name: max(measured[name] for measured in self.gib) for name in self.gib[0]}

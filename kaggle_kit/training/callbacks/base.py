@@ -23,6 +23,7 @@ class StudyCallback(TrainerCallback):
         self.trainer = trainer
 
     def state(self) -> dict[str, Any]:
+        """Return a copy of the attributes named in `remembered`, for the checkpoint."""
         return {name: copy.deepcopy(getattr(self, name)) for name in self.remembered}
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import TrainerControl, TrainerState
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runtime import logger
@@ -84,25 +85,28 @@ class QuickEvaluationCallback(EvaluationCallback):
         self.best_score: float | None = None
         self.stopped_at: int | None = None
 
-    def on_step_end(self, args, state, control, model=None, optimizer=None, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Evaluate where it is due, keep the best step, and stop the run when patience ends."""
         step = state.global_step
         if step % self.every and step != state.max_steps:
             return
-        figures = self.figures(model)
+        figures = self.figures(kwargs["model"])
         if figures[self.metric] > (-math.inf if self.best_score is None else self.best_score):  # no NaN is
             self.best_score = figures[self.metric]
-            self.keep(step, model, optimizer)
+            self.keep(step, kwargs["model"], kwargs["optimizer"])
         if self.patience is not None and step - (self.best_step or 0) >= self.patience:
             self.stopped_at, control.should_training_stop = step, True
             logger.info("stopped at step %d: no better %s since step %d", step, self.metric, self.best_step)
         best = {"best_step": self.best_step, "best_score": self.best_score}
         self.trainer.record["quick_evaluation"] = figures | best | {"stopped": self.stopped_at is not None}
 
-    def on_train_end(self, args, state, control, model=None, optimizer=None, **kwargs) -> None:
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Put the best step's parameters back into the model, if they were kept."""
         if self.best_weights and self.best_step != state.global_step:
-            _put(self.best_weights, trained(model, optimizer))
+            _put(self.best_weights, trained(kwargs["model"], kwargs["optimizer"]))
 
     def summary(self) -> dict[str, Any]:
+        """Return the metric, the best step and score, and the step of early stopping, if any."""
         names = ("metric", *self.remembered)
         return {} if self.best_step is None else {name: getattr(self, name) for name in names}
 
@@ -127,7 +131,8 @@ class DevelopmentCallback(EvaluationCallback):
         self.curve: list[dict[str, Any]] = []
         self._due: dict[int, list[float]] = {}  # step -> shares that are reached by it
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Find the plan's step at which each share of the token budget is reached."""
         plan = self.trainer.train_dataset.plan
         ends = self.begun + np.cumsum([sum(step.tokens.values()) for step in plan.steps])
         self._due = {}
@@ -136,10 +141,11 @@ class DevelopmentCallback(EvaluationCallback):
             if self.begun < wanted <= ends[-1]:
                 self._due.setdefault(int(np.searchsorted(ends, wanted)) + 1, []).append(share)
 
-    def on_step_end(self, args, state, control, model=None, optimizer=None, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Add a point to the curve for each share reached by this step, and keep the best one."""
         if state.global_step not in self._due:
             return
-        figures = self.trainer.record.get("quick_evaluation") or self.figures(model)
+        figures = self.trainer.record.get("quick_evaluation") or self.figures(kwargs["model"])
         point = {
             "step": self.trainer.tokens.step,
             "tokens": sum(self.trainer.tokens.total.values()),
@@ -150,7 +156,7 @@ class DevelopmentCallback(EvaluationCallback):
         self.curve += [{"share": share, **point} for share in self._due[state.global_step]]
         self.trainer.record["development"] = self.curve[-1]
         if self.keeps_best and (earlier is None or point["score"] > earlier["score"]):
-            self.keep(state.global_step, model, optimizer)
+            self.keep(state.global_step, kwargs["model"], kwargs["optimizer"])
 
     @contextmanager
     def at_best(self) -> Iterator[None]:
@@ -167,7 +173,7 @@ class DevelopmentCallback(EvaluationCallback):
 def best_point(curve: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the point of the highest score, the first of equals; None of an empty curve."""
     best = max(curve, key=lambda point: point["score"], default=None)
-    return best and {name: best[name] for name in ("share", "step", "tokens", "score")}
+    return None if best is None else {name: best[name] for name in ("share", "step", "tokens", "score")}
 
 
 def trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from transformers import TrainerControl, TrainerState
 
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.conflicts import ConflictCounts
@@ -30,7 +31,8 @@ class TokenCallback(StudyCallback):
     def __init__(self, run: RunFolder) -> None:
         self.run = run
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Append the step's token counts to the run's `tokens.jsonl`."""
         self.run.append_tokens(self.trainer.tokens.record())
 
 
@@ -53,15 +55,18 @@ class SpeedCallback(FiguresCallback):
         self._begun = 0.0
         self._planned = np.zeros(0)  # (steps,) tokens of the plan up to and with each step
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Sum up the plan's tokens, and start the session's clock."""
         plan = self.trainer.train_dataset.plan
         self._planned = np.cumsum([sum(step.tokens.values()) for step in plan.steps])
         self._session = self.clock(), sum(self.trainer.tokens.total.values())
 
-    def on_step_begin(self, args, state, control, **kwargs) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the step's clock."""
         self._begun = self.clock()
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Log the step's seconds and speeds, and the seconds that remain."""
         seconds = self.clock() - self._begun
         done = state.global_step - 1
         samples = sum(len(b.rows) for b in self.trainer.train_dataset.plan.steps[done].micro_batches)
@@ -79,12 +84,9 @@ class SpeedCallback(FiguresCallback):
         }
 
     def summary(self) -> dict[str, Any]:
-        if not self.seconds:
-            return {}
-        return {
-            "samples_per_second": self.samples / self.seconds,
-            "tokens_per_second": self.tokens / self.seconds,
-        }
+        """Return mean samples/s and tokens/s over all sessions of the run."""
+        counts = {"samples_per_second": self.samples, "tokens_per_second": self.tokens}
+        return {name: count / self.seconds for name, count in counts.items()} if self.seconds else {}
 
 
 class GradientConflictCallback(StudyCallback):
@@ -101,13 +103,16 @@ class GradientConflictCallback(StudyCallback):
     def __init__(self) -> None:
         self.counts = ConflictCounts()
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Add the step's cosines to the counts."""
         self.counts.add(self.trainer.record.get("conflicts", {}))
 
     def state(self) -> dict[str, Any]:
+        """Return a copy of the counts, for the checkpoint."""
         return {"table": copy.deepcopy(self.counts.table)}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Count on from a checkpoint's counts."""
         self.counts.table = copy.deepcopy(state["table"])
 
     def summary(self) -> dict[str, Any]:
@@ -126,7 +131,8 @@ class RunLogCallback(StudyCallback):
         self.send: Callable[[Mapping[str, Any]], None] | None = None
         self._learning_rate = 0.0
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Raise ConfigError if a callback that logs figures stands behind this one."""
         callbacks = self.trainer.callback_handler.callbacks
         after = callbacks[callbacks.index(self) + 1 :]
         if late := [type(c).__name__ for c in after if isinstance(c, FiguresCallback)]:
@@ -135,11 +141,13 @@ class RunLogCallback(StudyCallback):
                 f"put RunLogCallback behind them, or take the list from study_callbacks()"
             )
 
-    def on_pre_optimizer_step(self, args, state, control, lr_scheduler=None, **kwargs) -> None:
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Read the learning rate that this step will use."""
         # Of this step: the schedule moves on before its end.
-        self._learning_rate = lr_scheduler.get_last_lr()[0]
+        self._learning_rate = kwargs["lr_scheduler"].get_last_lr()[0]
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Append the step's record to `events.jsonl`, and send it on."""
         tokens = self.trainer.tokens
         event = {"step": tokens.step, **self.trainer.record, "learning_rate": self._learning_rate}
         self.run.append_event(event)
@@ -161,10 +169,12 @@ class ProgressCallback(StudyCallback):
         self.clock = clock
         self._due = 0.0
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Let the first step report at once."""
         self._due = self.clock()
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Report the step, the loss, the speed and the time left, where a line is due."""
         now, record = self.clock(), self.trainer.record
         ends = control.should_training_stop or state.global_step >= state.max_steps
         if now < self._due and not ends:
