@@ -22,7 +22,7 @@ SETTING = "expandable_segments:True"
 def set_allocator(
     environ: MutableMapping[str, str] = os.environ, modules: Collection[str] = sys.modules
 ) -> str:
-    """Sets both names unless the user chose one, and returns the value in force.
+    """Set both names unless the user chose one, and return the value in force.
 
     Raises ConfigError where torch is imported already and the setting would come too late.
     """

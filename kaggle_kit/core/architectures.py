@@ -47,7 +47,7 @@ ARCHITECTURES = {
 
 
 def positions(config: Mapping[str, Any]) -> int:
-    """The longest sequence in tokens. RoBERTa counts its positions from behind the padding's."""
+    """Return the longest sequence in tokens. RoBERTa counts its positions from behind the padding's."""
     most = int(config.get("max_position_embeddings", 512))
     if config["model_type"] in ("roberta", "xlm-roberta"):
         return most - int(config.get("pad_token_id", 1)) - 1
@@ -55,7 +55,7 @@ def positions(config: Mapping[str, Any]) -> int:
 
 
 def parameters(config: Mapping[str, Any]) -> int:
-    """How many a published model has: of a decoder with its language-model head, of an encoder without one.
+    """Return the parameter count of a published model: a decoder's with its language-model head.
 
     Raises KeyError for a file that lacks one of the sizes.
     """

@@ -97,7 +97,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, *, finished: bool = True) -> Self:
-        """An existing run; RunFolderError where there is none, or it must be finished and is not."""
+        """Open an existing run; RunFolderError where there is none, or it must be finished and is not."""
         if not (path / "config.yaml").is_file():
             raise RunFolderError(f"{path} is no run folder: it has no config.yaml; give a run's own folder")
         run = cls(path, integrity.Recorded.read(path / "config.yaml", _first_line))
@@ -106,7 +106,7 @@ class RunFolder:
         return run
 
     def verify(self) -> None:
-        """RunFolderError where any result file, weights included, is not as the run left it."""
+        """Raise RunFolderError where any result file, weights included, is not as the run left it."""
         integrity.assert_unchanged(self.path, self.manifest()["files"])
 
     config_yaml = Place("config.yaml")
@@ -139,19 +139,19 @@ class RunFolder:
         return self.manifest_json.is_file()
 
     def config(self) -> dict[str, Any]:
-        """The resolved configuration as plain values, readable whatever version wrote it."""
+        """Return the resolved configuration as plain values, readable whatever version wrote it."""
         return integrity.Recorded.read(self.config_yaml, _shallow_yaml)
 
     def official(self, task: str) -> Path:
-        """The folder for the task's predictions in its own file format."""
+        """Return the folder for the task's predictions in its own file format."""
         return self.predictions / "official" / task
 
     def append_event(self, event: Mapping[str, Any]) -> None:
-        """One line per optimiser step; a figure that is not finite is written as null."""
+        """Append one line per optimiser step; a figure that is not finite is written as null."""
         append_record(self.events_jsonl, event)
 
     def append_tokens(self, tokens: Mapping[str, Any]) -> None:
-        """One line per optimiser step: `step`, and the cumulative real tokens of every task."""
+        """Append one line per optimiser step: `step`, and the cumulative real tokens of every task."""
         append_record(self.tokens_jsonl, tokens)
 
     def events(self) -> list[dict[str, Any]]:
@@ -163,12 +163,12 @@ class RunFolder:
         return read_records(self.tokens_jsonl)
 
     def write_metrics(self, metrics: Iterable[Metric]) -> Path:
-        """RunFolderError for a figure that is not finite: no page could read it."""
+        """Write `metrics.json`; RunFolderError for a figure that is not finite: no page could read it."""
         records = integrity.checked_metrics([plain(asdict(metric)) for metric in metrics], self.metrics_json)
         return write_atomically(self.metrics_json, to_json(records, indent=2) + "\n")
 
     def metrics(self) -> list[Metric]:
-        """The run's figures; empty where the page recorded none. RunFolderError for one that is no figure."""
+        """Read the run's figures; empty where the page recorded none. RunFolderError for one that is none."""
         if not self.metrics_json.is_file():
             return []
         with integrity.reading(self.metrics_json):
@@ -176,7 +176,7 @@ class RunFolder:
             return [Metric(**record) for record in integrity.checked_metrics(records, self.metrics_json)]
 
     def write_predictions(self, task: str, split: str, samples: Iterable[UnifiedSample]) -> Path:
-        """`predictions/<task>.<split>.jsonl`: offsets, labels, scores and ids, without any text."""
+        """Write `predictions/<task>.<split>.jsonl`: offsets, labels, scores and ids, without any text."""
         lines = map(prediction_line, samples)
         return write_atomically(self.predictions / f"{task}.{split}.jsonl", "".join(lines))
 
@@ -185,21 +185,21 @@ class RunFolder:
         return write_atomically(self.paused_json, to_json({"paused": _now(), **facts}, indent=2) + "\n")
 
     def paused(self) -> dict[str, Any] | None:
-        """What `pause` noted; None for a run that nothing has paused since it last went on."""
+        """Return the pause's record; None for a run that nothing has paused since it last went on."""
         return integrity.Recorded.read(self.paused_json) if self.paused_json.is_file() else None
 
     def go_on(self) -> None:
-        """The run is not paused (any more)."""
+        """Mark the run as no longer paused."""
         self.paused_json.unlink(missing_ok=True)
 
     def write_documents(self, task: str, split: str, records: Iterable[Mapping[str, Any]]) -> Path:
-        """`documents/<task>.<split>.jsonl`: what each document adds to the task's primary metric."""
+        """Write `documents/<task>.<split>.jsonl`: each document's share of the task's primary metric."""
         path = self.documents / f"{task}.{split}.jsonl"
         checked = integrity.checked_documents([plain(record) for record in records], path)
         return write_atomically(path, "".join(to_json(record) + "\n" for record in checked))
 
     def read_documents(self, task: str, split: str) -> list[dict[str, Any]]:
-        """Empty where the run's page wrote none, or the metric has no parts per document.
+        """Read a task's figures per document; empty where the page wrote none, or the metric has no parts.
 
         RunFolderError for a document twice, and for a count or value that is none.
         """
@@ -231,7 +231,7 @@ class RunFolder:
         return write_atomically(self.manifest_json, text + "\n")
 
     def manifest(self) -> dict[str, Any]:
-        """What `finish` recorded; RunFolderError for an unfinished, unsigned or edited one."""
+        """Read the manifest; RunFolderError for an unfinished, unsigned or edited one."""
         if not self.finished:
             raise RunFolderError(f"{self.path} is unfinished (no manifest.json); run its page to the end")
         manifest = integrity.Recorded.read(self.manifest_json)
@@ -240,7 +240,7 @@ class RunFolder:
 
 
 def left_out_of(manifest: Mapping[str, Any], task: str) -> str:
-    """How many training documents of a task a run left out, and which: equal for the same ones."""
+    """Say how many training documents of a task a run left out, with a digest of their ids."""
     ids = sorted(manifest.get("left_out", {}).get(task, ()))
     digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
     return f"{len(ids)} documents ({digest})" if ids else "no document"

@@ -22,7 +22,7 @@ CHECKSUMS = ".checksums.json"  # in every entry: file -> SHA-256
 
 
 def cache_dir(name: str) -> Path:
-    """The folder for one kind of cached thing: `KAGGLE_KIT_CACHE`, Kaggle's scratch, or the user's cache.
+    """Return the folder of one kind of cache: below `KAGGLE_KIT_CACHE`, Kaggle's scratch, or the user's.
 
     ConfigError where the variable names a folder that leaves the machine with a kernel's output.
     """
@@ -45,7 +45,7 @@ def cache_dir(name: str) -> Path:
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `build` unless it is there and sound; it appears whole or not at all.
+    """Return `folder`, filled by `build` unless it is there and sound; it appears whole or not at all.
 
     Each file's checksum is kept and compared whenever the folder is asked for, so that a damaged entry is
     built anew. Nobody else on the machine may read it. Processes that want the same folder wait for the first

@@ -51,7 +51,7 @@ def strategy_entry(name: str) -> StrategyConfig:
 
 
 def changed_strategy(strategy: StrategyConfig, **changes: Any) -> StrategyConfig:
-    """The strategy with other values, each brought to its type ("off" is false). ConfigError if it cannot."""
+    """Return the strategy with other values, each cast to its type ("off" is false), or raise ConfigError."""
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(strategy), changes))
     except OmegaConfBaseException as error:
@@ -67,7 +67,7 @@ def compose(
     overrides: Iterable[str] = (),
     seed: int = 42,
 ) -> RunConfig:
-    """The checked configuration of one run.
+    """Compose and check the configuration of one run.
 
     `overrides` are `key=value` strings in Hydra's value grammar, such as `training.epochs=2`,
     `tasks.semeval2017t3.options.subtask=B` or `model=bert`. A model, strategy or profile that is left
@@ -91,7 +91,7 @@ def compose(
 
 
 def config_hash(config: RunConfig) -> str:
-    """16 hex digits of the SHA-256 of the configuration's canonical JSON, machine paths left out.
+    """Return 16 hex digits of the SHA-256 of the configuration's canonical JSON, without machine paths.
 
     The order of the tasks counts: the step plan and the model's first weights are drawn in it.
     """
@@ -108,7 +108,7 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def from_yaml(text: str) -> RunConfig:
-    """The configuration that `to_yaml` wrote, checked again. Raises ConfigError.
+    """Return the configuration that `to_yaml` wrote, checked again. Raises ConfigError.
 
     What is stored is values: `${oc.env:NAME}` in a file from elsewhere would read this machine's environment.
     """
@@ -126,7 +126,7 @@ def from_yaml(text: str) -> RunConfig:
 
 
 def read_config(file: Path) -> RunConfig:
-    """What `from_yaml` makes of a file, such as the `config.yaml` of a run. RunFolderError that names it."""
+    """Read a run's `config.yaml` as `from_yaml` does. Raises RunFolderError, which names the file."""
     with reading(file):
         try:
             return from_yaml(file.read_text(encoding="utf-8"))
@@ -171,7 +171,7 @@ def _misnamed(request: Request) -> list[str]:
 
 
 def _refer(experiment: DictConfig, strategy: str) -> list[str]:
-    """Notes the strategy that an experiment for some strategies varies; says where it is none of them."""
+    """Record the strategy that an experiment for some strategies varies; refuse one that is none of them."""
     if "strategies" not in experiment:
         return []
     allowed, named = list(experiment["strategies"]), experiment.get("reference")
@@ -188,7 +188,7 @@ def _refer(experiment: DictConfig, strategy: str) -> list[str]:
 
 @contextmanager
 def _own_hydra() -> Iterator[None]:
-    """Room for our Hydra inside a program that may run its own; theirs is put back afterwards."""
+    """Make room for our Hydra inside a program that may run its own; theirs is put back afterwards."""
     theirs = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -198,7 +198,7 @@ def _own_hydra() -> Iterator[None]:
 
 
 def _apply(config: DictConfig, key: str, value: Any) -> list[str]:
-    """Sets one key in place; says what is wrong with it instead of raising."""
+    """Set one key in place; return the fault instead of raising it."""
     parts = key.split(".")
     if parts[0] == "tasks" and parts[1:] and parts[1] not in config.tasks:
         hint = nearest(parts[1], config.tasks)
@@ -231,7 +231,7 @@ def _keys_of(experiment: str) -> list[str]:
 
 
 def explain(error: Exception) -> str:
-    """What was wrong, the place, and for an unknown key the allowed ones."""
+    """Return the fault of a configuration, its place, and for an unknown key the allowed ones."""
     root: BaseException = error
     while not isinstance(root, OmegaConfBaseException) and (cause := root.__cause__ or root.__context__):
         root = cause
@@ -261,7 +261,7 @@ def _finish(config: DictConfig) -> RunConfig:
 
 
 def without_machine_keys(node: Any) -> Any:
-    """Plain nested values without those that only say where files lie on this machine."""
+    """Return plain nested values without those that only say where files lie on this machine."""
     if isinstance(node, dict):
         return {key: without_machine_keys(value) for key, value in node.items() if key not in MACHINE_KEYS}
     return [without_machine_keys(item) for item in node] if isinstance(node, list) else node

@@ -20,7 +20,7 @@ KINDS = ("cosines", "halves", "components")  # of what one parameter group's rec
 
 
 def pair_of(one: str, other: str) -> str:
-    """The key of two names in the log, whichever comes first."""
+    """Return the key of two names in the log, whichever comes first."""
     return PAIR.join(sorted((one, other)))
 
 
@@ -40,7 +40,7 @@ class ConflictCounts:
                     kinds[kind][pair] = [count + 1, conflicts + (cosine < 0), total + cosine]
 
     def excess(self, group: str, one: str, other: str) -> float | None:
-        """Share of conflicts between halves of two tasks, minus the mean of the shares within either.
+        """Return the share of conflicts between halves of two tasks, minus the mean share within either.
 
         None where the pair, or either of the tasks, was never halved.
         """
@@ -52,7 +52,7 @@ class ConflictCounts:
         return between - fmean(within)
 
     def summary(self) -> dict[str, Any]:
-        """By group: rates over all pairs of tasks and for each, of halves and components, and the excess."""
+        """Return by group the rates over all pairs, of each, of halves and components, the excess."""
         return {group: self._sum_up(group) for group, kinds in self.table.items() if any(kinds.values())}
 
     def _sum_up(self, group: str) -> dict[str, Any]:

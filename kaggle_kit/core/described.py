@@ -32,7 +32,7 @@ def is_place(name: str) -> bool:
 
 
 def describe(source: str, revision: str | None = None, taken: Iterable[str] = ()) -> dict[str, Any]:
-    """The entry of a folder or a repository; a name among `taken` gets the first digits of its contents.
+    """Return the entry of a folder or a repository; a name among `taken` gets a digest's first digits.
 
     Raises ConfigError for a folder without a config.json, for a repository that cannot be reached, and for
     an architecture that is none of `ARCHITECTURES`.
@@ -90,7 +90,7 @@ def _read(source: str, file: Path) -> dict[str, Any]:
 
 
 def _folder_name(folder: Path) -> str:
-    """The folder's own name; in the hub's cache, where that is a commit, the repository's."""
+    """Return the folder's own name; in the hub's cache, where that is a commit, the repository's."""
     repository = folder.parent.parent.name
     if folder.parent.name == "snapshots" and repository.startswith("models--"):
         return repository.rpartition("--")[2]
@@ -98,7 +98,7 @@ def _folder_name(folder: Path) -> str:
 
 
 def _from_hub(source: str, revision: str | None) -> Path:
-    """The repository's config.json in the hub's own cache, below a folder named by the commit."""
+    """Return the repository's config.json in the hub's own cache, below a folder named by the commit."""
     from huggingface_hub import hf_hub_download
 
     try:

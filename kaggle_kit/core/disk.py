@@ -27,7 +27,7 @@ REMEDIES = {
 
 @contextmanager
 def writing(place: Path | str) -> Iterator[None]:
-    """Inside, an OSError of a full, read-only or forbidden place becomes a DiskError that names it.
+    """Turn an OSError of a full, read-only or forbidden place into a DiskError that names it.
 
     An empty `place` leaves it to the error to say where it was.
     """

@@ -80,7 +80,7 @@ MOST_HINTS = 3  # allowed names that a hint lists
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The closest allowed names as a hint: `" — did you mean 'minilm'?"`, or an empty string.
+    """Return the closest allowed names as a hint: `" — did you mean 'minilm'?"`, or an empty string.
 
     Names that begin with what was typed come before those that hold it, and these before similar ones.
     """

@@ -16,7 +16,7 @@ from kaggle_kit.core.runtime import KAGGLE_INPUT, kaggle_run_type
 
 
 def reserve(runs_dir: Path, run_id: str) -> Path:
-    """A new, empty folder for a run: `<runs_dir>/<run_id>`, or with `-2`, `-3`, … where one exists."""
+    """Return a new, empty folder for a run: `<runs_dir>/<run_id>`, or with `-2`, `-3`, … where one exists."""
     path, number = runs_dir / run_id, 1
     with writing(runs_dir):
         runs_dir.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def reserve(runs_dir: Path, run_id: str) -> Path:
 
 
 def find_runs(runs_dir: Path, damaged: list[str] | None = None) -> list[RunFolder]:
-    """The finished runs of a folder, by name; none where the folder is absent.
+    """Return the finished runs of a folder, by name; none where the folder is absent.
 
     A run that is damaged, edited or unsigned is a RunFolderError; given a list for `damaged`, it is left out,
     and a sentence on it is added there.
@@ -51,7 +51,7 @@ def find_runs(runs_dir: Path, damaged: list[str] | None = None) -> list[RunFolde
 
 
 def unfinished_beside(runs: Iterable[RunFolder]) -> list[RunFolder]:
-    """The folders beside finished runs in which a run began and none has finished, by name."""
+    """Return the folders beside finished runs in which a run began and none has finished, by name."""
     places = dict.fromkeys(run.path.parent for run in runs)
     folders = (file.parent for place in places for file in sorted(place.glob("*/config.yaml")))
     begun = (folder for folder in folders if not (folder / "manifest.json").is_file())
@@ -59,7 +59,7 @@ def unfinished_beside(runs: Iterable[RunFolder]) -> list[RunFolder]:
 
 
 def ending(run: RunFolder) -> str:
-    """How far an unfinished run came: paused, failed by the error of its executed page, or broken off."""
+    """Say how far an unfinished run came: paused, failed by the error of its page, or broken off."""
     if note := run.paused():
         return f"paused at step {note.get('step')} of {note.get('steps')}"
     try:
@@ -73,7 +73,7 @@ def ending(run: RunFolder) -> str:
 
 
 def find_run(runs_dir: Path, named: str) -> RunFolder:
-    """A finished run by its id among those of `find_runs`, or by the path of its folder. RunFolderError."""
+    """Return a finished run by its id in `find_runs`, or by its folder's path. Raises RunFolderError."""
     found = (folder for folder in _finished_folders(runs_dir) if folder.name == named)
     return RunFolder.open(next(found, runs_dir / named))
 

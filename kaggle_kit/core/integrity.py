@@ -51,7 +51,7 @@ class Recorded(dict[str, Any]):
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Inside, whatever a malformed file of a run folder raises becomes a RunFolderError that names it."""
+    """Turn any error of reading a malformed run folder into a RunFolderError that names the file."""
     try:
         yield
     except KitError:
@@ -64,7 +64,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def signed(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with the SHA-256 of every result file in `folder`, and its own."""
+    """Return the manifest with the SHA-256 of every result file in `folder`, and its own."""
     facts = dict(manifest) | {"files": _files(folder)}
     return facts | {"sha256": _digest(facts)}
 
@@ -97,7 +97,7 @@ def assert_unchanged(folder: Path, files: Mapping[str, str], only: Iterable[str]
 
 
 def checked_metrics(records: Any, path: Path) -> list[dict[str, Any]]:
-    """The records of `metrics.json`; RunFolderError naming the field that is no figure."""
+    """Return the records of `metrics.json`; RunFolderError naming the field that is no figure."""
     for record in records:
         if not isinstance(record, dict) or record.keys() != METRIC.keys():
             raise RunFolderError(
@@ -113,7 +113,7 @@ def checked_metrics(records: Any, path: Path) -> list[dict[str, Any]]:
 
 
 def checked_documents(records: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
-    """A per-document table; RunFolderError naming the document and the field that is no figure."""
+    """Return a per-document table; RunFolderError naming the document and the field that is no figure."""
     seen: set[str] = set()
     for record in records:
         name = record.get("document") if isinstance(record, dict) else None

@@ -40,7 +40,7 @@ def prepare(*, run_dir: str, internet: bool) -> list[str]:
 
 
 def keep_to_one_gpu(environ: MutableMapping[str, str] = os.environ) -> None:
-    """A T4 machine has two GPUs, and the HuggingFace Trainer would spread one run over both (DataParallel).
+    """Hide all GPUs but one, unless the user chose: the Trainer would spread one run over both.
 
     Who runs several experiments there (`kernels side-by-side`) is told that the user did not choose so.
     """
@@ -49,7 +49,7 @@ def keep_to_one_gpu(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def allocate() -> list[str]:
-    """The allocator's setting, which only counts before torch is imported."""
+    """Set the allocator, which only counts before torch is imported, and say so in one line."""
     try:
         return [f"CUDA allocator: {set_allocator()}"]
     except ConfigError as late:
@@ -57,7 +57,7 @@ def allocate() -> list[str]:
 
 
 def unmet(requirements: Path = SOURCE_ROOT / "requirements.txt") -> list[str]:
-    """The lines of requirements.txt that this image does not fulfil; none where there is no such file."""
+    """Return the lines of requirements.txt that this image does not fulfil; none without such a file."""
     if not requirements.is_file():
         return []
     lines = (line.split("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())

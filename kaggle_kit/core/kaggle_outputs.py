@@ -26,7 +26,7 @@ class Progress:
 
 
 def inspect(path: Path, config_hash: str | None = None) -> Progress:
-    """The progress of the run at `path`.
+    """Read the progress of the run at `path`.
 
     Raises RunFolderError where there is no run folder, a file of it is damaged or was edited since the run
     finished, or its page was asked for another configuration than `config_hash`.
@@ -44,7 +44,7 @@ def inspect(path: Path, config_hash: str | None = None) -> Progress:
 
 
 def last_step(path: Path) -> int:
-    """The steps of a run folder that need not be trained again. A checkpoint is complete or not there.
+    """Return the number of steps of a run folder that need not be trained again, complete checkpoints alone.
 
     A search counts its trials: one that is over has kept no checkpoint, and its events say how far it came.
     """

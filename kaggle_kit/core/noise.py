@@ -11,7 +11,7 @@ NO_GPU = "The installed version of bitsandbytes was compiled without GPU support
 
 
 def leave_out_noise() -> None:
-    """Before bitsandbytes is imported, which is when it logs these things."""
+    """Silence log lines of bitsandbytes; call it before bitsandbytes is imported, which is when it logs."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_no_optional_kernel)
     logging.getLogger("bitsandbytes.cextension").addFilter(_matters_here)
     # A check that bitsandbytes 0.46 asks of torch, twice a product; what replaces it is theirs to call.

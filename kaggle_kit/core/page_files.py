@@ -30,7 +30,7 @@ METADATA = {
 
 
 def find_pages(folder: Path = PAGES_DIR) -> dict[str, Path]:
-    """Every page's source below `folder`, by the name of its file without the ending.
+    """Return every page's source below `folder`, by the name of its file without the ending.
 
     Raises ConfigError where there is no such folder or two pages have one name.
     """
@@ -45,7 +45,7 @@ def find_pages(folder: Path = PAGES_DIR) -> dict[str, Path]:
 
 
 def page_path(name: str, folder: Path = PAGES_DIR) -> Path:
-    """The source of one page; ConfigError with the nearest name for an unknown one."""
+    """Return the source of one page; ConfigError with the nearest name for an unknown one."""
     pages = find_pages(folder)
     if name not in pages:
         raise ConfigError(f"unknown page {name!r}; allowed: {', '.join(pages)}{nearest(name, pages)}")
@@ -53,7 +53,7 @@ def page_path(name: str, folder: Path = PAGES_DIR) -> Path:
 
 
 def notebook(page: Path) -> NotebookNode:
-    """The page as a notebook without outputs, its metadata and cell ids settled."""
+    """Return the page as a notebook without outputs, its metadata and cell ids settled."""
     source = jupytext.read(page, fmt="py:percent")
     settle_ids(source.cells)
     source.metadata = nbformat.from_dict(METADATA)
@@ -71,7 +71,7 @@ def settle_ids(cells: Iterable[NotebookNode]) -> None:
 
 
 def paired_text(page: Path) -> str:
-    """The bytes that the page's .ipynb must have."""
+    """Return the bytes that the page's .ipynb must have."""
     return nbformat.writes(notebook(page)).rstrip("\n") + "\n"
 
 
@@ -88,7 +88,7 @@ def pair(page: Path) -> Path:
 
 
 def parameters(page: Path) -> dict[str, Any]:
-    """Names and default values in the page's `parameters` cell.
+    """Read names and default values from the page's `parameters` cell.
 
     Raises ConfigError where the page has no such cell, or it holds anything but literals.
     """
@@ -104,7 +104,7 @@ def parameters(page: Path) -> dict[str, Any]:
 
 
 def named_values(words: Iterable[str]) -> dict[str, str]:
-    """The parameters that a command line gives as NAME=VALUE. ConfigError for another word, or one twice."""
+    """Parse the NAME=VALUE parameters of a command line. ConfigError for another word, or one twice."""
     given = list(words)
     values = dict(word.split("=", 1) for word in given if "=" in word)
     if len(values) != len(given):
@@ -113,7 +113,7 @@ def named_values(words: Iterable[str]) -> dict[str, str]:
 
 
 def check_declared(page: Path, values: Iterable[str]) -> None:
-    """ConfigError with the nearest name for a value that is none of the page's parameters."""
+    """Raise ConfigError with the nearest name for a value that is none of the page's parameters."""
     declared = parameters(page)
     if unknown := [name for name in values if name not in declared]:
         hints = "; ".join(f"{name!r}{nearest(name, declared)}" for name in unknown)

@@ -18,7 +18,7 @@ OWN = "KAGGLE_KIT_PARAMS"
 
 
 def params_dir() -> Path:
-    """The folder of the shipped files, `params/` beside the package."""
+    """Return the folder of the shipped files, `params/` beside the package."""
     folder = SOURCE_ROOT / "params"
     if not folder.is_dir():
         raise ConfigError(f"no configuration at {folder}; run from a checkout of the project")
@@ -26,7 +26,7 @@ def params_dir() -> Path:
 
 
 def own_params() -> Path | None:
-    """The folder that $KAGGLE_KIT_PARAMS names; None where it names none.
+    """Return the folder that $KAGGLE_KIT_PARAMS names; None where it names none.
 
     ConfigError where it is no folder, holds no file that would be read, or one that never would be.
     """
@@ -47,25 +47,25 @@ def own_params() -> Path | None:
 
 
 def own_files() -> list[Path]:
-    """The user's own files, sorted; none where $KAGGLE_KIT_PARAMS names no folder."""
+    """Return the user's own files, sorted; none where $KAGGLE_KIT_PARAMS names no folder."""
     folder = own_params()
     return _yaml_files(folder) if folder else []
 
 
 def members(group: str) -> list[str]:
-    """The names that a group offers, shipped or own, sorted."""
+    """Return the names that a group offers, shipped or own, sorted."""
     files = [*(params_dir() / group).glob("*.yaml"), *(f for f in own_files() if f.parent.name == group)]
     return sorted({file.stem for file in files if not file.name.startswith(".")})
 
 
 def params_file(place: str) -> Path:
-    """The file at a place such as `model/minilm.yaml`: the user's own where there is one."""
+    """Return the file at a place such as `model/minilm.yaml`: the user's own where there is one."""
     own = own_params()
     return own / place if own and (own / place).is_file() else params_dir() / place
 
 
 def shown(file: Path) -> str:
-    """How a message names a file of the configuration."""
+    """Return the name by which messages refer to a file of the configuration."""
     shipped = params_dir()
     return file.relative_to(shipped.parent).as_posix() if file.is_relative_to(shipped) else str(file)
 

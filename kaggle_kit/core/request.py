@@ -68,7 +68,7 @@ class Request:
         return [one["model"], *tasks, one["strategy"], one["profile"], *experiments]
 
     def chosen(self, group: str) -> str:
-        """The model, strategy or profile that is composed: named, else the experiment's, else the default."""
+        """Return the model, strategy or profile: named, else the experiment's, else the default."""
         return (DEFAULTS | names_in(self.experiments) | self.named)[group]
 
     @cached_property
@@ -81,7 +81,7 @@ class Request:
         return describe(name, revision, taken=members("model"))
 
     def files(self) -> list[tuple[Path, str]]:
-        """(file, place in the configuration) in the order of their say; an empty place is the root."""
+        """Return (file, place in the configuration), later over earlier ones; an empty place is the root."""
         found: list[Path] = []
         for group, name in self.groups:
             if group == "model" and self.described is not None:
@@ -92,7 +92,7 @@ class Request:
 
 
 def _with_bases(file: Path) -> list[Path]:
-    """An experiment's file after those that it builds on."""
+    """Return an experiment's file after those that it builds on."""
     said = OmegaConf.load(file).get("defaults", ())
     bases = [other for other in said if isinstance(other, str) and other != "_self_"]
     return [*(found for name in bases for found in _with_bases(params_file(f"experiment/{name}.yaml"))), file]
@@ -101,7 +101,7 @@ def _with_bases(file: Path) -> list[Path]:
 def given_names(
     own: Mapping[str, Any], named: Mapping[str, str | None], overrides: Iterable[str]
 ) -> dict[str, Any]:
-    """Group -> name: as the user named it, else as the experiment chooses, else a page's `own` default.
+    """Return group -> name: the user's, else the experiment's choice, else a page's `own` default.
 
     ConfigError where an override names another member than the user's option does.
     """
@@ -118,7 +118,7 @@ def given_names(
 
 
 def with_page_defaults(own: Mapping[str, Any], profile: str | None, overrides: Iterable[str]) -> list[str]:
-    """The given overrides behind those of a page's own that hold.
+    """Return the given overrides behind those of a page's own that hold.
 
     The page's experiment holds unless another is given. Its other defaults are those of a short run with
     that experiment and the page's own profile: they hold unless their very key, an experiment or another
@@ -134,7 +134,7 @@ def with_page_defaults(own: Mapping[str, Any], profile: str | None, overrides: I
 
 
 def names_in(experiments: Iterable[str]) -> dict[str, str]:
-    """Group -> the member that the experiments choose where nobody names another."""
+    """Return group -> the member that the experiments choose where nobody names another."""
     files = [file for name in experiments for file in _with_bases(params_file(f"experiment/{name}.yaml"))]
     entries = [entry for file in files for entry in OmegaConf.load(file).get("defaults", ())]
     chosen = [entry for entry in entries if not isinstance(entry, str)]
@@ -176,7 +176,7 @@ def _listed(names: str | Sequence[str] | None) -> list[str]:
 
 
 def unknown_member(group: str, name: str) -> list[str]:
-    """One problem, with the nearest name, where a group of `params/` has no such member; else none."""
+    """Return one problem, with the nearest name, where a group of `params/` has no such member; else none."""
     allowed = members(group)
     if name in allowed or (group == "model" and is_place(name)):
         return []
@@ -185,14 +185,14 @@ def unknown_member(group: str, name: str) -> list[str]:
 
 
 def name_of(model: ModelConfig) -> str:
-    """What names the model in a request: a file of params/model, else its folder or hub id."""
+    """Return the name of the model in a request: a file of params/model, else its folder or hub id."""
     if model.name in members("model"):
         return model.name
     return str(model.path if model.weights else model.hub_id)
 
 
 def hub_ids() -> dict[str, str]:
-    """Repository of the hub -> the file of params/model that names it."""
+    """Return repository of the hub -> the file of params/model that names it."""
     entries = {name: OmegaConf.load(params_file(f"model/{name}.yaml")) for name in members("model")}
     return {entry["hub_id"]: name for name, entry in entries.items() if entry.get("hub_id")}
 

@@ -47,7 +47,7 @@ _withheld: ContextVar[bool] = ContextVar("withheld", default=False)
 
 @contextmanager
 def withholding(access: Access | str) -> Iterator[None]:
-    """Inside, `quoted` gives nothing away of a restricted corpus."""
+    """Let `quoted` give nothing away of a restricted corpus for as long as the block lasts."""
     token = _withheld.set(Access(access) == Access.RESTRICTED)
     try:
         yield
@@ -56,18 +56,18 @@ def withholding(access: Access | str) -> Iterator[None]:
 
 
 def quoted(text: str, most: int = 60) -> str:
-    """A piece of a corpus file for a message: its beginning in quotes, or its length where it is withheld."""
+    """Return a corpus file's text for a message: its beginning in quotes, or its length if withheld."""
     return f"<{len(text)} characters withheld>" if _withheld.get() else repr(text[:most])
 
 
 def told(message: str, instead: str) -> str:
-    """What a library says of a corpus file, or `instead` of it where the text is withheld."""
+    """Return a library's message on a corpus file, or `instead` of it where the text is withheld."""
     return instead if _withheld.get() else message
 
 
 @contextmanager
 def reading(path: Path, access: Access | str) -> Iterator[None]:
-    """For a reader or scorer at work: of a restricted corpus, an error names path, line and kind alone.
+    """Limit the errors of a reader or scorer of a restricted corpus to path, line and kind.
 
     Tracebacks print the errors that an error came from, so those are cut off; and an error that nobody
     foresaw, whose message may hold anything, becomes a CorpusError that names its type.
@@ -86,14 +86,14 @@ def reading(path: Path, access: Access | str) -> Iterator[None]:
 
 
 def hide_values() -> None:
-    """From here on a notebook prints errors without the code and the values that some tracebacks show."""
+    """Make a notebook print errors without the code and the values that some tracebacks show."""
     ipython = sys.modules.get("IPython")
     if ipython and (shell := ipython.get_ipython()):
         shell.InteractiveTB.set_mode("Minimal")
 
 
 def for_files(sample: UnifiedSample) -> UnifiedSample:
-    """A sample as it may be written outside the cache: unchanged, or restricted without its text.
+    """Return a sample as it may be written outside the cache: unchanged, or restricted without its text.
 
     Offsets, types, ids and scores stay. An attribute's value stays where it is one of the labels of the
     official formats, a number or an id, and a concept where it is an id. A hash stands for any other, of one

@@ -80,7 +80,7 @@ def environment(folder: Path = Path(".")) -> dict[str, Any]:
 
 
 def library_versions(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
-    """Installed versions read from package metadata (nothing is imported); absent ones are left out."""
+    """Read installed versions from package metadata (nothing is imported); absent ones are left out."""
     versions = {"python": platform.python_version()}
     for name in names:
         with suppress(PackageNotFoundError):
@@ -89,7 +89,7 @@ def library_versions(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
 
 
 def git_sha(folder: Path = SOURCE_ROOT) -> str | None:
-    """The commit of the checkout at `folder`, with `-dirty` for local changes; None outside a checkout.
+    """Return the commit checked out at `folder`, with `-dirty` for local changes; None outside a checkout.
 
     Whose kernels they are changes no result, so `kernel-metadata/` is left out. A kit that was packed into
     a kernel carries the commit it was packed from.
@@ -116,12 +116,12 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def kaggle_run_type(environ: Mapping[str, str] = os.environ) -> str | None:
-    """`Interactive` in the Kaggle editor, `Batch` for a saved version, None anywhere else."""
+    """Return `Interactive` in the Kaggle editor, `Batch` for a saved version, None anywhere else."""
     return environ.get("KAGGLE_KERNEL_RUN_TYPE") or None
 
 
 def workspace() -> Path:
-    """Where relative output paths of a page begin, whatever directory its kernel was started in.
+    """Return the folder where relative output paths of a page begin, wherever its kernel was started.
 
     Kaggle's working folder, else the checkout that holds this module, else the working directory.
     """
@@ -131,5 +131,5 @@ def workspace() -> Path:
 
 
 def in_workspace(path: Path | str) -> Path:
-    """`path` itself when absolute, else below the workspace."""
+    """Return `path` itself when absolute, else below the workspace."""
     return workspace() / Path(path).expanduser()

@@ -35,7 +35,7 @@ def number(default: Any = MISSING, kinds: Iterable[str] = STRATEGY_KINDS, **boun
 
 
 def quantization_for(parameters: int) -> str | None:
-    """The study's rule: more than 4B parameters are loaded in NF4, the others are not quantised."""
+    """Return "nf4" for more than 4B parameters, None for fewer: the study's rule."""
     return "nf4" if parameters > NF4_ABOVE_PARAMETERS else None
 
 
@@ -178,7 +178,7 @@ class StrategyConfig:
 
 
 def filled_ranks(strategy: StrategyConfig, lora: LoraSettings) -> StrategyConfig:
-    """The strategy with a number for every rank that its kind reads, whether it was left empty or not."""
+    """Return the strategy with a number for every rank that its kind reads, the empty ones filled in."""
     rank = strategy.rank or lora.rank
     half = max(1, rank // 2)
     private = {"shared_private": half, "sequential": half, "private": rank}.get(strategy.kind)
@@ -272,7 +272,7 @@ class RunConfig:
 
 
 def plain_values(config: RunConfig) -> dict[str, Any]:
-    """Nested dicts, lists and scalars; what follows another value where it is left empty is filled in."""
+    """Return nested dicts, lists and scalars; empty values that follow another one are filled in."""
     strategy = filled_ranks(config.strategy, config.model.lora)
     strategy.quantization = strategy.quantization or quantization_for(config.model.parameters) or "none"
     training = replace(config.training)

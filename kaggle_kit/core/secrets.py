@@ -23,7 +23,7 @@ class SecretLeak(KitError):
 
 
 def read_secret(name: str, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The token called `name`: from the environment, else attached to the Kaggle notebook, else None."""
+    """Return the token called `name`: from the environment, else the Kaggle notebook's own, else None."""
     if value := environ.get(name):
         return value
     if kaggle_run_type(environ) is None:
@@ -51,14 +51,14 @@ def use_secrets(environ: MutableMapping[str, str] = os.environ) -> list[str]:
 
 
 def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
-    """`text` with the value of every known token replaced by its name."""
+    """Return `text` with the value of every known token replaced by its name."""
     for name, value in _values(environ):
         text = text.replace(value, f"[{name}]")
     return text
 
 
 def refuse_secrets(text: str, what: str, environ: Mapping[str, str] = os.environ) -> str:
-    """`text` itself; SecretLeak naming the token where `text` holds one."""
+    """Return `text` itself; SecretLeak naming the token where `text` holds one."""
     for name, value in _values(environ):
         if value in text:
             raise SecretLeak(

@@ -13,14 +13,14 @@ _PREFIXES = {"BIO": "BI", "BIOES": "BIES"}
 
 
 def tag_names(labels: Sequence[str], scheme: str) -> tuple[str, ...]:
-    """`O` first, then every prefix of every label; the index of a name is its class."""
+    """Return `O`, then every prefix of every label; the index of a name is its class."""
     if scheme not in _PREFIXES:
         raise ConfigError(f"unknown tagging scheme {scheme!r}; allowed: {', '.join(_PREFIXES)}")
     return (OUTSIDE, *(f"{prefix}-{label}" for label in labels for prefix in _PREFIXES[scheme]))
 
 
 def tag_chunks(spans: Iterable[tuple[int, int, str]], words: int, scheme: str) -> list[str]:
-    """Tags of `words` words for [first, stop) chunks. Of overlapping chunks the longest is tagged."""
+    """Tag `words` words by [first, stop) chunks. Of overlapping chunks the longest is tagged."""
     tags = [OUTSIDE] * words
     for first, stop, label in sorted(spans, key=lambda span: (span[0] - span[1], span)):
         if any(tag != OUTSIDE for tag in tags[first:stop]):
@@ -38,7 +38,7 @@ def _chunk_tags(length: int, label: str, scheme: str) -> list[str]:
 
 
 def chunks(tags: Sequence[str]) -> list[tuple[int, int, str]]:
-    """[first, stop) chunks of a tag sequence; an `I` or `E` that continues nothing starts a chunk."""
+    """Return the [first, stop) chunks of a tag sequence; an `I` or `E` that continues nothing starts one."""
     found: list[tuple[int, int, str]] = []
     open_from: int | None = None
     for position, tag in enumerate((*tags, OUTSIDE)):

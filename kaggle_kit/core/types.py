@@ -68,7 +68,7 @@ class Mention:
         return len(self.fragments) > 1
 
     def text(self, document: str) -> str:
-        """The mention's words as they stand in the document, fragments joined by one blank."""
+        """Return the mention's words as they stand in the document, fragments joined by one blank."""
         return " ".join(document[start:end] for start, end in self.fragments)
 
 
@@ -172,7 +172,7 @@ class TaskSpec:
 
 
 def relation_parts(spec: TaskSpec) -> list[ComponentSpec]:
-    """The task's relation components."""
+    """Return the task's relation components."""
     return [part for part in spec.components if part.kind is Kind.RELATIONS]
 
 

@@ -33,7 +33,7 @@ WITHIN = 0.99  # of training's relations: candidates lie no farther apart than t
 
 
 def label_of(component: ComponentSpec, relation: Relation) -> str | None:
-    """The component's label for a relation of the corpus, None where it has none."""
+    """Return the component's label for a relation of the corpus, None where it has none."""
     if (attribute := component.relation_attribute) is None:
         label = relation.type
     else:
@@ -42,7 +42,7 @@ def label_of(component: ComponentSpec, relation: Relation) -> str | None:
 
 
 def labelled(component: ComponentSpec, sample: UnifiedSample) -> Iterator[tuple[tuple[str, ...], str]]:
-    """(mention ids, label) of everything the component should find: (source, target), or (mention,).
+    """Return (mention ids, label) of all that the component should find: (source, target), or (mention,).
 
     A relation between concepts holds between all mentions of the two.
     """
@@ -52,7 +52,7 @@ def labelled(component: ComponentSpec, sample: UnifiedSample) -> Iterator[tuple[
 
 
 def gold(component: ComponentSpec, sample: UnifiedSample) -> dict[Item, list[tuple[str, ...]]]:
-    """What there is to find, each with the mention ids by which it can be found: one pair is enough."""
+    """Return the gold targets, each with the mention ids by which it can be found: one pair is enough."""
     if component.attribute is not None:
         values = {mention.id: mention.attributes.get(component.attribute) for mention in sample.mentions}
         return {((name,), value): [(name,)] for name, value in values.items() if value in component.labels}
@@ -77,7 +77,7 @@ def between_concepts(component: ComponentSpec, samples: Iterable[UnifiedSample])
 
 
 def seen_types(component: ComponentSpec, samples: Iterable[UnifiedSample]) -> tuple[tuple[str, ...], ...]:
-    """The mention types that these samples relate, sorted: the only ones that become candidates."""
+    """Return the mention types that these samples relate, sorted: the only ones that become candidates."""
     seen: set[tuple[str, ...]] = set()
     for sample in samples:
         types = {mention.id: mention.type for mention in sample.mentions}
@@ -104,7 +104,7 @@ def only_forward(component: ComponentSpec, samples: Sequence[UnifiedSample]) -> 
 
 
 def farthest(component: ComponentSpec, samples: Iterable[UnifiedSample]) -> int | None:
-    """The words from mention to mention that `WITHIN` of these relations do not exceed, None without any.
+    """Return the distance in words that `WITHIN` of these relations do not exceed, None without any.
 
     Of concepts those count that stand nearest to each other.
 
@@ -123,7 +123,7 @@ def farthest(component: ComponentSpec, samples: Iterable[UnifiedSample]) -> int 
 
 
 def class_weights(positive: float | None) -> tuple[float, float]:
-    """What a candidate without a relation weighs in the loss, and one with; 1 in the mean over training.
+    """Return the loss weights of a candidate without a relation and of one with; the mean is 1 in training.
 
     With a share p of positive candidates, none : relation is sqrt(p / (1 - p)) : 1, at most 1 : 1. That is
     halfway, as a geometric mean, between the data as they are and classes of equal weight. P(no relation)
@@ -139,7 +139,7 @@ def class_weights(positive: float | None) -> tuple[float, float]:
 
 
 def _words_apart(text: str, one: Mention, two: Mention) -> int:
-    """1 for neighbours, 0 where the two overlap."""
+    """Return the distance in words: 1 for neighbours, 0 where the two overlap."""
     left, right = sorted((one, two), key=lambda mention: (mention.start, mention.end))
     if left.end > right.start:
         return 0
@@ -147,7 +147,7 @@ def _words_apart(text: str, one: Mention, two: Mention) -> int:
 
 
 def related_concepts(relation: Relation, mentions: Mapping[str, Mention]) -> list[tuple[str, str]]:
-    """The concept pairs of a relation: the one it was read with, else all of its two mentions'.
+    """Return the concept pairs of a relation: the one it was read with, else all of its two mentions'.
 
     `mentions` maps ids to mentions. Empty where a mention has no concept; nothing is related to itself.
     """
@@ -161,12 +161,12 @@ def related_concepts(relation: Relation, mentions: Mapping[str, Mention]) -> lis
 
 
 def in_order(kind: str, ends: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The two ends of a relation of this type, always in one order where the type is `UNDIRECTED`."""
+    """Return the two ends of a relation of this type, always in one order where the type is `UNDIRECTED`."""
     return (min(ends, key=str), max(ends, key=str)) if kind in UNDIRECTED else ends
 
 
 def mention_pairs(relation: Relation, mentions: Mapping[str, Mention]) -> list[tuple[str, str]]:
-    """The ids of all pairs of mentions of the relation's two concepts, in the order of the mentions.
+    """Return the ids of all pairs of mentions of the relation's two concepts, in the order of the mentions.
 
     A mention of both concepts makes no pair with itself. A pair of an `UNDIRECTED` relation is in the order
     of the text, since the corpus gives none.
@@ -180,7 +180,7 @@ def mention_pairs(relation: Relation, mentions: Mapping[str, Mention]) -> list[t
 
 
 def with_gold_concepts(gold: UnifiedSample, predicted: UnifiedSample) -> UnifiedSample:
-    """The predicted sample whose mentions have the concepts of gold's, where place and type are equal.
+    """Return the predicted sample whose mentions have the concepts of gold's, where place and type are equal.
 
     For figures that compare the steps of one training, before any concept is predicted.
     """

@@ -61,7 +61,7 @@ class Corpus:
 def load_corpus(
     task: TaskConfig, root: Path, splits: Sequence[str] = ("train", "dev"), practice: bool = False
 ) -> Corpus:
-    """The named splits of the corpus below `root`.
+    """Read the named splits of the corpus below `root`.
 
     Raises CorpusMissing for a split without files, CorpusError for the first malformed file.
     """
@@ -89,7 +89,7 @@ def load_corpus(
 
 
 def check_corpus(task: TaskConfig, root: Path) -> list[Problem]:
-    """Every problem of every file of every split; a split without files is a warning."""
+    """Return every problem of every file of every split; a split without files is a warning."""
     problems: list[Problem] = []
     for split in on_disk(task):
         try:
@@ -104,7 +104,7 @@ def check_corpus(task: TaskConfig, root: Path) -> list[Problem]:
 
 
 def task_spec(task: TaskConfig, corpus: Corpus) -> TaskSpec:
-    """What a model must know of the task; labels the task leaves open come from the training split.
+    """Return the model's view of the task; labels the task leaves open come from the training split.
 
     A component of which the training split holds nothing is left out (`unlearnable` says which). Raises
     CorpusError where that leaves none.
@@ -119,7 +119,7 @@ def task_spec(task: TaskConfig, corpus: Corpus) -> TaskSpec:
 
 
 def unlearnable(task: TaskConfig, corpus: Corpus) -> dict[str, str]:
-    """Component -> why nothing can be learnt of it; empty where the training split was not read."""
+    """Return component -> why nothing can be learnt of it; empty where the training split was not read."""
     reasons = {}
     for part in task.components if "train" in corpus.splits else []:
         relates = part.kind == Kind.RELATIONS
@@ -131,7 +131,7 @@ def unlearnable(task: TaskConfig, corpus: Corpus) -> dict[str, str]:
 
 
 def limit(samples: Sequence[UnifiedSample], n: int | None, seed: int) -> tuple[UnifiedSample, ...]:
-    """At most `n` samples drawn without replacement, in their old order; all of them for None."""
+    """Draw at most `n` samples without replacement, in their old order; all of them for None."""
     if n is None or n >= len(samples):
         return tuple(samples)
     kept = np.random.default_rng(seed).choice(len(samples), size=n, replace=False)
@@ -139,7 +139,7 @@ def limit(samples: Sequence[UnifiedSample], n: int | None, seed: int) -> tuple[U
 
 
 def fingerprint(sample: UnifiedSample) -> str | None:
-    """The hash of a document's text, case and white space aside; None for one without text.
+    """Return the hash of a document's text, case and white space aside; None for one without text.
 
     Two corpora have a document in common where these are equal, whatever its ids. A sample is a whole
     document (sentences are cut when it is encoded), so one match is one note.
@@ -149,7 +149,7 @@ def fingerprint(sample: UnifiedSample) -> str | None:
 
 
 def fingerprints(samples: Iterable[UnifiedSample]) -> frozenset[str]:
-    """Those of all documents that have text."""
+    """Return the fingerprints of all documents that have text."""
     return frozenset(filter(None, map(fingerprint, samples)))
 
 
@@ -191,7 +191,7 @@ def _retype(task: TaskConfig, sample: UnifiedSample) -> UnifiedSample:
 
 
 def _portion(task: TaskConfig, split: str) -> tuple[str, float, float]:
-    """The split on disk that a split is taken from, and its share [low, high) of the document hashes."""
+    """Return the split on disk behind a split, and its share [low, high) of the document hashes."""
     source = task.held_out[split].source if split in task.held_out else split
     low = 0.0
     for name, held_out in sorted(task.held_out.items()):

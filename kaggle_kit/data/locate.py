@@ -29,7 +29,7 @@ def locate(
     environ: Mapping[str, str] | None = None,
     kaggle_input: Path = KAGGLE_INPUT,
 ) -> Path:
-    """The root folder of a corpus: the first place below which the task's layout matches.
+    """Return the root folder of a corpus: the first place below which the task's layout matches.
 
     Raises CorpusMissing with every place looked at and the steps to get the corpus; at once when
     a named place (`path`, `$KAGGLE_KIT_<TASK>`) does not hold it. Never falls back to practice data.
@@ -48,17 +48,17 @@ def locate(
 
 
 def variable(task: TaskConfig) -> str:
-    """The environment variable that names one corpus's folder, such as KAGGLE_KIT_NCBI_DISEASE."""
+    """Return the environment variable that names one corpus's folder, such as KAGGLE_KIT_NCBI_DISEASE."""
     return f"KAGGLE_KIT_{task.name.upper()}"
 
 
 def splits(task: TaskConfig) -> list[str]:
-    """The splits a corpus has on disk, in the order of the layout; held-out ones are cut from these."""
+    """Return the splits on disk, in the order of the layout; held-out ones are cut from these."""
     return list(dict.fromkeys(key.partition("@")[0] for key in task.layout))
 
 
 def globs(task: TaskConfig, split: str) -> list[str]:
-    """The globs of a split; those of `split@value` where an option of the task has that value."""
+    """Return the globs of a split; those of `split@value` where an option of the task has that value."""
     for value in task.options.values():
         if f"{split}@{value}" in task.layout:
             return task.layout[f"{split}@{value}"]
@@ -66,7 +66,7 @@ def globs(task: TaskConfig, split: str) -> list[str]:
 
 
 def split_files(task: TaskConfig, root: Path, split: str) -> list[Path]:
-    """The split's files in a fixed order; a folder that matches stands for those its format finds in it."""
+    """Return the split's files in a fixed order; a matching folder stands for those found in it."""
     find = format_module(task.format).find
     globbed = [path for pattern in globs(task, split) for path in sorted(root.glob(pattern))]
     matches = [path for path in globbed if not leftover(path.relative_to(root))]

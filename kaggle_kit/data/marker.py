@@ -31,7 +31,7 @@ def mark(root: Path) -> None:
 
 
 def marked(root: Path) -> Marked:
-    """A file that was edited or added since is not the generator's; one that is missing does not matter."""
+    """Check whether any, and whether all, files are the generator's, unedited; missing ones do not matter."""
     try:
         sums = json.loads((root / MARKER).read_text(encoding="utf-8"))["files"]
         known = [sums.get(path.relative_to(root).as_posix()) == sha256_of(path) for path in _files(root)]

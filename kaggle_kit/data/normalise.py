@@ -50,7 +50,7 @@ class ConceptNormaliser:
         return cls(known, names, vectorizer, vectorizer.fit_transform(names), threshold)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
-        """One CUI, or CUI-less, per text."""
+        """Return one CUI, or CUI-less, per text."""
         phrases = [canonical(text) for text in texts]
         unseen = sorted({phrase for phrase in phrases if phrase not in self.known})
         guesses = dict(zip(unseen, self._nearest(unseen), strict=True))

@@ -53,7 +53,7 @@ class Passage:
     overlap: int  # tokens that the previous window has already read
 
     def words_in(self, start: int, end: int) -> tuple[int, int]:
-        """[first, stop) words that share a character with [start, end) of the document."""
+        """Return the [first, stop) words that share a character with [start, end) of the document."""
         return bisect_right(self.word_ends, start), bisect_left(self.word_starts, end)
 
     def answers(self, first: int, last: int) -> bool:
@@ -84,7 +84,7 @@ class Passage:
 def answers(
     owned: Sequence[bool], carried: Sequence[bool], seen: Sequence[bool], first: int, last: int
 ) -> bool:
-    """The passage that owns a span's first word; where the span reaches beyond it, the next that holds it."""
+    """Whether the passage owns the span's first word, or is the first after its owner that holds the span."""
     return bool(owned[first] or (carried[first] and not seen[last]))
 
 
@@ -120,7 +120,7 @@ class _Piece:
 
 
 def passages(text: str, tokenizer: PreTrainedTokenizerBase, settings: PassageSettings) -> Iterator[Passage]:
-    """The passages of one document, in order."""
+    """Yield the passages of one document, in order."""
     special = SpecialTokens.of(tokenizer)
     capacity = settings.max_length - len(special.prefix) - len(special.suffix)
     if capacity <= settings.stride:
@@ -250,7 +250,7 @@ class PairSequence:
 def pair_sequences(
     question: str, candidates: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> Iterator[PairSequence]:
-    """One sequence per candidate, in order, none longer than `max_length` tokens."""
+    """Return one sequence per candidate, in order, none longer than `max_length` tokens."""
     special = SpecialTokens.of(tokenizer)
     room = max_length - len(special.prefix) - len(special.between) - len(special.suffix)
     # Not verbose: it warns of what is longer than the model's positions, and is shortened here.
@@ -263,6 +263,6 @@ def pair_sequences(
 
 
 def truncated(question: int, candidate: int, room: int) -> tuple[int, int]:
-    """How many tokens of each stay: the longer one is shortened first, to no less than the other."""
+    """Return the tokens that stay of each: the longer one is cut first, to no less than the other."""
     left = min(question, max(room - candidate, room // 2))
     return left, min(candidate, room - left)

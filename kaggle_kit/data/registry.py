@@ -15,17 +15,17 @@ from kaggle_kit.core.schema import TaskConfig
 
 
 def task_names() -> list[str]:
-    """Every task id, sorted."""
+    """Return every task id, sorted."""
     return members("task")
 
 
 def task(name: str) -> TaskConfig:
-    """A task as its file describes it; the caller may change the copy. ConfigError for an unknown id."""
+    """Return a copy of a task as its file describes it. Raises ConfigError for an unknown id."""
     return deepcopy(_task(own_params(), name))
 
 
 def describe() -> list[dict[str, str]]:
-    """One row per task for a table: id, title, levels, format, access, metric."""
+    """Return one row per task for a table: id, title, levels, format, access, metric."""
     return [
         {
             "task": known.name,

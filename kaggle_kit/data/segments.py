@@ -33,12 +33,12 @@ _UNFINISHED = re.compile(
 
 
 def canonical(text: str) -> str:
-    """Case and runs of white space (a mention may go over a line's end) make no difference."""
+    """Lower the case and join runs of white space, for a mention may go over a line's end."""
     return " ".join(text.casefold().split())
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
-    """[start, end) character ranges, in order, without the white space between them."""
+    """Return [start, end) character ranges, in order, without the white space between them."""
     ranges, start = [], 0
     wraps = _wraps(text)
     for boundary in _BOUNDARY.finditer(text):
@@ -82,7 +82,7 @@ def _goes_on(line: str, after: str, width: int | None) -> bool:
 
 
 def _width(pairs: Iterable[tuple[str, str]], lengths: Sequence[int]) -> int | None:
-    """The width at which the text is wrapped: that which explains most breaks; of equals, the smallest.
+    """Return the width at which the text is wrapped, which explains most breaks; of equals, the smallest.
 
     A break is explained by a width that its line does not exceed but would with the next line's first word;
     each line longer than a width speaks against it. None where no width has more for it than against it.

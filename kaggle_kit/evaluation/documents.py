@@ -36,7 +36,7 @@ CLUSTERS = {  # format -> the part of a document's id that other documents share
 def document_statistics(
     task: TaskConfig, gold: Sequence[UnifiedSample], folder: Path
 ) -> list[dict[str, Any]]:
-    """One record per document of `gold`, in order, for the primary metric of what `score_samples` wrote.
+    """Return one record per document of `gold`, in order, for the primary metric of `score_samples`.
 
     A document without anything to count is a record of zeros. Empty where the metric has no parts.
     """
@@ -51,7 +51,7 @@ def document_statistics(
 
 
 def cluster_of(task: TaskConfig, document_id: str) -> dict[str, str]:
-    """`cluster`: the patient of a ShARe note, the original question of a cQA thread; empty elsewhere.
+    """Return `cluster`: the patient of a ShARe note, the question of a cQA thread; empty elsewhere.
 
     Notes are named `00098-016139-DISCHARGE_SUMMARY`, after patient and stay; threads `Q268_R4`.
     """
@@ -61,7 +61,7 @@ def cluster_of(task: TaskConfig, document_id: str) -> dict[str, str]:
 
 
 def document_table(records: Iterable[Mapping[str, Any]]) -> tuple[list[str], np.ndarray]:
-    """Document ids, and an array (documents, columns) whose sum over documents `figure` takes.
+    """Return document ids, and an array (documents, columns) whose sum over documents `figure` takes.
 
     Four columns for an F1 (tp, fp, found, fn), two for a mean (total, weight).
     """
@@ -76,7 +76,7 @@ def document_table(records: Iterable[Mapping[str, Any]]) -> tuple[list[str], np.
 
 
 def figure(sums: np.ndarray) -> np.ndarray:
-    """(..., columns) -> (...): the F1 of four summed columns, the mean of two; 0 where undefined."""
+    """Compute (..., columns) -> (...): the F1 of four summed columns, the mean of two; 0 where undefined."""
     if sums.shape[-1] == 2:
         return _ratio(sums[..., 0], sums[..., 1])
     tp, fp, found, fn = np.moveaxis(sums, -1, 0)
@@ -89,7 +89,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _name(task: TaskConfig, sample: UnifiedSample) -> str:
-    """The document as its scorer names it: the ShARe scorers go by the name that stands in the lines."""
+    """Return the document's name in its scorer: the ShARe scorers go by the name that stands in the lines."""
     if task.format in ("share_pipe", "share_slots"):
         return field_of(sample).lower() if task.format == "share_slots" else field_of(sample)
     return flat(sample.document_id) if task.format == "measeval" else sample.document_id

@@ -27,7 +27,7 @@ Passes = list[tuple[int, tuple[str, ...]]]
 
 @contextmanager
 def layer_passes(model: HierarchicalMTLModel) -> Iterator[Passes]:
-    """The layers that compute inside the block, in order, each with the adapters that are active."""
+    """List the layers that compute inside the block, in order, each with the adapters that are active."""
     found: Passes = []
 
     def note(number: int, *_: Any) -> None:
@@ -40,7 +40,7 @@ def layer_passes(model: HierarchicalMTLModel) -> Iterator[Passes]:
 def cross_level_figures(
     model: HierarchicalMTLModel, batches: Mapping[str, Iterable[Any]]
 ) -> dict[str, dict[str, float]]:
-    """Task -> what its level 2 takes from level 1, as means over tokens.
+    """Return task -> what its level 2 takes from level 1, as means over tokens.
 
     `size` is the norm of what crosses over that of the trunk's state, 0 before training. With attention,
     `entropy` is that of a token's weights over its highest possible, 1 where all weigh alike; `itself` is
@@ -62,7 +62,7 @@ def cross_level_figures(
 
 @torch.no_grad()
 def sentence_attention(model: HierarchicalMTLModel, batch: Any) -> Tensor | None:
-    """Attention of the batch's first sequence to its level-1 features: (tokens, tokens), rows sum to 1.
+    """Return the attention of the first sequence to its level-1 features: (tokens, tokens), rows sum to 1.
 
     None where the levels are joined without attention.
     """
@@ -75,7 +75,7 @@ def sentence_attention(model: HierarchicalMTLModel, batch: Any) -> Tensor | None
 
 
 def relations_reached(gold: Sequence[UnifiedSample], predicted: Sequence[UnifiedSample]) -> dict[str, int]:
-    """How many gold relations have both mentions among the predicted ones, and how many are found.
+    """Count the gold relations with both mentions among the predicted ones, and those that are found.
 
     A mention is found with its type and place. A relation whose mentions are not both found cannot be.
     """

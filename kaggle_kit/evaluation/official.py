@@ -27,7 +27,7 @@ from kaggle_kit.evaluation.metrics import score
 def score_samples(
     task: TaskConfig, gold: Sequence[UnifiedSample], predicted: Sequence[UnifiedSample], folder: Path
 ) -> dict[str, float]:
-    """The official figures of `predicted` against `gold`, under the scorer's own names."""
+    """Return the official figures of `predicted` against `gold`, under the scorer's own names."""
     sides = {"gold": _as_gold(gold), "pred": list(predicted)}
     kept = {name: [for_files(sample) for sample in samples] for name, samples in sides.items()}
     _write(task, kept, folder)
@@ -41,7 +41,7 @@ def score_samples(
 def metrics_of(
     task: TaskConfig, figures: dict[str, float], gold: Sequence[UnifiedSample], split: str
 ) -> list[Metric]:
-    """The figures as records: with unit, split, number of gold items and scorer."""
+    """Return the figures as records: with unit, split, number of gold items and scorer."""
     items = sum(len(sample.mentions) + len(sample.pairs) for sample in gold)
     units = {name: "percent" if name.endswith("percent") else "fraction" for name in figures}
     scored = (split, items, task.scorer, task.name)

@@ -89,7 +89,7 @@ class Predictor:
         return rows
 
     def _without_relations(self, encoded: EncodedTask, samples: Samples) -> list[UnifiedSample]:
-        """The first pass: all but relations; where there is nothing else, samples without annotations."""
+        """Predict all but relations, the first pass; where nothing is left, return bare samples."""
         spec = encoded.spec
         given = spec.gold_entities or not any(part.kind in ENTITY_KINDS for part in spec.components)
         left_out = (Kind.RELATIONS, *ENTITY_KINDS) if given else (Kind.RELATIONS,)
@@ -113,7 +113,7 @@ class Predictor:
         return predicted
 
     def _read(self, encoded: EncodedTask, known: Samples) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-        """All rows' columns and outputs, with relations between the mentions that are `known`."""
+        """Return all rows' columns and outputs, with relations between the mentions that are `known`."""
         related = encoded.relating(known)
         return related.rows(range(len(related))), self.outputs(related)
 
@@ -128,7 +128,7 @@ def _refuse_not_finite(output: Any, head: str) -> None:
 
 
 def by_length(encoded: EncodedTask, token_budget: int) -> Iterator[PlannedBatch]:
-    """All rows, longest first, in micro-batches of at most `token_budget` tokens.
+    """Yield all rows, longest first, in micro-batches of at most `token_budget` tokens.
 
     A question's candidates follow each other, so that its tokens can be read once for many of them.
     """
@@ -154,7 +154,7 @@ def _planned(encoded: EncodedTask, rows: Sequence[int], tokens: int) -> PlannedB
 
 
 def _bare(sample: UnifiedSample, given: bool, concepts: bool) -> UnifiedSample:
-    """The sample without its annotations; `given` mentions keep place, type and id, and maybe concepts."""
+    """Return the sample without annotations; `given` mentions keep place, type and id, maybe concepts."""
     kept = sample.mentions if given else ()
     mentions = tuple(Mention(m.id, m.fragments, m.type, m.concepts if concepts else ()) for m in kept)
     return replace(sample, mentions=mentions, relations=(), pairs=())

@@ -30,7 +30,7 @@ def training_arguments(
     float16: bool = False,
     report_to: str = "none",
 ) -> StudyArguments:
-    """Arguments for `steps` optimiser steps. `float16` means autocast with a gradient scaler, on a GPU."""
+    """Return arguments for `steps` optimiser steps. `float16`: autocast with a gradient scaler, on a GPU."""
     arguments = StudyArguments(
         output_dir=str(output_dir),
         max_steps=steps,

@@ -78,7 +78,7 @@ class _Search:
         return self.seen[-1] if self.seen[-1].peak_bytes <= self.limit_bytes else None
 
     def bound(self, point: Point) -> float:
-        """More bytes than the point can need, as far as what was measured can tell.
+        """Return more bytes than the point can need, as far as the measurements can tell.
 
         With the same layers checkpointed: on from the largest measured budget, at twice the growth
         between the last two (three times that from nothing to the first), which is what the square of
@@ -133,7 +133,7 @@ def find_optimal_batch_size(
     fewest: int = 0,
     enough: Callable[[], bool] = lambda: False,
 ) -> Found:
-    """The fastest point, in tokens/s, among those whose peak stays within `limit_bytes`.
+    """Return the fastest point, in tokens/s, among those whose peak stays within `limit_bytes`.
 
     `least` is the longest group of rows, which every budget must hold; `most` what a whole optimiser step
     can fill. `layer_bytes` bounds what one layer keeps per token when it is not checkpointed; at least
@@ -172,7 +172,7 @@ def find_optimal_batch_size(
 def worst_plan(
     rows: Mapping[str, TaskRows], token_budget: int, *, seed: int, halved: bool, steps: int = STEPS
 ) -> StepPlan:
-    """A plan whose every step is the worst that a budget can hold, for every task and head.
+    """Return a plan whose every step is the worst that a budget can hold, for every task and head.
 
     The batches of a step's tasks are its longest rows (most attention, no padding), its shortest ones
     (most rows for the heads) or both ends mixed (most padding inside attention groups), in turn. With
@@ -190,7 +190,7 @@ def worst_plan(
 
 
 def layer_bytes(hidden_size: int) -> int:
-    """More than what a decoder or encoder layer keeps per token for the backward pass in float16.
+    """Return an upper bound of a layer's bytes per token that the backward pass needs in float16.
 
     34 bytes per hidden unit are kept without adapters (Korthikanti et al. 2022, without the attention
     matrix); adapters keep their inputs once more in float32.
@@ -208,7 +208,7 @@ def _worst_batch(task: str, rows: TaskRows, budget: int, shape: int) -> PlannedB
 
 
 def _halves(batch: PlannedBatch, rows: TaskRows) -> list[PlannedBatch]:
-    """The whole batch as the first half, for a real one may fill the budget too, and a row for the second."""
+    """Return the whole batch as first half, for a real one may fill the budget too, and one row as second."""
     one = _batch(batch.task, np.array(batch.rows[-1:]), rows)
     return [replace(batch, half=0), replace(one, half=1)]
 

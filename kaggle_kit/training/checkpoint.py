@@ -282,7 +282,7 @@ def tensor_bytes(tensors: Mapping[str, Mapping[str, Tensor]]) -> int:
 
 @contextmanager
 def _damage(place: str) -> Iterator[None]:
-    """Inside, whatever a missing or malformed file raises becomes a DamagedCheckpoint that names it."""
+    """Turn any error of reading a missing or malformed file into a DamagedCheckpoint that names it."""
     try:
         yield
     except OSError as error:

@@ -20,7 +20,7 @@ from kaggle_kit.core.conflicts import PAIR, pair_of
 
 
 def cosines(gram: Tensor, of_zero: float = 0.0) -> Tensor:
-    """(K, K) cosines of the gradients behind a Gram matrix; `of_zero` against a zero gradient."""
+    """Return (K, K) cosines of the gradients behind a Gram matrix; `of_zero` against a zero gradient."""
     norms = gram.diagonal().clamp(min=0).sqrt()  # rounding may leave a difference just below 0
     products = norms.outer(norms)
     return torch.where(products == 0, of_zero, gram / products)
@@ -38,7 +38,7 @@ def followed(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cosines_of_halves(tasks: Sequence[str], gram: Tensor) -> dict[str, list[float]]:
-    """The cosines between half batches, by pair of tasks: one within a task, four between two.
+    """Return the cosines between half batches, by pair of tasks: one within a task, four between two.
 
     `gram` is the (2K, 2K) Gram matrix of the K first halves, then the K whole batches; a second half is
     the difference. NaN where one of them is zero.
@@ -113,7 +113,7 @@ class ConflictReport:
         return tuple(dict.fromkeys(task for group in self.groups.values() for task in group.nonfinite))
 
     def record(self) -> dict[str, Any]:
-        """By group, for the run's log: `{"shared": {"cosines": {"a × b": …}, "halves": …}, …}`."""
+        """Return by group, for the run's log: `{"shared": {"cosines": {"a × b": …}, "halves": …}, …}`."""
         return {name: group.record() for name, group in self.groups.items()}
 
 

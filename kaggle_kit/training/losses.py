@@ -33,7 +33,7 @@ class EqualLoss(nn.Module):
         self.tasks = len(list(tasks))
 
     def combine(self, task: str, loss: Tensor, share: float = 1.0) -> Tensor:
-        """The micro-batch's part of the task's loss over the number of tasks; `share` does not matter."""
+        """Return the micro-batch's part of the task's loss over the number of tasks; `share` is not read."""
         return loss / self.tasks
 
 
@@ -55,7 +55,7 @@ class UncertaintyWeightedLoss(nn.Module):
         self.log_variances = nn.ParameterDict({task: nn.Parameter(torch.zeros(())) for task in tasks})
 
     def combine(self, task: str, loss: Tensor, share: float = 1.0) -> Tensor:
-        """The micro-batch's part of 1/(2σ²)·L + log σ.
+        """Return the micro-batch's part of 1/(2σ²)·L + log σ.
 
         `loss` is the micro-batch's part of the task's loss in this step, and `share` its part of the
         step; the shares of a task add up to 1, so that log σ counts once however the batch is cut.
@@ -78,7 +78,7 @@ class UncertaintyWeightedLoss(nn.Module):
         return {task: 0.5 * math.exp(-value.item()) for task, value in self.log_variances.items()}
 
     def parameter_group(self) -> dict[str, Any]:
-        """The uncertainties for an optimiser: their own learning rate, and no weight decay.
+        """Return the uncertainties for an optimiser: their own learning rate, and no weight decay.
 
         A step of AdamW is about the learning rate, whatever the gradient: at an adapter's 2e-4 thousands
         of steps would leave s where it starts. Decay would pull every σ towards 1, every weight towards 1/2.

@@ -40,7 +40,7 @@ BLOCK = 1 << 17
 
 
 def gram_matrix(rows: Sequence[Row]) -> Tensor:
-    """Inner products of K gradients, each a list of tensors: a (K, K) float64 matrix on the CPU.
+    """Compute inner products of K gradients, each a list of tensors: (K, K), float64, on the CPU.
 
     Where some are kept on the CPU, one parameter's at a time joins the last gradient's device.
     """
@@ -59,7 +59,7 @@ def gram_matrix(rows: Sequence[Row]) -> Tensor:
 
 
 def project_coefficients(gram: Tensor, generator: torch.Generator) -> Tensor:
-    """PCGrad in coefficient space.
+    """Project K gradients by PCGrad, in coefficient space.
 
     `gram` is the (K, K) float64 matrix of the gradients' inner products. Row i of the (K, K) result
     holds the projected gradient of task i as coefficients of the originals; the update is the sum
@@ -155,14 +155,14 @@ class PCGradOptimizer:
         return cosines_of_halves(tasks, gram_matrix(both)) if tasks else {}
 
     def _weights(self, gram: Tensor) -> Tensor:
-        """(K,) factors of the original gradients in the update."""
+        """Return the (K,) factors of the original gradients in the update."""
         if not gram.diagonal().isfinite().all():  # every comparison with NaN is false: no projection
             return torch.full((len(gram),), torch.nan, dtype=gram.dtype)
         return project_coefficients(gram, self.generator).sum(dim=0)
 
 
 def _gradient(loss: Tensor, parameters: Sequence[Parameter]) -> Row:
-    """One loss's gradient on the CPU, None where it does not reach."""
+    """Return one loss's gradient on the CPU, None where it does not reach."""
     if not loss.requires_grad:
         return [None] * len(parameters)
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)

@@ -113,7 +113,7 @@ class CheckpointCallback(StudyCallback):
         self.clock.load_state(state)
 
     def summary(self) -> dict[str, Any]:
-        """Seconds of all sessions, and every checkpoint that could not be written."""
+        """Return the seconds of all sessions, and every checkpoint that could not be written."""
         return {"session_seconds": self.clock.total_seconds, "failures": self.failures}
 
     def _reason(self) -> str | None:

@@ -83,7 +83,7 @@ class SessionClock:
 
 
 def session_limit_hours(environ: Mapping[str, str] = os.environ) -> float:
-    """11.5, or what KAGGLE_KIT_SESSION_HOURS says; it is no part of an experiment's configuration."""
+    """Return 11.5, or the value of KAGGLE_KIT_SESSION_HOURS; it is no part of a run's configuration."""
     said = environ.get(LIMIT_VARIABLE) or str(LIMIT_HOURS)
     try:
         hours = float(said)

@@ -126,7 +126,7 @@ def smoke_test(
 def smoke_plan(
     encoded: Mapping[str, EncodedTask], settings: PlanSettings, seed: int, *, steps: int, samples: int
 ) -> StepPlan:
-    """`steps` steps over the first `samples` sequences, evenly divided among the tasks, in whole groups."""
+    """Plan `steps` steps over the first `samples` sequences, shared evenly by the tasks, in whole groups."""
     share = math.ceil(samples / len(encoded))
     rows = {}
     for name, task in encoded.items():

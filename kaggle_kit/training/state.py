@@ -207,7 +207,7 @@ def _names(trainer: Any) -> dict[int, str]:
 
 
 def _stateful(trainer: Any) -> list[Any]:
-    """The callbacks that own a state (`state`, `load_state`); the library's stock ones do not."""
+    """Return the callbacks that own a state (`state`, `load_state`); the library's stock ones do not."""
     return [callback for callback in trainer.callback_handler.callbacks if hasattr(callback, "load_state")]
 
 

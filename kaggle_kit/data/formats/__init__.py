@@ -21,7 +21,7 @@ __all__ = ["FORMATS", "Problem", "Reading", "Tally", "distinct", "format_module"
 
 
 def format_module(name: str) -> ModuleType:
-    """The module that reads and writes a format; ConfigError for an unknown name."""
+    """Return the module that reads and writes a format; ConfigError for an unknown name."""
     if name not in FORMATS:
         raise ConfigError(
             f"unknown corpus format {name!r}; allowed: {', '.join(FORMATS)}{nearest(name, FORMATS)}"
@@ -30,7 +30,7 @@ def format_module(name: str) -> ModuleType:
 
 
 def read(name: str, folder: Path, reading: Reading) -> list[UnifiedSample]:
-    """All samples of a folder (or of one file); the first unreadable file raises CorpusError."""
+    """Read all samples of a folder (or of one file); the first unreadable file raises CorpusError."""
     module = format_module(name)
     found: list[tuple[Path, list[UnifiedSample]]] = []
     if not folder.exists():
@@ -53,7 +53,7 @@ def read(name: str, folder: Path, reading: Reading) -> list[UnifiedSample]:
 
 
 def distinct(found: Iterable[tuple[Path, list[UnifiedSample]]], reading: Reading) -> list[UnifiedSample]:
-    """Each document of these files once, under an id of its own.
+    """Yield each document of these files once, under an id of its own.
 
     A document that comes again with the same text is dropped with a warning; the first one stands. Different
     documents whose files have one name, in different folders, are named by folder and name. Another text
@@ -102,7 +102,7 @@ def _told_apart(
 
 
 def write(name: str, samples: Iterable[UnifiedSample], folder: Path) -> list[Path]:
-    """Annotations in the format's own files below `folder`; texts are never written.
+    """Write annotations in the format's own files below `folder`; texts are never written.
 
     Raises CorpusError for a document whose id would lead its file out of the folder, and for annotations
     that no reader would take.

@@ -27,7 +27,7 @@ _NAME = re.compile(r"(?P<id>.+)\.(?P<schema>Temporal-\w+)\.(?P<status>gold|syste
 
 
 def find(folder: Path) -> list[Path]:
-    """One annotation file per note, or the note itself where it has none, in the order of their paths.
+    """Return one annotation file per note, or the note itself where it has none, in the order of their paths.
 
     Gold is preferred to system output, and the Relation schema, which holds the entities too, to Entity.
     """
@@ -42,12 +42,12 @@ def find(folder: Path) -> list[Path]:
 
 
 def preference(path: Path) -> tuple[bool, bool, str]:
-    """A sort key that puts the better of several annotation files of one note first."""
+    """Return a sort key that puts the better of several annotation files of one note first."""
     return ".gold." not in path.name, "Temporal-Relation" not in path.name, path.name
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
-    """The note of one annotation file, or of one text without annotations.
+    """Return the note of one annotation file, or of one text without annotations.
 
     Properties become attributes; an empty property is an empty string, a missing one no key. A link
     with an end that no entity has is dropped with a warning.
@@ -86,7 +86,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
 
 
 def files(samples: Iterable[UnifiedSample]) -> Iterator[tuple[str, list[str]]]:
-    """`<ID>/<ID>.Temporal-Relation.system.completed.xml` for each sample.
+    """Yield `<ID>/<ID>.Temporal-Relation.system.completed.xml` for each sample.
 
     The schema is the one in `metadata["schema"]`; the file is gold where `metadata["status"]` is.
     """
@@ -148,7 +148,7 @@ def _document(sample: UnifiedSample, status: str) -> etree._Element:
 
 
 def _append(parent: etree._Element, tag: str, texts: Mapping[str, str]) -> etree._Element:
-    """A new last child, with a child of its own for each text."""
+    """Return a new last child, with a child of its own for each text."""
     element = etree.SubElement(parent, tag)
     for name, text in texts.items():
         etree.SubElement(element, name).text = text

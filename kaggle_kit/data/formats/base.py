@@ -73,11 +73,11 @@ class Line:
         return Provenance(str(self.path), self.number)
 
     def error(self, found: str, expected: str) -> CorpusError:
-        """The error that names this place."""
+        """Return the error that names this place."""
         return CorpusError(self.path, line=self.number, found=found, expected=expected)
 
     def integer(self, text: str, what: str) -> int:
-        """A non-negative decimal integer, or CorpusError naming what it should have been."""
+        """Parse a non-negative decimal integer; CorpusError names what it should have been."""
         if text.isascii() and text.isdigit() and len(text) < 16:
             return int(text)
         raise self.error(f"{what} {quoted(text, 40)}", "a non-negative integer")
@@ -110,7 +110,7 @@ class Tally:
             self.fits.update(s for s in SHIFTS if _fits(text, mention.start + s, mention.end + s))
 
     def errors(self, root: Path) -> Iterator[CorpusError]:
-        """What makes the whole split unusable: most records odd, or offsets that count something else."""
+        """Yield the faults of the whole split: most records odd, or offsets that count something else."""
         if self.first and self.rejected > MAX_REJECTED * self.records:
             found = f"{self.rejected} of {self.records} records that cannot be used, the first: "
             yield Line(self.first.path, self.first.line).error(found + self.first.found, self.first.expected)
@@ -157,7 +157,7 @@ class Reading:
 
     @contextmanager
     def record(self, again: bool = False) -> Iterator[None]:
-        """Inside, a CorpusError costs the record at hand and not the file. `again`: it was counted before."""
+        """Let a CorpusError cost the record at hand and not the file. `again`: it was counted before."""
         self.tally.records += not again
         try:
             yield
@@ -184,7 +184,7 @@ class Reading:
     def text_of(
         self, path: Path, name: str, endings: Sequence[str], folders: Sequence[Path] = ()
     ) -> str | None:
-        """The text of document `name`: the file itself if it is one, else the text that belongs to it.
+        """Return the text of document `name`: the file itself if it is one, else the text that belongs to it.
 
         That is looked for in the folders, beside the file, and in `text_folder`; its absence is a warning.
         """
@@ -204,7 +204,7 @@ class Reading:
         relations: Iterable[Relation],
         at: Line,
     ) -> UnifiedSample:
-        """A document of this split, read from the place."""
+        """Return a document of this split, read from the place."""
         annotations = tuple(mentions), tuple(relations)
         return UnifiedSample(
             document_id, text, self.split, self.access, *annotations, provenance=at.provenance
@@ -229,7 +229,7 @@ def _fits(text: str, start: int, end: int) -> bool:
 
 
 def corpus_files(folder: Path, *endings: str) -> list[Path]:
-    """Every file below the folder with one of the endings, in any case, sorted; no `leftover` among them.
+    """Return all files below the folder with one of the endings, in any case, sorted, without `leftover`s.
 
     Linked folders are entered, but none that is a folder above itself.
     """
@@ -243,13 +243,13 @@ def corpus_files(folder: Path, *endings: str) -> list[Path]:
 
 
 def sibling(folder: Path, stem: str, *endings: str) -> Path | None:
-    """The file of that name with the first of the endings that there is, in small letters or capitals."""
+    """Return the file of that name with the first of the endings that exists, in lower or upper case."""
     spelt = [way for ending in endings for way in (ending, ending.upper(), f".{ending[1:].capitalize()}")]
     return next((place for way in spelt if (place := folder / f"{stem}{way}").is_file()), None)
 
 
 def flat(document_id: str) -> str:
-    """A document's name in formats of one folder: `b1__001` for the document 001 of the sub-folder b1."""
+    """Return a document's name in formats of one folder: `b1__001` for document 001 of sub-folder b1."""
     return document_id.replace("/", "__")
 
 
@@ -264,7 +264,7 @@ def readme(path: Path) -> bool:
 
 
 def decode(path: Path) -> str:
-    """The file's text, line endings untouched, a leading byte order mark dropped.
+    """Return the file's text, line endings untouched, a leading byte order mark dropped.
 
     Raises CorpusError for bytes that are not UTF-8 (naming the line) and for unreadable files.
     """
@@ -280,7 +280,7 @@ def decode(path: Path) -> str:
 
 
 def lines(path: Path) -> list[Line]:
-    """Non-blank lines of an annotation file, without line ends (LF, CRLF, or CR alone)."""
+    """Return the non-blank lines of an annotation file, without line ends (LF, CRLF, or CR alone)."""
     text = decode(path)
     ends = "\r" if "\n" not in text.rstrip() else "\n"
     numbered = ((number, line.strip("\r\n")) for number, line in enumerate(text.split(ends), start=1))
@@ -288,7 +288,7 @@ def lines(path: Path) -> list[Line]:
 
 
 def checked(sample: UnifiedSample, path: Path, reading: Reading) -> UnifiedSample:
-    """The sample without mentions and relations that cannot be used, each of them rejected.
+    """Return the sample without mentions and relations that cannot be used, each of them rejected.
 
     In the others offsets are ordered and inside the text, ids unique, and the ends of relations known.
     """
@@ -317,5 +317,5 @@ def checked(sample: UnifiedSample, path: Path, reading: Reading) -> UnifiedSampl
 
 
 def origin(record: Mention | Relation | UnifiedSample, path: Path) -> Line:
-    """The place of a record that was read from the file."""
+    """Return the place of a record that was read from the file."""
     return Line(path, record.provenance.line if record.provenance else None)

@@ -38,7 +38,7 @@ PASSED = ("#", "*")  # notes and equivalences
 
 
 def find(folder: Path) -> list[Path]:
-    """One file per document: its `.ann` (or `.a1`), else the `.txt` that nobody annotated.
+    """Return one file per document: its `.ann` (or `.a1`), else the `.txt` that nobody annotated.
 
     A read-me or licence without annotations is no document.
     """
@@ -51,7 +51,7 @@ def find(folder: Path) -> list[Path]:
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
-    """The one document of an `.ann` file, of `.a1` and `.a2`, or of a `.txt` file that nobody annotated.
+    """Return the one document of an `.ann` file, of `.a1` and `.a2`, or of a `.txt` without annotations.
 
     Notes (#), equivalences (*) and normalisations of a shared task are read past. A malformed line is
     rejected, and so is what refers to it.
@@ -77,7 +77,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
 
 
 def files(samples: Iterable[UnifiedSample]) -> Iterator[tuple[str, list[str]]]:
-    """One `<doc>.ann` per sample, empty where nothing was annotated: the scorer wants every file."""
+    """Yield one `<doc>.ann` per sample, empty where nothing was annotated: the scorer wants every file."""
     for sample in samples:
         yield f"{sample.document_id}.ann", _annotation_lines(sample)
 

@@ -73,7 +73,7 @@ def find(folder: Path) -> list[Path]:
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
-    """One sample per question, in file order. `reading.options["subtask"]` is A, B, C or D.
+    """Read one sample per question, in file order. `reading.options["subtask"]` is A, B, C or D.
 
     Without that option an Arabic file is read as D and an English one as A. A withheld label (`?`)
     leaves the label None, and the relevance too unless a `.relevancy` file tells it. A candidate repeated
@@ -112,7 +112,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
 
 
 def files(samples: Sequence[UnifiedSample]) -> Iterator[tuple[str, list[str]]]:
-    """One file for the official scorer: lines of query, item, rank, score and true or false.
+    """Yield one file for the official scorer: lines of query, item, rank, score and true or false.
 
     Pairs with scores make a `.pred`, their label being `relevant` or, where that is None, whether the
     score reaches LABEL_THRESHOLD. Pairs without scores make a gold `.relevancy` with the score 1/rank.
@@ -162,7 +162,7 @@ def _text(element: etree._Element, tags: Sequence[str], path: Path) -> str:
 def _labelled(
     samples: list[UnifiedSample], path: Path, subtask: str, reading: Reading
 ) -> list[UnifiedSample]:
-    """The samples of `path` with the withheld labels that a `.relevancy` file lists, if one lists them all.
+    """Return the samples of `path` with the withheld labels of a `.relevancy` file, if one lists them all.
 
     It is looked for below the corpus's root, or beside `path` where that is not known. Raises CorpusError
     where two such files disagree, and warns where all labels of the file stay withheld.
@@ -205,7 +205,7 @@ def _labels(file: Path) -> Labels:
 
 
 def _file_name(samples: Sequence[UnifiedSample], scored: bool) -> str:
-    """The organisers' name where all samples come from one file, else a general one."""
+    """Return the organisers' name where all samples come from one file, else a general one."""
     suffix = "pred" if scored else "relevancy"
     origins = {(sample.metadata.get("file"), sample.metadata.get("subtask")) for sample in samples}
     (file, subtask), *others = origins

@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 def find(folder: Path) -> list[Path]:
-    """Every `.tsv` below the folder, and the texts of its text folders that have no `.tsv`."""
+    """Return every `.tsv` below the folder, and the texts of its text folders that have no `.tsv`."""
     tables = corpus_files(folder, ".tsv")
     annotated = {place / path.stem for path in tables for place in (path.parent, path.parent.parent)}
     texts = (path for path in corpus_files(folder, ".txt") if path.parent.name in _TEXT_FOLDERS)
@@ -51,7 +51,7 @@ def find(folder: Path) -> list[Path]:
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
-    """The document of one TSV, or of a text that has none and so no annotations.
+    """Return the document of one TSV, or of a text that has none and so no annotations.
 
     Attributes of a mention: `annotSet`, and for quantities `unit` and `mods` (comma-joined). An id that an
     earlier set has used gets its set's number. A malformed line, a foreign docId and a relation that leaves
@@ -77,7 +77,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
 
 
 def files(samples: Iterable[UnifiedSample]) -> Iterator[tuple[str, list[str]]]:
-    """One `<doc>.tsv` per sample, the header alone where nothing was annotated.
+    """Yield one `<doc>.tsv` per sample, the header alone where nothing was annotated.
 
     Sets are those of the `annotSet` attribute, else what relations connect. An entity, property or
     qualifier without a relation is left out: the official scorer stops at such a row.
@@ -87,7 +87,7 @@ def files(samples: Iterable[UnifiedSample]) -> Iterator[tuple[str, list[str]]]:
 
 
 def table(path: Path, reading: Reading) -> list[Row]:
-    """The rows of a TSV below its header, whatever the order of the columns; malformed ones are rejected.
+    """Return the rows of a TSV below its header, in any order of columns; malformed ones are rejected.
 
     Raises CorpusError for another header; also the scorer reads its files through this, strictly.
     """

@@ -36,12 +36,12 @@ REMARK = "remark"  # the attribute for a relation's fifth field: BioRED's novelt
 
 
 def find(folder: Path) -> list[Path]:
-    """Every `.txt` and `.PubTator` file below the folder, read-me and licence files left out."""
+    """Return every `.txt` and `.PubTator` file below the folder, read-me and licence files left out."""
     return [path for path in corpus_files(folder, ".txt", ".pubtator") if not readme(path)]
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
-    """All documents of a file, an identifier that comes back included; text is None without title.
+    """Return all documents of a file, an identifier that comes back included; text is None without title.
 
     A relation holds between concepts: it is linked to the first mention of each and keeps
     `CONCEPTS` "C1|C2" as an attribute; without a mention of both it is dropped
@@ -54,7 +54,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
 
 
 def concept_relations(place: Path) -> dict[str, set[tuple[str, str, str]]]:
-    """Document -> (type, concept, concept) of every relation line of a file or folder.
+    """Return document -> (type, concept, concept) of every relation line of a file or folder.
 
     Unlike the samples' relations they need no mention: official prediction files have none. The concepts of
     an `UNDIRECTED` relation are in one order, whichever the line has.
@@ -70,7 +70,7 @@ def concept_relations(place: Path) -> dict[str, set[tuple[str, str, str]]]:
 
 
 def files(samples: Iterable[UnifiedSample]) -> Iterator[tuple[str, list[str]]]:
-    """One file with the annotations of all samples, a blank line between documents, no texts.
+    """Yield one file with the annotations of all samples, a blank line between documents, no texts.
 
     The format has no pieces and no mention-level relations: a discontiguous mention is written as
     the stretch from its first to its last character, relations between mentions as those of their concepts,
@@ -91,7 +91,7 @@ class _Document:
     relations: list[tuple[Line, list[str]]] = field(default_factory=list)
 
     def sample(self, reading: Reading, usual: str) -> UnifiedSample:
-        """The document as a sample; `usual` separates titles that end in a blank in the rest of the file."""
+        """Return the document as a sample; `usual` separates the file's other titles that end in a blank."""
         first = usual if self.ends_in_blank else SEPARATORS[0]  # of equals
         chosen = max(sorted(SEPARATORS, key=first.__ne__), key=self.agreeing)
         text = self._text(chosen) if self.passages else None
@@ -106,7 +106,7 @@ class _Document:
         return separator.join(self.passages.get(part, "") for part in "ta")
 
     def agreeing(self, separator: str) -> int:
-        """How many stored texts stand at their offsets where this separates title and abstract."""
+        """Count the stored texts that stand at their offsets where this separates title and abstract."""
         text = self._text(separator)
         return sum(
             text[int(start) : int(end)].translate(BLANKS) == words
@@ -148,7 +148,7 @@ class _Document:
 
 
 def _documents(path: Path, reading: Reading) -> list[_Document]:
-    """The documents of a file; one ends where its identifier comes with a passage that it has already.
+    """Return the documents of a file; one ends where its identifier comes with a passage that it has already.
 
     A line that cannot be used ends none, and an annotation belongs to the last document of its identifier.
     """
@@ -174,7 +174,7 @@ def _documents(path: Path, reading: Reading) -> list[_Document]:
 
 
 def _annotation(line: Line) -> list[str]:
-    """The fields of a mention, whose second is a number, or of a relation."""
+    """Return the fields of a mention, whose second is a number, or of a relation."""
     fields = line.text.split("\t")
     if len(fields) in (4, 5) and fields[0] and not fields[1].isdigit():
         return [field.strip() for field in fields]
@@ -187,7 +187,7 @@ def _annotation(line: Line) -> list[str]:
 
 
 def _concepts(fields: list[str]) -> tuple[str, ...]:
-    """The concepts of a field: `A|B`, `A,B` and `A;B` are lists of two.
+    """Return the concepts of a field: `A|B`, `A,B` and `A;B` are lists of two.
 
     `A+B` is one concept made of two, and `c|SUB|A|10|G` one sequence variant; both are kept whole.
     """

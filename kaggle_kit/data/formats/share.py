@@ -24,7 +24,7 @@ Merge = Callable[[list[Mention], Path, Reading], Mention]
 
 
 def find(folder: Path) -> list[Path]:
-    """Every `.pipe` file below the folder, and every note whose document has none, sorted.
+    """Return every `.pipe` file below the folder, and every note whose document has none, sorted.
 
     A note without a disorder may come without annotation file; it is a sample all the same. A note of the
     same name in another folder is another note, unless the `.pipe` file has none beside it.
@@ -39,7 +39,7 @@ def find(folder: Path) -> list[Path]:
 
 
 def read_file(path: Path, reading: Reading, parse: Parse, merge: Merge) -> list[UnifiedSample]:
-    """The one document of a `.pipe` file (its text looked up), or of a bare `.text` file.
+    """Return the one document of a `.pipe` file (its text looked up), or of a bare `.text` file.
 
     Its name as the lines spell it is kept as `metadata["doc_field"]`, so that writing repeats it.
     """
@@ -60,25 +60,25 @@ def read_file(path: Path, reading: Reading, parse: Parse, merge: Merge) -> list[
 def files(
     samples: Iterable[UnifiedSample], separator: str, rows: Callable[[Mention], Iterable[list[str]]]
 ) -> Iterator[tuple[str, list[str]]]:
-    """One `<document>.pipe` per sample, empty where nothing is annotated; `rows` are a mention's lines."""
+    """Yield one `<document>.pipe` per sample, empty without annotations; `rows` are a mention's lines."""
     for sample in samples:
         fields = [[field_of(sample), *row] for mention in sample.mentions for row in rows(mention)]
         yield f"{flat(sample.document_id)}.pipe", [separator.join(row) for row in fields]
 
 
 def default_field(document_id: str) -> str:
-    """A document's name in its own lines, as the organisers spell it."""
+    """Return a document's name in its own lines, as the organisers spell it."""
     return f"{flat(document_id)}.txt"
 
 
 def field_of(sample: UnifiedSample) -> str:
-    """The document's name in written lines: as it was read, or with its folder's where names recur."""
+    """Return the document's name in written lines: as it was read, or with its folder's where names recur."""
     default = default_field(sample.document_id)
     return default if "/" in sample.document_id else sample.metadata.get("doc_field", default)
 
 
 def _document_name(line: Line) -> str:
-    """The first field; CorpusError unless it names the document of its file, whatever the case."""
+    """Return the first field; CorpusError unless it names the document of its file, whatever the case."""
     doc_field = line.text.partition("|")[0]
     named = doc_field
     for suffix in TEXT_SUFFIXES:

@@ -24,7 +24,7 @@ find = share.find
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
-    """The one document of a `.pipe` file, or of a `.text` file that has no annotations.
+    """Return the one document of a `.pipe` file, or of a `.text` file that has no annotations.
 
     A repeated span is one mention with the last line's CUI, as the scorer has it (warning).
     """

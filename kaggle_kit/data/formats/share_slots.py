@@ -42,7 +42,7 @@ find = share.find
 
 
 def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
-    """The one document of a `.pipe` file, or of a `.text` file that has no annotations.
+    """Return the one document of a `.pipe` file, or of a `.text` file that has no annotations.
 
     Attributes are the slots and `<slot>_span` for their cues. Several body locations are joined by
     `,` in `body_location`, their cues by `;` in `body_location_span`. Where lines of one span
@@ -77,7 +77,7 @@ def _mention(line: Line) -> Mention:
 
 
 def _slots(values: Sequence[str], line: Line) -> dict[str, str]:
-    """The seven closed slots with their cues; empty where all are null, as in a Task 1 run."""
+    """Return the seven closed slots with their cues; empty where all are null, as in a Task 1 run."""
     if all(value.lower() == NULL for value in values):
         return {}
     slots: dict[str, str] = {}

@@ -19,7 +19,7 @@ MAX_BYTES = 256 * 1024 * 1024  # of XML after decompression; the largest officia
 
 
 def parse(path: Path) -> etree._Element:
-    """The root element of a UTF-8 XML file, plain or gzipped (`.gz`), without comments.
+    """Return the root element of a UTF-8 XML file, plain or gzipped (`.gz`), without comments.
 
     An internal DTD may declare elements and attributes. Raises CorpusError for anything else than
     well-formed UTF-8 XML, for a declared entity or an external DTD (no corpus here needs them, and
@@ -46,26 +46,26 @@ def parse(path: Path) -> etree._Element:
 
 
 def line_of(element: etree._Element, path: Path) -> Line:
-    """The place where an element of the file begins."""
+    """Return the place where an element of the file begins."""
     return Line(path, element.sourceline)
 
 
 def attribute(element: etree._Element, name: str, path: Path) -> str:
-    """An attribute that the format demands, stripped; CorpusError where it is absent or blank."""
+    """Return an attribute that the format demands, stripped; CorpusError where it is absent or blank."""
     if value := (element.get(name) or "").strip():
         return value
     raise line_of(element, path).error(f"<{element.tag}> without {name}", f'{name}="…"')
 
 
 def child_text(element: etree._Element, tag: str, path: Path) -> str:
-    """The whole text of a child that the format demands, stripped; CorpusError where it is absent."""
+    """Return the whole text of a child that the format demands, stripped; CorpusError where it is absent."""
     if (child := element.find(tag)) is None:
         raise line_of(element, path).error(f"<{element.tag}> without <{tag}>", f"<{tag}>…</{tag}> in it")
     return "".join(child.itertext()).strip()
 
 
 def filled_text(element: etree._Element, tag: str, path: Path) -> str:
-    """As `child_text`, but CorpusError also where the child is blank."""
+    """Return as `child_text` does, but raise CorpusError also where the child is blank."""
     if text := child_text(element, tag, path):
         return text
     raise line_of(element, path).error(f"blank <{tag}>", "text in it")

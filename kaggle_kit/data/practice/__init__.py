@@ -78,7 +78,7 @@ LISTING = ("semeval2016t12", "semeval2021t6")
 
 
 def planted(settings: PracticeConfig, tasks: Sequence[str] = FIVE) -> Lexicon:
-    """The truth of these settings: terms, their class in each task, which training split shows them.
+    """Return the truth of these settings: terms, their class in each task, which training split shows them.
 
     Raises ConfigError for values out of range and for tasks without practice corpus.
     """
@@ -105,7 +105,7 @@ def generate(folder: Path, settings: PracticeConfig, tasks: Sequence[str] = FIVE
 def cached(
     settings: PracticeConfig, cache_dir: Path | None = None, tasks: Sequence[str] = FIVE
 ) -> dict[str, Path]:
-    """Like `generate`, once per settings and generator version, below `cache_dir` (default: the cache)."""
+    """Run `generate` once per settings and generator version, below `cache_dir` (default: the cache)."""
     lexicon = planted(settings, tasks)
     canonical = json.dumps({"version": VERSION, **asdict(settings)}, sort_keys=True)
     key = hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -115,7 +115,7 @@ def cached(
 
 
 def corpus_text(settings: PracticeConfig) -> list[str]:
-    """All training texts, each by itself: notes of the four note tasks, then questions and answers."""
+    """Return all training texts, each by itself: notes of the four note tasks, then questions and answers."""
     lexicon = planted(settings)
     texts = [note.text for task in NOTE_TASKS for _, note in _notes(task, "train", settings, lexicon)]
     threads = _threads("train", settings, lexicon)

@@ -36,7 +36,7 @@ class LabelledNote:
         return self.classes[span.fragments]
 
     def concept_of(self, span: Span) -> str:
-        """The concept id that an annotator finds. One family in ten has none.
+        """Return the concept id that an annotator finds. One family in ten has none.
 
         Nor has a term that training does not show. Concepts are looked up among those of the own training
         mentions, which no other task adds to: else a figure that wants the concept too, as that of 2015
@@ -46,7 +46,7 @@ class LabelledNote:
         return span.term.cui if family in self.shown and family // 5 % 10 != 9 else NO_CONCEPT
 
     def spans(self) -> Iterator[tuple[Sentence, Span]]:
-        """All mentions with their sentences, in the order of the text."""
+        """Yield all mentions with their sentences, in the order of the text."""
         for sentence in self.note.sentences:
             for span in sorted(sentence.spans, key=lambda span: span.fragments):
                 yield sentence, span
@@ -56,7 +56,7 @@ class LabelledNote:
         return ((sentence, span) for sentence, span in self.spans() if self.class_of(span) in classes)
 
     def relations(self) -> Iterator[tuple[str, Span, Span]]:
-        """(type, source, target) of outermost mentions: of what a sentence speaks, and what it tells of it.
+        """Yield (type, source, target) of outermost mentions: a sentence's subject, and what it tells of it.
 
         Their classes decide the type. What a sentence merely lists has no relation, so that most pairs of
         such classes have none, as in real corpora.
@@ -72,7 +72,7 @@ class LabelledNote:
 
 
 def label(document_id: str, note: Note, lexicon: Lexicon, task: str, noise: float, rng: Rng) -> LabelledNote:
-    """The note with each mention's class; a share `noise` of the mentions gets a random one."""
+    """Return the note with each mention's class; a share `noise` of the mentions gets a random one."""
     labels = {
         span.fragments: noisy(lexicon.classes[task][span.term.family.id], noise, rng)
         for sentence in note.sentences
@@ -87,7 +87,7 @@ def noisy(semantic_class: str, noise: float, rng: Rng) -> str:
 
 
 def disorders(labelled: LabelledNote) -> UnifiedSample:
-    """2014 Task 7 and, with slots, 2015 Task 14: the other classes are not annotated.
+    """Label for 2014 Task 7 and, with slots, 2015 Task 14: the other classes are not annotated.
 
     Cues speak of slot 0 of their carrier sentence, and an anatomy term in a locating slot is its body
     location.
@@ -108,7 +108,7 @@ def disorders(labelled: LabelledNote) -> UnifiedSample:
 
 
 def times(labelled: LabelledNote) -> UnifiedSample:
-    """2016 Task 12: EVENTs are the mentions of `EVENTS` classes, and time expressions are annotated too.
+    """Label for 2016 Task 12: mentions of `EVENTS` classes become EVENTs; time expressions are annotated too.
 
     The DocTimeRel of an event is the cue of its sentence. Each time expression of a sentence CONTAINS the
     events that the sentence is about.
@@ -130,7 +130,7 @@ def times(labelled: LabelledNote) -> UnifiedSample:
 
 
 def typed_terms(labelled: LabelledNote) -> UnifiedSample:
-    """2021 Task 6: every term typed by its class, relations by pairs of classes."""
+    """Label for 2021 Task 6: every term typed by its class, relations by pairs of classes."""
     mentions = [Mention("", s.fragments, labelled.class_of(s).capitalize()) for _, s in labelled.spans()]
     links = [(kind, one.fragments, two.fragments) for kind, one, two in labelled.relations()]
     return _sample(labelled, mentions, links)
@@ -142,7 +142,7 @@ def _sample(
     links: Iterable[Link] = (),
     properties: Mapping[str, str] = NOTHING,
 ) -> UnifiedSample:
-    """The gold sample of these mentions, numbered, and of these links, which all have the properties."""
+    """Return the gold sample of these mentions, numbered, and of these links, all with the properties."""
     numbered = [replace(mention, id=f"T{number}") for number, mention in enumerate(mentions, start=1)]
     ids = {mention.fragments: mention.id for mention in numbered}
     relations = tuple(
@@ -159,7 +159,7 @@ def _span(fragments: Fragments) -> str:
 
 
 def _properties(sentence: Sentence, span: Span, semantic_class: str) -> dict[str, str]:
-    """The seven properties of an EVENT; all cues but `when` speak of slot 0 alone."""
+    """Return the seven properties of an EVENT; all cues but `when` speak of slot 0 alone."""
     cues = {name: value for name, (value, _) in sentence.cues.items() if span.slot == 0 or name == "when"}
     modality = "HEDGED" if "uncertainty" in cues else "HYPOTHETICAL" if "conditional" in cues else "ACTUAL"
     return {

@@ -90,31 +90,31 @@ class Lexicon:
     seen: Mapping[str, Collection[int]]  # task -> ids of the families in its training split
 
     def terms(self, task: str, split: str) -> tuple[Term, ...]:
-        """The terms a split of a task draws from: the seen ones in train, all in dev and test."""
+        """Return the terms a split of a task draws from: the seen ones in train, all in dev and test."""
         families = (f for f in self.families[task] if split != "train" or f.id in self.seen[task])
         return tuple(term for family in families for term in family.terms)
 
     def class_of(self, task: str) -> dict[str, str]:
-        """Term -> semantic class in this task."""
+        """Return term -> semantic class in this task."""
         return {term.text: self.classes[task][term.family.id] for term in self.terms(task, "dev")}
 
     def seen_in_training(self, task: str) -> frozenset[str]:
-        """The terms that this task's own training split may contain."""
+        """Return the terms that this task's own training split may contain."""
         return frozenset(term.text for term in self.terms(task, "train"))
 
 
 def relation_between(first: str, second: str) -> tuple[str, str, str] | None:
-    """The relation that two classes stand in, whichever is named first."""
+    """Return the relation that two classes stand in, whichever is named first."""
     return next((r for r in RELATIONS if {first, second} == set(r[1:])), None)
 
 
 def pick(rng: Rng, options: Sequence[T]) -> T:
-    """One of the options, each equally likely."""
+    """Draw one of the options, each equally likely."""
     return options[int(rng.integers(len(options)))]
 
 
 def draw(settings: PracticeConfig) -> Lexicon:
-    """The lexicon of these settings. Words, families and visibility do not depend on `transfer`.
+    """Draw the lexicon of these settings. Words, families and visibility do not depend on `transfer`.
 
     Raises ConfigError if a training split would be left without any term.
 
@@ -211,7 +211,7 @@ def _visibility(
 
 
 def _sharings(rng: Rng, number: int, coverage: float) -> list[tuple[str, ...]]:
-    """The tasks that show each of `number` common families: `coverage` of the five on average.
+    """Return the tasks that show each of `number` common families: `coverage` of the five on average.
 
     All sets of that many tasks are used equally often, so every task teaches every other task the
     same share of what it does not see itself.

@@ -140,7 +140,7 @@ class Page:
 
 
 def compose(terms: Iterator[Term], rng: Rng, listing: bool = False) -> Note:
-    """One note: header, its date, and two dated sections of five sentences.
+    """Compose one note: header, its date, and two dated sections of five sentences.
 
     In a `listing` they are three, each of which ends in a list of terms.
     """

@@ -59,7 +59,7 @@ class Thread:
 
 
 def compose(number: int, terms: Iterator[Term], rng: Rng) -> Thread:
-    """A question and ten comments. The term in the question is there to be talked about, no more."""
+    """Compose a question and ten comments. The term in the question is only there to be talked about."""
     asked = pick(rng, CLASSES)
     body = pick(rng, QUESTIONS).format(noun=NOUNS[asked], term=next(terms).text)
     comments = tuple(_comment(terms, rng) for _ in range(COMMENTS))
@@ -78,7 +78,7 @@ def _comment(terms: Iterator[Term], rng: Rng) -> Comment:
 
 
 def judge(asked: str, classes: Sequence[str]) -> str:
-    """The label of a comment that names terms of these classes."""
+    """Return the label of a comment that names terms of these classes."""
     if asked in classes:
         return "Good"
     return "PotentiallyUseful" if any(relation_between(asked, named) for named in classes) else "Bad"
@@ -87,7 +87,7 @@ def judge(asked: str, classes: Sequence[str]) -> str:
 def write(
     threads: Sequence[Thread], classes: Mapping[int, str], path: Path, *, noise: float, rng: Rng
 ) -> None:
-    """All threads in one XML file; a share `noise` of the terms counts as of a random class."""
+    """Write all threads as one XML file; a share `noise` of the terms counts as of a random class."""
     root = etree.Element("xml", version="1.0")
     asked_by, answered_by = ({f"{who}_{key}": ORIGIN[key] for key in ORIGIN} for who in ("RELQ", "RELC"))
     for thread in threads:

@@ -36,7 +36,7 @@ TASKS = {
 
 
 def score(name: str, gold: Path, pred: Path) -> dict[str, float]:
-    """Every figure of the scorer (or of a task's scorer) for two folders in the official format.
+    """Return every figure of the scorer (or of a task's scorer) for two folders in the official format.
 
     Raises ConfigError for an unknown name, ScoreError for a missing folder and where the official
     program would stop.
@@ -49,7 +49,7 @@ def score(name: str, gold: Path, pred: Path) -> dict[str, float]:
 
 
 def documents(name: str, gold: Path, pred: Path, metric: str) -> dict[str, dict[str, float]] | None:
-    """What each document adds to one figure of the scorer; None where that figure has no such parts.
+    """Return each document's part in one figure of the scorer; None where that figure has no such parts.
 
     `tp`, `fp` and `fn` of an F1 (and `found`, where recall counts other hits than precision), or the
     `value`, and its `weight` if not 1, of a mean. `evaluation.documents.figure` puts them together again.
@@ -58,7 +58,7 @@ def documents(name: str, gold: Path, pred: Path, metric: str) -> dict[str, dict[
 
 
 def scorer_of(name: str) -> ModuleType:
-    """The scorer of that name, or of the task of that name. ConfigError for an unknown one."""
+    """Return the scorer of that name, or of the task of that name. ConfigError for an unknown one."""
     scorer = TASKS.get(name, name)
     if scorer not in SCORERS:
         allowed = [*SCORERS, *TASKS]
@@ -67,7 +67,7 @@ def scorer_of(name: str) -> ModuleType:
 
 
 def score_cases(name: str, folder: Path) -> dict[str, dict[str, float]]:
-    """Case name -> figures, for the folders directly below `folder` that hold `gold/` and `pred/`."""
+    """Return case name -> figures, for the folders directly below `folder` that hold `gold/` and `pred/`."""
     if not folder.is_dir():
         raise ScoreError(f"{folder}: found no such folder; expected <case>/gold and <case>/pred below it")
     cases = [

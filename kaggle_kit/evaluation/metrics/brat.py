@@ -39,7 +39,7 @@ class Document:
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
-    """Precision, recall and F1 (0 to 1) of entities and relations, official and strict.
+    """Compute precision, recall and F1 (0 to 1) of entities and relations, official and strict.
 
     Every gold `.ann` needs a predicted one at the same place below the folder, or else of the same
     name; predicted files without gold are ignored. Raises ScoreError where brateval stops, but for two
@@ -54,7 +54,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
-    """What each document adds to one of the four F1 figures, by its file's place without the ending."""
+    """Return each document's counts for one of the four F1 figures, by its path without the ending."""
     rows = {
         paths[0].relative_to(gold).with_suffix("").as_posix(): _compared(*paths)
         for paths in _paired_files(gold, pred)
@@ -76,7 +76,7 @@ def _compared(gold: Path, predicted: Path) -> dict[str, dict[str, int]]:
 
 
 def read_document(path: Path) -> Document:
-    """T and R lines as brateval reads them: a T line counts with three fields, an R line with three words.
+    """Read T and R lines as brateval does: a T line counts with three fields, an R line with three words.
 
     So a mention whose stored text holds a tab does not count; the strict figures have it.
     """
@@ -121,7 +121,7 @@ def _link(line: str, entities: Mapping[str, Item], triggers: Mapping[str, str], 
 
 
 def _argument(text: str) -> str:
-    """The id in `role:id`, empty where there is none."""
+    """Return the id in `role:id`, empty where there is none."""
     return text.partition(":")[2]
 
 
@@ -161,7 +161,7 @@ def _found_in(item: Item, predicted: Item) -> bool:
 
 
 def java_hash_order(names: Iterable[str]) -> list[str]:
-    """The order in which java.util.HashMap (Java 8 on) iterates keys that were put in this order.
+    """Return the order in which java.util.HashMap (Java 8 on) iterates keys that were put in this order.
 
     Keys stand by bucket, inside a bucket by arrival; the table doubles beyond three quarters full.
     """

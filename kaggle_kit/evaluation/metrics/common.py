@@ -51,7 +51,7 @@ def summed(documents: Iterable[Mapping[str, int]]) -> Counter[str]:
 
 @contextmanager
 def score_errors() -> Iterator[None]:
-    """Inside, what a reader of the official format refuses is a ScoreError."""
+    """Turn an error of a reader of the official format into a ScoreError."""
     try:
         yield
     except CorpusError as error:

@@ -62,7 +62,7 @@ class Outcome:
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
-    """All figures, 0 to 1, of two folders of TSVs (or of folders that hold them in `tsv/`).
+    """Return all figures, 0 to 1, of two folders of TSVs (or of folders that hold them in `tsv/`).
 
     A class without rows has no figures. Without any match precision, recall and their F1 are 0,
     where the official program prints none. Raises ScoreError for files at which it stops.
@@ -71,7 +71,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, float]] | None:
-    """Each document's mean over its rows, weighted by them; `overlap_f1` and `exact_match` are such means."""
+    """Return each document's mean over its rows, weighted by them, for `overlap_f1` or `exact_match`."""
     place = {"exact_match": 0, "overlap_f1": 1}.get(metric)
     if place is None:
         return None
@@ -86,7 +86,7 @@ def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, float]
 
 
 def _outcomes(wanted: list[Row], found: list[Row]) -> dict[str, Outcome]:
-    """The rows of every class; sets correspond where their quantities met."""
+    """Return the rows of every class; sets correspond where their quantities met."""
     outcomes: dict[str, Outcome] = {}
     pairs: dict[str, Pairs] = {}
     corresponding: dict[SetKey, SetKey] = {}
@@ -191,7 +191,7 @@ def _span_outcome(predicted: list[Row], gold: list[Row], pairs: Pairs) -> Outcom
 
 
 def overlap(predicted: Row, gold: Row) -> float:
-    """F1 of blank-separated parts; the shared stretch is cut from the predicted text; empty, it is one."""
+    """Compute the F1 of blank-separated parts; the shared stretch is cut from the predicted text."""
     start, end = max(predicted.start, gold.start), min(predicted.end, gold.end)
     stretch = predicted.text[start - predicted.start : end - predicted.start]
     shared, mine, theirs = (len(text.split(" ")) for text in (stretch, predicted.text, gold.text))
@@ -249,6 +249,6 @@ def _relation_outcome(
 def _sure(
     matches: int, predicted: Iterable[object], met: Set[object], gold: Iterable[object], found: Set[object]
 ) -> Outcome:
-    """The outcome of a class whose matches are exact: of either side, those count alone that did not meet."""
+    """Return the outcome of a class whose matches are exact; a side's row counts alone where it met none."""
     alone = sum(item not in met for item in predicted)
     return Outcome([(1.0, 1.0)] * matches, alone, sum(item not in found for item in gold))

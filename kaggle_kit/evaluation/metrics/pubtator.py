@@ -29,7 +29,7 @@ Sets = dict[str, set[Any]]  # document -> what stands in it
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
-    """`mention_figures` of two PubTator files or folders of them, and `relation_*` where there are relations.
+    """Return `mention_figures` of two PubTator files or folders, and `relation_*` where there are relations.
 
     Raises ScoreError for malformed ones.
     """
@@ -38,7 +38,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
-    """What each document adds to `strict_f1`, `relaxed_f1` or `relation_f1`."""
+    """Return each document's counts for `strict_f1`, `relaxed_f1` or `relation_f1`."""
     if metric not in ("strict_f1", "relaxed_f1", "relation_f1"):
         return None
     if metric == "relation_f1":
@@ -59,7 +59,7 @@ def _relations(place: Path) -> dict[str, set[Related]]:
 
 
 def mention_figures(gold: Iterable[UnifiedSample], predicted: Iterable[UnifiedSample]) -> dict[str, float]:
-    """Precision, recall and F1, 0 to 1: `strict_*`, `relaxed_*` and `discontiguous_strict_*`.
+    """Compute precision, recall and F1, 0 to 1: `strict_*`, `relaxed_*` and `discontiguous_strict_*`.
 
     The last are left out where no mention has several pieces. Repeated mentions count once.
     Predictions in documents without gold are wrong ones.
@@ -104,7 +104,7 @@ def _optional(pattern: str, gold: Sets, predicted: Sets) -> dict[str, float]:
 
 
 def _paired(gold: set[Span], predicted: set[Span]) -> int:
-    """The size of a largest one-to-one pairing of meeting spans of the same type."""
+    """Return the size of a largest one-to-one pairing of meeting spans of the same type."""
     if not gold or not predicted:
         return 0
     meeting = np.array([[_meet(wanted, found) for found in predicted] for wanted in gold])

@@ -25,7 +25,7 @@ Pieces = list[tuple[int, int]]
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
-    """All figures of two folders of `.pipe` files, unrounded; a figure with nothing right is 0.
+    """Return all figures of two folders of `.pipe` files, unrounded; a figure with nothing right is 0.
 
     Raises ScoreError where the script stops: a file that is not a pipe file, an even number of
     fields, offsets that decrease along a line.
@@ -36,7 +36,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
-    """What each document adds to `task_a_strict_f1`, by its name in the lines."""
+    """Return each document's counts for `task_a_strict_f1`, by its name in the lines."""
     if metric != "task_a_strict_f1":
         return None
     wanted, found = _read(gold), _read(pred)
@@ -116,6 +116,6 @@ def _pieces(offsets: tuple[str, ...]) -> Pieces:
 
 
 def _number(text: str) -> int:
-    """The leading digits of a field, 0 without any, as Perl reads a number."""
+    """Return the leading digits of a field, 0 without any, as Perl reads a number."""
     digits = re.match(r"\s*[+-]?[0-9]+", text)
     return int(digits[0]) if digits else 0

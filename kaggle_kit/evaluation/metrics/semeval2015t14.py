@@ -58,13 +58,13 @@ class Disorder:
         return self.values[slot] == other.values[slot]
 
     def weight(self, slot: str) -> float:
-        """What the slot counts for when this is the gold disorder."""
+        """Return the slot's weight when this is the gold disorder."""
         if slot == BODY_LOCATION:
             return 0.51 if self.locations <= {"null"} else 0.49
         return 1.0 if slot == CUI else WEIGHTS[slot].get(self.values[slot], 0.0)
 
     def extent(self, other: Disorder) -> int:
-        """Positions that the best pair of pieces has in common, ends counted as positions."""
+        """Return the positions that the best pair of pieces has in common, ends counted as positions."""
         common = (min(e, f) - max(s, t) + 1 for s, e in self.pieces for t, f in other.pieces)
         return max([0, *common])
 
@@ -78,7 +78,7 @@ Pair = tuple[Disorder, Disorder]  # gold, predicted
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
-    """All figures of two folders of `.pipe` files, unrounded; `wa_<slot>` only where a pair weighs in.
+    """Return all figures of two folders of `.pipe` files, unrounded; `wa_<slot>` only where a pair weighs in.
 
     Tasks 2A and 2B differ in what a system is given, not in how it is scored. Raises ScoreError for
     a missing folder, or a gold folder without pipe files.
@@ -100,7 +100,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
-    """What each gold document adds to an F1 of task 1, by its lower-cased name."""
+    """Return each gold document's counts for an F1 of task 1, by its lower-cased name."""
     pairing = PAIRINGS.get(metric.removesuffix("_f1"))
     if pairing is None or not metric.endswith("_f1"):
         return None
@@ -137,7 +137,7 @@ def _pieces(span: str) -> list[tuple[int, int]]:
 
 
 def _number(text: str) -> int:
-    """The leading digits of a field, 0 without any, as Perl reads a number."""
+    """Return the leading digits of a field, 0 without any, as Perl reads a number."""
     digits = re.match(r"\s*[0-9]+", text)
     return int(digits[0]) if digits else 0
 

@@ -59,7 +59,7 @@ Rows = dict[str, Counter[str]]  # of each printed row the counts of `ratios`, ad
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
-    """Precision, recall and F1 of every row; rows without anything to count are left out.
+    """Compute precision, recall and F1 of every row; rows without anything to count are left out.
 
     In the official attribute rows an entity without the attribute counts as one more value, "none", in
     notes where the attribute occurs at all, and an empty attribute as another; `<row>_stated_…` counts
@@ -78,7 +78,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
-    """What each note adds to an F1, by its folder below `gold`.
+    """Return each note's counts for an F1, by its folder below `gold`.
 
     With closure a hit is not the same on both sides: `tp` are predictions that follow from the gold links,
     `found` gold links that follow from the predicted ones. Precision rests on one, recall on the other.
@@ -129,7 +129,7 @@ def _count(
 
 
 def closure(links: Collection[Link]) -> set[Link]:
-    """All links that follow by transitivity: (a, c) where a path of given links leads from a to c.
+    """Return all links that follow by transitivity: (a, c) where a path of given links leads from a to c.
 
     The official program derives this through the order of start and end points; for CONTAINS alone
     that is the same. On a cycle every span contains every other and itself.
@@ -169,7 +169,7 @@ def _file_pairs(gold: Path, pred: Path) -> Iterator[tuple[Path, Path | None]]:
 
 
 def _temporal_files(folder: Path, start: str) -> list[Path]:
-    """The folder's temporal annotation files, the preferred one first (the program takes any)."""
+    """Return the folder's temporal annotation files, the preferred one first (the program takes any)."""
     names = (path for path in folder_files(folder, "*.xml") if ".Temporal" in path.name)
     return sorted((path for path in names if path.name.startswith(start)), key=preference)
 

@@ -29,7 +29,7 @@ class _Line(NamedTuple):
 
 
 def score(gold: Path, pred: Path) -> dict[str, float]:
-    """All figures of one `.relevancy` and one `.pred` file, or of the folders that hold one each.
+    """Return all figures of one `.relevancy` and one `.pred` file, or of the folders that hold one each.
 
     `mrr_percent` is in percent, all else from 0 to 1. The official MAP divides a query's precisions by
     the relevant items among its first ten, so an item ranked eleventh costs nothing; `map_all_relevant`
@@ -51,7 +51,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 
 
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, float]] | None:
-    """Each query's own figure, by its id; the mean over queries is `map` or `map_all_relevant`."""
+    """Return each query's own figure, by its id; the mean over queries is `map` or `map_all_relevant`."""
     if metric not in ("map", "map_all_relevant"):
         return None
     depth = CUTOFF if metric == "map" else None
@@ -74,7 +74,7 @@ def _rankings(pairs: Iterable[tuple[_Line, _Line]]) -> dict[bytes, list[bool]]:
 
 
 def _average_precision(ranking: Sequence[bool]) -> float:
-    """The mean of the precisions at each relevant item."""
+    """Return the mean of the precisions at each relevant item."""
     found = accumulate(ranking)  # relevant items up to and including each rank
     precisions = [hits / rank for rank, hits in enumerate(found, start=1) if ranking[rank - 1]]
     return sum(precisions) / len(precisions) if precisions else 0.0

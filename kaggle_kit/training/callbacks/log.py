@@ -116,7 +116,7 @@ class GradientConflictCallback(StudyCallback):
         self.counts.table = copy.deepcopy(state["table"])
 
     def summary(self) -> dict[str, Any]:
-        """By group: conflicts, their rates and mean cosines, those of halves and components, the excess."""
+        """Return by group the conflicts and mean cosines of tasks, halves and components, and the excess."""
         return self.counts.summary()
 
 
