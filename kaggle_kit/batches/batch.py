@@ -3,8 +3,7 @@
     batch = make_batch(encoded, PlannedBatch("ner", rows=(4, 0), tokens=61))
     batch.input_ids.shape                       # (61,)
 
-Targets are named by component. What each kind holds is told in its module in `heads`, and is
-the contract with its head.
+Targets are named by component. Each kind's module in `heads` lists the tensors that its head expects.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class MicroBatch:
 
     @property
     def tokens(self) -> int:
-        """Real tokens: every position of the row holds one."""
+        """Return the number of tokens; every position of the row holds one."""
         return self.input_ids.numel()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatch:
@@ -69,7 +68,7 @@ class Step:
     micro_batches: tuple[MicroBatch, ...]
 
     def by_task(self) -> Iterator[tuple[str, list[MicroBatch]]]:
-        """(task, its micro-batches), tasks in the order of their first micro-batch."""
+        """Yield each task with its micro-batches, in the order of the tasks' first ones."""
         tasks = dict.fromkeys(batch.task for batch in self.micro_batches)
         for task in tasks:
             yield task, [batch for batch in self.micro_batches if batch.task == task]
@@ -96,12 +95,12 @@ class PlanDataset(Dataset):
     def __getitem__(self, number: int) -> Step:
         planned = self.plan.steps[number].micro_batches
         batches = [make_batch(self.encoded[batch.task], batch) for batch in planned]
-        kept = batches if self.prefixes else [replace(batch, prefixes=()) for batch in batches]
-        return Step(number, tuple(kept))
+        batches = batches if self.prefixes else [replace(batch, prefixes=()) for batch in batches]
+        return Step(number, tuple(batches))
 
 
 def make_batch(encoded: EncodedTask, planned: PlannedBatch) -> MicroBatch:
-    """The tensors of one planned micro-batch, on the CPU."""
+    """Build the tensors of one planned micro-batch, on the CPU."""
     numbers = list(planned.rows)
     rows = _shortened(encoded.rows(numbers), planned.cut)
     lengths = tuple(int(length) for length in rows["length"])

@@ -72,23 +72,23 @@ class EncodedTask:
 
     @cached_property
     def beginnings(self) -> np.ndarray | None:
-        """(rows,) tokens that all candidates of a row's group begin with; None where rows are passages."""
+        """Count the tokens that all rows of a group begin with, (rows,); None where rows are passages."""
         if "second" not in self.table.column_names:
             return None
         return beginnings(self.table["input_ids"], self.groups)
 
     @property
     def plan_rows(self) -> TaskRows:
-        """What a plan must know of the rows."""
+        """Return the lengths, groups and common beginnings from which a plan is drawn."""
         return TaskRows(self.lengths, self.groups, self.beginnings)
 
     def rows(self, indices: Sequence[int]) -> dict[str, Any]:
-        """The columns of some rows; ragged columns are one array per row."""
+        """Read the columns of some rows; ragged columns are one array per row."""
         rows = dict(self.table[list(indices)])
         return rows | {name: [column[row] for row in indices] for name, column in self.replaced.items()}
 
     def relating(self, samples: Sequence[UnifiedSample]) -> EncodedTask:
-        """The same rows with the relation candidates of these samples' mentions, one sample a document.
+        """Return the rows with the relation candidates of these samples' mentions, one sample a document.
 
         Prediction relates the mentions it has found; the file holds the candidates among gold ones.
         """
@@ -99,8 +99,8 @@ class EncodedTask:
         table = self.rows(range(len(self)))
         columns = zip(table["document"], *(table[part.name] for part in fields(Passage)), strict=True)
         for document, rows in groupby(columns, key=lambda row: int(row[0])):
-            held = [Passage(*row[1:]) for row in rows]
-            for row in (row for part in parts for row in relations.columns(part, held, samples[document])):
+            own = [Passage(*row[1:]) for row in rows]
+            for row in (row for part in parts for row in relations.columns(part, own, samples[document])):
                 for name, column in row.items():
                     replaced[name].append(column)
         return replace(self, replaced=replaced)
@@ -112,7 +112,10 @@ def encode(
     tokenizer: PreTrainedTokenizerBase,
     settings: PassageSettings,
 ) -> EncodedTask:
-    """Raises CorpusError for samples without text and ConfigError where there is nothing to encode."""
+    """Tokenise the samples of a split, or open the cached file of the same content.
+
+    Raises CorpusError for samples without text and ConfigError where there is nothing to encode.
+    """
     digest = hashlib.sha256(json.dumps([VERSION, asdict(spec), asdict(settings)]).encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
     for sample in samples:
@@ -188,7 +191,7 @@ def _sequences(
 def beginnings(
     sequences: Sequence[np.ndarray], groups: np.ndarray, least: int = MIN_SHARED_TOKENS
 ) -> np.ndarray:
-    """How many tokens all rows of a row's group begin with, shape (rows,); 0 below `least`.
+    """Count the tokens that all rows of a row's group begin with, shape (rows,); 0 below `least`.
 
     The last token of a row is its own, whatever stands there.
     """

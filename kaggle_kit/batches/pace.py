@@ -37,7 +37,7 @@ class StepTargets:
 
     @classmethod
     def of(cls, tokens: Iterable[int]) -> StepTargets:
-        """From the tokens of each step."""
+        """Sum up the tokens of each step."""
         return cls(tuple(accumulate(tokens)))
 
     @property
@@ -49,7 +49,7 @@ class StepTargets:
         return len(self.ends)
 
     def scaled(self, total: int) -> StepTargets:
-        """Another total in steps scaled alike, at least one, along the same course.
+        """Scale the course to another total, and the number of steps alike, to at least one.
 
         So a step has about as many tokens as before.
         """
@@ -78,7 +78,7 @@ class Draw:
 
     @cached_property
     def ends(self) -> np.ndarray:
-        """(rows,) tokens up to and with each row."""
+        """Count the tokens up to and with each row, shape (rows,)."""
         counted = np.array(self.lengths)
         counted[1:] -= self.beginning
         ends = np.cumsum(counted)
@@ -95,14 +95,14 @@ class Draw:
         return replace(self, rows=self.rows[start:stop], lengths=self.lengths[start:stop])
 
     def trimmed(self, tokens: int) -> Draw:
-        """The rows as far as `tokens` reach, the last of them cut to meet that number."""
+        """Return the rows as far as `tokens` reach, the last of them cut to meet that number."""
         if self.tokens <= tokens:
             return self
-        kept = int(np.searchsorted(self.ends, tokens)) + 1
-        return replace(self.part(0, kept), cut=int(self.ends[kept - 1]) - tokens)
+        rows = int(np.searchsorted(self.ends, tokens)) + 1
+        return replace(self.part(0, rows), cut=int(self.ends[rows - 1]) - tokens)
 
     def divided(self, left: int, room: int) -> tuple[Draw, Draw] | None:
-        """Two parts, the first as near to `left` tokens as can be and within `room`; None if it cannot."""
+        """Divide the rows in two, the first part near `left` tokens and within `room`; None if none fits."""
         most = len(self.rows) - FEWEST_ROWS
         places = [rows for rows in range(FEWEST_ROWS, most + 1) if self.ends[rows - 1] <= room]
         if not places:
@@ -112,7 +112,7 @@ class Draw:
 
 
 def follow(draws: Iterator[Draw], targets: StepTargets) -> Iterator[list[Draw]]:
-    """The draws as steps: exactly as many as the targets, exactly as many tokens, none of them empty.
+    """Yield the draws as steps: exactly as many as the targets, exactly as many tokens, none of them empty.
 
     After each step the tokens so far are as near to its target as whole draws bring them, so no drift
     builds up. Where not even one more draw belongs into a step that is still empty, it takes a part: a
@@ -140,7 +140,7 @@ def follow(draws: Iterator[Draw], targets: StepTargets) -> Iterator[list[Draw]]:
 
 
 def fill(draws: Iterator[Draw], sequences: int, total: int | None) -> Iterator[list[Draw]]:
-    """Steps of at least `sequences` rows until the draws end, or to the token at `total` tokens."""
+    """Yield steps of at least `sequences` rows until the draws end, or to the token at `total` tokens."""
     step: list[Draw] = []
     done = 0
     for draw in draws:

@@ -36,7 +36,7 @@ Columns = dict[str, list[Any]]
 
 
 def placebo(encoded: EncodedTask, rng: np.random.Generator) -> EncodedTask:
-    """The same rows with permuted labels. Raises ConfigError where a chunk finds no room."""
+    """Permute the labels of all rows. Raises ConfigError where a chunk finds no room."""
     rows = encoded.rows(range(len(encoded)))
     replaced: Columns = {}
     for part in encoded.spec.components:
@@ -136,7 +136,7 @@ class Room:
         self.free = np.concatenate([np.asarray(words, bool) for words in owned])
 
     def places(self, widths: Sequence[int], rng: np.random.Generator) -> list[tuple[int, int]]:
-        """(passage, word) where a chunk of each width begins, no two on one word; the widest choose first."""
+        """Draw (passage, word) where each chunk begins; none overlap, and the widest choose first."""
         places = [(0, 0)] * len(widths)
         order = rng.permutation(len(widths))
         for number in order[np.argsort(-np.array(widths, dtype=int)[order], kind="stable")]:
@@ -150,11 +150,11 @@ class Room:
         last = len(self.free) - width
         if last >= 0:
             tried = rng.integers(0, last + 1, TRIES)
-            if (found := tried[self._fits(tried, width)]).size:
-                return int(found[0])
+            if (fits := tried[self._fits(tried, width)]).size:
+                return int(fits[0])
             starts = np.arange(last + 1)
-            if (found := starts[self._fits(starts, width)]).size:
-                return int(rng.choice(found))
+            if (fits := starts[self._fits(starts, width)]).size:
+                return int(rng.choice(fits))
         raise ConfigError(
             f"no passage has room for another chunk of {width} words: the split is annotated too densely "
             "for a placebo; leave this partner task out"

@@ -49,9 +49,9 @@ class PlanSettings:
 
     @property
     def drawing(self) -> PlanSettings:
-        """Those that say which rows each step reads; what only cuts a step into micro-batches is reset."""
-        kept = self if self.sampling == "temperature" else replace(self, temperature=1.0)
-        return replace(kept, token_budget=PlanSettings.token_budget, null_every=None)
+        """Keep the settings that choose each step's rows; reset those that cut a step into micro-batches."""
+        settings = self if self.sampling == "temperature" else replace(self, temperature=1.0)
+        return replace(settings, token_budget=PlanSettings.token_budget, null_every=None)
 
     def __post_init__(self) -> None:
         if self.targets and (self.max_steps or self.target_tokens):
@@ -74,12 +74,12 @@ class TaskRows:
 
     @cached_property
     def longest_group(self) -> int:
-        """Tokens of the largest group, which no micro-batch divides."""
+        """Return the tokens of the largest group, which no micro-batch divides."""
         return int(np.add.reduceat(self.lengths, self.bounds[:-1]).max())
 
     @cached_property
     def bounds(self) -> np.ndarray:
-        """(groups + 1,) first row of each group, then the number of rows."""
+        """Return the first row of each group, then the number of rows, shape (groups + 1,)."""
         starts = np.flatnonzero(np.diff(self.groups, prepend=self.groups[:1] - 1))
         return np.append(starts, len(self.groups))
 
@@ -105,7 +105,7 @@ class PlannedBatch:
     def of(
         cls, task: str, units: Sequence[Sequence[int]], cut: int, of: TaskRows, reads_once: bool
     ) -> PlannedBatch:
-        """The rows of some units by falling length, but a row that is cut, the last of all, at the end."""
+        """Sort the rows of some units by falling length; a row that is cut stays the last."""
         numbered = [(row, number) for number, unit in enumerate(units) for row in unit]
         whole, shortened = (numbered[:-1], numbered[-1:]) if cut else (numbered, [])
         ordered = [*sorted(whole, key=lambda one: (-of.lengths[one[0]], one[0])), *shortened]
@@ -127,11 +127,11 @@ class PlannedStep:
 
     @cached_property
     def tokens(self) -> dict[str, int]:
-        """Real tokens of the step, per task."""
+        """Count the step's tokens, per task."""
         return self.counted(COUNTS[0])
 
     def counted(self, count: str) -> dict[str, int]:
-        """Real tokens of the step, per task: all that are `presented`, or those that are `computed`."""
+        """Count the step's tokens, per task: all that are `presented`, or those that are `computed`."""
         totals: Counter[str] = Counter()
         for batch in self.micro_batches:
             totals[batch.task] += batch.tokens - (batch.shared if count == COUNTS[1] else 0)
@@ -155,11 +155,11 @@ class StepPlan:
 
     @cached_property
     def tokens(self) -> dict[str, int]:
-        """Real tokens of the run, per task."""
+        """Count the run's tokens, per task."""
         return self.counted(COUNTS[0])
 
     def counted(self, count: str) -> dict[str, int]:
-        """Real tokens of the run, per task: all that are `presented`, or those that are `computed`."""
+        """Count the run's tokens, per task: all that are `presented`, or those that are `computed`."""
         totals = Counter(dict.fromkeys(self.tasks, 0))
         for step in self.steps:
             totals.update(step.counted(count))
@@ -167,7 +167,7 @@ class StepPlan:
 
     @cached_property
     def sha256(self) -> str:
-        """Changes with any step, row, setting or the seed."""
+        """Hash the plan: every step and row, the settings and the seed."""
         digest = hashlib.sha256(json.dumps([asdict(self.settings), self.seed]).encode())
         for step in self.steps:
             for batch in step.micro_batches:
@@ -177,8 +177,10 @@ class StepPlan:
 
     @cached_property
     def steps_sha256(self) -> str:
-        """Changes with any row or token of any step, and with nothing else: not with how the step is cut into
-        micro-batches, which follows a GPU's memory and the conflict null."""
+        """Hash the rows and tokens of each step alone.
+
+        How a step is cut into micro-batches follows a GPU's memory and the conflict null, and is left out.
+        """
         digest = hashlib.sha256()
         for step in self.steps:
             rows = sorted((batch.task, row) for batch in step.micro_batches for row in batch.rows)
@@ -187,29 +189,29 @@ class StepPlan:
 
 
 def steps_per_epoch(plan: StepPlan, groups: Mapping[str, np.ndarray]) -> float:
-    """Optimiser steps in which a plan draws as many groups as all its tasks hold: one pass over the data.
+    """Return the optimiser steps in which a plan draws as many groups as all its tasks hold: one pass.
 
     `groups` are the group numbers of each task's rows, shape (rows,). Under any sampling but the proportional
     one a small task is passed more often in an epoch, a large one less, as with `PlanSettings.epochs`.
     """
-    held = sum(len(np.unique(groups[task])) for task in plan.tasks)
+    total = sum(len(np.unique(groups[task])) for task in plan.tasks)
     batches = (batch for step in plan.steps for batch in step.micro_batches)
-    drawn = sum(len(np.unique(groups[batch.task][list(batch.rows)])) for batch in batches)
-    return len(plan) * held / drawn
+    draws = sum(len(np.unique(groups[batch.task][list(batch.rows)])) for batch in batches)
+    return len(plan) * total / draws
 
 
 def shared_prefixes(
     units: Sequence[int], beginnings: Sequence[int] | np.ndarray, lengths: Sequence[int] | np.ndarray
 ) -> tuple[Prefix, ...]:
-    """For each row of a batch the beginning that it shares with the first row of its unit there.
+    """Return for each row of a batch the beginning that it shares with the first row of its unit there.
 
     `units` are numbers, one a row: rows of one number were drawn together from one group. A row that is
     cut within the beginning shares less of it.
     """
     first: dict[int, int] = {}
-    found = []
+    prefixes = []
     for number, unit in enumerate(units):
         of = first.setdefault(unit, number)
         tokens = min(beginnings[number], lengths[number] - 1, lengths[of])
-        found.append(Prefix(of, int(tokens)) if of != number and tokens >= MIN_SHARED_TOKENS else WHOLE)
-    return tuple(found)
+        prefixes.append(Prefix(of, int(tokens)) if of != number and tokens >= MIN_SHARED_TOKENS else WHOLE)
+    return tuple(prefixes)

@@ -53,30 +53,30 @@ class Reach:
         names = [mention.id for mention in sample.mentions]
         for part in relation_parts(spec):
             related = relations.related(part, columns[part.name])
-            found = {tuple(names[n] for n in ends if n >= 0) for ends in related}
+            reachable = {tuple(names[n] for n in ends if n >= 0) for ends in related}
             # a pair with several labels counts once
             pairs_of = {ends: pairs for (ends, _), pairs in gold(part, sample).items()}
             self.relations += len(pairs_of)
             for pairs in pairs_of.values():
                 self.apart += not any(set.intersection(*(holding[name] for name in pair)) for pair in pairs)
             counts = self.candidates.setdefault(part.name, [0, 0])
-            counts[0] += sum(not found.isdisjoint(pairs) for pairs in pairs_of.values())
+            counts[0] += sum(not reachable.isdisjoint(pairs) for pairs in pairs_of.values())
             counts[1] += len(pairs_of)
 
     def summary(self, what: str) -> str | None:
-        """A sentence that begins with `what`; None where there is nothing to hold."""
+        """Write a sentence that begins with `what`; None where there is nothing to hold."""
         counts = [f"{self.outside:,} of {self.mentions:,} mentions"] if self.mentions else []
         counts += [f"{self.apart:,} of {self.relations:,} relations"] if self.relations else []
         edges = f"; {self.inexact:,} mentions do not begin and end with a word" if self.inexact else ""
         return f"{what}: {' and '.join(counts)} are in no passage{edges}" if counts else None
 
     def too_few(self, what: str, task: str) -> Iterator[str]:
-        """A sentence for each component with fewer than `ENOUGH` candidates, and what helps."""
+        """Write a sentence and its remedy for each component with fewer than `ENOUGH` candidates."""
         for name, (reached, total) in self.candidates.items():
             if reached < ENOUGH * total:
-                found = f"{reached:,} of {total:,} gold relations of {name} are candidates"
+                text = f"{reached:,} of {total:,} gold relations of {name} are candidates"
                 more = f"set tasks.{task}.segments=windows, and raise training.max_length and training.stride"
-                yield f"{what}: {found}; to reach more {more}"
+                yield f"{what}: {text}; to reach more {more}"
 
 
 def _wanted(spec: TaskSpec, sample: UnifiedSample) -> Iterator[tuple[Mention, int | None]]:

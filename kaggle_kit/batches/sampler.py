@@ -36,7 +36,7 @@ class MultiTaskBatchSampler:
         self.seed = seed
 
     def plan(self) -> StepPlan:
-        """The plan of the run, or of the part that the settings name; calling it again gives the same one.
+        """Draw the plan of the run, or of the part that the settings name; each call draws the same one.
 
         Raises ConfigError where the part holds no step.
         """
@@ -51,7 +51,7 @@ class MultiTaskBatchSampler:
         return StepPlan(tuple(steps[first:last]), self.settings, self.seed, tuple(self.tasks))
 
     def shares(self) -> dict[str, float]:
-        """The probability with which the next group comes from each task."""
+        """Return the probability with which the next group comes from each task."""
         sizes = {task: float(len(rows.bounds) - 1) for task, rows in self.tasks.items()}
         exponent = {"proportional": 1.0, "uniform": 0.0, "temperature": 1.0 / self.settings.temperature}
         weights = {task: size ** exponent[self.settings.sampling] for task, size in sizes.items()}
@@ -59,12 +59,12 @@ class MultiTaskBatchSampler:
 
     def _steps(self) -> list[PlannedStep]:
         """Every step of the whole run."""
-        chosen = self.settings
-        if chosen.targets:
-            steps = follow(self._draws(), chosen.targets)
+        settings = self.settings
+        if settings.targets:
+            steps = follow(self._draws(), settings.targets)
         else:
-            steps = fill(self._draws(), chosen.effective_batch, chosen.target_tokens)
-        return [self._step(draws, number) for number, draws in enumerate(islice(steps, chosen.max_steps))]
+            steps = fill(self._draws(), settings.effective_batch, settings.target_tokens)
+        return [self._step(draws, number) for number, draws in enumerate(islice(steps, settings.max_steps))]
 
     def _draws(self) -> Iterator[Draw]:
         """One group after the other in training order; without end where token targets will stop it."""

@@ -36,7 +36,7 @@ KINDS: dict[Kind, ModuleType] = {
 
 
 def build_head(component: ComponentSpec, hidden_size: int, *, decoder: bool) -> nn.Module:
-    """The head of a component, float32. A ranking head pools a decoder's last token, an encoder's mean."""
+    """Build a component's float32 head. A ranking head pools a decoder's last token, an encoder's mean."""
     if component.kind is Kind.RANKING:
         return ranking.SequenceRankingHead(component, hidden_size, last_token=decoder)
     return KINDS[component.kind].HEAD(component, hidden_size)

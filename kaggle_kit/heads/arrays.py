@@ -31,32 +31,32 @@ class Scored:
 
 
 def flat(parts: Iterable[Any]) -> np.ndarray:
-    """The parts one after the other; parts may be empty, and so may be the whole."""
+    """Concatenate the parts as int64; parts may be empty, and so may be the whole."""
     return np.concatenate([np.empty(0, np.int64), *(np.asarray(part).astype(np.int64) for part in parts)])
 
 
 def table(column: Any, width: int) -> np.ndarray:
-    """One row's flat column as the records it holds: (records * width,) -> (records, width)"""
+    """Reshape one row's flat column into its records: (records * width,) -> (records, width)"""
     return np.asarray(column).astype(np.int64).reshape(-1, width)
 
 
 def before(sizes: Any) -> np.ndarray:
-    """How much stands before each part: sizes (3, 1, 4) -> (0, 3, 4)"""
+    """Count the entries before each part: sizes (3, 1, 4) -> (0, 3, 4)"""
     return np.cumsum(sizes) - np.asarray(sizes)
 
 
 def long(values: Any) -> Tensor:
-    """An int64 tensor on the CPU."""
+    """Return an int64 tensor on the CPU."""
     return torch.from_numpy(np.asarray(values).astype(np.int64))
 
 
 def split(output: Tensor, targets: Mapping[str, Tensor]) -> Sequence[Tensor]:
-    """Return what a head has put out for each row, on the CPU."""
+    """Split a head's output into one part per row, float32 on the CPU."""
     return output.float().cpu().split(targets["sizes"].tolist())
 
 
 def repeated(rows: Tensor, entries: Tensor) -> Tensor:
-    """Rows of a (entries, width) matrix, of which some are asked for more than once."""
+    """Gather rows of an (entries, width) matrix, some of them several times."""
     if rows.device.type == "cpu":
         return rows.index_select(0, entries)
     return F.embedding(entries, rows)  # the gradient is summed in one order, unlike index_select's

@@ -24,8 +24,8 @@ class FastDropout(nn.Dropout):
         if not self.training or not drop or drop == 2**16 or x.device.type != "cpu":
             return super().forward(x)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        kept = draws[: x.numel()].view(x.shape) >= drop - 2**15
-        return x * kept.to(x.dtype).mul_(2**16 / (2**16 - drop))
+        mask = draws[: x.numel()].view(x.shape) >= drop - 2**15
+        return x * mask.to(x.dtype).mul_(2**16 / (2**16 - drop))
 
 
 def set_backbone_dropout(backbone: nn.Module, probability: float | None) -> None:
@@ -34,16 +34,16 @@ def set_backbone_dropout(backbone: nn.Module, probability: float | None) -> None
     The masks come from `FastDropout`. Call it before adapters are attached: theirs stays as it is. Raises
     ConfigError for a probability above 0 on a backbone that has no dropout to set.
     """
-    found = 0
+    count = 0
     for module in list(backbone.modules()):
         if isinstance(getattr(module, ATTENTION, None), int | float):
-            found += 1
+            count += 1
             setattr(module, ATTENTION, getattr(module, ATTENTION) if probability is None else probability)
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):
-                found += 1
+                count += 1
                 setattr(module, name, FastDropout(child.p if probability is None else probability))
-    if probability and not found:
+    if probability and not count:
         raise ConfigError(
             f"training.backbone_dropout is {probability}, but {type(backbone).__name__} has no dropout; "
             "set it to 0, or to null for what the model itself declares"

@@ -65,7 +65,7 @@ class PairReader(nn.Module):
         self.dropout = FastDropout(HEAD_DROPOUT)
 
     def forward(self, pairs: Tensor, tokens: Tensor, grid: PairGrid) -> Tensor:
-        """(candidates, WIDTH), (tokens, WIDTH) -> (candidates, WIDTH)"""
+        """Let each pair attend to its passage: (candidates, WIDTH), (tokens, WIDTH) -> (candidates, WIDTH)"""
         query = repeated(self.query(self.asking_norm(pairs)), grid.pairs.flatten())
         key, value = (repeated(part(tokens), grid.tokens.flatten()) for part in (self.key, self.value))
         query, key, value = (_by_head(part, len(grid.pairs)) for part in (query, key, value))
@@ -102,9 +102,9 @@ def _spans(targets: dict[str, Tensor], row: Tensor) -> list[tuple[Tensor, Tensor
 
 
 def _place(tokens: Tensor, first: Tensor, last: Tensor, bounds: Tensor) -> Tensor:
-    """(blocks, tokens), (blocks, pairs) twice -> (blocks, pairs, tokens): the class of the signed distance
+    """Return the class of each token's signed distance from the mention, which is 0 inside it.
 
-    from the mention to each token, 0 inside it.
+    (blocks, tokens), (blocks, pairs) twice -> (blocks, pairs, tokens)
     """
     tokens = tokens[:, None]
     before, after = (tokens - first[..., None]).clamp_max(0), (tokens - last[..., None]).clamp_min(0)

@@ -32,7 +32,7 @@ def features(component: ComponentSpec) -> dict[str, Any]:
 
 
 def columns(component: ComponentSpec, sequences: Sequence[PairSequence], sample: UnifiedSample) -> Records:
-    """1, 0, or -1 where the gold label is withheld."""
+    """Yield each candidate's relevance: 1, 0, or -1 where the gold label is withheld."""
     for sequence in sequences:
         relevant = sample.pairs[sequence.pair].relevant
         yield {f"relevant:{component.name}": -1 if relevant is None else int(relevant)}
@@ -50,7 +50,7 @@ def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict
 
 
 def count(targets: Mapping[str, Tensor]) -> int:
-    """Candidates whose label is known."""
+    """Count the candidates whose label is known."""
     return int((targets["labels"] >= 0).sum())
 
 
@@ -67,7 +67,7 @@ class SequenceRankingHead(nn.Module):
         self.score = nn.Linear(hidden_size, 1)
 
     def forward(self, hidden: Tensor, targets: dict[str, Tensor]) -> Tensor:
-        """(tokens, hidden) -> (sequences,)"""
+        """Score each sequence: (tokens, hidden) -> (sequences,)"""
         first, last = targets["first"], targets["last"]
         pooled = (
             hidden.index_select(0, last) if self.last_token else _segment_mean(hidden.float(), first, last)
@@ -75,7 +75,7 @@ class SequenceRankingHead(nn.Module):
         return self.score(self.dropout(pooled.float())).squeeze(-1)
 
     def loss(self, logits: Tensor, targets: dict[str, Tensor]) -> Tensor:
-        """Binary cross-entropy plus a pairwise hinge, summed over the candidates whose label is known.
+        """Sum binary cross-entropy and a pairwise hinge over the candidates whose label is known.
 
         The first keeps 0.5 a fair threshold for the label, the second orders: `MARGIN` between each
         relevant and each irrelevant candidate of one question. A question's mean hinge counts once for
@@ -110,7 +110,7 @@ RELEVANT_FROM = 0.5  # probability from which a candidate is labelled relevant
 
 
 def decode(component: ComponentSpec, head: nn.Module, scored: Scored) -> list[UnifiedSample]:
-    """The samples with the gold pairs, their labels replaced by what the model says."""
+    """Return the samples with the gold pairs, whose labels and scores are the model's."""
     probability = torch.cat(list(scored.outputs)).sigmoid().tolist()
     pairs = [list(sample.pairs) for sample in scored.gold]
     places = zip(scored.table["document"], scored.table["pair"], probability, strict=True)

@@ -70,7 +70,7 @@ def features(component: ComponentSpec) -> dict[str, Any]:
 
 
 def columns(component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample) -> Records:
-    """Flat records per passage, `MENTION` and `CANDIDATE` numbers each; labels 0 for no relation."""
+    """Yield flat records per passage, `MENTION` and `CANDIDATE` numbers each; label 0 is no relation."""
     types, labels = mention_types(component), _gold(component, sample)
     placed = [list(_placed(types, passage, sample)) for passage in sequences]
     homes = _homes(component, placed)
@@ -88,7 +88,7 @@ def columns(component: ComponentSpec, sequences: Sequence[Passage], sample: Unif
 
 
 def mention_types(component: ComponentSpec) -> list[str]:
-    """The types that take part in any candidate, sorted; a mention's type is its place here."""
+    """List the types that take part in any candidate, sorted; a mention's type is its place here."""
     return sorted({name for types in component.candidates for name in types})
 
 
@@ -172,12 +172,12 @@ def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict
 
 
 def count(targets: Mapping[str, Tensor]) -> int:
-    """Candidates."""
+    """Count the candidates."""
     return len(targets["labels"])
 
 
 def related(component: ComponentSpec, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
-    """(source, target) among the sample's mentions of each candidate with a label, of a sample's columns."""
+    """Yield (source, target) among the sample's mentions for each candidate with a label."""
     for row in rows:
         numbers = table(row[f"mentions:{component.name}"], MENTION)[:, 0].tolist()
         for source, target, _, label in table(row[f"candidates:{component.name}"], CANDIDATE).tolist():
@@ -186,7 +186,7 @@ def related(component: ComponentSpec, rows: Iterable[Mapping[str, Any]]) -> Iter
 
 
 def positive_share(component: ComponentSpec, columns: Columns) -> float:
-    """The share of the candidates with a label, in rows of a token file."""
+    """Return the share of candidates with a label, in rows of a token file."""
     labels = np.concatenate([table(row, CANDIDATE)[:, 3] for row in columns[f"candidates:{component.name}"]])
     return int((labels > 0).sum()) / max(1, len(labels))
 
@@ -223,7 +223,7 @@ class RelationExtractionHead(nn.Module):
         self.register_buffer("thresholds", torch.full((3,), UNDECIDED))  # all of dev, its halves 0 and 1
 
     def forward(self, hidden: Tensor, targets: dict[str, Tensor]) -> Tensor:
-        """(tokens, hidden) -> (candidates, classes), class 0 is no relation"""
+        """Score each candidate: (tokens, hidden) -> (candidates, classes), class 0 is no relation"""
         tokens = self.token(self.dropout(self.norm(hidden.float()))) + self._markers(hidden, targets)
         pairs = self._pairs(self._nodes(tokens, targets), targets)
         if len(pairs):
@@ -233,7 +233,7 @@ class RelationExtractionHead(nn.Module):
         return self.score(self.dropout(F.gelu(self.pair_norm(pairs))))
 
     def loss(self, logits: Tensor, targets: dict[str, Tensor]) -> Tensor:
-        """Cross-entropy summed over the candidates, weighed as `data/candidates.class_weights` says.
+        """Sum cross-entropy over the candidates, weighed by `data/candidates.class_weights`.
 
         It is averaged over candidates.
         """
@@ -270,8 +270,10 @@ HEAD = RelationExtractionHead
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A candidate with its likeliest label. Ends are places among the sample's mentions, the target of a
-    unary one is -1."""
+    """A candidate with its likeliest label.
+
+    Ends are places among the sample's mentions; the target of a unary candidate is -1.
+    """
 
     source: int
     target: int
@@ -281,17 +283,17 @@ class Link:
 
 
 def decode(component: ComponentSpec, head: nn.Module, scored: Scored) -> list[UnifiedSample]:
-    """The samples with a relation, or an attribute, wherever P(no relation) is below the threshold."""
-    attribute, found = component.attribute, []
+    """Add a relation, or an attribute, to the samples wherever P(no relation) is below the threshold."""
+    attribute, samples = component.attribute, []
     write = partial(_with_relations, component) if attribute is None else partial(_with_attributes, attribute)
     for sample, links in zip(scored.predicted, all_links(component, scored), strict=True):
         threshold = threshold_of(head.thresholds.tolist(), sample)
-        found.append(write(sample, [link for link in links if link.none < threshold]))
-    return found
+        samples.append(write(sample, [link for link in links if link.none < threshold]))
+    return samples
 
 
 def all_links(component: ComponentSpec, scored: Scored) -> list[list[Link]]:
-    """Every candidate of each sample, decided or not."""
+    """List every candidate of each sample, whether or not it becomes a relation."""
     links: list[list[Link]] = [[] for _ in scored.predicted]
     columns = (scored.table[name] for name in ("document", *features(component)))
     for document, mentions, candidates, logits in zip(*columns, scored.outputs, strict=True):
@@ -310,9 +312,9 @@ def _links(component: ComponentSpec, mentions: Any, candidates: Any, logits: Ten
         yield Link(numbers[source], other, component.labels[label], probability, none)
 
 
-def _with_relations(component: ComponentSpec, sample: UnifiedSample, found: Sequence[Link]) -> UnifiedSample:
+def _with_relations(component: ComponentSpec, sample: UnifiedSample, links: Sequence[Link]) -> UnifiedSample:
     relations, attribute = list(sample.relations), component.relation_attribute
-    for link in sorted(found, key=lambda link: (link.source, link.target)):
+    for link in sorted(links, key=lambda link: (link.source, link.target)):
         ends = sample.mentions[link.source].id, sample.mentions[link.target].id
         kind = component.relation_type or link.label
         attributes = NOTHING if attribute is None else {attribute: link.label}
@@ -321,9 +323,9 @@ def _with_relations(component: ComponentSpec, sample: UnifiedSample, found: Sequ
     return replace(sample, relations=tuple(relations))
 
 
-def _with_attributes(attribute: str, sample: UnifiedSample, found: Sequence[Link]) -> UnifiedSample:
+def _with_attributes(attribute: str, sample: UnifiedSample, links: Sequence[Link]) -> UnifiedSample:
     mentions = list(sample.mentions)
-    for link in found:
+    for link in links:
         mention = mentions[link.source]
         mentions[link.source] = replace(mention, attributes={**mention.attributes, attribute: link.label})
     return replace(sample, mentions=tuple(mentions))

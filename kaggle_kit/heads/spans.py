@@ -46,7 +46,7 @@ def features(component: ComponentSpec) -> dict[str, Any]:
 
 
 def columns(component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample) -> Records:
-    """Flat records per passage: fragments (span, label) and links (span, span).
+    """Yield flat records per passage: fragments (span, label) and links (span, span).
 
     A mention that is not whole inside the passage, or has a fragment longer than `max_span_length`
     words, is left out. Of two labels on one span the first of the component's counts.
@@ -118,7 +118,7 @@ def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict
 
 
 def count(targets: Mapping[str, Tensor]) -> int:
-    """Owned words: a word answers for the spans it begins, so the loss reads as nats per word."""
+    """Count the owned words: a word answers for the spans it begins, so the loss reads as nats per word."""
     return int(targets["owned"].sum())
 
 
@@ -163,7 +163,7 @@ class SpanClassificationHead(nn.Module):
             self.link.bias.fill_(math.log(RARE / (1 - RARE)))
 
     def forward(self, hidden: Tensor, targets: dict[str, Tensor]) -> SpanScores:
-        """(tokens, hidden) -> scores of (words, length) spans and of the kept ones' links"""
+        """Score spans and links: (tokens, hidden) -> (words, length, classes) and (pairs,)"""
         words = self.dropout(hidden.index_select(0, targets["index"]).float())
         spans = self._spans(words)  # (words, length, WIDTH)
         logits = self.label(spans)
@@ -174,7 +174,7 @@ class SpanClassificationHead(nn.Module):
         return SpanScores(logits, kept, pairs, links)
 
     def loss(self, scores: SpanScores, targets: dict[str, Tensor]) -> Tensor:
-        """Cross-entropy of the spans plus binary cross-entropy of the kept ones' links, both summed.
+        """Sum the cross-entropy of the spans and the binary cross-entropy of the kept ones' links.
 
         Only spans that have a label count, and links that begin with one. It is averaged over owned words:
         nats per word for the joint decision which spans begin there and which others they are linked to, as
@@ -253,7 +253,7 @@ class Fragments:
 
 
 def split(output: SpanScores, targets: Mapping[str, Tensor]) -> list[Fragments]:
-    """The fragments of each row, in the words of its passage."""
+    """Return the fragments of each row, in the words of its passage."""
     longest = output.logits.shape[1]
     best, label = output.logits.float().softmax(-1).flatten(0, 1)[output.kept].max(-1)
     links = output.links.float().sigmoid()
@@ -278,7 +278,7 @@ def split(output: SpanScores, targets: Mapping[str, Tensor]) -> list[Fragments]:
 
 
 def decode(component: ComponentSpec, head: nn.Module, scored: Scored) -> list[UnifiedSample]:
-    """The samples with the mentions that the linked fragments make."""
+    """Add the mentions that the linked fragments make to the samples."""
     mentions = [list(sample.mentions) for sample in scored.predicted]
     names = ("document", "word_starts", "word_ends", "owned", "carried", "seen")
     columns = (scored.table[name] for name in names)
@@ -296,7 +296,7 @@ def decode(component: ComponentSpec, head: nn.Module, scored: Scored) -> list[Un
 
 
 def groups(fragments: Iterable[int], links: Mapping[tuple[int, int], float]) -> Iterator[tuple[int, ...]]:
-    """The sets of fragments that are mentions, each in rising order.
+    """Yield the sets of fragments that are mentions, each in rising order.
 
     A fragment linked to itself, or to nothing, is a mention alone. For the others each link is grown to
     a set in which all are linked, the likeliest link first, until every link is in one: where gold

@@ -24,12 +24,12 @@ GRID = tuple(step / 20 for step in range(1, 20))  # coarse, so that few document
 
 
 def half_of(document_id: str) -> int:
-    """0 or 1, by the id alone."""
+    """Return 0 or 1, by the id alone."""
     return hashlib.sha256(f"half {document_id}".encode()).digest()[0] % 2
 
 
 def threshold_of(thresholds: Sequence[float], sample: UnifiedSample) -> float:
-    """The threshold that decides a sample's candidates, of the three that a head keeps."""
+    """Return the threshold that decides a sample's candidates, of the three that a head keeps."""
     return thresholds[1 + half_of(sample.document_id) if sample.split == CHOOSING else 0]
 
 
@@ -39,47 +39,47 @@ def choose_thresholds(
     samples: Sequence[UnifiedSample],
     predicted: Sequence[UnifiedSample],
 ) -> tuple[float, float, float]:
-    """The best on all samples, the best for half 0 (chosen on half 1) and for half 1 (chosen on half 0).
+    """Choose three thresholds: on all samples, for half 0 (on half 1), and for half 1 (on half 0).
 
     `links` are all candidates between the predicted mentions of each sample.
     """
-    scored = []
-    for wanted, candidates, found in zip(samples, links, predicted, strict=True):
-        scored.append((half_of(wanted.document_id), *_scored(component, wanted, candidates, found)))
+    scores = []
+    for sample, candidates, prediction in zip(samples, links, predicted, strict=True):
+        scores.append((half_of(sample.document_id), *_scored(component, sample, candidates, prediction)))
 
     def best(left_out: int | None) -> float:
-        rows = [row for half, some, _ in scored if half != left_out for row in some]
-        return best_threshold(rows, sum(total for half, _, total in scored if half != left_out))
+        rows = [row for half, some, _ in scores if half != left_out for row in some]
+        return best_threshold(rows, sum(total for half, _, total in scores if half != left_out))
 
     return best(None), best(0), best(1)
 
 
 def best_threshold(candidates: Iterable[tuple[float, bool]], gold: int) -> float:
-    """The place of `GRID` with the highest F1 of (P(none), right if it is predicted); of equals, the nearest
-    to `UNDECIDED`, which is also the answer where nothing is right.
+    """Return the threshold of `GRID` with the highest F1; of equals, the nearest to `UNDECIDED`.
 
-    `gold` is how many there are to find.
+    `candidates` are (P(none), whether the prediction would be right); `gold` is how many there are to find.
+    Where nothing is right, the threshold is `UNDECIDED`.
     """
     candidates = list(candidates)
 
     def f1(threshold: float) -> float:
-        chosen = [right for none, right in candidates if none < threshold]
-        return 2 * sum(chosen) / max(1, len(chosen) + gold)
+        predictions = [right for none, right in candidates if none < threshold]
+        return 2 * sum(predictions) / max(1, len(predictions) + gold)
 
     return max(GRID, key=lambda threshold: (f1(threshold), -abs(threshold - UNDECIDED)))
 
 
 def _scored(
-    component: ComponentSpec, wanted: UnifiedSample, links: Sequence[Any], predicted: UnifiedSample
+    component: ComponentSpec, sample: UnifiedSample, links: Sequence[Any], predicted: UnifiedSample
 ) -> tuple[list[tuple[float, bool]], int]:
     """((P(none), right) of each candidate, gold relations) of a sample; mentions match by place and type.
 
     Between concepts the surest pair of their mentions decides; a mention that gold lacks is its own concept.
     """
-    mentions = {mention.id: (mention.fragments, mention.type) for mention in wanted.mentions}
-    concepts = {(m.fragments, m.type): m.concepts for m in wanted.mentions} if component.concepts else {}
+    mentions = {mention.id: (mention.fragments, mention.type) for mention in sample.mentions}
+    concepts = {(m.fragments, m.type): m.concepts for m in sample.mentions} if component.concepts else {}
     items = {
-        (tuple(mentions.get(end, end) for end in ends), label) for ends, label in gold(component, wanted)
+        (tuple(mentions.get(end, end) for end in ends), label) for ends, label in gold(component, sample)
     }
     places = [(mention.fragments, mention.type) for mention in predicted.mentions]
     surest: dict[Any, float] = {}

@@ -34,7 +34,7 @@ def features(component: ComponentSpec) -> dict[str, Any]:
 
 
 def columns(component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample) -> Records:
-    """Tag classes of each passage's words. A discontiguous mention is tagged fragment by fragment."""
+    """Yield the tag classes of each passage's words; discontiguous mentions are tagged by fragment."""
     index = {name: number for number, name in enumerate(tag_names(component.labels, component.scheme))}
     mentions = [mention for mention in sample.mentions if mention.type in component.labels]
     for passage in sequences:
@@ -59,7 +59,7 @@ def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict
 
 
 def count(targets: Mapping[str, Tensor]) -> int:
-    """Words."""
+    """Count the owned words."""
     return len(targets["labels"])
 
 
@@ -77,22 +77,22 @@ class TokenClassificationHead(nn.Module):
         self.score = nn.Linear(hidden_size, len(self.tags))
 
     def forward(self, hidden: Tensor, targets: dict[str, Tensor]) -> Tensor:
-        """(tokens, hidden) -> (words, tags)"""
+        """Score every tag of each owned word: (tokens, hidden) -> (words, tags)"""
         return self.score(self.dropout(hidden.index_select(0, targets["index"]).float()))
 
     def loss(self, logits: Tensor, targets: dict[str, Tensor]) -> Tensor:
-        """Cross-entropy summed over the words."""
+        """Sum the cross-entropy over the words."""
         return F.cross_entropy(logits, targets["labels"], reduction="sum")
 
     def decode(self, logits: Tensor) -> tuple[list[str], Tensor]:
-        """The best legal tag sequence of one document's words, and each word's probability of its tag.
+        """Return the best legal tag sequence of one document's words, and each word's probability of its tag.
 
         Viterbi over the words with forbidden transitions; `logits` is (words, tags).
         """
         scores = logits.float().log_softmax(-1)
         path = viterbi(scores, *self._transitions(scores.device))
-        chosen = torch.tensor(path, dtype=torch.long)
-        return [self.tags[tag] for tag in path], scores.exp()[torch.arange(len(path)), chosen]
+        index = torch.tensor(path, dtype=torch.long)
+        return [self.tags[tag] for tag in path], scores.exp()[torch.arange(len(path)), index]
 
     def _transitions(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """The score of each step from tag to tag, of a beginning and of an end: 0, or `IMPOSSIBLE`."""
@@ -107,7 +107,7 @@ HEAD = TokenClassificationHead
 
 
 def viterbi(scores: Tensor, between: Tensor, first: Tensor, last: Tensor) -> list[int]:
-    """The highest-scoring path. scores (words, tags), between (tags, tags) from row to column."""
+    """Return the highest-scoring path: scores (words, tags), between (tags, tags) from row to column."""
     if len(scores) == 0:
         return []
     best = scores[0] + first
@@ -123,18 +123,18 @@ def viterbi(scores: Tensor, between: Tensor, first: Tensor, last: Tensor) -> lis
 
 
 def decode(component: ComponentSpec, head: nn.Module, scored: Scored) -> list[UnifiedSample]:
-    """The samples with the mentions of the best legal tag sequence."""
+    """Add the mentions of the best legal tag sequence to the samples."""
     words: list[list[tuple[int, int]]] = [[] for _ in scored.predicted]
     logits: list[list[Tensor]] = [[] for _ in scored.predicted]
     columns = (scored.table[name] for name in ("document", "word_starts", "word_ends", "owned"))
     for document, starts, ends, owned, scores in zip(*columns, scored.outputs, strict=True):
         words[document].extend(zip(starts[owned].tolist(), ends[owned].tolist(), strict=True))
         logits[document].append(scores)
-    decoded = []
+    samples = []
     for sample, places, scores in zip(scored.predicted, words, logits, strict=True):
-        found = _mentions(head, places, torch.cat(scores), len(sample.mentions)) if places else ()
-        decoded.append(replace(sample, mentions=(*sample.mentions, *found)))
-    return decoded
+        mentions = _mentions(head, places, torch.cat(scores), len(sample.mentions)) if places else ()
+        samples.append(replace(sample, mentions=(*sample.mentions, *mentions)))
+    return samples
 
 
 def _mentions(

@@ -31,7 +31,7 @@ FUSION, HEADS, STRATEGY = "fusion.safetensors", "heads.safetensors", "strategy.j
 
 
 def save_adapters(model: MultiTaskModel, folder: Path) -> None:
-    """Writes everything that training may have changed."""
+    """Write everything that training may have changed."""
     with writing(folder):
         for place, state in _states(model).items():
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def save_adapters(model: MultiTaskModel, folder: Path) -> None:
 
 
 def load_adapters(model: MultiTaskModel, folder: Path) -> None:
-    """Reads a folder of `save_adapters` into a model of the same strategy, ranks and tasks.
+    """Read a folder of `save_adapters` into a model of the same strategy, ranks and tasks.
 
     Raises RunFolderError naming a file, a tensor or a setting that is missing, left over or different.
     """
@@ -54,14 +54,14 @@ def load_adapters(model: MultiTaskModel, folder: Path) -> None:
                 "build the model with the run's own config"
             )
     states = _states(model)
-    found = {place: _checked(folder / place, state) for place, state in states.items()}
+    tensors = {place: _checked(folder / place, state) for place, state in states.items()}
     for place, state in states.items():
         for name, tensor in state.items():
-            tensor.copy_(found[place][name])
+            tensor.copy_(tensors[place][name])
 
 
 def saved_ranks(folder: Path) -> dict[str, int]:
-    """Adapter -> rank, in their order, of a folder of `save_adapters`; a page may have solved them anew."""
+    """Read adapter -> rank, in their order, from a folder of `save_adapters`."""
     return _stored(folder)["ranks"]
 
 
@@ -118,8 +118,8 @@ def _checked(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     missing, left_over = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or left_over:
         names = {"missing": missing, "left over": left_over}
-        found = "; ".join(f"{len(some)} {what}, such as {some[0]}" for what, some in names.items() if some)
-        raise RunFolderError(f"{path}: tensors do not match the model: {found}")
+        text = "; ".join(f"{len(some)} {what}, such as {some[0]}" for what, some in names.items() if some)
+        raise RunFolderError(f"{path}: tensors do not match the model: {text}")
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             raise RunFolderError(

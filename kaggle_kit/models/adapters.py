@@ -33,7 +33,7 @@ PRIVATE = "private_"
 
 
 def private(task: str) -> str:
-    """The name of a task's own adapter."""
+    """Return the name of a task's own adapter."""
     return PRIVATE + task
 
 
@@ -91,7 +91,7 @@ class SharedPrivateLoRA(nn.Module):
         return tuple(self._active)
 
     def activate(self, *names: str) -> None:
-        """Makes exactly these adapters take part in the next forward pass; freezes and thaws nothing."""
+        """Let exactly these adapters take part in the next forward pass; freeze and thaw nothing."""
         unknown = [name for name in names if name not in self.ranks]
         if unknown:
             raise ConfigError(f"no adapter {', '.join(unknown)}; there are {', '.join(self.ranks)}")
@@ -99,11 +99,11 @@ class SharedPrivateLoRA(nn.Module):
         self._input.forget()
 
     def using(self, *names: str) -> AbstractContextManager[None]:
-        """The adapters active inside the block; those before it are active again afterwards."""
+        """Activate the adapters inside a block; afterwards those before it are active again."""
         return _Using(self, names)
 
     def checkpoint_layers(self, count: int) -> None:
-        """The first `count` layers of the backbone are recomputed in the backward pass, the others kept."""
+        """Recompute the first `count` layers in the backward pass, and keep the states of the others."""
         backbone = self.peft.get_base_model()
         if count:
             enable_checkpointing(backbone, self._contexts)
@@ -112,14 +112,14 @@ class SharedPrivateLoRA(nn.Module):
             layer.gradient_checkpointing = number < count
 
     def parameters_of(self, adapter: str) -> list[nn.Parameter]:
-        """A and B of one adapter, layer by layer."""
-        held = [layer for layer in self.layers if adapter in layer.lora_A]
-        return [part[adapter].weight for layer in held for part in (layer.lora_A, layer.lora_B)]
+        """List A and B of one adapter, layer by layer."""
+        layers = [layer for layer in self.layers if adapter in layer.lora_A]
+        return [part[adapter].weight for layer in layers for part in (layer.lora_A, layer.lora_B)]
 
     def fusion_of(self, adapter: str) -> list[nn.Parameter]:
-        """The parameters that fuse this adapter with the shared one; none without a fusion."""
-        held = [layer.fusion[adapter] for layer in self.layers if adapter in layer.fusion]
-        return [parameter for module in held for parameter in module.parameters()]
+        """List the parameters that fuse this adapter with the shared one; none without a fusion."""
+        fusions = [layer.fusion[adapter] for layer in self.layers if adapter in layer.fusion]
+        return [parameter for module in fusions for parameter in module.parameters()]
 
     def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
         return nullcontext(), self.using(*self._active)
@@ -138,7 +138,7 @@ class _Using:
 
 
 def enable_checkpointing(backbone: PreTrainedModel, contexts: Callable | None = None) -> None:
-    """Non-reentrant checkpointing; frozen inputs then need no `enable_input_require_grads`.
+    """Turn on non-reentrant checkpointing; frozen inputs then need no `enable_input_require_grads`.
 
     `contexts` gives the contexts of the forward pass and of its recompute (torch's `context_fn`).
     """
@@ -158,7 +158,10 @@ def _with_adapters(backbone: PreTrainedModel, configs: Mapping[str, LoraConfig])
 
 
 def lora_config(settings: LoraSettings, rank: int, layers: Sequence[int] | None = None) -> LoraConfig:
-    """`task_type` stays unset: heads live outside PEFT, whose `modules_to_save` bars two active adapters."""
+    """Return the PEFT configuration of an adapter of this rank, on all layers or some of them.
+
+    `task_type` stays unset: heads live outside PEFT, whose `modules_to_save` bars two active adapters.
+    """
     targets: list[str] | str = list(settings.targets)
     if layers is not None:
         numbers = "|".join(map(str, layers))
@@ -172,7 +175,7 @@ def lora_config(settings: LoraSettings, rank: int, layers: Sequence[int] | None 
 
 
 def check_targets(backbone: nn.Module, targets: Sequence[str]) -> None:
-    """Every named target must match. PEFT itself accepts a list of which only a part exists."""
+    """Raise ConfigError unless every target matches a layer; PEFT accepts a list that matches in part."""
     modules = backbone.named_modules()  # bitsandbytes' layers are subclasses of nn.Linear
     linear = {name.rpartition(".")[2] for name, one in modules if isinstance(one, nn.Linear | LoraLayer)}
     if not targets:

@@ -7,9 +7,9 @@ The backbone must be loaded with `attn_implementation=PACKED`, and every forward
 Key and value heads are always repeated: `enable_gqa` without a mask falls back to the quadratic math
 kernel on a T4 (compute capability 7.5) with torch before 2.14.
 
-FlashAttention-2, by torch's own kernel, is another (`FLASH`) where a probe shows that it works: the library
-checks packages, not hardware, and on a T4 the kernel raises at the first forward only. So the probe runs
-forward and backward on a small row and compares both with `packed_attention`.
+`FLASH` is FlashAttention-2 by torch's own kernel, for devices on which a probe shows that it works. The
+library checks packages, not hardware, and on a T4 the kernel raises at the first forward only. So the probe
+runs forward and backward on a small row and compares both with `packed_attention`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def packed_attention(
     packed: PackedLayout | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Attention with the signature that transformers calls; returns (1, tokens, heads, head_dim)."""
+    """Compute attention within each sequence: the states, (1, tokens, heads, head_dim), and no weights."""
     if packed is None:
         raise ValueError("packed attention was called without `packed=`; pass a PackedLayout to the backbone")
     heads, tokens, width = query.shape[1:]
@@ -90,9 +90,9 @@ class _Grids(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        found = grad.index_select(0, ctx.inverse)
-        repeats = len(found) // ctx.entries
-        return found if repeats == 1 else found.view(ctx.entries, repeats, -1).sum(1), None
+        cells = grad.index_select(0, ctx.inverse)
+        repeats = len(cells) // ctx.entries
+        return cells if repeats == 1 else cells.view(ctx.entries, repeats, -1).sum(1), None
 
 
 class _Row(torch.autograd.Function):
@@ -135,27 +135,27 @@ def _written_out(
 
 
 def flash_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **given: Any
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """As `packed_attention`, which takes over for what the kernel lacks: float32, dropout, soft caps.
+    """Compute the same by FlashAttention-2; `packed_attention` takes over for float32, dropout and soft caps.
 
     It takes over as well where sequences share tokens, which must then be asked for more than once.
     """
-    packed, window = given.get("packed"), given.get("sliding_window")
-    lacking = given.get("dropout") or given.get("softcap") is not None or query.dtype == torch.float32
+    packed, window = kwargs.get("packed"), kwargs.get("sliding_window")
+    lacking = kwargs.get("dropout") or kwargs.get("softcap") is not None or query.dtype == torch.float32
     if packed is None or packed.shares or lacking:
-        return packed_attention(module, query, key, value, attention_mask, **given)
+        return packed_attention(module, query, key, value, attention_mask, **kwargs)
     from torch.nn.attention.varlen import varlen_attn  # torch 2.10 and later
 
     near = -1 if window is None else window - 1
     rows = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))  # (tokens, heads, head_dim)
     bounds = (packed.offsets, packed.offsets, max(packed.lengths), max(packed.lengths))
-    look = {"window_size": (near, 0 if packed.causal else near), "scale": given.get("scaling")}
+    look = {"window_size": (near, 0 if packed.causal else near), "scale": kwargs.get("scaling")}
     return varlen_attn(*rows, *bounds, **look, enable_gqa=query.shape[1] != key.shape[1])[None], None
 
 
 def why_no_flash(capability: tuple[int, int] | None) -> str | None:
-    """The reason not to use it, None where the probe passes. Never tried below compute capability 8."""
+    """Return the reason not to use FlashAttention-2, None where its probe passes."""
     if capability is None:
         return "no GPU"
     if capability < (8, 0):
@@ -168,9 +168,9 @@ def why_no_flash(capability: tuple[int, int] | None) -> str | None:
 
 
 def probe(attention: Callable, device: str, dtype: torch.dtype, case: Case = PROBED[0]) -> str | None:
-    """Forward and backward on a small row with grouped heads, compared with `packed_attention`.
+    """Compare forward and backward on a small row with grouped heads with `packed_attention`.
 
-    Returns what is wrong, or None.
+    Returns the difference in words, or None.
     """
     width, causal, window = case
     layout = PackedLayout.of(PROBE_LENGTHS, causal=causal, device=device)

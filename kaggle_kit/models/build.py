@@ -25,7 +25,7 @@ SINGLE = "single"
 
 
 def build_model(loaded: Loaded, specs: Iterable[TaskSpec], strategy: StrategyConfig) -> MultiTaskModel:
-    """The trainable model of a strategy, on the backbone's device; everything trainable is float32.
+    """Build the trainable model of a strategy on the backbone's device; everything trainable is float32.
 
     Raises ConfigError where a backbone cut in two is not the backbone.
     """
@@ -59,7 +59,7 @@ def build_model(loaded: Loaded, specs: Iterable[TaskSpec], strategy: StrategyCon
 
 
 def adapter_ranks(strategy: StrategyConfig, settings: LoraSettings, tasks: Sequence[str]) -> dict[str, int]:
-    """Adapter -> rank: the only or the shared one, then those of the tasks or of the levels."""
+    """Return adapter -> rank: the only or the shared one, then those of the tasks or of the levels."""
     filled = filled_ranks(strategy, settings)
     ranks = {SINGLE if strategy.kind == "single" else SHARED: filled.rank}
     ranks |= {private(task): filled.private_rank for task in tasks}
@@ -68,7 +68,7 @@ def adapter_ranks(strategy: StrategyConfig, settings: LoraSettings, tasks: Seque
 
 
 def with_ranks(strategy: StrategyConfig, ranks: Mapping[str, int]) -> StrategyConfig:
-    """The strategy whose `adapter_ranks` are these: those of a model that exists or was saved."""
+    """Return the strategy whose `adapter_ranks` are these: those of a model that exists or was saved."""
     own = next((rank for name, rank in ranks.items() if name.startswith(PRIVATE)), None)
     level1, level2 = (ranks.get(level) for level in LEVEL.values())
     only = ranks.get(SHARED, ranks.get(SINGLE))
@@ -76,7 +76,7 @@ def with_ranks(strategy: StrategyConfig, ranks: Mapping[str, int]) -> StrategyCo
 
 
 def cut_layer(strategy: StrategyConfig, layers: int) -> int:
-    """The first layer of the top: at least one layer lies on either side of the cut."""
+    """Return the number of the first layer above the cut; at least one layer lies on either side."""
     if layers < 2:
         raise ConfigError(f"a backbone of {layers} layer cannot be cut; the hierarchical strategy needs two")
     return min(max(1, round(strategy.cut * layers)), layers - 1)

@@ -30,7 +30,7 @@ class Decision:
 def decide(
     config: ModelConfig, device: str, precision: str, quantization: str | None, *, checkpointing: bool
 ) -> dict[str, Decision]:
-    """All that is decided before the files of a model are read."""
+    """Decide device, dtype, quantisation and checkpointing, before the files of a model are read."""
     place = choose_device(device)
     decisions = {
         "device": place,
@@ -44,7 +44,7 @@ def decide(
 def decide_attention(
     config: ModelConfig, own: PretrainedConfig, place: Decision, bidirectional: bool
 ) -> Decision:
-    """Packed where the class takes an attention function. ConfigError for a class that is no backbone."""
+    """Choose packed attention where the class takes a function. Raise ConfigError if it is no backbone."""
     kind = class_of(own)
     if kind is None or own.is_encoder_decoder or own.get_text_config() is not own:
         raise ConfigError(
@@ -63,12 +63,12 @@ def decide_attention(
 
 
 def capability(place: Decision) -> tuple[int, int] | None:
-    """The compute capability of the GPU that was chosen, None on a CPU."""
+    """Return the compute capability of the GPU that was chosen, None on a CPU."""
     return torch.cuda.get_device_capability() if place.value == "cuda" else None
 
 
 def choose_device(requested: str) -> Decision:
-    """`auto` takes the GPU if there is one; asking for a GPU that is not there is an error."""
+    """Choose the GPU if there is one; raise ConfigError where the profile asks for one that is not there."""
     if requested == "cpu":
         return Decision("cpu", "asked for")
     available = torch.cuda.is_available()
@@ -80,7 +80,7 @@ def choose_device(requested: str) -> Decision:
 
 
 def choose_dtype(device: str, requested: str, capability: tuple[int, int] | None) -> Decision:
-    """float32 on a CPU; float16 on every GPU, so that a T4, which only emulates bfloat16, is no exception."""
+    """Choose float32 on a CPU, float16 on every GPU: a T4, which only emulates bfloat16, is no exception."""
     if requested in ("float32", "float16"):
         return Decision(requested, "asked for")
     if device == "cpu":
@@ -91,12 +91,12 @@ def choose_dtype(device: str, requested: str, capability: tuple[int, int] | None
 
 
 def choose_quantization(config: ModelConfig, requested: str | None = None) -> Decision:
-    """The study's rule by parameter count, unless one is asked for by name."""
+    """Choose NF4 or none by the study's rule on parameters, unless one is asked for by name."""
     if requested is not None:
         return Decision(requested, "asked for")
-    chosen = quantization_for(config.parameters)
+    name = quantization_for(config.parameters)
     size = f"{config.parameters / 1e9:.2f}B parameters"
-    return Decision(chosen or "none", f"{size}: {'more' if chosen else 'not more'} than 4B")
+    return Decision(name or "none", f"{size}: {'more' if name else 'not more'} than 4B")
 
 
 def always_checkpointed(config: ModelConfig) -> bool:
@@ -105,7 +105,7 @@ def always_checkpointed(config: ModelConfig) -> bool:
 
 
 def choose_checkpointing(config: ModelConfig, device: str, requested: bool) -> Decision:
-    """Always from 7B up on a GPU; below as asked for. Of how many layers, the batch search says."""
+    """Choose checkpointing on a GPU from 7B up, below if requested; the batch search sets its layers."""
     if device == "cpu":
         return Decision("off", "CPU: memory is not the limit")
     if always_checkpointed(config):
@@ -114,8 +114,10 @@ def choose_checkpointing(config: ModelConfig, device: str, requested: bool) -> D
 
 
 def choose_attention(architecture: str, capability: tuple[int, int] | None, head_width: int) -> Decision:
-    """Attention on unpadded rows; FlashAttention-2 only at head widths that its probe has passed, never for
-    Gemma-2."""
+    """Choose attention on unpadded rows.
+
+    FlashAttention-2 is chosen only at head widths that its probe has passed, never for Gemma-2.
+    """
     if architecture == "gemma2":
         return Decision(PACKED, "Gemma-2's soft cap is computed eagerly; fused kernels leave it out")
     unprobed = f"heads are {head_width} wide, and it is probed at {', '.join(map(str, WIDTHS))} only"
@@ -127,13 +129,13 @@ def choose_attention(architecture: str, capability: tuple[int, int] | None, head
 
 
 def choose_padded_attention(kind: type[PreTrainedModel]) -> Decision:
-    """The library's own attention, for a class that has no way to be given another."""
-    chosen = "sdpa" if kind._supports_sdpa else "eager"
-    return Decision(chosen, f"{kind.__name__} has no attention interface: sequences of like length, padded")
+    """Choose the library's own attention, for a class that has no way to be given another."""
+    name = "sdpa" if kind._supports_sdpa else "eager"
+    return Decision(name, f"{kind.__name__} has no attention interface: sequences of like length, padded")
 
 
 def choose_stock_attention(architecture: str, capability: tuple[int, int] | None) -> Decision:
-    """The library's own attention, on padded rows: FlashAttention-2 where its package and a probe allow."""
+    """Choose attention on padded rows: FlashAttention-2 where its package and a probe allow, else SDPA."""
     if architecture == "gemma2":
         return Decision("eager", "Gemma-2's soft cap is computed eagerly; fused kernels leave it out")
     reason = why_no_flash(capability)
@@ -145,7 +147,7 @@ def choose_stock_attention(architecture: str, capability: tuple[int, int] | None
 
 
 def allocator_in_force() -> Decision:
-    """What the CUDA allocator really uses: some torch releases accept a setting and ignore it."""
+    """Read the CUDA allocator's own settings: some torch releases accept a setting and ignore it."""
     settings = torch.cuda.memory._snapshot().get("allocator_settings", {})
     on = bool(settings.get("expandable_segments"))
     where = "read back from the allocator"

@@ -59,7 +59,7 @@ def keep_exact(backbone: nn.Module) -> None:
 
 
 def restored_weight(layer: nn.Module) -> Tensor:
-    """The (out, in) matrix of a 4-bit layer, in the dtype from which it was quantised."""
+    """Restore the (out, in) matrix of a 4-bit layer, in the dtype from which it was quantised."""
     from bitsandbytes.functional import dequantize_4bit
 
     state = layer.weight.quant_state
@@ -85,7 +85,7 @@ def _forward(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def quantised_layers(backbone: nn.Module) -> dict[str, nn.Module]:
-    """Path -> layer of every 4-bit linear layer, its path as in the model without adapters."""
+    """Map path to layer for every 4-bit linear layer; paths are those of the model without adapters."""
     return {
         path.removesuffix(WRAPPED): module
         for path, module in backbone.named_modules()
@@ -94,7 +94,7 @@ def quantised_layers(backbone: nn.Module) -> dict[str, nn.Module]:
 
 
 def quantised_weights(loaded: Loaded) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(path, original, restored) of the 4-bit layers whose original the model's files hold under their name.
+    """Yield (path, original, restored) for the 4-bit layers that the model's files hold under their name.
 
     Both matrices are (out, in) float32 on the CPU. Layers are left out that the library joins or renames at
     loading, and all of them where the files are no safetensors.
@@ -110,7 +110,7 @@ def quantised_weights(loaded: Loaded) -> Iterator[tuple[str, Tensor, Tensor]]:
 
 
 def quantisation_errors(loaded: Loaded) -> dict[str, float]:
-    """Path -> the norm of what quantisation changed, over that of the original matrix (Frobenius)."""
+    """Map path to the relative error of quantisation, in the Frobenius norm."""
     return {
         path: float((restored - original).norm() / original.norm())
         for path, original, restored in quantised_weights(loaded)
@@ -118,7 +118,7 @@ def quantisation_errors(loaded: Loaded) -> dict[str, float]:
 
 
 def base_bytes(loaded: Loaded) -> dict[str, tuple[int, int]]:
-    """What -> (bytes as kept, bytes without quantisation) of the frozen base.
+    """Return part -> (bytes as kept, bytes without quantisation) of the frozen base.
 
     Without quantisation every weight takes the bytes of the run's own dtype. Scales count to the matrices.
     """
@@ -126,10 +126,10 @@ def base_bytes(loaded: Loaded) -> dict[str, tuple[int, int]]:
     layers = quantised_layers(loaded.backbone).values()
     packed = {id(layer.weight) for layer in layers}
     states = [layer.weight.quant_state for layer in layers]
-    kept = sum(layer.weight.nbytes for layer in layers) + sum(map(_scales, states))
+    nf4_bytes = sum(layer.weight.nbytes for layer in layers) + sum(map(_scales, states))
     rest = [p for p in loaded.backbone.parameters() if not p.requires_grad and id(p) not in packed]
     return {
-        "matrices in NF4": (kept, sum(state.shape.numel() for state in states) * wide),
+        "matrices in NF4": (nf4_bytes, sum(state.shape.numel() for state in states) * wide),
         "the rest": (sum(p.nbytes for p in rest), sum(p.numel() for p in rest) * wide),
     }
 
@@ -141,8 +141,8 @@ def _files(source: str, revision: str | None) -> list[Path]:
     names = [SAFE_WEIGHTS_NAME]
     if index is not None:
         names = sorted(set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()))
-    found = (cached_file(source, name, **options) for name in names)
-    return [Path(file) for file in found if file is not None]
+    paths = (cached_file(source, name, **options) for name in names)
+    return [Path(file) for file in paths if file is not None]
 
 
 def _scales(state: Any) -> int:

@@ -37,7 +37,7 @@ class Fusion(nn.Module):
         self.register_buffer("side", side, persistent=False)
 
     def forward(self, bottleneck: Tensor) -> Tensor:
-        """(..., shared_rank + private_rank) -> the same shape, both parts weighted"""
+        """Weight both parts of the bottleneck, (..., shared_rank + private_rank); the shape stays."""
         with torch.autocast(bottleneck.device.type, enabled=False):  # products of float16 could overflow
             lean = self.lean(bottleneck).to(bottleneck.dtype)  # (..., 1)
         return torch.addcmul(bottleneck, bottleneck * self.side.to(bottleneck.dtype), lean)
@@ -57,7 +57,7 @@ class AttentionFusion(Fusion):
         nn.init.kaiming_uniform_(self.key, a=5**0.5)  # as PEFT draws A
 
     def lean(self, bottleneck: Tensor) -> Tensor:
-        """(..., 1) in [-1, 1]: towards the shared adapter where positive, the private one where negative"""
+        """Return each token's lean, (..., 1) in [-1, 1]: positive towards the shared adapter."""
         both = F.linear(bottleneck.to(self.query.dtype), torch.cat([self.query, self.key]))
         query, key = both.chunk(2, -1)  # (..., rank) each
         difference = (query * key).sum(-1, keepdim=True) * len(self.query) ** -0.5
@@ -76,12 +76,12 @@ class GatedResidual(Fusion):
         self.gate = nn.Parameter(torch.zeros(1, shared_rank + private_rank))
 
     def lean(self, bottleneck: Tensor) -> Tensor:
-        """(..., 1): 2 · gate − 1"""
+        """Return each token's lean, 2 · gate − 1, (..., 1)."""
         return (F.linear(bottleneck.to(self.gate.dtype), self.gate) / 2).tanh()
 
 
 def build_fusion(kind: str, shared_rank: int, private_rank: int, rank: int) -> nn.Module | None:
-    """The fusion of one layer, None for the plain sum (which is the concatenation of both ranks).
+    """Build the fusion of one layer, None for the plain sum (which is the concatenation of both ranks).
 
     `rank` is that of the query and the key of `attention`.
     """
@@ -95,6 +95,6 @@ def build_fusion(kind: str, shared_rank: int, private_rank: int, rank: int) -> n
 
 
 def fusion_parameters(kind: str, shared_rank: int, private_rank: int, rank: int) -> int:
-    """Parameters of one layer's fusion, in closed form."""
+    """Count the parameters of one layer's fusion, in closed form."""
     both = shared_rank + private_rank
     return {"none": 0, "attention": 2 * rank * both, "gated": both}[kind]

@@ -45,7 +45,7 @@ class CrossLevelAttention(nn.Module):
         self.output = _starts_at_zero(nn.Linear(rank, width, bias=False))
 
     def forward(self, hidden: Tensor, entities: Tensor, layout: PackedLayout) -> Tensor:
-        """(tokens, width), (tokens, width) -> (tokens, width)"""
+        """Return the addition to level 2's states: (tokens, width), (tokens, width) -> (tokens, width)"""
         hidden, entities = (_normalised(states, self.output) for states in (hidden, entities))
         rows = self.query(hidden), self.key(entities), self.value(entities)  # (tokens, rank) each
         query, key, value = (row[None, None] for row in rows)
@@ -53,7 +53,7 @@ class CrossLevelAttention(nn.Module):
         return self.output(mixed[0, :, 0])  # (1, tokens, one head, rank) -> (tokens, width)
 
     def weights(self, hidden: Tensor, entities: Tensor, layout: PackedLayout) -> Iterator[Tensor]:
-        """How tokens spread their attention, for each group of the layout: (sequences, queries, keys).
+        """Yield the attention weights of each group of the layout: (sequences, queries, keys).
 
         Rows sum to 1. Those of padding are as meaningless as in the group's own grids.
         """
@@ -73,7 +73,7 @@ class CrossLevelConcatenation(nn.Module):
         self.output = _starts_at_zero(nn.Linear(rank, width, bias=False))
 
     def forward(self, hidden: Tensor, entities: Tensor, layout: PackedLayout) -> Tensor:
-        """(tokens, width), (tokens, width) -> (tokens, width)"""
+        """Return the addition to level 2's states: (tokens, width), (tokens, width) -> (tokens, width)"""
         both = [_normalised(states, self.output) for states in (hidden, entities)]
         return self.output(F.gelu(self.down(torch.cat(both, -1))))
 
@@ -85,7 +85,7 @@ CROSS_LEVELS: dict[str, type[nn.Module]] = {
 
 
 def cross_level_parameters(kind: str, width: int, rank: int) -> int:
-    """Parameters of the module, in closed form."""
+    """Count the parameters of a cross-level module, in closed form."""
     return {"attention": 4, "concatenation": 3}[kind] * width * rank
 
 
@@ -127,21 +127,21 @@ class HierarchicalMTLModel(MultiTaskModel):
         return [SHARED, *(LEVEL[level] for level in range(1, max(self.levels_of(task)) + 1))]
 
     def activate(self, task: str) -> None:
-        """Each pass chooses its own adapters; before the first, the trunk's."""
+        """Activate the trunk's adapter; each pass through the top then chooses its own."""
         self.lora.activate(SHARED)
 
     def encode(self, batch: Any) -> Tensor:
-        """The states of the task's highest level: (tokens, hidden)"""
+        """Return the states of the task's highest level: (tokens, hidden)"""
         states = self.states(batch)
         return states[max(states)]
 
     def states(self, batch: Any) -> dict[int, Tensor]:
-        """Level -> (tokens, hidden), for the levels that the task has components on."""
+        """Return level -> (tokens, hidden), for the levels on which the task has components."""
         self.activate(batch.task)
         layout, levels = self.layout(batch), self.levels_of(batch.task)
         trunk = self.stages.lower(batch, layout)
-        wanted = 1 in levels or not self.detach_l1_for_l2
-        with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
+        needs_gradient = 1 in levels or not self.detach_l1_for_l2
+        with torch.set_grad_enabled(needs_gradient and torch.is_grad_enabled()):
             entities = self._top(trunk, 1, batch, layout)
         if 2 not in levels:
             return {1: layout.unfold(entities)}

@@ -59,7 +59,7 @@ class Loaded:
 
     @property
     def source(self) -> str:
-        """The folder or the hub id that the weights came from."""
+        """Return the folder or the hub id that the weights came from."""
         return source_of(self.config)
 
     @property
@@ -69,7 +69,7 @@ class Loaded:
 
 
 def source_of(config: ModelConfig) -> str:
-    """Where the weights come from: `model.path`, `KAGGLE_KIT_MODEL_<NAME>`, else the hub id."""
+    """Return the place of the weights: `model.path`, `KAGGLE_KIT_MODEL_<NAME>`, else the hub id."""
     if named := place_of(config):
         folder = Path(named).expanduser()
         if not (folder / "config.json").is_file():
@@ -83,12 +83,12 @@ def source_of(config: ModelConfig) -> str:
 
 
 def place_of(model: ModelConfig) -> str | None:
-    """The folder that the entry or the environment gives: `model.path`, else `KAGGLE_KIT_MODEL_<NAME>`."""
+    """Return the folder that the entry or the environment gives: `model.path`, `KAGGLE_KIT_MODEL_<NAME>`."""
     return model.path or os.environ.get(variable_of(model))
 
 
 def variable_of(model: ModelConfig) -> str:
-    """The environment variable of a model's folder; what no variable's name may hold is an underscore."""
+    """Return the environment variable of a model's folder: its name in capitals, other characters as `_`."""
     return f"KAGGLE_KIT_MODEL_{re.sub(r'[^A-Z0-9]', '_', model.name.upper())}"
 
 
@@ -100,7 +100,7 @@ def load_backbone(
     quantization: str | None = None,
     bidirectional: bool = False,
 ) -> Loaded:
-    """The frozen backbone without its language-model head, its tokenizer, and what was decided.
+    """Load the frozen backbone without its language-model head, and its tokenizer; record each decision.
 
     Raises ConfigError where sequences read together do not get the states that the library gives each alone.
     """
@@ -124,12 +124,12 @@ def load_backbone(
 
 def _assert_reads(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel, config: ModelConfig) -> None:
     """ConfigError for a tokenizer that knows no word, as the library makes up for a folder without one."""
-    known = {*tokenizer(PROBE, add_special_tokens=False)["input_ids"]} - {tokenizer.unk_token_id}
+    ids = {*tokenizer(PROBE, add_special_tokens=False)["input_ids"]} - {tokenizer.unk_token_id}
     rows = backbone.get_input_embeddings().num_embeddings
-    if not known or tokenizer.vocab_size > rows:
-        found = f"has {tokenizer.vocab_size} words, and the model {rows}" if known else "knows no word"
+    if not ids or tokenizer.vocab_size > rows:
+        fault = f"has {tokenizer.vocab_size} words, and the model {rows}" if ids else "knows no word"
         raise ConfigError(
-            f"model {config.name}: its tokenizer {found}; put the model's own tokenizer beside the weights"
+            f"model {config.name}: its tokenizer {fault}; put the model's own tokenizer beside the weights"
         )
 
 
@@ -173,7 +173,7 @@ def load_model(
     quantization: Mapping[str, Any] | None = None,
     gradient_checkpointing: bool = True,
 ) -> tuple[PreTrainedModel, bool]:
-    """The frozen backbone of any entry in params/model, local folder or hub id, and whether it is quantised.
+    """Load the frozen backbone of an entry, local folder or hub id; return it and whether it is quantised.
 
     `task_type` is what a head will predict: ner, re, qa or a `core.types.Kind`. Each of them reads hidden
     states, so the language-model head is left out; `model.task_kind` keeps it. Over 4B parameters are loaded
@@ -195,7 +195,7 @@ def load_model(
 
 
 def read_quantization(requested: Mapping[str, Any] | None) -> tuple[str | None, dict[str, Any]]:
-    """("nf4", "none", or None for the rule by size) and the settings for bitsandbytes. Raises ConfigError."""
+    """Return "nf4", "none", or None for the rule by size, and bitsandbytes' settings. Raises ConfigError."""
     if requested is None:
         return None, {}
     if not isinstance(requested, Mapping):
@@ -213,7 +213,7 @@ def read_quantization(requested: Mapping[str, Any] | None) -> tuple[str | None, 
 
 
 def kind_of(task_type: str) -> Kind:
-    """What a head on the model will predict. ConfigError for an unknown word."""
+    """Return the kind of a task type. Raises ConfigError for an unknown word."""
     if task_type not in TASK_TYPES:
         known = f"{', '.join(TASK_TYPES)}{nearest(task_type, TASK_TYPES)}"
         raise ConfigError(f"task_type is {task_type!r}; allowed: {known}")
@@ -221,7 +221,7 @@ def kind_of(task_type: str) -> Kind:
 
 
 def entry_of(model_name: str) -> ModelConfig:
-    """The entry of a registry name, or one read off the config.json of a folder or of a hub id.
+    """Find the entry of a registry name, or read one off the config.json of a folder or of a hub id.
 
     A model with a recipe is built first (models/tiny.py), as the pages' default profile builds it. Raises
     ConfigError for a name that is none of these, with the nearest, for an architecture that is not supported
@@ -237,7 +237,7 @@ def entry_of(model_name: str) -> ModelConfig:
 
 
 def assert_trainable_float32(model: nn.Module) -> None:
-    """Right before step 1: a float16 parameter cannot be unscaled, a bfloat16 one not on a T4."""
+    """Raise ConfigError unless all that trains is float32: float16 has no unscaling, nor bfloat16 on a T4."""
     wrong = [
         f"{name} is {str(parameter.dtype).removeprefix('torch.')}"
         for name, parameter in model.named_parameters()
@@ -254,32 +254,32 @@ def _backbone(
     source: str, revision: str | None, decisions: Mapping[str, Decision], nf4: dict[str, Any] | None = None
 ) -> PreTrainedModel:
     """Weights in place, frozen. `nf4` are settings for bitsandbytes that replace the library's own."""
-    chosen = {name: made.value for name, made in decisions.items()}
-    quantized, dtype = chosen["quantization"] == "nf4", getattr(torch, chosen["dtype"])
+    values = {name: decision.value for name, decision in decisions.items()}
+    quantized, dtype = values["quantization"] == "nf4", getattr(torch, values["dtype"])
     # bitsandbytes' default compute dtype is float32, which a T4 runs eight times slower
     settings = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"} | (nf4 or {})
     settings = {"bnb_4bit_compute_dtype": dtype, "bnb_4bit_use_double_quant": True} | settings
-    backbone, found = AutoModel.from_pretrained(
+    backbone, info = AutoModel.from_pretrained(
         source,
         revision=revision,
         dtype=dtype,
-        attn_implementation=chosen["attention"],
+        attn_implementation=values["attention"],
         quantization_config=BitsAndBytesConfig(**settings) if quantized else None,
-        device_map={"": chosen["device"]} if quantized and chosen["device"] == "cuda" else None,
+        device_map={"": values["device"]} if quantized and values["device"] == "cuda" else None,
         output_loading_info=True,
     )
     # no hidden state needs the pooler, which published encoders lack
-    if absent := sorted(name for name in found["missing_keys"] if "pooler" not in name):
+    if absent := sorted(name for name in info["missing_keys"] if "pooler" not in name):
         raise ConfigError(
             f"{source} holds no weights for {len(absent)} tensors of the model, such as {absent[0]}, and the "
             "library fills them at random; give a folder with all of them, under the library's names"
         )
-    freeze(backbone, quantized=quantized, checkpointed=chosen["checkpointing"] == "on")
-    return backbone.to(chosen["device"])
+    freeze(backbone, quantized=quantized, checkpointed=values["checkpointing"] == "on")
+    return backbone.to(values["device"])
 
 
 def freeze(backbone: PreTrainedModel, *, quantized: bool, checkpointed: bool) -> None:
-    """What every backbone needs before adapters are attached to it, whoever has loaded it."""
+    """Freeze a backbone and prepare it for adapters, whoever has loaded it."""
     backbone.requires_grad_(False)
     backbone.config.use_cache = False  # else training would keep every layer's keys and values
     if quantized:

@@ -39,7 +39,7 @@ class SharedInput:
         self._down: dict[JointForward, Tensor] = {}
 
     def down(self, x: Tensor, reader: JointForward, active: list[str]) -> Tensor:
-        """The active adapters' products with the masked input, side by side: (..., in) -> (..., ranks)"""
+        """Multiply the masked input by A of the active adapters, side by side: (..., in) -> (..., ranks)"""
         if self._read is not x:
             self._read, self._masked, self._down = x, reader.masked(x, active[0]), {}
         if reader not in self._down:
@@ -87,20 +87,20 @@ class JointForward(dense.LoraLayer):
         return result + F.linear(rows * scaling, up).to(result.dtype)  # float32 adapters on a half base
 
     def masked(self, x: Tensor, adapter: str) -> Tensor:
-        """The input after this adapter's dropout, cast to the adapter's type unless autocast does that."""
+        """Apply this adapter's dropout, after a cast to the adapter's type unless autocast does that."""
         if not torch.is_autocast_enabled(x.device.type):
             x = self._cast_input_dtype(x, self.lora_A[adapter].weight.dtype)
         return self.lora_dropout[adapter](x)
 
 
 def read_together(model: nn.Module) -> None:
-    """Tells the layers of each group of `ONE_INPUT` about each other."""
+    """Tell the layers of each group of `ONE_INPUT` about each other."""
     for module in model.modules():
         for names in ONE_INPUT:
             layers = [getattr(module, name, None) for name in names]
-            found = tuple(layer for layer in layers if isinstance(layer, JointForward))
-            for layer in found:
-                layer.together = found
+            together = tuple(layer for layer in layers if isinstance(layer, JointForward))
+            for layer in together:
+                layer.together = together
 
 
 def _joined(tensors: list[Tensor], dim: int) -> Tensor:
@@ -112,7 +112,7 @@ class JointLinear(JointForward, dense.Linear):
 
 
 def custom_layers() -> dict[type[nn.Module], type[nn.Module]]:
-    """Base layer -> our LoRA layer. Quantised layers come first: they are subclasses of nn.Linear."""
+    """Return base layer -> our LoRA layer. Quantised layers come first: they are subclasses of nn.Linear."""
     return {**_quantised_layers(), nn.Linear: JointLinear}
 
 

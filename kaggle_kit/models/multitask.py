@@ -67,16 +67,16 @@ class MultiTaskModel(nn.Module):
         return self.lora.peft
 
     def activate(self, task: str) -> None:
-        """Makes the next forward pass use the task's adapters; costs one assignment."""
+        """Let the next forward pass use the task's adapters; this costs one assignment."""
         self.lora.activate(*self.adapters_of(task))
 
     def adapters_of(self, task: str) -> list[str]:
-        """The adapters that a task's tokens pass through."""
+        """List the adapters that a task's tokens pass through."""
         mine = () if self.private_off else (private(task),)
         return [name for name in self.lora.ranks if not name.startswith(PRIVATE) or name in mine]
 
     def encode(self, batch: Any) -> Tensor:
-        """The last hidden states of a micro-batch, with its task's adapters: (tokens, hidden)"""
+        """Read the last hidden states of a micro-batch, with its task's adapters: (tokens, hidden)"""
         self.activate(batch.task)
         return self.reader.batch_states(batch, self.layout(batch))
 
@@ -87,21 +87,21 @@ class MultiTaskModel(nn.Module):
         return PackedLayout.of(batch.lengths, causal=causal, prefixes=prefixes, device=batch.input_ids.device)
 
     def is_causal(self, task: str) -> bool:
-        """Whether the task's tokens look backwards only, so that sequences may share a beginning."""
+        """Return whether the task's tokens look backwards only, so that sequences may share a beginning."""
         ranks = all(part.kind is Kind.RANKING for part in self.specs[task].components)
         return self.causal or (self.decoder and ranks)
 
     def shares(self, task: str) -> bool:
-        """Whether a beginning that the task's sequences have in common is read once."""
+        """Return whether a beginning that the task's sequences have in common is read once."""
         return self.is_causal(task) and self.reader.packs
 
     def states(self, batch: Any) -> dict[int, Tensor]:
-        """What the heads of each level read; without a hierarchy both levels read the same."""
+        """Return level -> the states that its heads read; without a hierarchy both levels read the same."""
         hidden = self.encode(batch)
         return {1: hidden, 2: hidden}
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
-        """Logits of every component of the micro-batch's task."""
+        """Return the logits of every component of the micro-batch's task."""
         states = self.states(batch)
         heads = self.heads[batch.task]
         return {
@@ -111,17 +111,17 @@ class MultiTaskModel(nn.Module):
         }
 
     def losses(self, batch: Any, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Loss sums per component, not yet divided by `batch.counts`."""
+        """Return the loss sum of each component, not yet divided by `batch.counts`."""
         heads = self.heads[batch.task]
         return {name: heads[name].loss(logits, batch.targets[name]) for name, logits in outputs.items()}
 
     def parameter_groups(self) -> dict[str, ParameterGroup]:
-        """Everything that may train, by name: `shared`, `private:<task>`, `fusion:<task>`, `heads:<task>`."""
+        """Group all that may train by name: `shared`, `private:<task>`, `fusion:<task>`, `heads:<task>`."""
         groups = {name: ParameterGroup(tuple(part), tasks) for name, part, tasks in self._groups()}
         return {name: group for name, group in groups.items() if group.parameters}
 
     def train_only(self, names: Iterable[str]) -> None:
-        """Freezes every group but these. Raises ConfigError for a name that is no group."""
+        """Freeze every group but these. Raises ConfigError for a name that is no group."""
         groups, names = self.parameter_groups(), set(names)
         if unknown := sorted(names - groups.keys()):
             raise ConfigError(f"no parameter group {', '.join(unknown)}; there are {', '.join(groups)}")
@@ -130,18 +130,18 @@ class MultiTaskModel(nn.Module):
                 parameter.requires_grad_(name in names)
 
     def reached_by(self, tasks: Iterable[str]) -> list[str]:
-        """The names of the parameter groups that a token of one of these tasks passes through."""
+        """List the parameter groups that a token of one of these tasks passes through."""
         tasks = set(tasks)
         return [name for name, group in self.parameter_groups().items() if tasks.intersection(group.tasks)]
 
     def pretrain_shared(self) -> None:
-        """S4, first phase: the shared adapter and the heads learn; private adapters take no part."""
+        """Start S4's first phase: the shared adapter and the heads learn; private adapters take no part."""
         self.private_off = True
         learning = {SHARED, *(f"heads:{task}" for task in self.specs)}
         self.train_only(name for name in self.parameter_groups() if name in learning)
 
     def adapt(self, shared: str = "frozen") -> None:
-        """S4, second phase: the each task's own adapter, fusion and head. `shared` is frozen or continued."""
+        """Start S4's second phase: all but the shared adapter learns; `shared` is frozen or continued."""
         self.private_off = False
         frozen = set() if shared == "continued" else {SHARED}
         self.train_only(self.parameter_groups().keys() - frozen)

@@ -47,18 +47,18 @@ class LengthGroup:
 
     @classmethod
     def of(cls, places: Sequence[Tensor], shared: Sequence[int]) -> LengthGroup:
-        """`places` (length,) of each sequence's tokens; the first `shared` are an earlier sequence's."""
+        """Group sequences by their `places`, (length,) each; the first `shared` are an earlier sequence's."""
         own = [some[count:] for some, count in zip(places, shared, strict=True)]
         queries = _grid(own)
         sizes = (torch.tensor([len(some) for some in several]) for several in (own, places))
         return cls(queries, _grid(places) if any(shared) else queries, *sizes)
 
     def plain(self, window: int | None) -> bool:
-        """Whether nothing is shared and every key is within the window."""
+        """Return whether nothing is shared and every key is within the window."""
         return self.keys is self.queries and (window is None or self.keys.shape[1] <= window)
 
     def mask(self, causal: bool, window: int | None) -> Tensor:
-        """True where a query may look: (sequences or 1, queries or 1, keys)"""
+        """Return True where a query may look: (sequences or 1, queries or 1, keys)"""
         place = torch.arange(self.keys.shape[1])
         real = (place < self.lengths[:, None])[:, None]
         if self.plain(window) and not causal:
@@ -93,19 +93,19 @@ class GatherIndex:
 
     @classmethod
     def of(cls, groups: Sequence[LengthGroup], kind: str, heads: int, own_heads: int) -> GatherIndex:
-        """Of the groups' `queries` or `keys`. Own heads are repeated so that there are `heads`."""
+        """Index the groups' `queries` or `keys`. Own heads are repeated so that there are `heads`."""
         repeats, head = heads // own_heads, torch.arange(heads)[:, None]
         grids = [getattr(group, kind)[:, None] for group in groups]  # (sequences, 1, length)
         parts = [(grid * own_heads + head // repeats).flatten() for grid in grids]
-        made = cls(torch.cat(parts), None, tuple(map(len, parts)))
+        index = cls(torch.cat(parts), None, tuple(map(len, parts)))
         if any(getattr(group, kind) is not group.queries for group in groups):
-            return made
+            return index
         owned = [torch.arange(group.queries.shape[1]) < group.own[:, None, None] for group in groups]
         real = torch.cat([part.expand(-1, heads, -1).flatten() for part in owned])
         copy = torch.cat([(head % repeats).expand(len(grid), -1, grid.shape[2]).flatten() for grid in grids])
         inverse = torch.empty(int(real.sum()), dtype=torch.long)
-        inverse[(made.entries * repeats + copy)[real]] = real.nonzero().squeeze(1)
-        return replace(made, inverse=inverse)
+        inverse[(index.entries * repeats + copy)[real]] = real.nonzero().squeeze(1)
+        return replace(index, inverse=inverse)
 
     def to(self, device: torch.device) -> GatherIndex:
         """Move the indices to a device."""
@@ -134,7 +134,7 @@ class PackedLayout:
         prefixes: Sequence[Prefix] = (),
         device: torch.device | str = "cpu",
     ) -> PackedLayout:
-        """The layout of sequences in the given order; descending lengths give the fewest groups.
+        """Lay sequences out in the given order; descending lengths give the fewest groups.
 
         `prefixes`, one per sequence, tell what it shares; only causal attention makes use of them.
         """
@@ -162,11 +162,11 @@ class PackedLayout:
         return self.places is not None
 
     def fold(self, tokens: Tensor) -> Tensor:
-        """(the batch's tokens,) -> (tokens,): what is shared comes once"""
+        """Take shared tokens once: (the batch's tokens,) -> (tokens,)"""
         return tokens if self.read is None else tokens.index_select(0, self.read)
 
     def unfold(self, states: Tensor) -> Tensor:
-        """(tokens, width) -> (the batch's tokens, width)"""
+        """Repeat the states of shared tokens: (tokens, width) -> (the batch's tokens, width)"""
         return states if self.places is None else repeated(states, self.places)
 
     def cells(self, kind: str, heads: int, own_heads: int) -> GatherIndex:
@@ -175,7 +175,7 @@ class PackedLayout:
         return self._once(key, lambda: GatherIndex.of(self.groups, *key).to(self.position_ids.device))
 
     def bias(self, number: int, window: int | None, dtype: torch.dtype) -> Tensor:
-        """What the scores of one group are raised by: (sequences or 1, 1, queries or 1, keys or 1)"""
+        """Return one group's mask, to be added to scores: (sequences or 1, 1, queries or 1, keys or 1)"""
         group = self.groups[number]
         window = window if window is not None and window < group.keys.shape[1] else None
 
@@ -189,7 +189,7 @@ class PackedLayout:
 
     @cached_property
     def offsets(self) -> Tensor:
-        """(sequences + 1,) int32: where each sequence begins, then the number of tokens"""
+        """Return the place where each sequence begins, then the number of tokens: (sequences + 1,) int32"""
         starts = torch.tensor((0, *accumulate(self.lengths)), dtype=torch.int32)
         return starts.to(self.position_ids.device)
 
@@ -201,7 +201,7 @@ class PackedLayout:
 
 
 def grouped(lengths: Sequence[int], prefixes: Sequence[Prefix]) -> list[list[int]]:
-    """The sequences by group, in the row's order: neighbours with about as many tokens to read and in all.
+    """Group neighbours in the row's order that have about as many tokens to read, and in all.
 
     The order is the given one, unless some share: then the most to read comes first.
     """
@@ -220,7 +220,7 @@ def grouped(lengths: Sequence[int], prefixes: Sequence[Prefix]) -> list[list[int
 
 
 def attention_padding(lengths: Sequence[int], prefixes: Sequence[Prefix] = ()) -> int:
-    """Queries without a token that attention computes: each group is padded to its longest sequence."""
+    """Count the padding among attention's queries: each group is padded to its longest sequence."""
     prefixes = prefixes or [WHOLE] * len(lengths)
     own = [length - prefix.tokens for length, prefix in zip(lengths, prefixes, strict=True)]
     parts = grouped(lengths, prefixes)

@@ -66,12 +66,12 @@ class Base:
 
     @property
     def per_rank(self) -> int:
-        """LoRA parameters of one block for each unit of rank: the sum of in + out."""
+        """Return the LoRA parameters of one block for each unit of rank: the sum of in + out."""
         return sum(map(sum, self.linears))
 
     @property
     def highest_rank(self) -> int:
-        """The narrower side of the narrowest layer that gets an adapter: more rank than that says no more."""
+        """Return the narrower side of the narrowest layer with an adapter; more rank adds nothing."""
         return min(map(min, self.linears))
 
 
@@ -108,18 +108,18 @@ class Variant:
 
     @property
     def active(self) -> int:
-        """The parameters of the task with the longest way: both levels, the largest head."""
+        """Return the parameters of the task with the longest way: both levels, the largest head."""
         return max(self.tasks.values())
 
     def count(self, parity: str) -> int:
-        """The parameters counted by one of `PARITIES`."""
+        """Return the parameters counted by one of `PARITIES`."""
         if parity not in PARITIES:
             raise ConfigError(f"parity is {parity!r}; allowed: {', '.join(PARITIES)}")
         return self.active if parity == "active" else self.total
 
 
 def head_parameters(specs: Iterable[TaskSpec], hidden_size: int, *, decoder: bool = True) -> dict[str, int]:
-    """Task -> parameters of its heads, without allocating any."""
+    """Count the parameters of each task's heads, without allocating any."""
     with torch.device("meta"):
         heads = {
             spec.name: [build_head(part, hidden_size, decoder=decoder) for part in spec.components]
@@ -131,7 +131,7 @@ def head_parameters(specs: Iterable[TaskSpec], hidden_size: int, *, decoder: boo
 def solve_ranks(
     strategies: Sequence[StrategyConfig], base: Base, *, target: int = 26_000_000, parity: str = "active"
 ) -> list[Variant]:
-    """Each strategy with ranks such that all lie within `MAX_DIFFERENCE` of each other, near the target.
+    """Give each strategy ranks such that all lie within `MAX_DIFFERENCE` of each other, near the target.
 
     Shared and private ranks stay as near to 2 : 1 as parity allows, both levels of S3b alike. Raises
     ConfigError where ranks, being whole numbers no larger than a layer is wide, cannot meet the target;
@@ -152,13 +152,13 @@ def solve_ranks(
     for anchor in sorted(counts, key=lambda count: abs(count - target)):
         margin = (anchor - slack) * MAX_DIFFERENCE / (2 + MAX_DIFFERENCE)
         nearest = (_nearest(some, anchor, parity, margin) for some in choices)
-        found = [variant for variant in nearest if variant is not None]
-        if len(found) < len(choices):
+        variants = [variant for variant in nearest if variant is not None]
+        if len(variants) < len(choices):
             continue
         if abs(anchor - target) > MAX_DIFFERENCE * target:
             unit = base.per_rank * base.layers
             raise ConfigError(f"{failed}: one unit of rank is {unit:,}; the nearest target is {anchor:,}")
-        return found
+        return variants
     raise ConfigError(f"{failed}: no ranks make these strategies equal anywhere near it")
 
 
@@ -194,7 +194,7 @@ def _nearest(some: Sequence[Variant], anchor: int, parity: str, margin: float) -
 def assert_parameter_parity(
     variants: Sequence[Variant], tolerance: float = MAX_DIFFERENCE, parity: str = "active"
 ) -> str:
-    """The parity table. ConfigError with it where the largest and the smallest count differ by more.
+    """Return the parity table; raise ConfigError with it where counts differ by more than the tolerance.
 
     Active parameters are compared for each task by itself, total ones for all tasks together.
     """
@@ -212,9 +212,9 @@ def assert_parameter_parity(
 
 
 def parity_rows(variants: Sequence[Variant]) -> list[dict[str, Any]]:
-    """Active parameters, by task and of the longest way, and total ones; a column per strategy."""
-    given = [(v.strategy.name, [getattr(v.strategy, key) for key in RANKS]) for v in variants]
-    names = [f"{name} ({'+'.join(str(rank) for rank in ranks if rank)})" for name, ranks in given]
+    """List active parameters, by task and of the longest way, and total ones; a column per strategy."""
+    strategies = [(v.strategy.name, [getattr(v.strategy, key) for key in RANKS]) for v in variants]
+    names = [f"{name} ({'+'.join(str(rank) for rank in ranks if rank)})" for name, ranks in strategies]
     counts = {f"active, {task}": some for task, some in _by_task(variants).items()}
     counts |= {"active": [v.active for v in variants], "total": [v.total for v in variants]}
     return [
@@ -230,5 +230,5 @@ def _by_task(variants: Sequence[Variant]) -> dict[str, list[int]]:
 
 
 def spread(counts: Sequence[int]) -> float:
-    """How far the largest count is above the smallest, relative."""
+    """Return how far the largest count is above the smallest, relative."""
     return max(counts) / min(counts) - 1

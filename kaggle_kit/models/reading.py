@@ -58,16 +58,16 @@ class Pass:
 
     @property
     def tokens(self) -> int:
-        """Cells that hold a token."""
+        """Count the cells that hold a token."""
         return self.shape[0] * self.shape[1] if self.cells is None else len(self.cells)
 
     def row(self, grid: Tensor) -> Tensor:
-        """(rows, columns, width) -> (tokens, width)"""
+        """Gather the cells that hold tokens: (rows, columns, width) -> (tokens, width)"""
         cells = grid.flatten(0, 1)
         return cells if self.cells is None else cells.index_select(0, self.cells)
 
     def grid(self, row: Tensor) -> Tensor:
-        """(tokens, ...) -> (rows, columns, ...), zero where there is no token"""
+        """Put tokens into their cells: (tokens, ...) -> (rows, columns, ...), zero where there is no token"""
         if self.cells is not None:
             empty = row.new_zeros(self.shape[0] * self.shape[1], *row.shape[1:])
             row = empty.index_copy(0, self.cells, row)
@@ -93,7 +93,7 @@ class Reader:
         return layout.unfold(self(batch, layout))
 
     def passes(self, batch: Readable, layout: PackedLayout) -> Iterator[Pass]:
-        """The calls that read the batch, in the order of the layout's tokens."""
+        """Yield the calls that read the batch, in the order of the layout's tokens."""
         tokens = {"input_ids": layout.fold(batch.input_ids)}
         if self.types:
             types = layout.fold(batch.type_ids)
@@ -121,23 +121,23 @@ class Reader:
 
 
 def packable(kind: type[PreTrainedModel]) -> bool:
-    """Whether all attention of this class goes through the library's interface."""
+    """Return whether all attention of this class goes through the library's interface."""
     return bool(kind._supports_attention_backend)
 
 
 def class_of(config: PretrainedConfig) -> type[PreTrainedModel] | None:
-    """The class that `AutoModel` loads for a configuration; None where it knows none."""
+    """Return the class that `AutoModel` loads for a configuration; None where it knows none."""
     return AutoModel._model_mapping.get(type(config), None)
 
 
 def position_offset(backbone: PreTrainedModel) -> int:
-    """The number of a sequence's first position: RoBERTa counts from behind the padding's."""
+    """Return the number of a sequence's first position: RoBERTa counts from behind the padding's."""
     table = _position_table(backbone)
     return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
 
 
 def usable_positions(backbone: PreTrainedModel) -> int | None:
-    """The most tokens that a sequence may have; None where the backbone names no limit.
+    """Return the most tokens that a sequence may have; None where the backbone names no limit.
 
     LongRoPE (Phi-3) turns all sequences of a call otherwise where one is longer than those of its training.
     """
@@ -148,8 +148,8 @@ def usable_positions(backbone: PreTrainedModel) -> int | None:
         return rope.get("original_max_position_embeddings") or config.original_max_position_embeddings
     if table is None:
         return declared
-    held = table.num_embeddings - position_offset(backbone)
-    return min(held, declared) if declared else held
+    rows = table.num_embeddings - position_offset(backbone)
+    return min(rows, declared) if declared else rows
 
 
 def _position_table(backbone: PreTrainedModel) -> nn.Embedding | None:
@@ -172,8 +172,8 @@ class Stages:
             raise ConfigError(f"cut is {cut}; a backbone of {depth} layers is cut at 1 to {depth - 1}")
 
     def lower(self, batch: Readable, layout: PackedLayout) -> Tensor:
-        """The states that the first layer above the cut reads: (tokens, hidden)"""
-        found: list[Tensor] = []
+        """Return the states that the first layer above the cut reads: (tokens, hidden)"""
+        states: list[Tensor] = []
 
         def last(layer: nn.Module, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
             output = layer(hidden, *args, **kwargs)
@@ -181,7 +181,7 @@ class Stages:
             return output
 
         def keep(_: nn.Module, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            found.append(hidden)
+            states.append(hidden)
             return self._output(hidden)
 
         above = range(self.cut + 1, len(self.layers))
@@ -190,18 +190,18 @@ class Stages:
         for one in self.reader.passes(batch, layout):
             with _in_place(self.layers, calls):
                 self.reader.backbone(**one.inputs)
-            parts.append(one.row(found[-1]))
+            parts.append(one.row(states[-1]))
         return torch.cat(parts)
 
     def upper(self, hidden: Tensor, batch: Readable, layout: PackedLayout) -> Tensor:
-        """(tokens, hidden) -> the backbone's last hidden states, (tokens, hidden)"""
+        """Run the layers above the cut: (tokens, hidden) -> the last hidden states, (tokens, hidden)"""
         parts, start = [], 0
         for one in self.reader.passes(batch, layout):
             grid = one.grid(hidden[start : start + one.tokens])
             start += one.tokens
 
-            def feed(layer: nn.Module, _: Tensor, *args: Any, given: Tensor = grid, **kwargs: Any) -> Any:
-                return layer(given, *args, **kwargs)
+            def feed(layer: nn.Module, _: Tensor, *args: Any, part: Tensor = grid, **kwargs: Any) -> Any:
+                return layer(part, *args, **kwargs)
 
             calls = dict.fromkeys(range(self.cut), self._pass_on) | {self.cut: feed}
             with _in_place(self.layers, calls):
@@ -217,7 +217,7 @@ class Stages:
 
 
 def layers_of(backbone: PreTrainedModel) -> nn.ModuleList:
-    """The list of the backbone's layers. Raises ConfigError where it has no such list."""
+    """Find the list of the backbone's layers. Raises ConfigError where it has no such list."""
     depth = backbone.config.num_hidden_layers
     for module in backbone.modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:

@@ -47,7 +47,7 @@ LEARNING_RATE = 3e-3
 def build_tiny(
     architecture: str, texts: Sequence[str], *, steps: int = PRETRAINING_STEPS, seed: int = 0
 ) -> Path:
-    """The folder of a pre-trained tiny model, built unless the same one is in the cache.
+    """Return the folder of a pre-trained tiny model, built unless the same one is in the cache.
 
     With the default steps it takes under a minute on two CPU cores. Raises ConfigError for an
     architecture that is none of `ARCHITECTURES` and for texts too short to learn from.
@@ -71,7 +71,7 @@ def _build(folder: Path, architecture: str, texts: Sequence[str], steps: int, se
 
 
 def train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer; its offsets leave out the blank before a word."""
+    """Train a byte-level BPE tokenizer; its offsets leave out the blank before a word."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -90,7 +90,7 @@ def train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def random_model(architecture: str, vocabulary: int, seed: int) -> PreTrainedModel:
-    """The architecture at toy size with random weights; the global torch generator is left alone."""
+    """Build the architecture at toy size with random weights; leave the global torch generator alone."""
     config = AutoConfig.for_model(
         **ARCHITECTURES[architecture],
         **SHAPE,

@@ -28,7 +28,7 @@ TOLERANCE = 0.05  # relative error of hidden states; float16 and 4-bit kernels d
 
 
 def with_unsloth(loaded: Loaded) -> Loaded:
-    """The same with unsloth's frozen backbone. Raises ConfigError where it cannot be used or differs."""
+    """Load unsloth's backbone in place of the given one. Raises ConfigError if it is missing or differs."""
     probe, reference, config = Probe.of(loaded.backbone), loaded.backbone, loaded.config
     expected = probe_states(reference, probe)
     try:
@@ -51,9 +51,9 @@ def with_unsloth(loaded: Loaded) -> Loaded:
     return replace(loaded, backbone=model.model, decisions=decisions)
 
 
-def assert_consistent(found: Tensor, expected: Tensor) -> None:
+def assert_consistent(states: Tensor, expected: Tensor) -> None:
     """Raise ConfigError unless the (tokens, hidden) states of two models on one unpadded row are the same."""
-    far = (found - expected).norm() / expected.norm()
+    far = (states - expected).norm() / expected.norm()
     if not far <= TOLERANCE:  # NaN is far
         raise ConfigError(
             f"unsloth's hidden states differ from the standard path by {float(far):.1%} (allowed: "
@@ -62,7 +62,7 @@ def assert_consistent(found: Tensor, expected: Tensor) -> None:
 
 
 def probe_states(backbone: PreTrainedModel, probe: Probe) -> Tensor:
-    """(2 * tokens, hidden) float32: the probe as one row, causal with a shared beginning, then both ways."""
+    """Read the probe causally with a shared beginning, then both ways: (2 * tokens, hidden) float32."""
     reader = Reader(backbone)
     layouts = [probe.layout(causal=causal, shared=causal) for causal in (True, False)]
     with probing(backbone):

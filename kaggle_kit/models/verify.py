@@ -1,4 +1,4 @@
-"""A backbone is held against the library before anything trains: the same states, or a ConfigError.
+"""Compare a backbone with the library before anything trains: the same states, or a ConfigError.
 
     verify_reading(backbone, causal=True)       # at load: sequences packed, against each alone
     verify_stages(model.stages, causal=True)    # with a hierarchy: cut in two, against whole
@@ -57,13 +57,13 @@ class Probe:
         return cls(ids.to(backbone.device), types.to(backbone.device), lengths)
 
     def layout(self, *, causal: bool, shared: bool = False) -> PackedLayout:
-        """The probe as one row; with `shared`, the beginning that its sequences share is read once."""
+        """Lay the probe out as one row; with `shared`, the common beginning of its sequences is read once."""
         prefixes = [WHOLE] * (len(self.lengths) - 1) + [Prefix(0, SHARED) if shared else WHOLE]
         return PackedLayout.of(self.lengths, causal=causal, prefixes=prefixes, device=self.input_ids.device)
 
 
 def verify_reading(backbone: PreTrainedModel, *, causal: bool, name: str | None = None) -> float:
-    """The largest relative difference between sequences read together and each by itself.
+    """Return the largest relative difference between sequences read together and each by itself.
 
     `causal`: whether the architecture looks backwards only; then a shared beginning is tried as well.
     Raises ConfigError where they differ.
@@ -86,7 +86,7 @@ def verify_reading(backbone: PreTrainedModel, *, causal: bool, name: str | None 
 
 
 def verify_stages(stages: Stages, *, causal: bool, name: str | None = None) -> float:
-    """The largest relative difference between a backbone cut in two and whole. Raises ConfigError."""
+    """Return the largest relative difference between a backbone cut in two and whole. Raises ConfigError."""
     reader, what = stages.reader, f"the layers cut at {stages.cut} against the whole"
     backbone, who = reader.backbone, _described(reader.backbone, name)
     probe = Probe.of(backbone)
@@ -117,7 +117,7 @@ def _alone(reader: Reader, probe: Probe) -> Tensor:
 
 @contextmanager
 def probing(backbone: PreTrainedModel) -> Iterator[None]:
-    """Without gradients and dropout."""
+    """Turn gradients and dropout off inside the block."""
     modes = {module: module.training for module in backbone.modules()}
     backbone.eval()
     try:
@@ -139,8 +139,8 @@ def _states(who: str, what: str, read: Callable[[], Tensor]) -> Tensor:
         raise ConfigError(f"{who}: {what} failed ({reason}); {ADVICE}") from error
 
 
-def _difference(backbone: PreTrainedModel, what: str, found: Tensor, wanted: Tensor) -> float:
-    far = float(((found - wanted).norm(dim=-1) / wanted.norm(dim=-1).clamp_min(1e-12)).max())
+def _difference(backbone: PreTrainedModel, what: str, states: Tensor, reference: Tensor) -> float:
+    far = float(((states - reference).norm(dim=-1) / reference.norm(dim=-1).clamp_min(1e-12)).max())
     exact = backbone.dtype == torch.float32 and not getattr(backbone, "is_loaded_in_4bit", False)
     allowed = EXACT if exact else HALF
     if not far <= allowed:  # NaN is far
