@@ -81,7 +81,7 @@ class Step:
 class PlanDataset(Dataset):
     """The plan as a map-style dataset: item i is optimiser step i, ready for the model.
 
-    Without `prefixes` its batches do not tell what their sequences share, so every token is read.
+    Without `prefixes` its batches do not say which tokens their sequences share, so every token is read.
     """
 
     def __init__(self, plan: StepPlan, encoded: Mapping[str, EncodedTask], *, prefixes: bool = True) -> None:

@@ -5,7 +5,7 @@
 
 One row is one sequence the backbone reads: a passage of a document, or a question with one of its
 candidates. `groups` says which rows belong together: the candidates of a question, `LIST` of them at
-most. What each component adds to a row is told by its module in `heads`.
+most. Each kind's module in `heads` lists the columns that a component adds.
 """
 
 from __future__ import annotations

@@ -22,12 +22,12 @@ Records = Iterator[dict[str, Any]]  # the columns of one row after the other
 
 @dataclass(frozen=True)
 class Scored:
-    """A head's outputs over a split, and what they are decoded with."""
+    """A head's outputs over a split, with the columns and samples that decoding needs."""
 
     table: Columns  # of all rows
     outputs: Sequence[Any]  # one part per row, as `split` cuts them
     gold: Sequence[UnifiedSample]
-    predicted: Sequence[UnifiedSample]  # what is decoded is added to these
+    predicted: Sequence[UnifiedSample]  # decoding adds to these
 
 
 def flat(parts: Iterable[Any]) -> np.ndarray:

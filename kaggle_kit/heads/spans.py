@@ -323,6 +323,6 @@ def groups(fragments: Iterable[int], links: Mapping[tuple[int, int], float]) -> 
 
 
 def _score(group: Sequence[int], fragments: Fragments) -> float:
-    """The product of what the mention rests on: its fragments' probabilities and its links'."""
+    """Return the product of the probabilities of the mention's fragments and links."""
     score = float(np.prod([fragments.scores[place] for place in group]))
     return math.prod((fragments.links[pair] for pair in combinations(group, 2)), start=score)

@@ -1,11 +1,11 @@
-"""When a candidate is a relation: P(no relation) below a threshold chosen on development data.
+"""Choose on development data the threshold of P(no relation) below which a candidate is a relation.
 
     choose_threshold(part, links, gold, predicted)   # (all of dev, for its half 0, for its half 1)
     threshold_of(head.thresholds.tolist(), sample)
 
-What is chosen on dev may be reported on dev only if no document decides on itself. So dev is cross-fitted:
-its documents fall into two halves by their id, and each half is decided by what is best on the other.
-Every other split, and everything that is predicted later, is decided by what is best on all of dev.
+A threshold chosen on dev may be reported on dev only if no document decides on itself. So dev is
+cross-fitted: its documents fall into two halves by their id, and each half is decided by the best threshold
+of the other. Every other split, and every later prediction, is decided by the best threshold on all of dev.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kaggle_kit.core.types import ComponentSpec, UnifiedSample
 from kaggle_kit.data.candidates import gold, in_order
 
 CHOOSING = "dev"
-UNDECIDED = 0.5  # with nothing to choose by: what the class weights are made for (data/candidates.py)
+UNDECIDED = 0.5  # without development data; the class weights of data/candidates.py assume it
 GRID = tuple(step / 20 for step in range(1, 20))  # coarse, so that few documents choose no odd place
 
 

@@ -1,4 +1,4 @@
-"""LoRA adapters on one backbone: which there are, which are active, what each owns.
+"""Add LoRA adapters to one backbone, switch between them, and list the parameters of each.
 
     lora = SharedPrivateLoRA(backbone, settings, {"shared": 16, "private_ner": 8}, fusion="attention")
     with lora.using("shared", "private_ner"):

@@ -1,6 +1,6 @@
 """Attention inside each sequence of a packed row, for backbones that take an attention function.
 
-The backbone must be loaded with `attn_implementation=PACKED`, and every forward told the layout:
+The backbone must be loaded with `attn_implementation=PACKED`, and every forward needs the layout:
 
     backbone(input_ids[None], position_ids=layout.position_ids[None], packed=layout)
 
@@ -117,7 +117,7 @@ def _written_out(
     softcap: float | None,
     dropout: float,
 ) -> Tensor:
-    """Attention as its formula: what Gemma-2's soft cap needs, and what is fastest on a CPU for short text.
+    """Compute attention by its formula, for Gemma-2's soft cap and for short text on a CPU.
 
     With a soft cap, scores pass through softcap * tanh(score / softcap) before the softmax.
     """
@@ -139,7 +139,7 @@ def flash_attention(
 ) -> tuple[Tensor, None]:
     """Compute the same by FlashAttention-2; `packed_attention` takes over for float32, dropout and soft caps.
 
-    It takes over as well where sequences share tokens, which must then be asked for more than once.
+    It takes over as well where sequences share tokens, because each shared token is then read several times.
     """
     packed, window = kwargs.get("packed"), kwargs.get("sliding_window")
     lacking = kwargs.get("dropout") or kwargs.get("softcap") is not None or query.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""What a run decides from the device and the model, each choice with its one-line reason.
+"""Choose precision, quantisation, checkpointing and attention for a device and a model, with reasons.
 
 choose_dtype("cuda", "auto", (7, 5))      # Decision("float16", "compute capability 7.5: …")
 """
@@ -100,7 +100,7 @@ def choose_quantization(config: ModelConfig, requested: str | None = None) -> De
 
 
 def always_checkpointed(config: ModelConfig) -> bool:
-    """Return whether a model is so large, 7B and more, that a GPU recomputes its layers whatever is asked."""
+    """Return whether a model is so large, 7B and more, that a GPU always recomputes its layers."""
     return config.parameters >= CHECKPOINT_ABOVE_PARAMETERS
 
 

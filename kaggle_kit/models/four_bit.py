@@ -1,4 +1,4 @@
-"""4-bit layers: what they multiply by, also where bitsandbytes restores it wrongly, and beside the originals.
+"""Restore the matrices of 4-bit layers, also where bitsandbytes fails, and compare them with the originals.
 
     keep_exact(backbone)             # after loading, before adapters are attached
     restored_weight(layer)           # (out, in)

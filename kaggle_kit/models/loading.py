@@ -135,7 +135,7 @@ def _assert_reads(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel,
 
 @contextmanager
 def _hub_access(config: ModelConfig, source: str) -> Iterator[None]:
-    """Hands the hub its token, where there is one and the hub is asked at all.
+    """Hand the hub its token, if there is one and the weights come from the hub.
 
     ConfigError instead of the library's error where the hub does not give the model, for a gated one that no
     token opens, and for files that make no model.

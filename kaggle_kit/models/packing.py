@@ -136,7 +136,7 @@ class PackedLayout:
     ) -> PackedLayout:
         """Lay sequences out in the given order; descending lengths give the fewest groups.
 
-        `prefixes`, one per sequence, tell what it shares; only causal attention makes use of them.
+        `prefixes`, one per sequence, say which beginning it shares; only causal attention makes use of them.
         """
         prefixes = prefixes if causal and prefixes else [WHOLE] * len(lengths)
         shared = [prefix.tokens for prefix in prefixes]
@@ -194,7 +194,7 @@ class PackedLayout:
         return starts.to(self.position_ids.device)
 
     def _once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Made when first asked for: all layers of a backbone ask for the same."""
+        """Compute a value at its first use; all layers of a backbone use the same one."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]

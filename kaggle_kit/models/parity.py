@@ -1,13 +1,13 @@
-"""Parameter parity: what a strategy trains, in closed form, and ranks that make strategies equal.
+"""Count the parameters that a strategy trains, in closed form, and find ranks that make strategies equal.
 
     base = Base.of(loaded.backbone, config.model.lora, heads={"ner": 20_739, "re": 55_310})
     variants = solve_ranks(strategies, base, target=26_000_000, parity="active")
     table = assert_parameter_parity(variants)
 
-Two ways to count, which differ once there are private adapters. `active`: what the tokens of one task
-pass through, compared task by task, since S3b's level-1 tasks pass one level of two. `total`: all that
-is trained to serve every task, so the single-task strategy counts one adapter per task. With K tasks
-S3a has 16 + 8 active and 16 + 8K in total. Fusion, cross-level module and heads are counted.
+There are two ways to count, which differ once there are private adapters. `active` counts the parameters
+that the tokens of one task pass through, task by task, since S3b's level-1 tasks pass one level of two.
+`total` counts all that is trained to serve every task: the single-task strategy has one adapter per task.
+With K tasks S3a has 16 + 8 active and 16 + 8K in total. Fusion, cross-level module and heads are counted.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Variant:
-    """One strategy with its ranks, and what it trains.
+    """One strategy with its ranks and the numbers of parameters that it trains.
 
     `tasks`: the parameters that each task's tokens pass through, its heads included.
     """
