@@ -93,16 +93,16 @@ def _answer(study: "Study", report: Path) -> None:
     """The study's verdict in words, or its one comparison's; the other questions; where the report lies."""
     from kaggle_kit.analysis import contrasts, verdict_study, verdict_words
 
-    def told(name: str) -> Any:
+    def read_report(name: str) -> Any:
         return json.loads(report.with_name(f"{report.name}.{name}.json").read_text(encoding="utf-8"))
 
     pairs = list(study.verdicts())
     if len(pairs) > 1:
-        typer.echo("\n".join(verdict_study.study_in_words(told("study"))))
+        typer.echo("\n".join(verdict_study.study_in_words(read_report("study"))))
     elif pairs:
-        typer.echo("\n".join(verdict_words.in_words(told(f"{pairs[0]}.verdict"))))
+        typer.echo("\n".join(verdict_words.in_words(read_report(f"{pairs[0]}.verdict"))))
     for question in study.questions():
-        typer.echo("\n".join(contrasts.in_words(told(f"{question}.contrasts"))))
+        typer.echo("\n".join(contrasts.in_words(read_report(f"{question}.contrasts"))))
     typer.echo(f"report: {report}.html")
 
 

@@ -64,7 +64,7 @@ def params_file(place: str) -> Path:
     return own / place if own and (own / place).is_file() else params_dir() / place
 
 
-def shown(file: Path) -> str:
+def place_of(file: Path) -> str:
     """Return the name by which messages refer to a file of the configuration."""
     shipped = params_dir()
     return file.relative_to(shipped.parent).as_posix() if file.is_relative_to(shipped) else str(file)

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from kaggle_kit.core.described import describe, is_place
 from kaggle_kit.core.errors import ConfigError, nearest
-from kaggle_kit.core.params import GROUPS, members, params_file, shown
+from kaggle_kit.core.params import GROUPS, members, params_file, place_of
 from kaggle_kit.core.records import flat
 from kaggle_kit.core.schema import ModelConfig
 
@@ -219,4 +219,4 @@ def _contents(request: Request) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     if request.described is not None:
         yield f"config.json of {request.chosen('model')}", "model", request.described
     for file, package in request.files():
-        yield shown(file), package, OmegaConf.to_container(OmegaConf.load(file))
+        yield place_of(file), package, OmegaConf.to_container(OmegaConf.load(file))

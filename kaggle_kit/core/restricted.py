@@ -60,7 +60,7 @@ def quoted(text: str, most: int = 60) -> str:
     return f"<{len(text)} characters withheld>" if _withheld.get() else repr(text[:most])
 
 
-def told(message: str, instead: str) -> str:
+def unless_withheld(message: str, instead: str) -> str:
     """Return a library's message on a corpus file, or `instead` of it where the text is withheld."""
     return instead if _withheld.get() else message
 

@@ -23,7 +23,7 @@ from kaggle_kit.data.formats import Problem, Reading, Tally, distinct, read
 from kaggle_kit.data.formats.cqa import LABELS_FROM
 from kaggle_kit.data.locate import globs, split_files
 from kaggle_kit.data.locate import splits as on_disk
-from kaggle_kit.data.marker import marked
+from kaggle_kit.data.marker import check_marker
 from kaggle_kit.data.segments import canonical
 
 RANKING_CLASSES = ("irrelevant", "relevant")
@@ -79,7 +79,7 @@ def load_corpus(
             _hash(digest, path.relative_to(root), path.read_bytes(), samples)
         sources[source] = distinct(read_files, Reading(strict=task.strict, warnings=warnings))
     read_splits = {split: tuple(_cut(task, split, sources)) for split in splits}
-    found = marked(root)
+    found = check_marker(root)
     text_folder = root / (task.options.get("text_folder") or "")
     if practice or (found.all and text_folder.resolve().is_relative_to(root.resolve())):
         for split in splits:

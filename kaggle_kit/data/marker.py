@@ -1,6 +1,6 @@
 """The mark of a practice corpus: a file with the checksum of every file that the generator wrote.
 
-mark(root); marked(root)     # Marked(some=True, all=True)
+mark(root); check_marker(root)     # Marked(some=True, all=True)
 
 A name proves nothing: `practice` is also what a general practice calls its notes.
 """
@@ -30,7 +30,7 @@ def mark(root: Path) -> None:
     (root / MARKER).write_text(json.dumps({"written by": "kaggle_kit", "files": sums}), encoding="utf-8")
 
 
-def marked(root: Path) -> Marked:
+def check_marker(root: Path) -> Marked:
     """Check whether any, and whether all, files are the generator's, unedited; missing ones do not matter."""
     try:
         sums = json.loads((root / MARKER).read_text(encoding="utf-8"))["files"]

@@ -257,12 +257,12 @@ def pair_sequences(
     encoded = tokenizer([question, *candidates], add_special_tokens=False, verbose=False)
     asked, *answers = encoded["input_ids"]
     for number, answer in enumerate(answers):
-        left, right = truncated(len(asked), len(answer), room)
+        left, right = truncate_pair(len(asked), len(answer), room)
         head = special.prefix + asked[:left] + special.between
         yield PairSequence(head + answer[:right] + special.suffix, number, len(head))
 
 
-def truncated(question: int, candidate: int, room: int) -> tuple[int, int]:
+def truncate_pair(question: int, candidate: int, room: int) -> tuple[int, int]:
     """Return the tokens that stay of each: the longer one is cut first, to no less than the other."""
     left = min(question, max(room - candidate, room // 2))
     return left, min(candidate, room - left)

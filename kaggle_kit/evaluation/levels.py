@@ -54,7 +54,7 @@ def cross_level_figures(
                 continue
             kept: dict[str, list[Tensor]] = defaultdict(list)
             for batch in several:
-                for name, values in _crossing(model, batch).items():
+                for name, values in _token_figures(model, batch).items():
                     kept[name].append(values)
             found[task] = {name: float(torch.cat(values).mean()) for name, values in kept.items()}
     return found
@@ -110,13 +110,13 @@ def _seen(model: HierarchicalMTLModel, batch: Any) -> tuple[Tensor, Tensor, Pack
     return call
 
 
-def _crossing(model: HierarchicalMTLModel, batch: Any) -> dict[str, Tensor]:
+def _token_figures(model: HierarchicalMTLModel, batch: Any) -> dict[str, Tensor]:
     """Figure -> one value a token, (tokens,)."""
     hidden, entities, layout, across = _seen(model, batch)
     found: dict[str, Tensor] = {"size": across.float().norm(dim=-1) / hidden.float().norm(dim=-1)}
     if not isinstance(model.cross, CrossLevelAttention):
         return found
-    mentioned = _mentioned(model, batch)
+    mentioned = _mention_mask(model, batch)
     parts: dict[str, list[Tensor]] = defaultdict(list)
     for group, grid in zip(layout.groups, model.cross.weights(hidden, entities, layout), strict=True):
         weights, mask = grid.float().cpu(), group.mask(layout.causal, None).expand(grid.shape)
@@ -133,7 +133,7 @@ def _crossing(model: HierarchicalMTLModel, batch: Any) -> dict[str, Tensor]:
     return found | {name: torch.cat(values) for name, values in parts.items()}
 
 
-def _mentioned(model: HierarchicalMTLModel, batch: Any) -> Tensor | None:
+def _mention_mask(model: HierarchicalMTLModel, batch: Any) -> Tensor | None:
     """(tokens,) whether a gold mention of level 1 has its word there; None for a task without any."""
     inside = torch.zeros(batch.tokens, dtype=torch.bool)
     tagged = [part for part in model.specs[batch.task].components if part.kind is Kind.TOKENS]

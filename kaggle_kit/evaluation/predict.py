@@ -51,7 +51,7 @@ class Predictor:
         taken as given, without their attributes and (unless relations hold between these) concepts.
         """
         predicted = self._without_relations(encoded, samples)
-        return self._decoded(encoded, relation_parts(encoded.spec), samples, predicted)
+        return self._decode(encoded, relation_parts(encoded.spec), samples, predicted)
 
     def fit_thresholds(self, encoded: EncodedTask, samples: Samples) -> dict[str, tuple[float, float, float]]:
         """Set the thresholds of the task's relation heads to the best for these development samples.
@@ -96,9 +96,9 @@ class Predictor:
         parts = [part for part in spec.components if part.kind not in left_out]
         concepts = any(part.concepts for part in relation_parts(spec))
         bare = [_bare(sample, given, concepts) for sample in samples]
-        return self._decoded(encoded, parts, samples, bare)
+        return self._decode(encoded, parts, samples, bare)
 
-    def _decoded(
+    def _decode(
         self, encoded: EncodedTask, parts: Sequence[ComponentSpec], samples: Samples, known: Samples
     ) -> list[UnifiedSample]:
         """What these components predict, in one pass, beside what is `known`."""

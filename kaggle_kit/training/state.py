@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.runtime import library_versions
-from kaggle_kit.training.callbacks.development import trained
+from kaggle_kit.training.callbacks.development import trained_parameters
 
 Documents = dict[str, Any]
 Tensors = dict[str, dict[str, Tensor]]
@@ -165,7 +165,7 @@ def restore_optimizer(trainer: Any, state: TrainingState) -> None:
             callback.load_state(found[1])
         if getattr(callback, "keeps_best", False) and callback.best_step is not None:
             best = state.tensors.get("best", state.tensors["parameters"])
-            kept = [name for name, _ in trained(trainer.model, trainer.optimizer)]
+            kept = [name for name, _ in trained_parameters(trainer.model, trainer.optimizer)]
             callback.best_weights = {name: best[name].clone() for name in kept}
 
 

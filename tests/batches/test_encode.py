@@ -20,7 +20,7 @@ from kaggle_kit.core.types import (
     TaskSpec,
     UnifiedSample,
 )
-from kaggle_kit.data.passages import PassageSettings, pair_sequences, truncated
+from kaggle_kit.data.passages import PassageSettings, pair_sequences, truncate_pair
 from kaggle_kit.models.tiny import train_tokenizer
 
 #       0         1         2         3         4
@@ -190,7 +190,7 @@ def test_the_candidate_begins_where_second_says():
     ],
 )
 def test_the_longer_half_of_a_pair_is_shortened_first(lengths, room, kept):
-    assert truncated(*lengths, room) == kept
+    assert truncate_pair(*lengths, room) == kept
 
 
 def test_the_same_content_is_tokenised_once_and_other_content_again(monkeypatch):

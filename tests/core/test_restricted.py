@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.core.errors import ConfigError, CorpusError
-from kaggle_kit.core.restricted import for_files, prediction_line, quoted, reading, told, withholding
+from kaggle_kit.core.restricted import (
+    for_files,
+    prediction_line,
+    quoted,
+    reading,
+    unless_withheld,
+    withholding,
+)
 from kaggle_kit.core.types import Access, Mention, RankedPair, Relation, UnifiedSample
 
 PROSE = "pt c/o zyxqwv pain"
@@ -19,8 +26,8 @@ def test_a_message_quotes_public_text_and_gives_the_length_of_restricted_text():
     assert quoted(PROSE, 6) == "'pt c/o'"
     with withholding(Access.RESTRICTED):
         assert quoted(PROSE, 6) == "<18 characters withheld>"
-        assert told(PROSE, instead="an XML error") == "an XML error"
-    assert (quoted("a"), told("a", instead="b")) == ("'a'", "a")
+        assert unless_withheld(PROSE, instead="an XML error") == "an XML error"
+    assert (quoted("a"), unless_withheld("a", instead="b")) == ("'a'", "a")
 
 
 def test_what_is_withheld_inside_a_public_reading_is_quoted_again_afterwards():

@@ -15,7 +15,7 @@ from pathlib import Path
 from lxml import etree
 
 from kaggle_kit.core.errors import CorpusError
-from kaggle_kit.core.restricted import quoted, told
+from kaggle_kit.core.restricted import quoted, unless_withheld
 from kaggle_kit.core.types import Mention, Relation, UnifiedSample
 from kaggle_kit.data.formats.base import Line, Reading, corpus_files
 from kaggle_kit.data.formats.xml_safe import filled_text, line_of, parse
@@ -61,7 +61,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     if name or path.suffix == ".xml":
         root = parse(path)
         if root.tag != "data":
-            raise line_of(root, path).error(f"<{told(root.tag, '…')}>", "Anafora's <data>")
+            raise line_of(root, path).error(f"<{unless_withheld(root.tag, '…')}>", "Anafora's <data>")
         for element in root.iterfind("annotations/entity"):
             with reading.record():
                 mentions.append(_mention(element, path))

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from lxml import etree
 
 from kaggle_kit.core.errors import ConfigError, CorpusError
-from kaggle_kit.core.restricted import quoted, told
+from kaggle_kit.core.restricted import quoted, unless_withheld
 from kaggle_kit.core.types import RankedPair, UnifiedSample
 from kaggle_kit.data.formats.base import Reading, corpus_files, lines
 from kaggle_kit.data.formats.xml_safe import attribute, child_text, line_of, parse
@@ -99,7 +99,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
             found = f"question {quoted(query_id)} with another text"
             reading.warn(line_of(question, path).error(found, "its first text, which stands"))
     if not questions:
-        found = f"<{told(root.tag, '…')}> without any question"
+        found = f"<{unless_withheld(root.tag, '…')}> without any question"
         raise line_of(root, path).error(found, f"the questions of subtask {name}")
     samples = []
     for query_id, question in questions.items():

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaggle_kit.core.restricted import quoted, told
+from kaggle_kit.core.restricted import quoted, unless_withheld
 from kaggle_kit.core.types import NOTHING, Mention, Relation, UnifiedSample
 from kaggle_kit.data.candidates import CONCEPTS, in_order, related_concepts
 from kaggle_kit.data.formats.base import BLANKS, Line, Reading, corpus_files, lines, readme
@@ -139,7 +139,8 @@ class _Document:
         for place, (line, (_, kind, *ends)) in enumerate(self.relations, start=1):
             concepts, remark = ends[:2], ends[2:]
             if not first.keys() >= set(concepts):
-                found = f"{told(kind, 'a relation')} between {' and '.join(quoted(c, 40) for c in concepts)}"
+                pair = " and ".join(quoted(concept, 40) for concept in concepts)
+                found = f"{unless_withheld(kind, 'a relation')} between {pair}"
                 reading.warn(line.error(found, "a mention of both concepts; the relation is dropped"))
                 continue
             source, target = (first[concept] for concept in concepts)

@@ -12,7 +12,7 @@ from pathlib import Path
 from lxml import etree
 
 from kaggle_kit.core.errors import CorpusError
-from kaggle_kit.core.restricted import quoted, told
+from kaggle_kit.core.restricted import quoted, unless_withheld
 from kaggle_kit.data.formats.base import Line
 
 MAX_BYTES = 256 * 1024 * 1024  # of XML after decompression; the largest official file has about 40 MiB
@@ -39,7 +39,7 @@ def parse(path: Path) -> etree._Element:
         root = etree.fromstring(_content(path), parser)
     except etree.XMLSyntaxError as error:
         said = " ".join((error.msg or "malformed XML").split())
-        found = told(said, instead=f"malformed XML (libxml2 error {error.code})")
+        found = unless_withheld(said, instead=f"malformed XML (libxml2 error {error.code})")
         raise Line(path, error.lineno).error(found, "well-formed UTF-8 XML") from error
     _refuse_indirection(root, path)
     return root

@@ -46,7 +46,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     cases that MACCROBAT has: a relation of events is one of their triggers, and a relation may name a
     mention whose own line does not count.
     """
-    compared = [_compared(*paths) for paths in _paired_files(gold, pred)]
+    compared = [_document_counts(*paths) for paths in _paired_files(gold, pred)]
     figures: dict[str, float] = {}
     for name in compared[0]:
         figures |= ratios(f"{name}_{{}}", **summed(rows[name] for rows in compared))
@@ -56,7 +56,7 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
 def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] | None:
     """Return each document's counts for one of the four F1 figures, by its path without the ending."""
     rows = {
-        paths[0].relative_to(gold).with_suffix("").as_posix(): _compared(*paths)
+        paths[0].relative_to(gold).with_suffix("").as_posix(): _document_counts(*paths)
         for paths in _paired_files(gold, pred)
     }
     name = metric.removesuffix("_f1")
@@ -64,7 +64,7 @@ def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] 
     return {document: counts(**row[name]) for document, row in rows.items()} if known else None
 
 
-def _compared(gold: Path, predicted: Path) -> dict[str, dict[str, int]]:
+def _document_counts(gold: Path, predicted: Path) -> dict[str, dict[str, int]]:
     """One document's counts for entities and relations, official and strict."""
     wanted, found = read_document(gold), read_document(predicted)
     return {

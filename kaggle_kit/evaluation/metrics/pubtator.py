@@ -42,9 +42,9 @@ def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] 
     if metric not in ("strict_f1", "relaxed_f1", "relation_f1"):
         return None
     if metric == "relation_f1":
-        found = _compared(_relations(gold), _relations(pred))
+        found = _document_counts(_relations(gold), _relations(pred))
     else:
-        found = _compared(_spans(_read(gold)), _spans(_read(pred)), relaxed=metric == "relaxed_f1")
+        found = _document_counts(_spans(_read(gold)), _spans(_read(pred)), relaxed=metric == "relaxed_f1")
     return {name: counts(**sizes) for name, sizes in found.items()}
 
 
@@ -81,12 +81,12 @@ def _discontiguous(documents: dict[str, set[Span]]) -> dict[str, set[Span]]:
     return {name: {span for span in spans if len(span[1]) > 1} for name, spans in documents.items()}
 
 
-def _compared(gold: Sets, predicted: Sets, relaxed: bool = False) -> dict[str, dict[str, int]]:
+def _document_counts(gold: Sets, predicted: Sets, relaxed: bool = False) -> dict[str, dict[str, int]]:
     """Document -> the counts of `ratios`."""
     sides = {name: (gold.get(name, set()), predicted.get(name, set())) for name in gold | predicted}
     return {
         name: {
-            "right": _paired(wanted, found) if relaxed else len(wanted & found),
+            "right": _pair_count(wanted, found) if relaxed else len(wanted & found),
             "predicted": len(found),
             "gold": len(wanted),
         }
@@ -95,7 +95,7 @@ def _compared(gold: Sets, predicted: Sets, relaxed: bool = False) -> dict[str, d
 
 
 def _figures(pattern: str, gold: Sets, predicted: Sets, relaxed: bool = False) -> dict[str, float]:
-    return ratios(pattern, **summed(_compared(gold, predicted, relaxed).values()))
+    return ratios(pattern, **summed(_document_counts(gold, predicted, relaxed).values()))
 
 
 def _optional(pattern: str, gold: Sets, predicted: Sets) -> dict[str, float]:
@@ -103,7 +103,7 @@ def _optional(pattern: str, gold: Sets, predicted: Sets) -> dict[str, float]:
     return _figures(pattern, gold, predicted) if any([*gold.values(), *predicted.values()]) else {}
 
 
-def _paired(gold: set[Span], predicted: set[Span]) -> int:
+def _pair_count(gold: set[Span], predicted: set[Span]) -> int:
     """Return the size of a largest one-to-one pairing of meeting spans of the same type."""
     if not gold or not predicted:
         return 0

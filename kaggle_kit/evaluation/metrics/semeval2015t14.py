@@ -89,11 +89,11 @@ def score(gold: Path, pred: Path) -> dict[str, float]:
     one_donor = _read(gold, one_donor=True), _read(pred, one_donor=True)
     figures: dict[str, float] = {}
     for name, pairing in PAIRINGS.items():
-        figures |= ratios(f"{name}_{{}}", **_paired(*official, pairing)[1])
+        figures |= ratios(f"{name}_{{}}", **_match(*official, pairing)[1])
     relaxed = partial(_one_to_one, with_cui=True)
-    figures |= ratios("task1_relaxed_{}_corrected", **_paired(*one_donor, relaxed)[1])
-    task2 = _slot_figures(*_paired(*official, _greedy))
-    task2_corrected = _slot_figures(*_paired(*one_donor, _one_to_one))
+    figures |= ratios("task1_relaxed_{}_corrected", **_match(*one_donor, relaxed)[1])
+    task2 = _slot_figures(*_match(*official, _greedy))
+    task2_corrected = _slot_figures(*_match(*one_donor, _one_to_one))
     for task in ("task2a", "task2b"):
         figures |= named(task + "_{}", task2) | named(task + "_{}_corrected", task2_corrected)
     return figures
@@ -105,7 +105,7 @@ def documents(gold: Path, pred: Path, metric: str) -> dict[str, dict[str, int]] 
     if pairing is None or not metric.endswith("_f1"):
         return None
     wanted, found = _read(gold), _read(pred)
-    return {name: counts(**_paired({name: spans}, found, pairing)[1]) for name, spans in wanted.items()}
+    return {name: counts(**_match({name: spans}, found, pairing)[1]) for name, spans in wanted.items()}
 
 
 # --- reading ---------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def _number(text: str) -> int:
 # --- pairing ---------------------------------------------------------------------------------------
 
 
-def _paired(
+def _match(
     gold: dict[str, Spans], pred: dict[str, Spans], pairing: Pairing
 ) -> tuple[list[Pair], dict[str, int]]:
     """Pairs and the counts of `ratios`. Predictions for documents without gold are ignored."""

@@ -58,7 +58,8 @@ class EvaluationCallback(FiguresCallback):
         """Note the best step and, with `keeps_best`, copy what trains."""
         self.best_step = step
         if self.keeps_best:
-            self.best_weights = {name: p.detach().cpu().clone() for name, p in trained(model, optimizer)}
+            parameters = trained_parameters(model, optimizer)
+            self.best_weights = {name: p.detach().cpu().clone() for name, p in parameters}
 
 
 class QuickEvaluationCallback(EvaluationCallback):
@@ -103,7 +104,7 @@ class QuickEvaluationCallback(EvaluationCallback):
     def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Put the best step's parameters back into the model, if they were kept."""
         if self.best_weights and self.best_step != state.global_step:
-            _put(self.best_weights, trained(kwargs["model"], kwargs["optimizer"]))
+            _put(self.best_weights, trained_parameters(kwargs["model"], kwargs["optimizer"]))
 
     def summary(self) -> dict[str, Any]:
         """Return the metric, the best step and score, and the step of early stopping, if any."""
@@ -161,7 +162,7 @@ class DevelopmentCallback(EvaluationCallback):
     @contextmanager
     def at_best(self) -> Iterator[None]:
         """Put the parameters of the best point into the model for as long as the block lasts."""
-        parameters = trained(self.trainer.model, self.trainer.optimizer)
+        parameters = trained_parameters(self.trainer.model, self.trainer.optimizer)
         last = {name: parameter.detach().clone() for name, parameter in parameters}
         _put(self.best_weights, parameters)
         try:
@@ -176,7 +177,7 @@ def best_point(curve: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     return None if best is None else {name: best[name] for name in ("share", "step", "tokens", "score")}
 
 
-def trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
+def trained_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
     """Return (name, parameter) of all that the optimiser moves.
 
     Not those with `requires_grad`: PEFT flips that flag with the active adapter.
