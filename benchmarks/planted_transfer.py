@@ -32,7 +32,7 @@ from scipy.stats import trim_mean
 from benchmarks.measuring import publish
 from kaggle_kit.analysis.stats import TRIM, scores
 from kaggle_kit.analysis.token_parity import assert_controlled
-from kaggle_kit.analysis.verdict import declared, tables_of, verdict
+from kaggle_kit.analysis.verdict import declared_rule, tables_of, verdict
 from kaggle_kit.analysis.verdict_estimates import Table, judge
 from kaggle_kit.analysis.verdict_inputs import Arms, find_arms
 from kaggle_kit.analysis.verdict_rule import ESTIMANDS, Rule, Verdict
@@ -93,7 +93,7 @@ class Pool:
 
     @classmethod
     def of(cls, arms: Arms) -> Pool:
-        rule, margins = declared(arms)
+        rule, margins = declared_rule(arms)
         whole = {task: {"unit": 1.0} for task in arms.tasks}
         rule = replace(rule, resamples=500, seeds=(), looks=())
         return cls(tables_of(arms, margins, whole, [entry.seed for entry in arms.multi_task]), rule)

@@ -18,7 +18,7 @@ DECLARED_UNIT = 1.0  # a whole score, where no published distance is known
 
 
 def published_best(task: Mapping[str, Any]) -> float | None:
-    """The best published figure of a task's primary metric, as its configuration quotes it.
+    """Return the best published figure of a task's primary metric, as its configuration quotes it.
 
     A task with subtasks (2017 Task 3) quotes one system per subtask and names the subtask with it. What was
     measured with gold entities given counts for such a task alone.
@@ -27,18 +27,18 @@ def published_best(task: Mapping[str, Any]) -> float | None:
 
 
 def trivial_baseline(task: Mapping[str, Any]) -> float | None:
-    """The best figure without any model, as the configuration quotes it; that of an F1 is 0, of no answer."""
+    """Return the best quoted figure without any model; for an F1 without a quote 0, that of no answer."""
     quoted = max(_quoted(task, task.get("trivial_baselines", ())), default=None)
     return 0.0 if quoted is None and "f1" in task["primary_metric"] else quoted
 
 
 def metric_kind(metric: str) -> str:
-    """The kind of score that a margin or a spread is declared for: map or f1."""
+    """Return the kind of score that a margin or a spread is declared for: map or f1."""
     return "map" if metric.startswith("map") else "f1"
 
 
 def scale(task: Mapping[str, Any], practice: bool) -> dict[str, Any]:
-    """What one unit of a task's score is over all tasks, and why. ConfigError where it is not above 0."""
+    """Return the unit of a task's score over all tasks, and why. ConfigError where it is not above 0."""
     best, trivial = (None, None) if practice else (published_best(task), trivial_baseline(task))
     if best is None or trivial is None:
         why = "practice data" if practice else "no published score or trivial baseline is known"

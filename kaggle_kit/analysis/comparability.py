@@ -38,10 +38,10 @@ LEVEL = "level"  # in every run; in one arm, if the ablation's factor is `archit
 FREE = "-"  # may differ
 
 # What every question holds fixed, unless a row of the table below is longer.
-ALWAYS_SAME = ("model", "profile", "paper", "device", "decisions.dtype", "flags", "data_hashes", "left_out")
-ALWAYS_SAME += ("metrics", "selection", "tuning", "config.model", "config.profile", "config.practice")
-ALWAYS_SAME += ("config.tasks", "config.training", "config.strategy.attention", "config.strategy.unsloth")
-ALWAYS_SAME += ("config.experiment",)
+ALWAYS_SAME: tuple[str, ...] = ("model", "profile", "paper", "device", "decisions.dtype", "flags")
+ALWAYS_SAME += ("data_hashes", "left_out", "metrics", "selection", "tuning", "config.model", "config.profile")
+ALWAYS_SAME += ("config.practice", "config.tasks", "config.training", "config.strategy.attention")
+ALWAYS_SAME += ("config.strategy.unsloth", "config.experiment")
 # The first three are the controls of a multi-task run. The longest row that a field begins with counts.
 TABLE = """
 field                                   total  share  placebo  ood    mimic_exclusion  ablation  s5     transfer  | why not in every run
@@ -106,7 +106,7 @@ QUESTIONS, RULES = _parsed()
 
 @cache
 def rule_of(question: str, field: str) -> str:
-    """The question's rule for a field: that of the longest row which the field begins with."""
+    """Return the question's rule for a field: that of the longest row which the field begins with."""
     if question not in QUESTIONS:
         raise ConfigError(f"question is {question!r}; allowed: {', '.join(QUESTIONS)}")
     parts = field.split(".")
@@ -140,7 +140,7 @@ def assert_comparable(
 
 
 def documents_of(entries: Sequence[Entry], task: str, split: str) -> np.ndarray:
-    """What each document adds to the primary metric of each run: (runs, documents, columns).
+    """Return the counts of each document for each run's primary metric, (runs, documents, columns).
 
     Raises IncomparableRuns where a run has none or others, they do not make its recorded figure, or what a
     document weighs (its gold items, in an F1 the hits and misses of recall) is not as in the first run. Only
@@ -173,7 +173,7 @@ def documents_of(entries: Sequence[Entry], task: str, split: str) -> np.ndarray:
 
 
 def configured(question: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Field -> value of a configuration for what the runs of one arm share, whatever their seed."""
+    """Return field -> value of a configuration for all that runs of one arm share, whatever their seed."""
     fields = flat({name: value for name, value in config.items() if name != "seed"}, "config")
     return {name: value for name, value in fields.items() if value != {} and rule_of(question, name) != FREE}
 
@@ -208,7 +208,7 @@ def assert_fixed(question: str, arms: ArmRuns, tasks: Sequence[str], split: str)
 
 
 def _rule_for(question: str, field: str, run: Entry) -> str:
-    """`rule_of`, with the rules that depend on the run settled."""
+    """Return `rule_of`, with TUNED and LEVEL replaced by the rule that they mean for these runs."""
     rule, factor = rule_of(question, field), run.config["experiment"].get("factor")
     if question == "ablation" and field == f"config.strategy.{factor}":
         return ARM
@@ -220,7 +220,7 @@ def _rule_for(question: str, field: str, run: Entry) -> str:
 
 
 def _fields(run: Entry, task: str, split: str, shared: Sequence[str]) -> dict[str, Any]:
-    """Field -> value of all that the table has a row for. `shared`: the tasks of every run."""
+    """Return field -> value of all that the table has a row for. `shared`: the tasks of every run."""
     metric, experiment, manifest = run.primary(task, split), run.config["experiment"], run.manifest
     matched = "computed_tokens" if experiment.get("match") == "computed" else "tokens"
     tokens, steps = run["totals"].get(matched), manifest.get("steps_sha256", NOT_RECORDED)

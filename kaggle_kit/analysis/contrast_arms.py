@@ -44,29 +44,30 @@ class Comparison:
 
     @property
     def entries(self) -> list[Entry]:
+        """All runs of the comparison, arm by arm."""
         return [entry for runs in self.arms.values() for entry in runs]
 
 
 def ablations(runs: Iterable[RunFolder]) -> list[Comparison]:
-    """Each level against the reference: the last of A1–A4, or the first level of any other factor."""
-    found = []
+    """Compare each level with the reference: the last of A1–A4, or the first level of another factor."""
+    comparisons = []
     for names, entries in _grouped(runs, lambda entry: _experiment(entry, "factor", "level")).items():
         declared, tasks = entries[0].config["experiment"], entries[0]["tasks"]
         levels = [str(level) for level in declared["levels"]]
         reference = levels[-1 if declared["factor"] == ARCHITECTURE else 0]
         arms = _by_arm(entries, lambda entry: str(entry.config["experiment"]["level"]))
         pairs = [Pair(level, reference, tasks) for level in levels if level != reference]
-        found.append(Comparison("ablation", names, arms, pairs))
-    return found
+        comparisons.append(Comparison("ablation", names, arms, pairs))
+    return comparisons
 
 
 def exclusions(runs: Iterable[RunFolder]) -> list[Comparison]:
-    """Full minus excluded, in two parts: full minus the arm without the task itself, and that minus excluded.
+    """Split full minus excluded in two: full minus the arm without the task itself, and that minus excluded.
 
     The first part is what a task's own data give, which `full` alone has read twice; the second is what the
     other notes of its kind give.
     """
-    found = []
+    comparisons = []
     for names, entries in _grouped(runs, lambda entry: _experiment(entry, "arm", "mimic")).items():
         declared = entries[0].config["experiment"]
         (full, *others), mimic = declared["arms"], declared["mimic"]
@@ -75,28 +76,27 @@ def exclusions(runs: Iterable[RunFolder]) -> list[Comparison]:
             without = f"{LEAVE_TARGET_OUT} {task}"
             pairs += [Pair(full, without, [task]), Pair(without, others[0], [task])]
         arms = _by_arm(entries, lambda e: " ".join(filter(None, map(e.config["experiment"].get, ARM_NAME))))
-        found.append(Comparison("mimic_exclusion", names, arms, pairs))
-    return found
+        comparisons.append(Comparison("mimic_exclusion", names, arms, pairs))
+    return comparisons
 
 
 def quantisations(runs: Iterable[RunFolder]) -> list[Comparison]:
-    """S5's runs against those of the strategy that it chose, whose base is not quantised."""
+    """Compare S5's runs with those of the strategy that it chose, whose base is not quantised."""
     runs, found = list(runs), []
-    for names, entries in _grouped(
-        runs, lambda entry: (entry.manifest.get("choice") or {}).get("of")
-    ).items():
+    groups = _grouped(runs, lambda entry: (entry.manifest.get("choice") or {}).get("of"))
+    for names, entries in groups.items():
         first, of = entries[0], entries[0]["choice"]["of"]
-        named = first.config["experiment"].get("candidates")
+        run_ids = first.config["experiment"].get("candidates")
         like = [Entry.of(run) for run in runs if run.facts["strategy"] == of and run.metrics()]
         same = [e for e in like if _common(e) == _common(first) and "twin" not in e.manifest]
-        chosen = _by_arm((e for e in same if not named or e.id in named), lambda entry: entry["strategy"])
-        arms = {first["strategy"]: entries} | chosen
+        counterparts = [entry for entry in same if not run_ids or entry.id in run_ids]
+        arms = {first["strategy"]: entries} | _by_arm(counterparts, lambda entry: entry["strategy"])
         found.append(Comparison("s5", names, arms, [Pair(first["strategy"], of, first["tasks"])]))
     return found
 
 
 def out_of_distribution(runs: Iterable[RunFolder]) -> list[Comparison]:
-    """A multi-task strategy against its single-task runs, as the pages `ood` scored both on one corpus."""
+    """Compare a multi-task strategy with its single-task runs, both scored on one corpus by pages `ood`."""
     pages: dict[tuple[str, ...], dict[str, tuple[Entry, Entry]]] = {}
     finished = [(run.manifest()["finished"], run) for run in runs if run.facts["page"] == "ood"]
     for _, page in sorted(finished, key=lambda pair: pair[0]):
@@ -110,16 +110,17 @@ def out_of_distribution(runs: Iterable[RunFolder]) -> list[Comparison]:
             for name, facts in scored.items():
                 of = inside[name].manifest.get("twin", {}).get("of")
                 if name in multi or (len(facts["tasks"]) == 1 and of in (None, *multi)):
-                    outside = _outside(page, inside[name], facts, task)
-                    pages.setdefault(key, {})[name] = (inside[name], outside)
-    found = []
-    for (task, strategy, corpus, split, *names), both in pages.items():
-        entries = [inside for inside, _ in both.values()]
+                    both = (inside[name], _outside(page, inside[name], facts, task))
+                    pages.setdefault(key, {})[name] = both
+    comparisons = []
+    for (task, strategy, corpus, split, *names), figures in pages.items():
+        entries = [trained for trained, _ in figures.values()]
         arms = _by_arm(entries, lambda e: "multi-task" if len(e["tasks"]) > 1 else "single-task")
         title = ", ".join((f"{strategy} on {task}, held out {corpus} {split}", *names))
-        outside = {name: entry for name, (_, entry) in both.items()}
-        found.append(Comparison("ood", title, arms, [Pair("multi-task", "single-task", [task])], outside))
-    return found
+        outside = {name: entry for name, (_, entry) in figures.items()}
+        pairs = [Pair("multi-task", "single-task", [task])]
+        comparisons.append(Comparison("ood", title, arms, pairs, outside))
+    return comparisons
 
 
 COMPARISONS: dict[str, Callable[[Iterable[RunFolder]], list[Comparison]]] = {
@@ -130,18 +131,18 @@ COMPARISONS: dict[str, Callable[[Iterable[RunFolder]], list[Comparison]]] = {
 }
 
 
-def _grouped(runs: Iterable[RunFolder], asked: Callable[[Entry], str | None]) -> dict[str, list[Entry]]:
-    """Title -> the runs of one question, model, profile and set of tasks."""
+def _grouped(runs: Iterable[RunFolder], title_of: Callable[[Entry], str | None]) -> dict[str, list[Entry]]:
+    """Return title -> the runs of one question, model, profile and set of tasks."""
     groups: dict[str, list[Entry]] = {}
     for run in runs:
         entry = Entry.of(run)
-        if about := asked(entry):
-            groups.setdefault(", ".join((about, *_common(entry))), []).append(entry)
+        if subject := title_of(entry):
+            groups.setdefault(", ".join((subject, *_common(entry))), []).append(entry)
     return groups
 
 
 def _experiment(entry: Entry, *keys: str) -> str | None:
-    """The experiment that declares `keys`, with the strategy that it varies; None for any other run."""
+    """Name the experiment that declares `keys`, and the strategy that it varies; None for any other run."""
     declared = entry.config["experiment"]
     if not set(keys) <= declared.keys() or "twin" in entry.manifest or not entry.run.metrics():
         return None
@@ -154,7 +155,7 @@ def _common(facts: Entry | Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _by_arm(entries: Iterable[Entry], name: Callable[[Entry], str]) -> dict[str, list[Entry]]:
-    """Name of an arm -> its runs in the order of their seeds."""
+    """Return name of an arm -> its runs in the order of their seeds."""
     arms: dict[str, list[Entry]] = {}
     for entry in sorted(entries, key=lambda entry: entry.seed):
         arms.setdefault(name(entry), []).append(entry)
@@ -162,7 +163,7 @@ def _by_arm(entries: Iterable[Entry], name: Callable[[Entry], str]) -> dict[str,
 
 
 def _outside(page: RunFolder, inside: Entry, facts: Mapping[str, Any], task: str) -> Entry:
-    """What the page scored of a run, read like a run whose primary metric is the held-out corpus's."""
+    """Return the page's scores of a run, as a run whose primary metric is that of the held-out corpus."""
     entry = inside.config["tasks"][task] | {"primary_metric": facts["metrics"][1]}
     folder = RunFolder(page.path / "arms" / inside.id)
     return Entry(folder, inside.manifest, {**inside.config, "tasks": {task: entry}})

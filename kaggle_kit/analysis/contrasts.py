@@ -30,8 +30,8 @@ from kaggle_kit.core.errors import ConfigError, KitError, nearest
 
 HIGHER, LOWER, NOT_SHOWN, ONE_SEED = "higher", "lower", "no difference shown", "one seed: no inference"
 SETTINGS = ("alpha", "test", "power", "resamples")  # of `experiment`, where it declares them
-COLUMNS = ("comparison", "task", "figure", "first", "second", "seeds", "difference", "low", "high")
-COLUMNS += ("p_holm", "detectable", "verdict")
+COLUMNS: tuple[str, ...] = ("comparison", "task", "figure", "first", "second", "seeds", "difference")
+COLUMNS += ("low", "high", "p_holm", "detectable", "verdict")
 
 Tables = Sequence[tuple[int, np.ndarray, np.ndarray]]  # sign and both arms, (seeds, documents, columns) each
 
@@ -39,7 +39,7 @@ Tables = Sequence[tuple[int, np.ndarray, np.ndarray]]  # sign and both arms, (se
 def contrasts(
     question: str, runs: Sequence[RunFolder], *, model: str = "", split: str = "", as_they_stand: bool = False
 ) -> list[dict[str, Any]]:
-    """One document for each comparison that the finished runs make; an empty list where they make none.
+    """Return a document for each comparison that the finished runs make; an empty list without any.
 
     Raises ConfigError for an unknown question or split, and IncomparableRuns.
     """
@@ -51,38 +51,37 @@ def contrasts(
     return [_judged(comparison, split, as_they_stand) for comparison in asked]
 
 
-def shown(question: str, runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
-    """`contrasts` for a page, which shows a refusal instead of stopping at it."""
-    found = []
+def contrasts_or_refusals(question: str, runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """Return `contrasts` for a page, which shows a refusal instead of stopping at it."""
+    documents = []
     try:
         comparisons = COMPARISONS[question](runs)
     except KitError as refusal:
         return [{"question": question, "title": question, "reason": str(refusal)}]
     for comparison in comparisons:
         try:
-            found.append(_judged(comparison, "", False))
+            documents.append(_judged(comparison, "", False))
         except KitError as refusal:
-            found.append({"question": question, "title": comparison.title, "reason": str(refusal)})
-    return found
+            documents.append({"question": question, "title": comparison.title, "reason": str(refusal)})
+    return documents
 
 
 def contrast(tables: Tables, rule: Rule) -> tuple[float, Difference | None]:
-    """First minus second of signed figures added up, such as inside minus outside; None for one seed."""
-    first, second = (sum(table[0] * stats.scores(table[arm]) for table in tables) for arm in (1, 2))
+    """Estimate first minus second of a sum of signed figures (inside − outside); None for one seed."""
+    first = np.sum([sign * stats.scores(one) for sign, one, _ in tables], axis=0)
+    second = np.sum([sign * stats.scores(other) for sign, _, other in tables], axis=0)
     if len(first) < 2:
         return float(first[0] - second[0]), None
     rng = np.random.default_rng(rule.seed)
     draws = [stats.resampled_differences(one, other, rule.resamples, rng) for _, one, other in tables]
-    variance = sum(
-        stats.document_variance(drawn) for drawn in draws
-    )  # documents of other corpora are independent
+    variance = sum(stats.document_variance(drawn) for drawn in draws)  # of corpora that are independent
     documents = min(one.shape[1] for _, one, _ in tables)
     difference = difference_of(first, second, variance, documents, rule.test)
     return difference.value, difference
 
 
 def in_words(documents: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Of each comparison its title, what marks its runs and is missing, and a sentence on every contrast."""
+    """Yield each comparison's title, the marks of its runs, missing runs, and a sentence per contrast."""
     if not documents:
         yield "no finished runs of this question yet: nothing to compare"
     for document in documents:
@@ -147,29 +146,29 @@ def _judged(comparison: Comparison, split: str, as_they_stand: bool) -> dict[str
 def _tables(
     comparison: Comparison, pair: Pair, task: str, split: str, seeds: Sequence[int]
 ) -> dict[str, Tables]:
-    """Name of a figure -> what makes it, of both arms and all seeds."""
+    """Return name of a figure -> its documents under all seeds, in both arms."""
     arms = {name: comparison.arms[name] for name in (pair.first, pair.second)}
-    inside = documents_by_arm(arms, task, split, seeds).values()
+    first, second = documents_by_arm(arms, task, split, seeds).values()
     if not comparison.outside:
-        return {f"{arms[pair.first][0].primary(task, split).name} on {split}": [(1, *inside)]}
+        return {f"{arms[pair.first][0].primary(task, split).name} on {split}": [(1, first, second)]}
     there = {name: [comparison.outside[entry.id] for entry in runs] for name, runs in arms.items()}
-    outside = documents_by_arm(there, task, OUTSIDE, seeds).values()
+    one, other = documents_by_arm(there, task, OUTSIDE, seeds).values()
     name = f"{there[pair.first][0].primary(task, OUTSIDE).name} on {OUTSIDE}"
-    return {name: [(1, *outside)], "drop": [(1, *inside), (-1, *outside)]}
+    return {name: [(1, one, other)], "drop": [(1, first, second), (-1, one, other)]}
 
 
 def _estimates(tables: Tables, rule: Rule, family: int) -> dict[str, Any]:
-    """The estimates of one contrast as plain values; of one seed the difference alone."""
-    value, found = contrast(tables, rule)
-    low, high = found.interval(rule.alpha) if found else (None, None)
+    """Return the estimates of one contrast as plain values; for one seed the difference alone."""
+    value, estimate = contrast(tables, rule)
+    low, high = estimate.interval(rule.alpha) if estimate else (None, None)
     return {
         "difference": value,
         "low": low,
         "high": high,
-        "p_value": found.p_value if found else None,
+        "p_value": estimate.p_value if estimate else None,
         "documents": min(one.shape[1] for _, one, _ in tables),
         "p_holm": None,
-        "detectable": found.detectable(rule.alpha / family, rule.power) if found else None,
+        "detectable": estimate.detectable(rule.alpha / family, rule.power) if estimate else None,
         "verdict": ONE_SEED,
     }
 
@@ -181,5 +180,5 @@ def _sentence(found: Mapping[str, Any], rule: Mapping[str, Any]) -> str:
     interval = f"{1 - rule['alpha']:.0%} interval {found['low']:+.4f} to {found['high']:+.4f}"
     test = f"p = {found['p_holm']:.3g} after Holm over {rule['family']}"
     power = f"find a difference of {found['detectable']:.4f} with {rule['power']:.0%} power"
-    said = f"{what} {found['difference']:+.4f}, {interval}, {test}: {found['verdict']}."
-    return f"{said} {len(found['seeds'])} seeds {power}."
+    sentence = f"{what} {found['difference']:+.4f}, {interval}, {test}: {found['verdict']}."
+    return f"{sentence} {len(found['seeds'])} seeds {power}."

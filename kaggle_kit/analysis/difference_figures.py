@@ -32,10 +32,10 @@ from kaggle_kit.analysis.figures import (
 from kaggle_kit.analysis.overview import TOYS
 from kaggle_kit.analysis.verdict_rule import Control, Verdict
 from kaggle_kit.analysis.verdict_tables import over_all_tasks
-from kaggle_kit.analysis.verdict_words import marked
+from kaggle_kit.analysis.verdict_words import with_interim_mark
 
-COLOUR = {Verdict.GENUINE: COLOURS[2], Verdict.EXPOSURE: COLOURS[0], Verdict.NEGATIVE: COLOURS[1]}
-COLOUR |= {Verdict.REGULARISATION: COLOURS[3], Verdict.UNDECIDED: "#6b6b6b"}
+COLOUR: dict[str, str] = {Verdict.GENUINE: COLOURS[2], Verdict.EXPOSURE: COLOURS[0]}
+COLOUR |= {Verdict.NEGATIVE: COLOURS[1], Verdict.REGULARISATION: COLOURS[3], Verdict.UNDECIDED: "#6b6b6b"}
 COLOUR |= {HIGHER: COLOURS[0], LOWER: COLOURS[1]}  # a higher drop is worse, so no colour means good
 OTHERS = {  # mark and name of the other controls
     Control.SHARE: ("D", "own share of tokens"),
@@ -122,16 +122,16 @@ def _judged(axes: Axes, members: Mapping[str, Mapping[str, Any]], document: Mapp
         draw_range(axes, row, POINTS * member["difference"], (POINTS * low, POINTS * high), colour)
         if "scores" in member:
             seeds = POINTS * np.subtract(member["scores"]["multi_task"], member["scores"]["total"])
-            dots = {"color": TOY, "ms": 4, "zorder": 2, "label": "one seed"}
-            axes.plot(seeds, np.full(len(seeds), row + 0.27), ".", **dots)
+            places = np.full(len(seeds), row + 0.27)
+            axes.plot(seeds, places, ".", color=TOY, ms=4, zorder=2, label="one seed")
         others = [control for control in OTHERS if control in member["contrasts"]]
         for number, control in enumerate(others, start=1):
             contrast, place = member["contrasts"][control], row - 0.15 * number
             ends, (marker, name) = [POINTS * end for end in contrast["interval"]], OTHERS[control]
             axes.plot(ends, [place, place], color=colour, lw=0.9, alpha=0.6, zorder=3)
-            mark = {"mfc": "white", "mec": colour, "ms": 4.5, "zorder": 4, "label": f"against: {name}"}
-            axes.plot(POINTS * contrast["difference"], place, marker, **mark)
-        _note(axes, row, marked(document, member["verdict"]), color=colour, weight="bold")
+            value, label = POINTS * contrast["difference"], f"against: {name}"
+            axes.plot(value, place, marker, mfc="white", mec=colour, ms=4.5, zorder=4, label=label)
+        _note(axes, row, with_interim_mark(document, member["verdict"]), color=colour, weight="bold")
     _around_zero(axes, list(members))
     axes.use_sticky_edges = False  # room beside a band that is wider than all estimates
     axes.autoscale(axis="x")

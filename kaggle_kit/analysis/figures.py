@@ -46,7 +46,7 @@ PANEL = 2.7  # inches that one curve panel takes
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG image, sharp on a dense screen."""
+    """Return the figure as a PNG image, sharp on a dense screen."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
     return buffer.getvalue()
@@ -118,7 +118,7 @@ def arm_ranges(arms: pd.DataFrame) -> Figure:
 
 
 def loss_points(events: Sequence[Mapping[str, Any]], task: str) -> list[tuple[int, float]]:
-    """(step, loss) of a task, in order, without steps whose loss was no number."""
+    """Return (step, loss) of a task, in order, without steps whose loss was no number."""
     points = [(event["step"], event.get("losses", {}).get(task, event.get("loss"))) for event in events]
     return [(int(step), float(loss)) for step, loss in points if loss is not None]
 
@@ -127,10 +127,10 @@ def _label(facts: Mapping[str, Any]) -> str:
     return f"{'+'.join(facts['tasks'])} · {facts['model']} · {facts['profile']} · seed {facts['seed']}"
 
 
-def stacked(heights: Sequence[float]) -> tuple[Figure, Sequence[Axes]]:
+def stacked(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
     """Return a figure of panels one below the other, `heights` inches each, and the panels."""
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
-    return figure, figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    return figure, list(figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
 
 
 def draw_range(axes: Axes, row: float, value: float, ends: tuple[float, float] | None, colour: str) -> None:
@@ -141,7 +141,7 @@ def draw_range(axes: Axes, row: float, value: float, ends: tuple[float, float] |
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """One name per horizontal row, the first on top."""
+    """Write one name beside each horizontal row, the first on top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -149,7 +149,7 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def no_data(words: str) -> Figure:
-    """A small figure that says why there is nothing to draw."""
+    """Return a small figure that says why there is nothing to draw."""
     figure = Figure(figsize=(WIDTH, 1.0))
     figure.text(0.5, 0.5, words, ha="center", va="center", color="#8a8f98", wrap=True)
     return figure

@@ -13,8 +13,8 @@ import pandas as pd
 from kaggle_kit.analysis.anchors import published_best, trivial_baseline
 from kaggle_kit.core.artifacts import RunFolder
 
-COLUMNS = ("run", "task", "model", "strategy", "profile", "flags", "seed", "metric", "split", "score", "n")
-COLUMNS += ("published", "trivial", "tokens", "parameters", "seconds")
+COLUMNS: tuple[str, ...] = ("run", "task", "model", "strategy", "profile", "flags", "seed", "metric")
+COLUMNS += ("split", "score", "n", "published", "trivial", "tokens", "parameters", "seconds")
 TYPES = dict.fromkeys(COLUMNS, "str") | dict.fromkeys(("seed", "tokens", "parameters"), "int64")
 TYPES |= dict.fromkeys(("score", "published", "trivial", "seconds"), "float64") | {"n": "Int64"}
 TOYS = ("smoke", "practice")  # flags that make a run no result
@@ -33,19 +33,19 @@ def overview_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
 
 
 def flag_names(flags: Mapping[str, bool]) -> list[str]:
-    """The flags that are set: smoke, practice, restricted."""
+    """Return the names of the flags that are set, of smoke, practice and restricted."""
     return [name for name, is_set in flags.items() if is_set]
 
 
 def arm_of(manifest: Mapping[str, Any]) -> str:
-    """What a run stands for: its strategy, or which control of another it is."""
+    """Return a run's arm: its strategy, or the kind of control that it is of another run."""
     if not (twin := manifest.get("twin")):
         return str(manifest["strategy"])
     return twin["control"] if twin["control"] == "placebo" else f"control, {twin['control']} tokens"
 
 
 def arm_table(runs: Sequence[RunFolder], table: pd.DataFrame) -> pd.DataFrame:
-    """The scored rows of `overview_table(runs)` by arm: runs; mean, lowest, highest and anchor scores.
+    """Group the scored rows of `overview_table(runs)` by arm: runs; mean, extreme and anchor scores.
 
     Best arms of a task first. Runs of one arm may differ in more than the seed; only a verdict compares arms.
     """
@@ -59,7 +59,7 @@ def arm_table(runs: Sequence[RunFolder], table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary_in_words(table: pd.DataFrame, left_out: Sequence[str] = ()) -> Iterator[str]:
-    """How many runs are finished, how many of them are results, and which are left out."""
+    """Yield the number of finished runs and of results, and the reason for each run left out."""
     runs = table.drop_duplicates("run")
     toys = int(runs["flags"].str.contains(TOY_FLAGS).sum())
     yield f"finished runs: {len(runs)}; tasks: {table['task'].nunique()}; results: {len(runs) - toys}"

@@ -1,4 +1,4 @@
-"""What might predict transfer between two tasks, read from the run folder that measured it.
+"""Predictors of transfer between two tasks, read from the run folder that measured it.
 
     found = predictors(run, tasks, ["affinity", "log_size_ratio"])     # name -> (K, K)
 
@@ -22,7 +22,7 @@ CONFOUNDER = "log_size_ratio"
 
 
 def predictors(run: RunFolder, tasks: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Those named, (K, K) each; a cell that could not be measured, and the diagonal, is NaN.
+    """Return the predictors named, (K, K) each; NaN on the diagonal and where nothing was measured.
 
     Raises ConfigError for a name that is none, and where the confounder is not among them.
     """
@@ -44,7 +44,7 @@ def predictors(run: RunFolder, tasks: Sequence[str], names: Sequence[str]) -> di
 def conflict_excess(
     events: Iterable[Mapping[str, Any]], tasks: Sequence[str], group: str = "shared"
 ) -> np.ndarray:
-    """(K, K) share of halved steps in which two tasks' gradients conflict, beyond that within either task.
+    """Return the share of halved steps in which two tasks conflict beyond either's own rate, (K, K).
 
     NaN for a pair that never met on a halved step, or a task never halved.
     """

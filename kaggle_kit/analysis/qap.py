@@ -29,7 +29,7 @@ TIE = 1e-12  # correlations closer than that are one
 
 
 class Prediction(NamedTuple):
-    """How one predictor goes with the transfer matrix.
+    """The correlation of one predictor with the transfer matrix.
 
     `r` is Pearson's over the off-diagonal cells, `p` its two-sided exact one. `r_given` and `p_given`
     are those with the confounder partialled out, `p_holm` is adjusted over the family of these. `auc` is
@@ -49,22 +49,21 @@ class Prediction(NamedTuple):
 def exploratory(
     transfer: np.ndarray, predictors: Mapping[str, np.ndarray], *, alpha: float, seed: int
 ) -> dict[str, Any]:
-    """The whole of it as plain values: predictions, or why there are none, and what could have been seen.
+    """Return predictions or why there are none, and the power of the test, as plain values.
 
     `power` is by true correlation, for symmetric and for directed matrices, alone and at the first step of
     Holm; it needs no data.
     """
     tasks, generator = len(transfer), np.random.default_rng(seed)
     levels = {"alone": alpha, "holm": alpha / len(predictors)}
-    settings = {
-        f"{kind} {name}": {"alpha": level, "symmetric": kind == "symmetric", "trials": 500}
-        for kind in ("symmetric", "directed")
-        for name, level in levels.items()
-    }
     result: dict[str, Any] = {"exploratory": True, "smallest_p": smallest_p(tasks), "alpha": alpha}
     result["power"] = {
-        name: {str(rho): power(rho, tasks, generator, **own) for rho in EFFECTS}
-        for name, own in settings.items()
+        f"{kind} {name}": {
+            str(rho): power(rho, tasks, generator, alpha=level, symmetric=kind == "symmetric", trials=500)
+            for rho in EFFECTS
+        }
+        for kind in ("symmetric", "directed")
+        for name, level in levels.items()
     }
     try:
         made, because = predict(transfer, predictors, CONFOUNDER), None
@@ -87,7 +86,7 @@ def power_table(result: Mapping[str, Any]) -> pd.DataFrame:
 def predict(
     transfer: np.ndarray, predictors: Mapping[str, np.ndarray], given: str = CONFOUNDER
 ) -> list[Prediction]:
-    """Every predictor's relation to `transfer` (K, K), alone and given the confounder named `given`.
+    """Correlate every predictor with `transfer` (K, K), alone and given the confounder named `given`.
 
     The confounder itself is tested as it is. Raises ConfigError where `transfer` lacks a cell: a
     subset of the cells has no exact test.
@@ -111,7 +110,7 @@ def predict(
 
 
 def mantel(y: np.ndarray, x: np.ndarray, given: np.ndarray | None = None) -> tuple[float, float]:
-    """Pearson's r over the off-diagonal cells of two (K, K) matrices, and its exact two-sided p.
+    """Return Pearson's r over the off-diagonal cells of two (K, K) matrices, and its exact two-sided p.
 
     With a third matrix `given`, r and p are those of y and x free of it: the residual of x on it is
     relabelled (double semi-partialling: Dekker, Krackhardt and Snijders 2007).
@@ -129,14 +128,14 @@ def mantel(y: np.ndarray, x: np.ndarray, given: np.ndarray | None = None) -> tup
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's adjusted p by name; a test that could not be made (NaN) is not part of the family."""
+    """Return Holm's adjusted p by name; a test that could not be made (NaN) is not in the family."""
     made = {name: p for name, p in p_values.items() if not np.isnan(p)}
     adjusted = stats.holm(list(made.values()))
     return dict.fromkeys(p_values, float("nan")) | dict(zip(made, adjusted, strict=True))
 
 
 def negative_auc(transfer: np.ndarray, predictor: np.ndarray) -> float:
-    """P(the predictor of a negative cell < that of another cell), ties counted half."""
+    """Return P(the predictor of a negative cell < that of another cell), ties counted half."""
     y, x = off_diagonal(transfer), off_diagonal(predictor)
     if (y < 0).all() or (y >= 0).all() or np.isnan(x).any():
         return float("nan")
@@ -144,7 +143,7 @@ def negative_auc(transfer: np.ndarray, predictor: np.ndarray) -> float:
 
 
 def smallest_p(tasks: int) -> float:
-    """No exact p over this many tasks is below it."""
+    """Return the smallest exact p that this many tasks can give."""
     return 1 / factorial(tasks)
 
 
@@ -157,7 +156,7 @@ def power(
     symmetric: bool = True,
     trials: int = 2000,
 ) -> float:
-    """The share of simulated normal matrices with true correlation `rho` that the exact test finds.
+    """Return the share of simulated normal matrices with true correlation `rho` that the test finds.
 
     `symmetric` matrices have K(K-1)/2 cells that say something, directed ones twice as many.
     """
@@ -170,13 +169,13 @@ def power(
 
 
 def off_diagonal(matrix: np.ndarray) -> np.ndarray:
-    """(K, K) -> (K (K-1),) row by row."""
+    """Return the off-diagonal cells row by row: (K, K) -> (K (K-1),)."""
     matrix = np.asarray(matrix, dtype=float)
     return matrix[~np.eye(len(matrix), dtype=bool)]
 
 
 def _relabelled(matrix: np.ndarray) -> np.ndarray:
-    """(K!, K (K-1)): the off-diagonal cells under every relabelling of the tasks, the first unchanged."""
+    """Return the off-diagonal cells under all relabellings, (K!, K (K-1)), the first unchanged."""
     tasks = len(matrix)
     if tasks > MOST_TASKS:
         raise ConfigError(f"{tasks} tasks have {factorial(tasks):,} relabellings; at most {MOST_TASKS} tasks")
@@ -186,6 +185,6 @@ def _relabelled(matrix: np.ndarray) -> np.ndarray:
 
 
 def _residuals(rows: np.ndarray, design: np.ndarray) -> np.ndarray:
-    """(rows, cells) without what `design` (cells, columns) explains."""
+    """Return the residuals (rows, cells) of a regression on `design` (cells, columns)."""
     basis, _ = np.linalg.qr(design)
     return rows - (rows @ basis) @ basis.T

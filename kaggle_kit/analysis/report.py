@@ -21,7 +21,7 @@ from pandas.io.formats.style import Styler
 
 from kaggle_kit.analysis.figures import arm_ranges, loss_curves, loss_points, png, tokens_per_task
 from kaggle_kit.analysis.overview import TOY_FLAGS, arm_table, flag_names, overview_table
-from kaggle_kit.analysis.verdict_words import in_words, marked
+from kaggle_kit.analysis.verdict_words import in_words, with_interim_mark
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.folders import find_runs
@@ -111,7 +111,7 @@ def _answer(document: Mapping[str, Any], arms: pd.DataFrame) -> list[str]:
     split = document["comparison"]["split"] if document["tasks"] else ""
     shown = arms[arms["task"].isin(document["tasks"]) & (arms["split"] == split)]
     words = [f"<p>{escape(sentence)}</p>" for sentence in in_words(document)]
-    verdict = escape(marked(document, document["verdict"]))
+    verdict = escape(with_interim_mark(document, document["verdict"]))
     return [f"<h2>The answer: {verdict}</h2>", *words, f"<div>{_html(shown, index=False)}</div>"]
 
 

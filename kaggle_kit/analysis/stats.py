@@ -49,12 +49,12 @@ CHUNK = 1000  # resamples held at once
 
 
 def scores(arm: np.ndarray) -> np.ndarray:
-    """(seeds, documents, columns) -> (seeds,): the metric of each seed's run."""
+    """Return the metric of each seed's run: (seeds, documents, columns) -> (seeds,)."""
     return figure(arm.sum(axis=1))
 
 
 def by_cluster(arm: np.ndarray, clusters: Sequence[str]) -> np.ndarray:
-    """(seeds, documents, columns) -> (seeds, clusters, columns): sums over the documents of each cluster.
+    """Sum the documents of each cluster: (seeds, documents, columns) -> (seeds, clusters, columns).
 
     Documents of one patient or one question thread are no independent draws, so clusters are resampled.
     """
@@ -67,7 +67,7 @@ def by_cluster(arm: np.ndarray, clusters: Sequence[str]) -> np.ndarray:
 def resampled_differences(
     one: np.ndarray, other: np.ndarray, resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """(resamples, seeds): each seed's score difference, on documents drawn with replacement.
+    """Return each seed's score difference on documents drawn with replacement, (resamples, seeds).
 
     All seeds of both arms see the same draw; `one` and `other` are (seeds, documents, columns).
     """
@@ -76,7 +76,7 @@ def resampled_differences(
 
 
 def resampled_scores(arms: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """(runs, documents, columns) -> (resamples, runs): every run's score on the same drawn documents."""
+    """Score every run on the same drawn documents: (runs, documents, columns) -> (resamples, runs)."""
     runs, documents, columns = arms.shape
     parts = arms.transpose(1, 0, 2).reshape(documents, runs * columns)
     draws = np.empty((resamples, runs))
@@ -87,14 +87,14 @@ def resampled_scores(arms: np.ndarray, resamples: int, rng: np.random.Generator)
 
 
 def _times_drawn(resamples: int, documents: int, rng: np.random.Generator) -> np.ndarray:
-    """(resamples, documents): how often each document is drawn when as many are drawn as there are."""
+    """Draw as many documents as there are; return how often each is drawn, (resamples, documents)."""
     drawn = rng.integers(documents, size=(resamples, documents), dtype=np.int32)
     drawn += np.arange(resamples, dtype=np.int32)[:, None] * documents
     return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
 
 
 def document_variance(draws: np.ndarray) -> float:
-    """What the choice of documents adds to the variance of the mean difference: (resamples, seeds) -> value.
+    """Return the variance of the mean difference that documents add, from draws (resamples, seeds).
 
     The mean covariance of the resampled differences of two different seeds, 0 where it is negative.
     """
@@ -104,13 +104,13 @@ def document_variance(draws: np.ndarray) -> float:
 
 
 def kept_seeds(values: np.ndarray, trim: float) -> np.ndarray:
-    """The places that a trimmed mean keeps: all but the lowest and the highest `trim` of them, in order."""
+    """Return the places that a trimmed mean keeps, in order: all but the lowest and highest `trim`."""
     cut = int(trim * len(values))
     return np.sort(np.argsort(values, kind="stable")[cut : len(values) - cut])
 
 
 def outliers(values: Sequence[float]) -> list[int]:
-    """The places of values more than OUTLIER_MADS median absolute deviations from their median.
+    """Return the places of values more than OUTLIER_MADS median absolute deviations from their median.
 
     None among fewer than FEWEST_WITH_OUTLIERS values.
     """
@@ -130,7 +130,7 @@ def difference_of(
     test: str = "welch",
     trim: float = 0.0,
 ) -> Difference:
-    """The difference of two arms from their seeds' scores, (seeds,) each and in the same order of seeds."""
+    """Estimate the difference of two arms from their scores, (seeds,) each and in the same order of seeds."""
     samples = [one - other] if test == "paired" else [one, other]
     (value, *subtracted), variances = zip(*(_mean(sample, trim) for sample in samples), strict=True)
     total, squares = sum(variances), sum(variance**2 for variance in variances)
@@ -141,7 +141,7 @@ def difference_of(
 
 
 def _mean(values: np.ndarray, trim: float) -> tuple[float, float]:
-    """The (trimmed) mean of values and its squared standard error, from their winsorised variance."""
+    """Return the (trimmed) mean of values and its squared standard error, from winsorised variance."""
     ordered, count, cut = np.sort(values), len(values), int(trim * len(values))
     kept = ordered[cut : count - cut]
     winsorised = np.clip(ordered, kept[0], kept[-1])
@@ -163,43 +163,44 @@ class Difference:
 
     @property
     def standard_error(self) -> float:
+        """Return the standard error over seeds and documents, in the metric's own unit."""
         return math.sqrt(self.seed_variance / self.seeds + self.document_variance)
 
     @property
     def df(self) -> float:
-        """Satterthwaite's degrees of freedom."""
+        """Return Satterthwaite's degrees of freedom."""
         of_seeds, df_seeds = self.seed_variance / self.seeds, self.df_per_seed * (self.kept * self.seeds - 1)
         spread = of_seeds**2 / df_seeds + self.document_variance**2 / max(1, self.documents - 1)
         return (of_seeds + self.document_variance) ** 2 / spread if spread else df_seeds
 
     @property
     def p_value(self) -> float:
-        """Two-sided, of no difference."""
+        """Return the p of the two-sided test of no difference."""
         return min(1.0, 2 * self._tail(abs(self.value)))
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """The two-sided interval of confidence 1 - alpha."""
+        """Return the ends of the two-sided interval of confidence 1 - alpha."""
         half = float(stdtrit(self.df, 1 - alpha / 2)) * self.standard_error
         return self.value - half, self.value + half
 
     def equivalence_p(self, margin: float) -> float:
-        """The larger p of two one-sided tests that the difference lies within ± margin (Schuirmann 1987).
+        """Return the larger p of two one-sided tests of a difference within ± margin (Schuirmann 1987).
 
         At most alpha exactly where the interval of confidence 1 - 2 alpha lies inside the margin.
         """
         return self._tail(margin - abs(self.value))
 
     def detectable(self, alpha: float, power: float) -> float:
-        """The smallest true difference that the two-sided test finds with this power at these seeds."""
+        """Return the smallest true difference that the two-sided test finds with this power and seeds."""
         quantiles = stdtrit(self.df, 1 - alpha / 2) + stdtrit(self.df, power)
         return float(quantiles) * self.standard_error
 
     def seeds_to_detect(self, effect: float, alpha: float, power: float) -> int | None:
-        """The fewest seeds at which a true difference `effect` is found; None where no number is enough."""
+        """Return the fewest seeds that find a true difference `effect`; None where no number is enough."""
         return self._fewest(lambda d: difference_power(effect, d.standard_error, d.df, alpha) >= power)
 
     def seeds_to_equate(self, effect: float, margin: float, alpha: float, power: float) -> int | None:
-        """The fewest seeds that show a true difference `effect` to be within ± margin; None as above."""
+        """Return the fewest seeds that show a true difference `effect` within ± margin; None as above."""
         return self._fewest(
             lambda d: equivalence_power(effect, margin, d.standard_error, d.df, alpha) >= power
         )
@@ -210,21 +211,21 @@ class Difference:
         return float(stdtr(self.df, -distance / self.standard_error))
 
     def _fewest(self, enough: Callable[[Difference], bool]) -> int | None:
-        """`enough`, of the difference over so many seeds, never turns false with more of them."""
+        """Return the fewest seeds that are `enough`, which stays true with more; None if no number is."""
         counts = range(2, MOST_SEEDS + 1)
         place = bisect_left(counts, True, key=lambda n: bool(enough(replace(self, seeds=n))))
         return counts[place] if place < len(counts) else None
 
 
 def difference_power(effect: float, error: float, df: float, alpha: float) -> float:
-    """Power of the two-sided t test at a true difference, the direction being right."""
+    """Return the power of the two-sided t test at a true difference to find its direction."""
     if error == 0.0:
         return float(effect != 0.0)
     return float(distributions.nct.sf(stdtrit(df, 1 - alpha / 2), df, abs(effect) / error))
 
 
 def equivalence_power(effect: float, margin: float, error: float, df: float, alpha: float) -> float:
-    """Power of the two one-sided tests, integrated over the estimated standard error (Phillips 1990)."""
+    """Return the power of the two one-sided tests, over the estimated standard error (Phillips 1990)."""
     if error == 0.0:
         return float(abs(effect) < margin)
     estimated = np.sqrt(distributions.chi2.ppf((np.arange(400) + 0.5) / 400, df) / df)  # over the true one
@@ -235,7 +236,7 @@ def equivalence_power(effect: float, margin: float, error: float, df: float, alp
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values adjusted over their family, in the given order (Holm 1979)."""
+    """Adjust p values over their family (Holm 1979) and return them in the given order."""
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
@@ -245,7 +246,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @lru_cache
 def look_level(alpha: float, looks: Sequence[int]) -> float:
-    """The two-sided level of each look at which all looks together have the error alpha (Pocock 1977).
+    """Return the two-sided level of each look at which all looks together err with alpha (Pocock 1977).
 
     A look is a number of seeds at which the verdict is read, and at which the study may stop.
     """
@@ -255,7 +256,7 @@ def look_level(alpha: float, looks: Sequence[int]) -> float:
 
 
 def error_of_looks(level: float, looks: Sequence[int]) -> float:
-    """The chance that any of several looks finds a difference at `level` where there is none.
+    """Return the chance that any of several looks finds a difference at `level` where there is none.
 
     Scores of seeds are independent, so the test statistics of the looks are a random walk seen at several
     times; the chance that it never leaves the band is integrated look by look (Armitage, McPherson and Rowe

@@ -27,7 +27,7 @@ Unfinished = dict[str, list[dict[str, Any]]]  # arm -> run_id, seed and ending o
 
 
 def lost(question: str, arms: ArmRuns, as_they_stand: bool) -> tuple[Unfinished, set[int]]:
-    """The unfinished runs of each arm, and the seeds that an arm lacks because of one.
+    """Return the unfinished runs of each arm, and the seeds that an arm lacks because of one.
 
     An unfinished run belongs to an arm that has its page and its configuration but for the seed. Raises
     IncomparableRuns where a seed is lost, unless runs are scored `as_they_stand`.
@@ -59,22 +59,22 @@ def lost(question: str, arms: ArmRuns, as_they_stand: bool) -> tuple[Unfinished,
 
 
 def documents_by_arm(arms: ArmRuns, task: str, split: str, seeds: Collection[int]) -> dict[str, np.ndarray]:
-    """Arm -> (seeds, documents, columns) of a task; a missing seed is filled as it stands.
+    """Return arm -> (seeds, documents, columns) of a task; a missing seed is filled as it stands.
 
     The first arm is the one that the comparison is about: its worst run stands in, of the others the best.
     """
     parts = documents_of([run for runs in arms.values() for run in runs], task, split)
     ends = np.cumsum([len(runs) for runs in arms.values()])[:-1]
-    found: dict[str, np.ndarray] = {}
+    by_arm: dict[str, np.ndarray] = {}
     for (arm, runs), own in zip(arms.items(), np.split(parts, ends), strict=True):
         by_seed = {run.seed: part for run, part in zip(runs, own, strict=True)}
-        stand_in = own[scores(own).argmax() if found else scores(own).argmin()]
-        found[arm] = np.stack([by_seed.get(seed, stand_in) for seed in sorted(seeds)])
-    return found
+        stand_in = own[scores(own).argmax() if by_arm else scores(own).argmin()]
+        by_arm[arm] = np.stack([by_seed.get(seed, stand_in) for seed in sorted(seeds)])
+    return by_arm
 
 
 def unfinished_in_words(document: Mapping[str, Any]) -> Iterator[str]:
-    """One sentence on every unfinished run of a verdict or of contrasts, and on how it was counted."""
+    """Yield a sentence on every unfinished run of a verdict or of contrasts, and on how it was counted."""
     for arm, runs in document.get("unfinished", {}).items():
         for run in runs:
             yield f"unfinished in {arm}: seed {run['seed']}, {run['run_id']}, {run['ending']}."

@@ -68,7 +68,7 @@ def curve(events: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, floa
 def phase_scores(
     events: Iterable[Mapping[str, Any]], ends: Sequence[int], *, best: bool
 ) -> list[dict[str, float]]:
-    """For each phase, `TASK.METRIC` -> the quick figure of the weights that it left; empty without one.
+    """Return, per phase, `TASK.METRIC` -> the quick figure of the weights that it left; empty without one.
 
     `ends` are the last steps of the phases, counted over all of them, as events count. With `best` a phase
     leaves the weights of its best evaluation, else those of its last step.

@@ -1,4 +1,4 @@
-"""What makes a run the token-controlled baseline of another, beyond the table of `comparability`.
+"""The conditions on a token-controlled baseline and its run, beyond the table of `comparability`.
 
 assert_controlled(arms)      # IncomparableRuns: "token_parity_error: 3 in … but 0 by …; train it again"
 
@@ -73,9 +73,7 @@ def assert_token_parity(multi: Entry, control: Entry, task: str) -> None:
     trained, whole = (run["totals"]["trainable_parameters"] for run in (control, multi))
     if abs(trained - active) > MAX_PARAMETER_GAP * active:
         differ = f"{trained:,} in {control.id} but {active:,} for a token of {task} in {multi.id}"
-        then = (
-            f"they may be {MAX_PARAMETER_GAP:.0%} apart: train the control again by the page token_controlled"
-        )
+        then = f"allowed: {MAX_PARAMETER_GAP:.0%} apart; train the control again by the page token_controlled"
         raise IncomparableRuns(field, f"{differ}; {then}")
     if whole < active:
         why = f"{whole:,} in {multi.id}, fewer than its active {active:,}"
@@ -83,7 +81,7 @@ def assert_token_parity(multi: Entry, control: Entry, task: str) -> None:
 
 
 def _assert_family(arms: Arms) -> None:
-    """Each kind of control is a known one, that of the total tokens is there, and each has every task."""
+    """Refuse unknown kinds of control, a lack of total controls, and controls that lack a task."""
     kinds = ", ".join(arms.controls)
     if Control.TOTAL not in arms.controls:
         why = f"no control of the total tokens; these are of {kinds}"

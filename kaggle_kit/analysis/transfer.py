@@ -32,7 +32,7 @@ SCORES = ("task", "trained with", "seed", "alone", "difference")
 
 @dataclass(frozen=True)
 class TransferMatrix:
-    """What a second task does to the first, by cell and seed; cells that no finished runs give are missing.
+    """The effect of a second task on the first, by cell and seed; a cell without finished runs is missing.
 
     `scores` has a row per cell and seed: the twin's score, and the difference to it.
     """
@@ -49,22 +49,23 @@ class TransferMatrix:
 
     @property
     def values(self) -> np.ndarray:
-        """(K, K) mean effect of column on row in the row's metric; NaN on the diagonal and where missing."""
+        """Return (K, K) mean effects of column on row in the row's metric; NaN on the diagonal or missing."""
         return self._array(self.table()["difference"])
 
     @property
     def spreads(self) -> np.ndarray:
-        """(K, K) standard deviations over the seeds; NaN for one seed."""
+        """Return (K, K) standard deviations over the seeds; NaN for one seed."""
         return self._array(self.table()["spread"])
 
     @property
     def relative(self) -> np.ndarray:
-        """(K, K) mean difference over the mean score alone: tasks with different metrics on one scale."""
+        """Return (K, K) mean differences over the mean score alone: unlike metrics on one scale."""
         cells = self.table()
         return self._array(cells["difference"] / cells["alone"].where(cells["alone"] != 0))
 
     @property
     def missing(self) -> list[tuple[str, str]]:
+        """Return the cells (task, trained with) that no seed has scored."""
         known = set(self.scores[["task", "trained with"]].itertuples(index=False, name=None))
         return [pair for pair in permutations(self.tasks, 2) if pair not in known]
 
@@ -91,7 +92,7 @@ def transfer_matrix(
     split: str = "dev",
     data: Mapping[str, str] | None = None,
 ) -> TransferMatrix:
-    """Every cell that finished runs of a model and profile give.
+    """Return the matrix of all cells that finished runs of a model and profile give.
 
     With `data`, task -> sha256 of its corpus, runs on other corpora are left aside: practice data of other
     settings, say, in the same folder. `seeds` are those that the matrix should have; what they lack is in
@@ -133,8 +134,8 @@ def transfer_matrix(
     return TransferMatrix(tuple(tasks), scores, tuple(needed))
 
 
-def declared(config: RunConfig) -> dict[str, Any]:
-    """What a configuration asks of `transfer_matrix`. ConfigError without split or seeds."""
+def transfer_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the arguments for `transfer_matrix` in a configuration. ConfigError without split or seeds."""
     said = config.experiment
     if not {"split", "seeds"} <= said.keys():
         raise ConfigError("the experiment declares no split and seeds; add experiment=transfer_matrix")
@@ -145,7 +146,7 @@ def declared(config: RunConfig) -> dict[str, Any]:
 def _by_key(
     runs: Iterable[RunFolder], key_of: Callable[[RunFolder], tuple[Any, ...] | None]
 ) -> dict[tuple[Any, ...], RunFolder]:
-    """The newest run by key; two configurations under one key are an error, not a choice."""
+    """Return the newest run by key; two configurations under one key are an error, not a choice."""
     found: dict[tuple[Any, ...], RunFolder] = {}
     for run in sorted(runs, key=lambda run: run.manifest()["finished"]):
         if (key := key_of(run)) is not None:
@@ -170,7 +171,7 @@ def _assert_one_corpus(runs: Sequence[RunFolder], tasks: Sequence[str]) -> None:
 def _needed(
     tasks: Sequence[str], seed: int, pairs: Any, twins: Any, strategy: str, common: tuple[str, ...]
 ) -> Iterator[tuple[str, ...]]:
-    """The missing two-task runs of a seed, and the missing twins of those that are there."""
+    """Return the missing two-task runs of a seed, and the missing baselines of those that are there."""
     common += ("--seed", str(seed), EXPERIMENT)
     for one, other in combinations(tasks, 2):
         pair = pairs.get((frozenset((one, other)), seed))

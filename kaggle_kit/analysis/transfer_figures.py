@@ -27,7 +27,7 @@ def transfer_heatmap(found: TransferMatrix, toy: bool = False) -> Figure:
 
     Blue gains, red loses; a missing cell says so. `toy` marks runs that are no results.
     """
-    tasks, values, spreads = found.tasks, 100 * found.values, 100 * found.spreads
+    tasks, values, spreads = found.tasks, np.multiply(100, found.values), np.multiply(100, found.spreads)
     words = np.empty(values.shape, dtype=object)
     for cell, value in np.ndenumerate(values):
         words[cell] = f"{value:+.1f}" + (f"\n± {spreads[cell]:.1f}" if np.isfinite(spreads[cell]) else "")
@@ -81,8 +81,8 @@ def _heatmap(
     for row, column in np.argwhere(np.isfinite(values)):
         red, green, blue, _ = image.cmap(image.norm(values[row, column]))
         colour = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "#22262c"
-        style = {"ha": "center", "va": "center", "fontsize": size, "color": colour}
-        axes.text(column, row, words[row, column], **style)
+        word = words[row, column]
+        axes.text(column, row, word, ha="center", va="center", fontsize=size, color=colour)
     return image
 
 

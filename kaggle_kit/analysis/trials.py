@@ -1,4 +1,4 @@
-"""What a hyper-parameter search tried, from its run folder: the table and the learning curves.
+"""The trials of a hyper-parameter search, from its run folder: tables and learning curves.
 
 trials_table(run); Image(png(trial_curves(run)))
 """
@@ -19,12 +19,12 @@ from kaggle_kit.core.records import read_records
 
 
 def read_trials(run: RunFolder) -> list[dict[str, Any]]:
-    """The trials of a search in order, pruned ones included."""
+    """Read the trials of a search in order, pruned ones included."""
     return read_records(run.path / "trials.jsonl")
 
 
 def trials_table(run: RunFolder) -> pd.DataFrame:
-    """One row per trial: state, score (none for a pruned one), cost, and a column per value."""
+    """Return a row per trial: state, score (none for a pruned one), cost, and a column per value."""
     rows = [
         {"trial": one["trial"], "state": one["state"], "score": one["score"], "seconds": one["seconds"]}
         | {"tokens": sum(one["tokens"].values())}
@@ -45,11 +45,12 @@ def value_table(run: RunFolder) -> pd.DataFrame:
 
 
 def pruning_table(run: RunFolder) -> pd.DataFrame:
-    """One row per trial: its best report so far, and the median that it was compared with at its last one.
+    """Return a row per trial: its best report, and the median that its last one was compared with.
 
     The median is over the trials before it that ran to their end, NaN where there are none.
     """
-    rows, whole = [], []
+    rows: list[tuple[Any, ...]] = []
+    whole: list[dict[int, float]] = []  # the reports of every trial so far that ran to its end
     for one in read_trials(run):
         reports = {int(point): score for point, score in one["reports"]}
         last = max(reports, default=0)
@@ -71,7 +72,7 @@ def trial_curves(run: RunFolder) -> Figure:
     figure, (axes,) = stacked([PANEL])
     for one in trials:
         points, scores = zip(*one["reports"], strict=True) if one["reports"] else ((), ())
-        style = {"color": COLOURS[0], "lw": 1.0, "marker": "o", "ms": 3, "alpha": 0.7}
+        style: dict[str, Any] = {"color": COLOURS[0], "lw": 1.0, "marker": "o", "ms": 3, "alpha": 0.7}
         if one is best:
             style = {"color": COLOURS[1], "lw": 2.0, "marker": "o", "ms": 4, "zorder": 3}
             style["label"] = f"best: trial {one['trial']}"
@@ -81,7 +82,7 @@ def trial_curves(run: RunFolder) -> Figure:
     pruned = len(trials) - len(whole)
     axes.set(xlabel="report", ylabel="selection figure on dev")
     axes.set_title(f"{len(trials)} trials, {pruned} of them pruned (grey)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     if best is not None:
         axes.legend(loc="lower right")
     return figure

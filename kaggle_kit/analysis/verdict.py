@@ -48,7 +48,7 @@ def verdict(
     split: str = "",
     as_they_stand: bool = False,
 ) -> dict[str, Any]:
-    """The verdict document, as plain values.
+    """Return the verdict document, as plain values.
 
     `strategy`, `model` and `split` choose where the runs have several. Without any token-controlled baseline
     the verdict is `undecided`, and `reason` says what to run. `as_they_stand` scores unfinished runs
@@ -61,7 +61,7 @@ def verdict(
     if arms is None:
         return no_verdict(_nothing_to_judge(runs))
     unfinished, seeds = assert_controlled(arms, as_they_stand)
-    rule, margins = declared(arms)
+    rule, margins = declared_rule(arms)
     entries, tasks = arms.entries(), arms.multi_task[0].config["tasks"]
     marks = marks_of(entries)
     units = {task: scale(tasks[task], "practice" in marks) for task in arms.tasks}
@@ -88,8 +88,8 @@ def verdict(
     }
 
 
-def judged(runs: Sequence[RunFolder], **chosen: Any) -> dict[str, Any]:
-    """`verdict` for a page, which shows a refusal instead of stopping at it."""
+def verdict_or_refusal(runs: Sequence[RunFolder], **chosen: Any) -> dict[str, Any]:
+    """Return `verdict` for a page, which shows a refusal instead of stopping at it."""
     try:
         return verdict(runs, **chosen)
     except KitError as refusal:
@@ -97,11 +97,12 @@ def judged(runs: Sequence[RunFolder], **chosen: Any) -> dict[str, Any]:
 
 
 def no_verdict(reason: str) -> dict[str, Any]:
+    """Return the document of a verdict that cannot be given: undecided, for this reason."""
     return {"verdict": Verdict.UNDECIDED, "reason": reason, "marks": [], "tasks": {}, "inputs": []}
 
 
 def read_verdict(path: Path) -> dict[str, Any]:
-    """A document that `write_verdict` wrote; RunFolderError where there is none."""
+    """Read a document that `write_verdict` wrote; RunFolderError where there is none."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         return {name: document[name] for name in ("verdict", "marks", "tasks")} | document
@@ -111,11 +112,12 @@ def read_verdict(path: Path) -> dict[str, Any]:
 
 
 def write_verdict(document: Mapping[str, Any], path: Path) -> Path:
+    """Write the document as JSON, with the same bytes for the same document, and return its path."""
     return write_atomically(path, to_json(document, indent=2) + "\n")
 
 
-def declared(arms: Arms) -> tuple[Rule, dict[str, float]]:
-    """The rule and each task's margin, as the runs' own configuration fixed them before they started."""
+def declared_rule(arms: Arms) -> tuple[Rule, dict[str, float]]:
+    """Return the rule and each task's margin, as the runs' configuration fixed them before they started."""
     experiment = arms.multi_task[0].config["experiment"]
     for key in ("alpha", "margin"):
         if key not in experiment:
@@ -133,26 +135,27 @@ def declared(arms: Arms) -> tuple[Rule, dict[str, float]]:
 def tables_of(
     arms: Arms, margins: Mapping[str, float], units: Mapping[str, Any], seeds: Sequence[int]
 ) -> dict[str, Table]:
-    """Every task's documents under each seed, of the multi-task runs and of all controls that there are."""
+    """Return task -> its documents under each seed, of the multi-task runs and of all their controls."""
     tables = {}
     for task in arms.tasks:
-        by_arm = documents_by_arm(arms.scored(task), task, arms.split, seeds)
+        by_arm = documents_by_arm(arms.scored_arms(task), task, arms.split, seeds)
         documents = arms.multi_task[0].run.read_documents(task, arms.split)
-        clusters = [record.get("cluster") for record in documents]
-        whole = None if None in clusters else clusters  # the patient or question thread of each document
+        # the patient or question thread of each document, unless one has none
+        clusters = [record["cluster"] for record in documents if record.get("cluster") is not None]
+        whole = clusters if len(clusters) == len(documents) else None
         tables[task] = Table(by_arm, margins[task], units[task]["unit"], whole)
     return tables
 
 
 def _rule(rule: Rule, margins: Mapping[str, float], arms: Arms) -> dict[str, Any]:
-    """What was declared, and its hash: two verdicts with the same one were decided alike."""
+    """Return the declared rule with its hash: two verdicts with the same hash were decided alike."""
     fixed = asdict(rule) | {"margins": margins, "family": arms.tasks, "parameter_parity": MAX_PARAMETER_GAP}
     digest = hashlib.sha256(to_json(fixed).encode()).hexdigest()[:16]
     return fixed | {"level": rule.level, "hash": digest}
 
 
 def _training(arms: Arms, task: str) -> dict[str, Any]:
-    """How every arm trained, seed by seed: steps, epochs over the task's data, last loss, development."""
+    """Return how each arm trained, by seed: steps, epochs over the task's data, last loss, development."""
     return {
         name: {
             "optimiser_steps": [entry["optimiser_steps"] for entry in entries],
@@ -164,14 +167,14 @@ def _training(arms: Arms, task: str) -> dict[str, Any]:
             ],
             "best_development": [entry.manifest.get("best_development") for entry in entries],
         }
-        for name, entries in arms.trained(task).items()
+        for name, entries in arms.trained_arms(task).items()
     }
 
 
 def _outliers(arms: Arms) -> Iterator[dict[str, Any]]:
     """Runs that lie far from their arm in score or final training loss: did they learn at all?"""
     for task in arms.tasks:
-        for name, entries in arms.scored(task).items():
+        for name, entries in arms.scored_arms(task).items():
             figures = {"score": [entry.primary(task, arms.split).value for entry in entries]}
             if name != Control.BEST:  # its loss is that of the last step
                 figures["final training loss"] = [entry["final_training_loss"][task] for entry in entries]
@@ -187,7 +190,7 @@ def _comparison(arms: Arms) -> dict[str, Any]:
     metrics = {task: first.primary(task, arms.split) for task in arms.tasks}
     return {
         **{name: first[name] for name in ("strategy", "model", "profile")},
-        "control_strategy": arms.trained(arms.tasks[0])[Control.TOTAL][0]["strategy"],
+        "control_strategy": arms.trained_arms(arms.tasks[0])[Control.TOTAL][0]["strategy"],
         "multi_task_runs": [entry.id for entry in arms.multi_task],
         "split": arms.split,
         "tokens": {str(entry.seed): entry["totals"]["tokens"] for entry in arms.multi_task},
@@ -197,9 +200,9 @@ def _comparison(arms: Arms) -> dict[str, Any]:
 
 
 def _input(entry: Entry, split: str) -> dict[str, Any]:
-    """What was read of one run, by its hash."""
+    """Return the hashes of all files that were read of one run."""
     points = ("", "best_development/") if entry.at_best_development() else ("",)
-    documents = [f"{at}documents/{task}.{split}.jsonl" for at in points for task in entry.scored]
+    documents = [f"{at}documents/{task}.{split}.jsonl" for at in points for task in entry.scored_tasks]
     files = ("manifest.json", "metrics.json", *documents)
     return {
         "run_id": entry.id,
@@ -212,7 +215,7 @@ def _input(entry: Entry, split: str) -> dict[str, Any]:
 
 
 def _reported_differences(entries: Sequence[Entry]) -> dict[str, list[str]]:
-    """Field -> its values, for what is not held fixed and differs between runs."""
+    """Return field -> its values, for commits and versions, which may differ between runs."""
     fields = [flat({name: entry.manifest.get(name) for name in ("git_sha", "versions")}) for entry in entries]
     values = {name: {str(each.get(name)) for each in fields} for name in sorted(set().union(*fields))}
     return {name: sorted(found) for name, found in values.items() if len(found) > 1}

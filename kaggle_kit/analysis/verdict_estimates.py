@@ -51,7 +51,7 @@ class Table:
     clusters: Sequence[str] | None = None
 
     def resampled(self, rule: Rule, rng: np.random.Generator) -> Member:
-        """Every arm's scores, and those on resampled documents or clusters of them."""
+        """Return the member with every arm's scores, as they are and on resampled documents or clusters."""
         arms = self.arms
         if self.clusters is not None:
             arms = {name: stats.by_cluster(arm, self.clusters) for name, arm in arms.items()}
@@ -78,7 +78,7 @@ class Member:
     margin: float
 
     def differences(self, rule: Rule) -> dict[str, dict[str, Difference]]:
-        """Estimand -> control (or PLACEBO_GAIN) -> the multi-task runs minus it."""
+        """Return estimand -> control (or PLACEBO_GAIN) -> the multi-task runs minus it."""
         pairs = {name: (MULTI_TASK, name) for name in self.arms if name != MULTI_TASK}
         pairs |= {PLACEBO_GAIN: (Control.PLACEBO, Control.TOTAL)} if Control.PLACEBO in self.arms else {}
         return {
@@ -87,13 +87,13 @@ class Member:
         }
 
     def _difference(self, first: str, second: str, rule: Rule, estimand: str) -> Difference:
-        """What documents contribute is estimated on the seeds that the estimand keeps."""
+        """Estimate one difference; its document variance is that of the seeds that the estimand keeps."""
         one, other = self.arms[first], self.arms[second]
         trim = stats.TRIM if estimand == "trimmed" else 0.0
         paired = one.scores - other.scores
         seeds = (paired, paired) if rule.test == "paired" else (one.scores, other.scores)
-        kept, other_kept = (stats.kept_seeds(values, trim) for values in seeds)
-        variance = stats.document_variance(one.draws[:, kept] - other.draws[:, other_kept])
+        places, other_places = (stats.kept_seeds(values, trim) for values in seeds)
+        variance = stats.document_variance(one.draws[:, places] - other.draws[:, other_places])
         return stats.difference_of(one.scores, other.scores, variance, self.documents, rule.test, trim)
 
 
@@ -111,63 +111,63 @@ def judge(
     `plan` also what these seeds could have found and how many it would take.
     """
     members = {task: table.resampled(rule, rng) for task, table in tables.items()}
-    judged = {"tasks": _family(members, rule, plan)}
+    result = {"tasks": _family(members, rule, plan)}
     for task, member in members.items():
-        judged["tasks"][task]["scores"] = {name: arm.scores.tolist() for name, arm in member.arms.items()}
+        result["tasks"][task]["scores"] = {name: arm.scores.tolist() for name, arm in member.arms.items()}
     rest = {task: table for task, table in tables.items() if task not in left_out}
     families = {"overall": tables} | ({"overall_without": rest} if 0 < len(rest) < len(tables) else {})
     for name, family in families.items():
-        judged |= _family({name: _together(family, members)}, rule, plan)
-    return judged
+        result |= _family({name: _together(family, members)}, rule, plan)
+    return result
 
 
 def _together(tables: Mapping[str, Table], members: Mapping[str, Member]) -> Member:
-    """All tasks as one: the mean over tasks of score over unit, for each seed and each resample.
+    """Return all tasks as one: the mean over tasks of score over unit, for each seed and each resample.
 
     The `strongest` arm takes of each task the control that scored best, whichever it is.
     """
     arms = {task: members[task].arms for task in tables}
     names = [name for name in next(iter(arms.values())) if all(name in own for own in arms.values())]
-    chosen = {name: dict.fromkeys(tables, name) for name in names}
-    chosen[Control.STRONGEST] = {
-        task: max((n for n in own if n != MULTI_TASK), key=lambda name, own=own: own[name].scores.mean())
-        for task, own in arms.items()
-    }
+    arm_of = {name: dict.fromkeys(tables, name) for name in names}
+    arm_of[Control.STRONGEST] = {}
+    for task, own in arms.items():
+        means = {name: arm.scores.mean() for name, arm in own.items() if name != MULTI_TASK}
+        arm_of[Control.STRONGEST][task] = max(means, key=means.__getitem__)
 
     def mean(figure: str, of: Mapping[str, str]) -> np.ndarray:
         return np.mean([getattr(arms[t][of[t]], figure) / table.unit for t, table in tables.items()], axis=0)
 
-    together = {name: Arm(mean("scores", of), mean("draws", of)) for name, of in chosen.items()}
+    together = {name: Arm(mean("scores", of), mean("draws", of)) for name, of in arm_of.items()}
     margin = float(np.mean([table.margin / table.unit for table in tables.values()]))
     return Member(together, min(members[task].documents for task in tables), margin)
 
 
 def _family(members: Mapping[str, Member], rule: Rule, plan: bool) -> dict[str, dict[str, Any]]:
-    """Every member's estimates and verdict: of the declared estimand, and beside it of the other one."""
-    found = {name: member.differences(rule) for name, member in members.items()}
-    estimates, decided = {}, {}
+    """Return each member's estimates and verdict, by the declared estimand and beside it by the other one."""
+    differences = {name: member.differences(rule) for name, member in members.items()}
+    estimates, decisions = {}, {}
     for kind in ESTIMANDS:
         estimates[kind] = {
             name: {control: _estimates(one, members[name].margin, rule) for control, one in own[kind].items()}
-            for name, own in found.items()
+            for name, own in differences.items()
         }
         contrasts = {
             name: {control: Contrast.of(one) for control, one in own.items()}
             for name, own in estimates[kind].items()
         }
-        decided[kind] = decide(contrasts, rule.level)
-    judged = {}
+        decisions[kind] = decide(contrasts, rule.level)
+    result = {}
     for name, member in members.items():
         estimands = {
-            kind: asdict(decided[kind][name]) | estimates[kind][name][Control.TOTAL] for kind in ESTIMANDS
+            kind: asdict(decisions[kind][name]) | estimates[kind][name][Control.TOTAL] for kind in ESTIMANDS
         }
         own = estimands[rule.estimand]
         within = {"within_margin": own["equivalence_p_holm"] <= rule.level}
-        judged[name] = {**own, **within, "contrasts": estimates[rule.estimand][name], "estimands": estimands}
+        result[name] = {**own, **within, "contrasts": estimates[rule.estimand][name], "estimands": estimands}
         if plan:
-            decision = decided[rule.estimand][name]
-            judged[name] |= _plan(found[name][rule.estimand], member.margin, rule, decision, len(members))
-    return judged
+            own_differences, decision = differences[name][rule.estimand], decisions[rule.estimand][name]
+            result[name] |= _plan(own_differences, member.margin, rule, decision, len(members))
+    return result
 
 
 def _estimates(difference: Difference, margin: float, rule: Rule) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _estimates(difference: Difference, margin: float, rule: Rule) -> dict[str, A
 def _plan(
     against: Mapping[str, Difference], margin: float, rule: Rule, decision: Decision, members: int
 ) -> dict[str, Any]:
-    """What these seeds could have found, and how many it would take, at Holm's strictest level.
+    """Return the effects that these seeds can find, and the seeds needed, at Holm's strictest level.
 
     `more_seeds`: until the tests that left it undecided decide with `rule.power`, were the differences what
     they are estimated to be; None where no number of seeds would. `second_look_error`: the error of a test
@@ -210,7 +210,7 @@ def _plan(
     if gained:  # against the controls that failed
         failed = [against[control] for control in decision.failed]
         each = [d.seeds_to_detect(d.value, *ask) if d.value > 0 else None for d in failed]
-        enough = None if None in each else max(each)
+        enough = None if None in each else max(seeds for seeds in each if seeds is not None)
     else:
         ways = (total.seeds_to_detect(total.value, *ask), total.seeds_to_equate(total.value, margin, *ask))
         enough = min((seeds for seeds in ways if seeds is not None), default=None)

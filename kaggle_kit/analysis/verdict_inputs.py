@@ -1,4 +1,4 @@
-"""Which finished runs make a comparison: multi-task runs, and their token-controlled twins by task.
+"""Finished runs as the arms of a comparison: multi-task runs, and token-controlled baselines by task.
 
     arms = find_arms(find_runs(Path("runs")), strategy="s3b_hierarchical")
     arms.multi_task[0].id, arms.controls["total"]["semeval2014t7"][0].id
@@ -44,10 +44,12 @@ class Entry:
 
     @property
     def id(self) -> str:
+        """The run's name in its folder's manifest, such as the verdict and its messages use."""
         return self["run_id"]
 
     @property
     def seed(self) -> int:
+        """The seed, by which the run is paired with those of the other arms."""
         return self["seed"]
 
     def __getitem__(self, field: str) -> Any:
@@ -57,19 +59,19 @@ class Entry:
         return self.manifest[field]
 
     @property
-    def scored(self) -> list[str]:
-        """The tasks that the run is a score of: a placebo trains on all of them and is scored on one."""
+    def scored_tasks(self) -> list[str]:
+        """The tasks that the run is scored on: all that it trains, but in a placebo one."""
         if self.manifest.get("twin", {}).get("control") != "placebo":
             return self["tasks"]
         return sorted({metric.task for metric in self.run.metrics()})
 
     def at_best_development(self) -> Entry | None:
-        """The run as its weights at its best development point scored; None where it kept no such point."""
+        """Return the run as scored at its best development point; None where it kept no such point."""
         folder = self.run.best_development
         return replace(self, run=folder) if folder.metrics_json.is_file() else None
 
     def primary(self, task: str, split: str) -> Metric:
-        """The task's primary metric on a split."""
+        """Return the task's primary metric on a split. IncomparableRuns unless it is there exactly once."""
         name = self.config["tasks"][task]["primary_metric"]
         found = [m for m in self.run.metrics() if (m.task, m.name, m.split) == (task, name, split)]
         if len(found) != 1:
@@ -89,28 +91,29 @@ class Arms:
 
     @property
     def tasks(self) -> list[str]:
+        """The tasks of the multi-task runs: the family that p values are adjusted over."""
         return self.multi_task[0]["tasks"]
 
     def entries(self) -> list[Entry]:
-        """The multi-task runs, then every control run, once for each task that it is a control of."""
+        """Return the multi-task runs, then every control run, once for each task that it is a control of."""
         controls = [runs for tasks in self.controls.values() for runs in tasks.values()]
         return [*self.multi_task, *chain.from_iterable(controls)]
 
-    def trained(self, task: str) -> dict[str, Sequence[Entry]]:
-        """The multi-task runs, and the control runs of a task by control."""
+    def trained_arms(self, task: str) -> dict[str, Sequence[Entry]]:
+        """Return the multi-task runs and the control runs of a task, by name of the arm."""
         return {"multi_task": self.multi_task} | {
             name: tasks[task] for name, tasks in self.controls.items() if task in tasks
         }
 
-    def scored(self, task: str) -> dict[str, Sequence[Entry]]:
-        """Those, and the runs of the total control at their best development point, where all have one."""
-        found = self.trained(task)
+    def scored_arms(self, task: str) -> dict[str, Sequence[Entry]]:
+        """Return those of `trained_arms`, and the total control at its best point, if all have one."""
+        found = self.trained_arms(task)
         best = [point for entry in found["total"] if (point := entry.at_best_development())]
         return found | ({"best_development": best} if len(best) == len(found["total"]) else {})
 
 
 def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", split: str = "") -> Arms | None:
-    """The arms among finished runs; None where there is no token-controlled twin at all.
+    """Return the arms among finished runs; None without any token-controlled baseline.
 
     Raises ConfigError where twins of several strategies or models, or several splits, are there and none
     was chosen, and IncomparableRuns for a twin whose multi-task run is not there.
@@ -136,13 +139,13 @@ def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", sp
     ids = {entry.id for entry in multi_task}
     controls: dict[str, dict[str, list[Entry]]] = {}
     for twin in twins:
-        for task in twin.scored if twin["twin"]["of"] in ids else ():
+        for task in twin.scored_tasks if twin["twin"]["of"] in ids else ():
             controls.setdefault(twin["twin"]["control"], {}).setdefault(task, []).append(twin)
     return Arms(multi_task, controls, reported_split(multi_task, split))
 
 
 def chosen_on(entry: Entry) -> dict[str, str]:
-    """Field -> the split on which something about the run was chosen: such a split is not judged."""
+    """Return field -> the split on which something of the run was chosen: such a split is not judged."""
     selection, tuning, choice = entry["selection"], entry["tuning"], entry.manifest.get("choice") or {}
     found = {
         "selection.split": selection["split"] if selection["rule"] == "best" else None,
@@ -153,7 +156,7 @@ def chosen_on(entry: Entry) -> dict[str, str]:
 
 
 def reported_split(entries: Sequence[Entry], named: str = "") -> str:
-    """The split to judge: the one named, or the only one that all runs report and nothing was chosen on."""
+    """Return the split to judge: the one named, or the only one reported by all and used for no choice."""
     reported = {metric.split for entry in entries for metric in entry.run.metrics()}
     chosen = {split for entry in entries for split in chosen_on(entry).values()}
     return _choose("split", named, reported if named else reported - chosen or reported)
@@ -169,7 +172,7 @@ def _choose(what: str, chosen: str, there: Iterable[str]) -> str:
 
 
 def _assert_unedited(entry: Entry) -> None:
-    """The manifest says what config.yaml says, in its first line and below."""
+    """Refuse a manifest that does not say what config.yaml says, in its first line and below."""
     config = entry.config
     stated = flat(dict(entry.run.facts))
     stated |= {name: config[name]["name"] for name in ("model", "strategy", "profile")}
@@ -185,12 +188,12 @@ def _assert_unedited(entry: Entry) -> None:
 
 
 def marks_of(entries: Sequence[Entry]) -> list[str]:
-    """The flags of any of the runs that a reader has to know of."""
+    """Return the flags of any of the runs that a reader has to know of."""
     return [mark for mark in MARKS if any(entry["flags"].get(mark) for entry in entries)]
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots; lists and empty mappings are values."""
+    """Flatten nested mappings, keys joined by dots; lists and empty mappings are values."""
     fields: dict[str, Any] = {}
     for key, value in node.items():
         name = f"{prefix}.{key}" if prefix else str(key)

@@ -32,14 +32,15 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from kaggle_kit.analysis.stats import TESTS, holm, look_level
 from kaggle_kit.core.errors import ConfigError, nearest
 
 
 class Verdict(StrEnum):
-    """What may be said of a task, or of all tasks together."""
+    """The five verdicts on a task, or on all tasks together."""
 
     GENUINE = "genuine transfer"
     EXPOSURE = "data exposure only"
@@ -49,7 +50,7 @@ class Verdict(StrEnum):
 
 
 class Control(StrEnum):
-    """What the multi-task runs are compared with."""
+    """The controls that the multi-task runs are compared with."""
 
     TOTAL = "total"
     BEST = "best_development"
@@ -76,21 +77,22 @@ class Contrast:
 
     @classmethod
     def of(cls, estimates: Mapping[str, Any]) -> Contrast:
-        """The contrast of a document's estimates."""
+        """Read a contrast from the estimates in a document."""
         return cls(estimates["difference"], estimates["p_value"], estimates["equivalence_p"])
 
     @property
     def above_p(self) -> float:
-        """The p of "better": that of the two-sided test where the difference is above zero, else 1."""
+        """Return the p of "better": that of the two-sided test where the difference is above zero, else 1."""
         return self.p_value if self.difference > 0 else 1.0
 
 
+Name = TypeVar("Name")  # of a member of a family
 Contrasts = Mapping[str, Contrast]  # control -> multi-task minus it; and PLACEBO_GAIN
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the rule says of one member of a family, and the adjusted p values that made it."""
+    """The verdict on one member of a family, and the adjusted p values that made it."""
 
     verdict: str
     specification: str  # the word of the specification's rule, which looks at the total control alone
@@ -102,40 +104,40 @@ class Decision:
     missing: list[str] = field(default_factory=list)  # controls that were never trained
 
 
-def decide(family: Mapping[str, Contrasts], level: float) -> dict[str, Decision]:
-    """The rule above, for every member of one family."""
+def decide(family: Mapping[Name, Contrasts], level: float) -> dict[Name, Decision]:
+    """Decide every member of one family, by name, by the rule above."""
     there = _adjusted(family, lambda member: member[Control.TOTAL].p_value)
     within = _adjusted(family, lambda member: member[Control.TOTAL].equivalence_p)
     transfer = _adjusted(family, transfer_p)
     above = {
-        name: _adjusted(family, lambda member, name=name: _above_p(member, name))
+        name: _adjusted(family, partial(_above_p, control=name))
         for name in (*REQUIRED, *OPTIONAL, PLACEBO_GAIN)
     }
-    decided = {}
+    decisions = {}
     for name, member in family.items():
-        wanted = to_beat(member)
-        beaten = {control: adjusted[name] <= level for control, adjusted in above.items()}
-        failed = [control for control in wanted if control in member and not beaten[control]]
-        missing = [control for control in wanted if control not in member]
+        controls = to_beat(member)
+        wins = {control: adjusted[name] <= level for control, adjusted in above.items()}
+        failed = [control for control in controls if control in member and not wins[control]]
+        missing = [control for control in controls if control not in member]
         difference = member[Control.TOTAL].difference
         verdict = specification = _specified(difference, there[name], within[name], level)
         if specification == Verdict.GENUINE and transfer[name] > level:
-            regularised = beaten[PLACEBO_GAIN] and Control.PLACEBO in failed
+            regularised = wins[PLACEBO_GAIN] and Control.PLACEBO in failed
             verdict = Verdict.REGULARISATION if regularised else Verdict.UNDECIDED
             if not failed and not missing:  # each alone is beaten, but not by enough for the whole family
-                failed = [max(wanted, key=lambda control: member[control].above_p)]
+                failed = [max(controls, key=lambda control: member[control].above_p)]
         adjusted = (there[name], within[name], transfer_p(member), transfer[name])
-        decided[name] = Decision(verdict, specification, *adjusted, failed, missing)
-    return decided
+        decisions[name] = Decision(verdict, specification, *adjusted, failed, missing)
+    return decisions
 
 
 def transfer_p(member: Contrasts) -> float:
-    """The p of "better than every control": the largest, 1 where one that is required is missing."""
+    """Return the p of "better than every control": the largest, 1 where a required one is missing."""
     return max(_above_p(member, control) for control in to_beat(member))
 
 
 def to_beat(contrasts: Container[str]) -> tuple[str, ...]:
-    """The controls that genuine transfer has to beat: those required, and the others that there are."""
+    """Return the controls that genuine transfer has to beat: all required ones, and others that exist."""
     return (*REQUIRED, *(control for control in OPTIONAL if control in contrasts))
 
 
@@ -143,7 +145,7 @@ def _above_p(member: Contrasts, control: str) -> float:
     return member[control].above_p if control in member else 1.0
 
 
-def _adjusted(family: Mapping[str, Contrasts], p_of: Callable[[Contrasts], float]) -> dict[str, float]:
+def _adjusted(family: Mapping[Name, Contrasts], p_of: Callable[[Contrasts], float]) -> dict[Name, float]:
     return dict(zip(family, holm([p_of(member) for member in family.values()]), strict=True))
 
 
@@ -155,7 +157,7 @@ def _specified(difference: float, there: float, within: float, level: float) -> 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is settled before any run, and so part of every run's configuration hash.
+    """The settings of a decision, fixed before any run and part of every run's configuration hash.
 
     `seeds` are the declared ones; with others a verdict is interim. `looks` are numbers of them at which the
     verdict is read and the study may stop, each at a level that keeps all looks together at alpha.
@@ -196,16 +198,16 @@ class Rule:
 
     @property
     def level(self) -> float:
-        """The level of this verdict's tests and intervals: alpha, or that of one look of several."""
+        """Return the level of this verdict's tests and intervals: alpha, or that of one look of several."""
         return look_level(self.alpha, self.looks)
 
     def interim(self, seeds: Iterable[int]) -> str:
-        """Why a verdict on these seeds is interim; empty where they are those of a declared look."""
-        found = sorted(seeds)
+        """Return why a verdict on these seeds is interim; empty where they are those of a declared look."""
+        own = sorted(seeds)
         if not self.seeds:
             return "experiment.seeds declares none"
         for count in self.looks or (len(self.seeds),):
-            if found == sorted(self.seeds[:count]):
+            if own == sorted(self.seeds[:count]):
                 return ""
         looks = f", read after {', '.join(map(str, self.looks))} of them" if self.looks else ""
         return f"experiment.seeds declares {', '.join(map(str, self.seeds))}{looks}"

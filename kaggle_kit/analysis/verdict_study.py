@@ -34,7 +34,7 @@ SAME_RULE = ("alpha", "test", "estimand", "looks", "margins")  # each comparison
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What a study declared: its comparisons by name, which one is primary, and the tasks of all of them."""
+    """A study as declared: its comparisons by name, the primary one, and the tasks of all of them."""
 
     study: str
     comparisons: Sequence[str]
@@ -43,7 +43,7 @@ class Family:
 
 
 def study_verdict(documents: Mapping[str, Mapping[str, Any]], declared: Family) -> dict[str, Any]:
-    """The study's document, from the verdict documents of its comparisons by name.
+    """Return the study's document, from the verdict documents of its comparisons by name.
 
     Raises ConfigError for a primary comparison or a document that was not declared, and IncomparableRuns
     where the documents were decided by different rules.
@@ -52,40 +52,41 @@ def study_verdict(documents: Mapping[str, Mapping[str, Any]], declared: Family) 
         if name not in declared.comparisons:
             known = ", ".join(declared.comparisons)
             raise ConfigError(f"comparison {name!r} is not one of {declared.study}; declared: {known}")
-    judged = {name: document for name, document in documents.items() if document["tasks"]}
-    if not judged:
+    present = {name: document for name, document in documents.items() if document["tasks"]}
+    if not present:
         why = "; ".join(f"{name}: {document['reason']}" for name, document in documents.items())
         raise ConfigError(f"nothing of study {declared.study} can be judged yet. {why or 'No run is there'}")
-    rule = _one_rule(judged)
+    rule = _one_rule(present)
     parts = (ALL_TASKS, *declared.tasks)
-    found = {(name, part): _member(judged.get(name), part) for name in declared.comparisons for part in parts}
+    names = declared.comparisons
+    members = {(name, part): _member(present.get(name), part) for name in names for part in parts}
     contrasts = {
         key: {control: Contrast.of(one) for control, one in member["contrasts"].items()}
-        for key, member in found.items()
+        for key, member in members.items()
     }
     primary = (declared.primary, ALL_TASKS)
-    decided = decide({primary: contrasts.pop(primary)}, rule["level"]) | decide(contrasts, rule["level"])
-    waiting = [name for name in declared.comparisons if name not in judged]
-    interim = {name: document["interim"] for name, document in judged.items() if document["interim"]}
+    decisions = decide({primary: contrasts.pop(primary)}, rule["level"]) | decide(contrasts, rule["level"])
+    waiting = [name for name in names if name not in present]
+    interim = {name: document["interim"] for name, document in present.items() if document["interim"]}
     return {
         "study": declared.study,
         "primary": declared.primary,
-        "verdict": decided[primary].verdict,
+        "verdict": decisions[primary].verdict,
         "rule": {
             **{key: rule[key] for key in (*SAME_RULE, "level")},
-            "seeds": {name: document["rule"]["seeds"] for name, document in judged.items()},
+            "seeds": {name: document["rule"]["seeds"] for name, document in present.items()},
             "secondary_family": len(contrasts),
         },
         "interim": interim | {name: documents.get(name, {}).get("reason", "no run yet") for name in waiting},
         "comparisons": {
-            name: {part: asdict(decided[name, part]) | _alone(found[name, part]) for part in parts}
-            for name in declared.comparisons
+            name: {part: asdict(decisions[name, part]) | _alone(members[name, part]) for part in parts}
+            for name in names
         },
     }
 
 
 def study_in_words(document: Mapping[str, Any]) -> Iterator[str]:
-    """The primary comparison, then every other claim that stands, then what does not stand any more."""
+    """Yield the primary comparison, every other claim that stands, and the number of those that do not."""
     for name, why in document["interim"].items():
         yield f"INTERIM: {name}: {why}."
     mark = " (interim)" if document["interim"] else ""
@@ -126,8 +127,8 @@ def study_table(document: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _one_rule(judged: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    (first, rule), *rest = ((name, document["rule"]) for name, document in judged.items())
+def _one_rule(documents: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    (first, rule), *rest = ((name, document["rule"]) for name, document in documents.items())
     for name, other in rest:
         for key in SAME_RULE:
             if other[key] != rule[key]:
@@ -138,9 +139,9 @@ def _one_rule(judged: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _member(document: Mapping[str, Any] | None, part: str) -> Mapping[str, Any]:
-    """What a comparison's own document has of a task or of all, or ABSENT."""
-    found = (document["tasks"] | {ALL_TASKS: document["overall"]}) if document else {}
-    return found.get(part, ABSENT)
+    """Return a task's part of a comparison's document, or that of all tasks; ABSENT where there is none."""
+    parts = (document["tasks"] | {ALL_TASKS: document["overall"]}) if document else {}
+    return parts.get(part, ABSENT)
 
 
 def _alone(member: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from kaggle_kit.analysis.verdict_rule import Control, to_beat
-from kaggle_kit.analysis.verdict_words import marked
+from kaggle_kit.analysis.verdict_words import with_interim_mark
 
 P_VALUES = {"p_holm": "p, no difference", "transfer_p_holm": "p, all controls"}
 P_VALUES |= {"equivalence_p_holm": "p, beyond the margin"}
@@ -25,11 +25,11 @@ INPUTS = ("run", "seed", "control", "tokens asked for", "configuration", "manife
 
 
 def over_all_tasks(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Name -> what was found over all tasks, and without those that share notes with another."""
-    found = {"all tasks": document["overall"]} if document["tasks"] else {}
+    """Return name -> the verdict over all tasks, and over those that share no notes with another."""
+    parts = {"all tasks": document["overall"]} if document["tasks"] else {}
     if "overall_without" in document:
-        found[f"without {', '.join(document['comparison']['sharing_notes'])}"] = document["overall_without"]
-    return found
+        parts[f"without {', '.join(document['comparison']['sharing_notes'])}"] = document["overall_without"]
+    return parts
 
 
 def verdict_table(document: Mapping[str, Any]) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def verdict_table(document: Mapping[str, Any]) -> pd.DataFrame:
     rows = []
     for name, found in (document["tasks"] | over_all_tasks(document)).items():
         low, high = found["interval"]
-        row = {"task": name, "verdict": marked(document, found["verdict"])}
+        row = {"task": name, "verdict": with_interim_mark(document, found["verdict"])}
         row |= {key: found[key] for key in ("specification", "difference")} | {"low": low, "high": high}
         row |= {"trimmed mean": found["estimands"]["trimmed"]["difference"], "margin": found["margin"]}
         row |= {heading: found[key] for key, heading in P_VALUES.items()}

@@ -35,7 +35,7 @@ TRAIN_AGAIN = "run the controls of experiment.control=total again, they keep no 
 
 
 def in_words(document: Mapping[str, Any]) -> Iterator[str]:
-    """What the verdict may be taken for; then a sentence or more on every task, and on all tasks."""
+    """Yield how far the verdict counts, then a sentence or more on every task and on all tasks."""
     yield from toys_in_words(document)
     if not document["tasks"]:
         yield f"{document['verdict']}: {document['reason']}."
@@ -51,18 +51,18 @@ def in_words(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def toys_in_words(document: Mapping[str, Any]) -> Iterator[str]:
-    """What the runs of a document are, where they are no results."""
+    """Yield a warning that smoke or practice runs are no results, where a document judges any."""
     if toys := [mark for mark in TOYS if mark in document.get("marks", ())]:
         yield f"NOT A RESULT: these are {' and '.join(toys)} runs."
 
 
-def marked(document: Mapping[str, Any], word: str) -> str:
-    """A verdict's word as it may be shown: with a mark where the seeds are not the declared ones."""
+def with_interim_mark(document: Mapping[str, Any], word: str) -> str:
+    """Return a verdict's word, with a mark where the seeds are not the declared ones."""
     return f"{word} (interim)" if document.get("interim") else word
 
 
 def gains_in_words(document: Mapping[str, Any]) -> Iterator[str]:
-    """Where a gain over the task's own share of the tokens comes from; nothing without that control."""
+    """Yield the parts of each gain over the control with the task's own share of the tokens."""
     for task, found in document["tasks"].items():
         if Control.SHARE in found["contrasts"]:
             share, total = (found["contrasts"][it]["difference"] for it in (Control.SHARE, Control.TOTAL))
@@ -74,7 +74,7 @@ def gains_in_words(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def training_in_words(document: Mapping[str, Any]) -> Iterator[str]:
-    """How the arms trained, and what there is to warn of."""
+    """Yield how each arm of each task trained, then the warnings."""
     for task, arms in document.get("training", {}).items():
         for name, arm in arms.items():
             curve = _mean_curve(arm["development"])
@@ -88,7 +88,7 @@ def training_in_words(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def warnings_in_words(document: Mapping[str, Any]) -> Iterator[str]:
-    """Where arms differ by more than their tasks, and which runs lie apart from their arm."""
+    """Yield warnings of arms that differ by more than their tasks, and of runs apart from their arm."""
     for task, arms in document.get("training", {}).items():
         steps = {name: arm["optimiser_steps"] for name, arm in arms.items()}
         for name in (Control.TOTAL, Control.PLACEBO):
@@ -109,7 +109,7 @@ def warnings_in_words(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def undecided_in_words(document: Mapping[str, Any]) -> Iterator[str]:
-    """What would decide each member that is undecided: controls to beat or to train, seeds, documents."""
+    """Yield the next steps for each undecided member: controls to beat or to train, seeds, documents."""
     for name, found in (document["tasks"] | {"all tasks": document.get("overall")}).items():
         if found and found["verdict"] == Verdict.UNDECIDED:
             shown = [] if found["specification"] == Verdict.GENUINE else ["No test shows a side."]
@@ -118,7 +118,7 @@ def undecided_in_words(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _declaration(document: Mapping[str, Any]) -> Iterator[str]:
-    """By which seeds, looks and estimand it was decided."""
+    """Yield the seeds, looks and estimand of the decision, where a reader has to know of them."""
     rule, seeds = document["rule"], document["comparison"]["seeds"]
     if document["interim"]:
         judged = ", ".join(map(str, seeds))
@@ -131,7 +131,7 @@ def _declaration(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sentence(found: Mapping[str, Any], document: Mapping[str, Any], unit: str, task: str = "") -> str:
-    """A verdict, its claim, the estimate with the tests that decided, and what would decide it."""
+    """Put a verdict, its claim, its estimate and its tests into words, and the next steps if undecided."""
     rule, verdict = document["rule"], found["verdict"]
     only_total = found["specification"] != verdict  # a gain that another control explains
     claim = CLAIMS[verdict]
@@ -148,7 +148,8 @@ def _sentence(found: Mapping[str, Any], document: Mapping[str, Any], unit: str, 
         Verdict.EXPOSURE: within,
         Verdict.UNDECIDED: there if only_total else f"{there}; {within}",
     }.get(verdict, there)
-    said = [f"{marked(document, verdict)} — {claim}: {found['difference']:+.4f}{unit}, {interval} ({tests})."]
+    word = with_interim_mark(document, verdict)
+    said = [f"{word} — {claim}: {found['difference']:+.4f}{unit}, {interval} ({tests})."]
     if only_total:
         said += [
             f"By the specification's rule alone: {Verdict.GENUINE}.",
@@ -160,7 +161,7 @@ def _sentence(found: Mapping[str, Any], document: Mapping[str, Any], unit: str, 
 
 
 def _next_steps(found: Mapping[str, Any], document: Mapping[str, Any], task: str) -> Iterator[str]:
-    """Which controls a gain does not beat, what to run for those that are not there, and how many seeds."""
+    """Yield the controls that a gain does not beat, the runs for those missing, and the seeds needed."""
     for control in found["failed"] if found["specification"] == Verdict.GENUINE else ():
         contrast = found["contrasts"][control]
         figures = f"{contrast['difference']:+.4f} (p = {contrast['p_value']:.3g} before Holm)"
@@ -188,7 +189,7 @@ def _more_seeds(found: Mapping[str, Any], rule: Mapping[str, Any]) -> str:
 
 
 def _other_estimand(found: Mapping[str, Any], rule: Mapping[str, Any]) -> Iterator[str]:
-    """The estimand that does not decide, where it would say something else."""
+    """Yield the verdict by the other estimand, where it differs from the declared one's."""
     (other,) = found["estimands"].keys() - {rule["estimand"]}
     beside = found["estimands"][other]
     if beside["verdict"] != found["verdict"]:
@@ -201,7 +202,7 @@ def _other_estimand(found: Mapping[str, Any], rule: Mapping[str, Any]) -> Iterat
 
 
 def _mean_curve(curves: Sequence[Sequence[Sequence[Any]]]) -> list[float]:
-    """The mean over seeds at each share of the budget; nothing where a point was not scored."""
+    """Return the mean over seeds at each share of the budget; nothing where a point was not scored."""
     points = [[score for _, score in curve] for curve in curves]
     if not points or len({len(curve) for curve in points}) > 1 or any(None in curve for curve in points):
         return []

@@ -74,7 +74,7 @@ def judge_runs(
 def _study_verdict(
     study: str, changes: Sequence[str], runs: Sequence[RunFolder], split: str, as_they_stand: bool
 ) -> Mapping[str, Any]:
-    from kaggle_kit.analysis.verdict import judged
+    from kaggle_kit.analysis.verdict import verdict_or_refusal
     from kaggle_kit.analysis.verdict_study import study_verdict
     from kaggle_kit.study.family import comparisons, family_of
     from kaggle_kit.study.spec import load_selection
@@ -85,5 +85,5 @@ def _study_verdict(
     for pair, of in comparisons(selection).items():
         if there := [found[id] for id in of["runs"] if id in found]:
             names = {"strategy": of["strategy"], "model": of["model"]}
-            documents[pair] = judged(there, **names, split=split, as_they_stand=as_they_stand)
+            documents[pair] = verdict_or_refusal(there, **names, split=split, as_they_stand=as_they_stand)
     return study_verdict(documents, declared)

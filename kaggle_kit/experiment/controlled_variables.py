@@ -54,7 +54,7 @@ def controlled_variables(exp: Experiment, trainer: MultiTaskTrainer) -> dict[str
             "of": of,
             "of_config": experiment["twin_config"],
             "control": control_kind(config),
-            "task": next(iter(scored(config).tasks)),
+            "task": next(iter(scored_config(config).tasks)),
             "target_tokens": config.training.target_tokens or sum(tokens.values()),
             "match": match,
         }
@@ -66,14 +66,14 @@ def control_kind(config: RunConfig) -> str:
     return PLACEBO if config.experiment.get("placebo") else config.experiment["control"]
 
 
-def scored(config: RunConfig) -> RunConfig:
+def scored_config(config: RunConfig) -> RunConfig:
     """Return the configuration of the tasks that are scored: in a placebo the controlled one, else all."""
     named = config.experiment.get("scored")
     return replace(config, tasks={named: config.tasks[named]}) if named else config
 
 
 def scores_best_development(config: RunConfig) -> bool:
-    """Whether a run is scored at its best development point, too: a baseline of the total tokens is."""
+    """Return whether a run is scored at its best development point, too: a total control is."""
     return bool(config.experiment.get("twin")) and control_kind(config) == "total"
 
 

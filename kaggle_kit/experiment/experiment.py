@@ -30,7 +30,7 @@ from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import TaskSpec, UnifiedSample
 from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.experiment import preparation, scoring
-from kaggle_kit.experiment.controlled_variables import scored
+from kaggle_kit.experiment.controlled_variables import scored_config
 from kaggle_kit.experiment.manifest import record_run
 from kaggle_kit.experiment.preparation import Samples
 from kaggle_kit.experiment.startup import Finding, check_startup
@@ -54,7 +54,7 @@ class Experiment:
             self.run = run
             if run.facts.get("flags", {}).get("restricted"):
                 hide_values()  # the user's own IPython profile may print whole notes with an error
-        self.scored = scored(config)
+        self.scored_config = scored_config(config)
         self.metrics: list[Metric] = []
         self._samples: dict[str, dict[str, tuple[UnifiedSample, ...]]] = {}
 
@@ -175,7 +175,7 @@ class Experiment:
 
     @property
     def finished(self) -> bool:
-        """Whether everything is trained, so that the run can be evaluated and recorded."""
+        """Return whether everything is trained, so that the run can be evaluated and recorded."""
         return "session" in vars(self) and self.session.finished
 
     def predict(self, task: str, samples: Sequence[UnifiedSample]) -> list[UnifiedSample]:

@@ -80,7 +80,7 @@ class MeasuringProcess:
 
 
 class MemoryProbe:
-    """A run's model, ready to be tried at one point after the other."""
+    """A run's model, on which one point after the other can be measured."""
 
     def __init__(self, exp: Experiment) -> None:
         self.exp = exp
@@ -129,10 +129,10 @@ class _Watch(StudyCallback):
         self.seconds: list[float] = []
         self._begun = 0.0
 
-    def on_step_begin(self, args, state, control, **kwargs) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._begun = time.perf_counter()
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.device == "cuda":
             torch.cuda.synchronize()
         self.seconds.append(time.perf_counter() - self._begun)

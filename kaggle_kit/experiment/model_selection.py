@@ -64,7 +64,7 @@ def better_candidate(
 
 
 def _begun(config: RunConfig, run_dir: Path | str) -> RunConfig | None:
-    """What a run was settled on that was asked for this very configuration and is to go on."""
+    """Return `config` with the strategy that its run in `run_dir` began with; None if none has begun."""
     if not run_dir or not (Path(run_dir) / "config.yaml").is_file():
         return None
     run = RunFolder.open(Path(run_dir), finished=False)
@@ -92,7 +92,7 @@ def _candidates(config: RunConfig, runs_dir: Path | str) -> dict[str, list[tuple
 
 
 def _assert_not_asked_otherwise(config: RunConfig, strategy: StrategyConfig, winner: RunFolder) -> None:
-    """The candidate says how S5 trains, so what was set on S5's own command must not say otherwise."""
+    """Refuse settings on S5's own command that differ from its candidate's, which say how S5 trains."""
     declared = strategy_entry(config.strategy.name)
     for key, value in asdict(config.strategy).items():
         if key not in S5_OWN_KEYS and value not in (getattr(declared, key), getattr(strategy, key)):
@@ -104,7 +104,7 @@ def _assert_not_asked_otherwise(config: RunConfig, strategy: StrategyConfig, win
 
 
 def _assert_unquantised(config: RunConfig, finished: Mapping[str, list[tuple[RunFolder, float]]]) -> None:
-    """S5 asks what NF4 costs; a candidate that has paid it already cannot tell."""
+    """Refuse candidates on an NF4 base: S5 measures the cost of NF4 against a base without it."""
     for name in config.strategy.candidates:
         trained = [run.config()["strategy"]["quantization"] for run, _ in finished.get(name, ())]
         ways = trained or [strategy_entry(name).quantization]

@@ -52,7 +52,7 @@ LOCK = ".lock"  # in a run folder, held by the process that runs its page
 
 
 class PageFailed(RunFolderError):
-    """A page raised; the message names the cell, the error, and where the executed page lies."""
+    """A page failed; the message names the cell, the error, and where the executed page lies."""
 
     exit_code = 1
     refusal: str | None = None  # what an error of `core.errors` said, which the user can mend
@@ -63,6 +63,7 @@ class Headings(NBClientEngine):
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **more: Any) -> None:
+        """Execute the cells as papermill does, with a line in the log at each heading of level 2."""
         begin = nb_man.cell_start
 
         def cell_start(cell: NotebookNode, *where: Any, **also: Any) -> None:
@@ -91,6 +92,7 @@ class ThisInterpreter(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
+        """Return the command and the environment that start the kernel."""
         # The kernel's own log would only add notes on its transport; what a page raises comes by message.
         # A traceback with the values of variables would write notes of a restricted corpus into the page.
         quiet = ["--IPKernelApp.log_level=CRITICAL", "--InteractiveShell.xmode=Minimal"]
@@ -180,7 +182,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
 
 
 def is_claimed(run_dir: Path) -> bool:
-    """Whether a process works in the folder at this moment."""
+    """Return whether a process works in the folder at this moment."""
     if not (run_dir / LOCK).is_file():
         return False
     with (run_dir / LOCK).open() as lock:  # for reading: it may lie on a read-only disk
@@ -198,7 +200,7 @@ def _takes(lock: IO[str], kind: int) -> bool:
 
 @contextmanager
 def _cleared_if_refused(run_dir: Path, is_new: bool) -> Iterator[None]:
-    """A page that refuses before it trains says only why, and leaves no folder that was not there before."""
+    """Reduce a page that refuses before it trains to its reason, and remove the folder if it was new."""
     try:
         yield
     except PageFailed as error:
@@ -223,7 +225,7 @@ def _clear(run_dir: Path) -> None:
 
 
 def _unfinished(resume: Path) -> Path:
-    """The folder to go on in. RunFolderError, before anything is written, for no run or a finished one."""
+    """Return the folder to go on in. RunFolderError for no run or a finished one; nothing is written."""
     run = RunFolder.open(resume.expanduser().resolve(), finished=False)
     if run.finished:
         raise RunFolderError(
@@ -233,7 +235,7 @@ def _unfinished(resume: Path) -> Path:
 
 
 def _is_finished(run_dir: Path, config: RunConfig, page: str) -> bool:
-    """Whether the folder holds this very run, finished; RunFolderError where it holds another one."""
+    """Return whether the folder holds this very run, finished; RunFolderError where it holds another."""
     if not (run_dir / "manifest.json").is_file():
         return False  # the page itself goes on with its own configuration only
     run, wanted = RunFolder.open(run_dir), config_hash(config)
@@ -294,7 +296,7 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
 
 @contextmanager
 def _signals_to_the_kernel() -> Iterator[list[int]]:
-    """Inside, `SIGNALS` go to the kernel, which lies in a session of its own; the numbers of those met."""
+    """Send `SIGNALS` on to the kernel, which lies in a session of its own; yield the numbers received."""
     met: list[int] = []
 
     def hand_on(number: int, frame: object) -> None:

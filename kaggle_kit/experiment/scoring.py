@@ -61,7 +61,7 @@ def quick_evaluation(exp: Experiment, samples: Samples | None = None) -> Callabl
     settings, seed = exp.config.training, exp.config.seed
     if samples is None:
         dev = exp.samples(CHOOSING)
-        samples = {name: limit(dev[name], settings.quick_samples, seed) for name in exp.scored.tasks}
+        samples = {name: limit(dev[name], settings.quick_samples, seed) for name in exp.scored_config.tasks}
     encoded = exp.encode(samples)
 
     def evaluate_now() -> dict[str, float]:
@@ -75,7 +75,7 @@ def quick_evaluation(exp: Experiment, samples: Samples | None = None) -> Callabl
                     task.primary_metric, 0.0
                 )
             figures[f"{name}.{task.primary_metric}"] = primary[name]
-        return {**figures, SELECTION: selection_score(exp.scored, primary)}
+        return {**figures, SELECTION: selection_score(exp.scored_config, primary)}
 
     return evaluate_now
 
@@ -91,7 +91,7 @@ def evaluate(exp: Experiment, run: RunFolder) -> list[Metric]:
 
     First the thresholds of relations are chosen, on dev; what is reported of dev itself is cross-fitted.
     """
-    relating = [name for name in exp.scored.tasks if relation_parts(exp.specs[name])]
+    relating = [name for name in exp.scored_config.tasks if relation_parts(exp.specs[name])]
     dev = {name: exp.samples(CHOOSING)[name] for name in relating}
     for name, encoded in exp.encode(dev).items():
         _predictor(exp).fit_thresholds(encoded, dev[name])
@@ -103,7 +103,7 @@ def evaluate(exp: Experiment, run: RunFolder) -> list[Metric]:
 def evaluate_split(exp: Experiment, run: RunFolder, split: str) -> list[Metric]:
     """Predict a split of every scored task, write the predictions, and score them as the organisers do."""
     metrics: list[Metric] = []
-    for name, task in exp.scored.tasks.items():
+    for name, task in exp.scored_config.tasks.items():
         gold = exp.samples(split)[name]
         predicted = predictions(exp, task, exp.specs[name], gold)
         run.write_predictions(name, split, predicted)
@@ -142,6 +142,6 @@ def with_concepts(train: Sequence[UnifiedSample], predicted: Sequence[UnifiedSam
 
 def _predictor(exp: Experiment) -> Predictor:
     """Return the model as it stands with how it is read: micro-batches, device, precision."""
-    decisions, budget = exp.backbone.decisions, exp.scored.training.token_budget
+    decisions, budget = exp.backbone.decisions, exp.scored_config.training.token_budget
     float16 = decisions["dtype"].value == "float16"
     return Predictor(exp.model, budget, decisions["device"].value, float16)

@@ -1,4 +1,4 @@
-"""What a page was given, checked before anything long begins, and what it will do, in one table.
+"""Checks of machine, corpora and plan before anything long begins, shown in one table.
 
     for finding in check_startup(config, run): ...
 
@@ -31,7 +31,7 @@ SHOWN_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 
 @dataclass(frozen=True)
 class Finding:
-    """One row: what was looked at, what was found, and why that stops the run (None where it does not)."""
+    """One row: a property, its value, and why that stops the run (None where it does not)."""
 
     what: str
     found: str
@@ -78,7 +78,7 @@ def _device(config: RunConfig, device: str) -> list[Finding]:
 
 
 def _kernel(device: str, dtype: torch.dtype, size: int = 64) -> Finding:
-    """A product and its gradient on the device, against the same in float64 on the CPU."""
+    """Compare a product and its gradient on the device with the same in float64 on the CPU."""
     named = f"{str(dtype).removeprefix('torch.')} product and gradient"
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(size, size, generator=generator) for _ in range(2))
@@ -117,7 +117,7 @@ def _packages() -> Finding:
 
 
 def _batch(config: RunConfig, run: RunFolder, device: str) -> str:
-    """Which token budget the micro-batches will have (`experiment/token_budget.py`)."""
+    """Return which token budget the micro-batches will have (`experiment/token_budget.py`)."""
     if run.batch_json.is_file():
         kept = json.loads(run.batch_json.read_text(encoding="utf-8"))
         return f"micro-batches of {kept['token_budget']:,} tokens, settled in an earlier session"

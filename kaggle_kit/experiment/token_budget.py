@@ -50,11 +50,8 @@ def find_token_budget(exp: Experiment) -> str:
     if saved:
         device = f" on {found['device']}" if found["device"] != device_name(exp) else ""
         reason = f"settled in an earlier session{device}: {reason}"
-    budget, checkpointed, decisions = (
-        found["token_budget"],
-        found["checkpointed_layers"],
-        exp.backbone.decisions,
-    )
+    budget, checkpointed = found["token_budget"], found["checkpointed_layers"]
+    decisions = exp.backbone.decisions
     if checkpointed is not None:
         exp.model.lora.checkpoint_layers(checkpointed)
         decisions["checkpointing"] = Decision(f"the first {checkpointed} layers", reason)
@@ -116,9 +113,8 @@ def _found_or_configured(exp: Experiment) -> dict[str, Any]:
 
 def _search(exp: Experiment, lengths: Mapping[str, int], limit_bytes: int) -> Found:
     longest = max(lengths.values())
-    least, most = (
-        -(-tokens // GRAIN) * GRAIN for tokens in (longest, exp.config.training.effective_batch * longest)
-    )
+    ends = (longest, exp.config.training.effective_batch * longest)
+    least, most = (-(-tokens // GRAIN) * GRAIN for tokens in ends)
     built = replace(exp.config, strategy=with_ranks(exp.config.strategy, exp.model.lora.ranks))
     begun = time.monotonic()
     with _off_the_gpu(exp), MeasuringProcess(built) as process:

@@ -41,7 +41,7 @@ def follow(config: RunConfig, run: RunFolder, callbacks: Iterable[Any]) -> None:
 
 
 def send(event: Mapping[str, Any]) -> None:
-    """The numbers of one step: `losses/TASK`, `tokens/TASK`, `tokens/all`, `conflicts/…`, and so on."""
+    """Send the numbers of one step: `losses/TASK`, `tokens/TASK`, `tokens/all`, `conflicts/…`, and so on."""
     numbers = dict(_numbers(event))
     if "tokens" in event:
         numbers["tokens/all"] = sum(event["tokens"].values())
@@ -49,7 +49,7 @@ def send(event: Mapping[str, Any]) -> None:
 
 
 def open_tracking(config: RunConfig, run: RunFolder) -> bool:
-    """Whether the run is open there. One that goes on, or enters its next phase, is the same one there.
+    """Open the run there, or go on with it in a later session or phase; False where it is not open.
 
     Raises ConfigError where the environment asks the library to upload weights.
     """
@@ -87,7 +87,7 @@ def close_tracking(run: RunFolder | None = None) -> None:
 
 
 def _try(what: str, call: Callable[[Any], None]) -> None:
-    """Nothing that the library or the service may raise ends a run that trains."""
+    """Call the library on the open run; log an error of its own instead of ending the training."""
     wandb = sys.modules.get("wandb")
     if wandb is None or wandb.run is None:
         return
@@ -118,7 +118,7 @@ def _init(config: RunConfig, run: RunFolder, mode: str) -> None:
         name=run.run_id,
         id=hashlib.sha256(started.encode()).hexdigest()[:16] if online else None,
         dir=str(run.path),
-        mode=mode,
+        mode=mode,  # type: ignore[arg-type]  # WANDB_MODE as it is; the library refuses unknown ones
         resume="allow" if online else None,
         settings=quiet,
         config=without_machine_keys(plain_values(config)),

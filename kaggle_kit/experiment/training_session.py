@@ -70,12 +70,12 @@ class Session:
 
     @property
     def finished(self) -> bool:
-        """Whether all phases are trained, so that the run can be evaluated and recorded."""
+        """Return whether all phases are trained, so that the run can be evaluated and recorded."""
         return not self.end.paused
 
     @property
     def tokens(self) -> dict[str, int]:
-        """Real tokens per task, over all sessions and phases so far."""
+        """Return the real tokens per task, over all sessions and phases so far."""
         return self.trainers[-1].tokens.total
 
     def __str__(self) -> str:

@@ -22,7 +22,7 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.experiment import preparation
-from kaggle_kit.experiment.controlled_variables import PLACEBO, control_kind, scored
+from kaggle_kit.experiment.controlled_variables import PLACEBO, control_kind, scored_config
 
 LOGGED = dict(zip(COUNTS, ("tokens", "computed"), strict=True))  # count -> field of a line of tokens.jsonl
 TOTALS = dict(zip(COUNTS, ("tokens", "computed_tokens"), strict=True))  # and of the manifest's totals
@@ -123,7 +123,7 @@ def labelled(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> Mapping[s
         return encoded
     seeds = np.random.SeedSequence(config.seed).spawn(len(encoded))
     return {
-        name: task if name in scored(config).tasks else placebo(task, np.random.default_rng(seed))
+        name: task if name in scored_config(config).tasks else placebo(task, np.random.default_rng(seed))
         for (name, task), seed in zip(encoded.items(), seeds, strict=True)
     }
 

@@ -65,7 +65,7 @@ from kaggle_kit.experiments import mimic_exclusion
 asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
 where = {"runs_dir": runs_dir, "run_dir": run_dir}
 exp = Experiment.open("mimic_exclusion", **asked, overrides=overrides, **where, settle=mimic_exclusion.check)
-exp.scored = mimic_exclusion.evaluated(exp.config)
+exp.scored_config = mimic_exclusion.evaluated(exp.config)
 exp.plan, second = mimic_exclusion.plan_phases(exp.config, exp.encoded)
 show.setup(exp)
 
@@ -179,7 +179,7 @@ if exp.finished:
     planned = Counter(exp.plan.tokens) + Counter(second.tokens)
     assert Counter(exp.session.tokens) == planned, "each task has seen the tokens of both phases"
     assert list(exp.plan.tokens) == mimic_exclusion.first_tasks(exp.config) and list(second.tokens) == mimic
-    assert {metric.task for metric in exp.metrics} == set(exp.scored.tasks) <= set(mimic)
+    assert {metric.task for metric in exp.metrics} == set(exp.scored_config.tasks) <= set(mimic)
     begin = {name: loss for event in reversed(exp.run.events()) for name, loss in event["losses"].items()}
     final = own["final_training_loss"]
     assert sum(final[name] for name in mimic) < sum(begin[name] for name in mimic), "MIMIC tasks were learnt"

@@ -179,7 +179,7 @@ show.record(exp)
 
 # %%
 if exp.finished:
-    (scored_task,) = exp.scored.tasks
+    (scored_task,) = exp.scored_config.tasks
     show.optimisation({"multi-task run": multi, "control": exp.run}, scored_task)
 
 # %% [markdown]

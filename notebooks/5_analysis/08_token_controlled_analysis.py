@@ -60,7 +60,7 @@ report = "reports/verdict.json"  # where the document is written
 # not, it refuses and names the field; so it does where a run of the same configuration began and never finished.
 
 # %%
-from kaggle_kit.analysis.verdict import judged, read_verdict, write_verdict
+from kaggle_kit.analysis.verdict import read_verdict, verdict_or_refusal, write_verdict
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
 
@@ -68,7 +68,7 @@ if verdict:
     document = read_verdict(in_workspace(verdict))
 else:
     runs = find_runs(in_workspace(runs_dir))
-    document = judged(runs, strategy=strategy, model=backbone, split=split)
+    document = verdict_or_refusal(runs, strategy=strategy, model=backbone, split=split)
 show.answers(document)
 
 # %% [markdown]

@@ -132,9 +132,9 @@ show.table(by_task, "Scores added up again", {"largest_gap": "{:.1e}"})
 # differ in anything else are refused. Whether a gain is transfer is the page `08_token_controlled_analysis`.
 
 # %%
-from kaggle_kit.analysis.contrasts import COMPARISONS, shown
+from kaggle_kit.analysis.contrasts import COMPARISONS, contrasts_or_refusals
 
-differences = [document for question in COMPARISONS for document in shown(question, runs)]
+differences = [document for question in COMPARISONS for document in contrasts_or_refusals(question, runs)]
 show.contrasts(differences)
 
 # %% [markdown]

@@ -61,11 +61,11 @@ run_dir = ""
 # predict it.
 
 # %%
-from kaggle_kit.analysis.transfer import declared, transfer_matrix
+from kaggle_kit.analysis.transfer import transfer_matrix, transfer_settings
 
 asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
 exp = Experiment.open("transfer_matrix", **asked, overrides=overrides, runs_dir=runs_dir, run_dir=run_dir)
-wanted, settings = declared(exp.config), exp.config.experiment
+wanted, settings = transfer_settings(exp.config), exp.config.experiment
 show.setup(exp)
 
 # %% [markdown]

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats as oracle
 from typer.testing import CliRunner
 
-from kaggle_kit.analysis.contrasts import contrast, contrast_table, contrasts, in_words, shown
+from kaggle_kit.analysis.contrasts import contrast, contrast_table, contrasts, contrasts_or_refusals, in_words
 from kaggle_kit.analysis.verdict import verdict
 from kaggle_kit.analysis.verdict_rule import Rule
 from kaggle_kit.cli.app import app
@@ -142,7 +142,7 @@ def test_a_page_shows_a_refusal_and_the_command_ends_with_it(factory, tmp_path):
     altered(run, "device", "cuda")
     with pytest.raises(IncomparableRuns, match="^device: 'cpu' in .* but 'cuda' in"):
         contrasts("ablation", find_runs(tmp_path))
-    (document,) = shown("ablation", find_runs(tmp_path))
+    (document,) = contrasts_or_refusals("ablation", find_runs(tmp_path))
     assert "the comparison is refused — device" in list(in_words([document]))[1]
     assert contrast_table([document]).empty
     done = CliRunner().invoke(app, ["verdict", "--question", "ablation", "--runs", str(tmp_path)])
@@ -269,7 +269,7 @@ def test_an_unfinished_run_says_how_it_ended(factory, tmp_path):
 
 
 def test_pages_say_where_there_is_nothing_to_compare_yet(tmp_path):
-    documents = shown("s5", find_runs(tmp_path))
+    documents = contrasts_or_refusals("s5", find_runs(tmp_path))
     assert list(in_words(documents)) == ["no finished runs of this question yet: nothing to compare"]
 
 

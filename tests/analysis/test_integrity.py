@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from kaggle_kit.analysis.contrasts import contrasts, shown
+from kaggle_kit.analysis.contrasts import contrasts, contrasts_or_refusals
 from kaggle_kit.analysis.transfer import transfer_matrix
 from kaggle_kit.analysis.verdict import verdict
 from kaggle_kit.core.artifacts import RunFolder
@@ -177,5 +177,5 @@ def test_every_question_and_the_matrix_refuse_an_edited_run(tmp_path):
     ):
         with pytest.raises(RunFolderError, match=TABLE):
             ask()
-    (document,) = shown("ablation", runs)  # opened before the edit
+    (document,) = contrasts_or_refusals("ablation", runs)  # opened before the edit
     assert TABLE in document["reason"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kaggle_kit.analysis.predictors import conflict_excess, predictors
-from kaggle_kit.analysis.transfer import declared, transfer_matrix
+from kaggle_kit.analysis.transfer import transfer_matrix, transfer_settings
 from kaggle_kit.analysis.transfer_figures import predictor_heatmaps, transfer_heatmap
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.config import compose
@@ -164,15 +164,15 @@ def test_a_twin_that_differs_in_what_is_held_fixed_is_refused_by_name(tmp_path, 
 
 def test_the_configuration_says_what_the_matrix_is_of(study):
     more = ["experiment=transfer_matrix", "experiment.split=test", "experiment.seeds=[1,2]"]
-    asked = declared(compose(model="tiny", task=TASKS, overrides=more))
-    named = declared(compose(model="tiny", task=TASKS, strategy="s3a_flat", overrides=more))
+    asked = transfer_settings(compose(model="tiny", task=TASKS, overrides=more))
+    named = transfer_settings(compose(model="tiny", task=TASKS, strategy="s3a_flat", overrides=more))
     assert named == asked | {"strategy": "s3a_flat"}  # what is named wins over the experiment's own
     assert asked["split"] == "test" and asked["seeds"] == [1, 2] and asked["tasks"] == list(TASKS)
     assert (asked["strategy"], asked["model"], asked["profile"]) == ("s2_shared", "tiny", "smoke")
     with pytest.raises(IncomparableRuns, match="on .test. 0 times"):
         transfer_matrix(find_runs(study), **asked)
     with pytest.raises(ConfigError, match="add experiment=transfer_matrix"):
-        declared(composed((A, B)))
+        transfer_settings(composed((A, B)))
 
 
 def test_a_twin_without_the_metric_of_the_split_is_refused(study):

@@ -6,7 +6,7 @@ import pytest
 
 from kaggle_kit.analysis.difference_figures import verdict_figure
 from kaggle_kit.analysis.figures import png
-from kaggle_kit.analysis.verdict import judged, no_verdict, read_verdict, verdict, write_verdict
+from kaggle_kit.analysis.verdict import no_verdict, read_verdict, verdict, verdict_or_refusal, write_verdict
 from kaggle_kit.analysis.verdict_tables import verdict_table
 from kaggle_kit.analysis.verdict_words import gains_in_words, in_words
 from kaggle_kit.core.errors import RunFolderError
@@ -75,7 +75,7 @@ def test_no_word_says_equal_of_what_is_only_not_significant(document):
 
 def test_a_page_shows_a_refusal_instead_of_stopping(altered_study):
     altered(find_runs(altered_study)[0], "device", "cuda")
-    refused = judged(find_runs(altered_study))
+    refused = verdict_or_refusal(find_runs(altered_study))
     assert refused["verdict"] == "undecided"
     assert refused["reason"].startswith("the comparison is refused — device: ")
 

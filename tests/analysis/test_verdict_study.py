@@ -170,7 +170,7 @@ def test_the_command_judges_the_runs_of_a_study(tmp_path, monkeypatch):
     names = list(comparisons(load_selection("rq5_practice")))
     found = document(0.01) | {"tasks": {}}
     found["tasks"] = {"semeval2014t7": member(0.5), "semeval2015t14": member(0.001)}
-    monkeypatch.setattr("kaggle_kit.analysis.verdict.judged", lambda runs, **chosen: found)
+    monkeypatch.setattr("kaggle_kit.analysis.verdict.verdict_or_refusal", lambda runs, **chosen: found)
     id = comparisons(load_selection("rq5_practice"))[names[0]]["runs"][0]
     monkeypatch.setattr("kaggle_kit.core.folders.find_runs", lambda _: [Run(id)])
     out = tmp_path / "study.json"

@@ -56,7 +56,7 @@ class Arm(Page):
         self.plans = mimic_exclusion.plan_phases(config, self.encoded)
         self.evaluated = mimic_exclusion.evaluated(config)
         self.built = self.values()
-        self.scored = mimic_exclusion.evaluated(config)
+        self.scored_config = mimic_exclusion.evaluated(config)
         phases = mimic_exclusion.phases(config, self.model, self.plans)
         first, second = (phase.prepare for phase in phases)
         self.phases = [

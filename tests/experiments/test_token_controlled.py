@@ -40,7 +40,7 @@ def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> 
     elif "levels" in config.experiment:
         strategy, _ = ablation.matched_strategy(config, exp.backbone, exp.specs)
         exp.model = build_model(exp.backbone, exp.specs.values(), strategy)
-    quick = quick_evaluation(exp, {name: exp.samples()[name] for name in exp.scored.tasks})
+    quick = quick_evaluation(exp, {name: exp.samples()[name] for name in exp.scored_config.tasks})
     trainer = open_trainer(exp, exp.plan, quick, tokens=sum(exp.plan.tokens.values()))
     training_session.train(exp, trainer)
     save_adapters(exp.model, run.adapters)

@@ -1,4 +1,4 @@
-"""What a page shows of an experiment: tables and figures in a notebook, plain text elsewhere.
+"""Views of an experiment for its page: tables and figures in a notebook, plain text elsewhere.
 
     show.setup(exp)
     show.samples(exp, per_task=1)

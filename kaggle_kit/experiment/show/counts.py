@@ -1,4 +1,4 @@
-"""What pages show of tokens and parameters: of one run against its plan, and of arms beside each other."""
+"""Views of tokens and parameters: of one run against its plan, and of arms beside each other."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ def token_ledger(exp: Experiment) -> pd.DataFrame:
     """Show and return the tokens of each task: planned, seen (in `tokens.jsonl`), passes over its data."""
     lines = exp.run.tokens()
     found = pd.DataFrame({"planned": exp.plan.tokens})
-    found["seen"] = pd.Series(lines[-1]["total"] if lines else {}, dtype=int).reindex(
-        found.index, fill_value=0
-    )
+    seen = pd.Series(lines[-1]["total"] if lines else {}, dtype=int)
+    found["seen"] = seen.reindex(found.index, fill_value=0)
     found["own data"] = [int(exp.encoded[task].lengths.sum()) for task in found.index]
     formats = dict.fromkeys(found.columns, "{:,}") | {"share of seen": "{:.1%}", "passes": "{:.2f}"}
     found["share of seen"] = found["seen"] / max(1, found["seen"].sum())
@@ -56,7 +55,7 @@ def ledgers(arms: Mapping[str, Ledger], title: str) -> None:
     sources = list(rows[0])[2:-1]
     with mpl.rc_context(STYLE):
         drawn = Figure(figsize=(WIDTH, 2.9), layout="constrained")
-        panels = drawn.subplots(1, len(arms), sharex=True, sharey=True, squeeze=False)[0]
+        panels = list(drawn.subplots(1, len(arms), sharex=True, sharey=True, squeeze=False)[0])
         for axes, (arm, steps) in zip(panels, arms.items(), strict=True):
             each = ([step.get(source, 0) for step in steps] for source in sources)
             curves = [list(accumulate(tokens, initial=0)) for tokens in each]
@@ -139,7 +138,7 @@ def _curve(curve: pd.DataFrame, task: str) -> Figure:
     mean = losses["loss"].rolling(window, min_periods=1, center=True).mean()
     with mpl.rc_context(STYLE):
         drawn = Figure(figsize=(WIDTH, 4.4 if len(scores) else 2.7), layout="constrained")
-        axes = drawn.subplots(1 + bool(len(scores)), 1, squeeze=False, sharex=True)[:, 0]
+        axes = list(drawn.subplots(1 + bool(len(scores)), 1, squeeze=False, sharex=True)[:, 0])
         axes[0].plot(losses["tokens"], losses["loss"], color=COLOURS[0], lw=0.8, alpha=0.35, label="a step")
         axes[0].plot(losses["tokens"], mean, color=COLOURS[0], lw=1.6, label=f"mean of {window} steps")
         axes[0].set(title=f"{task}: learning curve, n = {len(losses)} steps", ylabel="training loss")

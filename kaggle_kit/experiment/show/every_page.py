@@ -1,4 +1,4 @@
-"""What every training page shows: set-up, samples, adapters, training, scores, errors, the record."""
+"""Views of every training page: set-up, samples, adapters, training, scores, errors, the record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kaggle_kit.analysis.anchors import published_best, trivial_baseline
-from kaggle_kit.analysis.contrasts import shown as contrasts_of
+from kaggle_kit.analysis.contrasts import contrasts_or_refusals
 from kaggle_kit.analysis.figures import loss_curves
 from kaggle_kit.core.artifacts import Metric
 from kaggle_kit.core.config import config_hash
@@ -97,7 +97,7 @@ def scores(exp: Experiment) -> None:
 
 def errors(exp: Experiment, n: int = 3) -> None:
     """Show development samples that the model gets wrong: mentions that it missed or made up."""
-    for task in exp.scored.tasks:
+    for task in exp.scored_config.tasks:
         gold = exp.samples("dev")[task]
         if any(sample.access == Access.RESTRICTED for sample in gold):
             show_html(f"{task}: errors", f"<i>{WITHHELD}</i>", WITHHELD)
@@ -110,7 +110,7 @@ def errors(exp: Experiment, n: int = 3) -> None:
 
 def differences(exp: Experiment, question: str) -> None:
     """Show what all finished runs of a question say together: differences over seeds, with intervals."""
-    contrasts(contrasts_of(question, find_runs(exp.run.path.parent)))
+    contrasts(contrasts_or_refusals(question, find_runs(exp.run.path.parent)))
 
 
 def record(exp: Experiment) -> None:

@@ -1,4 +1,4 @@
-"""What a page shows of finished runs: verdicts, contrasts, searches, transfer between tasks.
+"""Views of finished runs: verdicts, contrasts, searches, transfer between tasks.
 
     document = verdict(find_runs(Path("runs")))
     show.answers(document)

@@ -1,4 +1,4 @@
-"""How far a training is, redrawn in place while it runs.
+"""A panel of the training's progress, redrawn in place while it runs.
 
     show.live(exp)      # before exp.train()
 
@@ -55,10 +55,12 @@ class LivePanel(StudyCallback):
         self._drawn: float | None = None
         self._planned: Counter[str] = Counter()
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self._handle = self._drawn = None  # a phase has a panel of its own
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Give each phase a panel of its own."""
+        self._handle = self._drawn = None
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Keep the step's losses and scores, and draw if a drawing is due."""
         record = self.trainer.record
         for task, loss in record["losses"].items():
             if math.isfinite(loss):
@@ -75,7 +77,7 @@ class LivePanel(StudyCallback):
             self._drawn = now
 
     def _totals(self, step: int) -> Counter[str]:
-        """Tokens of each task when this phase ends: those seen so far, and those of the steps ahead."""
+        """Return each task's tokens at the end of this phase: those seen so far, and those of steps ahead."""
         plan = self.trainer.train_dataset.plan
         totals = Counter({task: self.trainer.tokens.total.get(task, 0) for task in plan.tasks})
         for ahead in plan.steps[step:]:

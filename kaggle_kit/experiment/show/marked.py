@@ -19,7 +19,7 @@ GOLD, MISSED, WRONG = "#dcebf7", "#fbe3b5", "#f6cfc9"
 
 
 def sample_view(sample: UnifiedSample) -> tuple[str, str]:
-    """(HTML, text) of a sample with its gold annotations."""
+    """Return (HTML, text) of a sample with its gold annotations."""
     text = sample.text
     if sample.access == Access.RESTRICTED or text is None:
         return BODY.format(f"<i>{WITHHELD}</i>"), WITHHELD
@@ -36,7 +36,7 @@ def sample_view(sample: UnifiedSample) -> tuple[str, str]:
 
 
 def marked_text(text: str, marks: Iterable[tuple[Mention, str, str]]) -> tuple[str, str]:
-    """(HTML, text): fragments in their colours with labels. Of those that overlap the first is marked."""
+    """Return (HTML, text) with fragments in colour and labelled; of those that overlap the first alone."""
     pieces = sorted((start, end, colour, label) for m, colour, label in marks for start, end in m.fragments)
     begin = max(0, min((piece[0] for piece in pieces), default=0) - MOST // 3)
     stop = min(len(text), begin + MOST)
@@ -53,7 +53,7 @@ def marked_text(text: str, marks: Iterable[tuple[Mention, str, str]]) -> tuple[s
 
 
 def error_view(gold: UnifiedSample, predicted: UnifiedSample) -> tuple[str, str] | None:
-    """(HTML, text) of the mentions that differ, or of a wrong first candidate; None where all is right."""
+    """Return (HTML, text) of mentions that differ, or of a wrong first candidate; None if all is right."""
     if gold.pairs:
         first = max(predicted.pairs, key=lambda pair: pair.score or 0.0)
         relevant = {pair.candidate_id for pair in gold.pairs if pair.relevant}

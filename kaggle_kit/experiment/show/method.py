@@ -1,4 +1,4 @@
-"""What a step and the adapters of one model come to: losses, gradients, conflicts, weights (S1 to S3a)."""
+"""Views of a step and of one model's adapters: losses, gradients, conflicts, weights (S1 to S3a)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the later strategies do: two levels (S3b), two phases (S4), a base of 4 bits (S5)."""
+"""Views of the later strategies: two levels (S3b), two phases (S4), a base of 4 bits (S5)."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def lines(
         if level is not None:
             axes.axhline(level, color="#8a8f98", lw=0.8, ls=":")
         axes.set_ylim(bottom=0)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.figure.legend(loc="outside right upper")
 
 
