@@ -9,7 +9,7 @@ is for `comparability` to say. Every declared pair is there, whether its runs ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +51,7 @@ class Comparison:
 def ablations(runs: Iterable[RunFolder]) -> list[Comparison]:
     """Compare each level with the reference: the last of A1–A4, or the first level of another factor."""
     comparisons = []
-    for names, entries in _grouped(runs, lambda entry: _experiment(entry, "factor", "level")).items():
+    for names, entries in _grouped(runs, lambda entry: _experiment(entry, ("factor", "level"))).items():
         declared, tasks = entries[0].config["experiment"], entries[0]["tasks"]
         levels = [str(level) for level in declared["levels"]]
         reference = levels[-1 if declared["factor"] == ARCHITECTURE else 0]
@@ -68,7 +68,7 @@ def exclusions(runs: Iterable[RunFolder]) -> list[Comparison]:
     other notes of its kind give.
     """
     comparisons = []
-    for names, entries in _grouped(runs, lambda entry: _experiment(entry, "arm", "mimic")).items():
+    for names, entries in _grouped(runs, lambda entry: _experiment(entry, ("arm", "mimic"))).items():
         declared = entries[0].config["experiment"]
         (full, *others), mimic = declared["arms"], declared["mimic"]
         pairs = [Pair(full, other, mimic) for other in others if other != LEAVE_TARGET_OUT]
@@ -141,7 +141,7 @@ def _grouped(runs: Iterable[RunFolder], title_of: Callable[[Entry], str | None])
     return groups
 
 
-def _experiment(entry: Entry, *keys: str) -> str | None:
+def _experiment(entry: Entry, keys: Collection[str]) -> str | None:
     """Name the experiment that declares `keys`, and the strategy that it varies; None for any other run."""
     declared = entry.config["experiment"]
     if not set(keys) <= declared.keys() or "twin" in entry.manifest or not entry.run.metrics():

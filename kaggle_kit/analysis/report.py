@@ -130,9 +130,10 @@ def _details(run: RunFolder) -> str:
     return f"<details><summary>{name}</summary><div>{tables}</div></details>"
 
 
-def _html(table: pd.DataFrame, **options: bool) -> str:
+def _html(table: pd.DataFrame, index: bool = True, header: bool = True) -> str:
     with pd.option_context("display.max_colwidth", None):
-        return table.to_html(border=0, float_format="{:.4f}".format, na_rep="—", **options)
+        form = "{:.4f}".format
+        return table.to_html(border=0, float_format=form, na_rep="—", index=index, header=header)
 
 
 def _listed(value: Any) -> str:

@@ -38,15 +38,11 @@ INTERIM = "interim"  # a mark, too: judged on other seeds than were declared
 SETTINGS = ("alpha", "test", "estimand", "power", "resamples", "seeds", "looks")  # of `experiment`
 EXPERIMENT = "token_controlled"  # of both arms
 LIBRARIES = ("numpy", "scipy")
+Runs = Sequence[RunFolder]
 
 
 def verdict(
-    runs: Sequence[RunFolder],
-    *,
-    strategy: str = "",
-    model: str = "",
-    split: str = "",
-    as_they_stand: bool = False,
+    runs: Runs, *, strategy: str = "", model: str = "", split: str = "", as_they_stand: bool = False
 ) -> dict[str, Any]:
     """Return the verdict document, as plain values.
 
@@ -88,10 +84,12 @@ def verdict(
     }
 
 
-def verdict_or_refusal(runs: Sequence[RunFolder], **chosen: Any) -> dict[str, Any]:
+def verdict_or_refusal(
+    runs: Runs, *, strategy: str = "", model: str = "", split: str = "", as_they_stand: bool = False
+) -> dict[str, Any]:
     """Return `verdict` for a page, which shows a refusal instead of stopping at it."""
     try:
-        return verdict(runs, **chosen)
+        return verdict(runs, strategy=strategy, model=model, split=split, as_they_stand=as_they_stand)
     except KitError as refusal:
         return no_verdict(f"the comparison is refused — {refusal}")
 
@@ -221,7 +219,7 @@ def _reported_differences(entries: Sequence[Entry]) -> dict[str, list[str]]:
     return {name: sorted(found) for name, found in values.items() if len(found) > 1}
 
 
-def _nothing_to_judge(runs: Sequence[RunFolder]) -> str:
+def _nothing_to_judge(runs: Runs) -> str:
     multi = sorted({run.facts["run_id"] for run in runs if len(run.facts["tasks"]) > 1})
     if multi:
         return (

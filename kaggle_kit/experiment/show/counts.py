@@ -93,13 +93,12 @@ def optimisation(runs: Mapping[str, RunFolder], task: str) -> None:
     if any(curves.values()):
         most = next(iter(runs.values())).config()["training"]["quick_samples"]
         title = f"{task} on at most {most} development samples; ring: best point"
-        with panel(
-            title, 2.7, xlabel="share of the run's tokens", ylabel="primary score", xlim=(0, 1.03)
-        ) as axes:
+        with panel(title, 2.7, xlabel="share of the run's tokens", ylabel="primary score") as axes:
             for colour, (name, points) in zip(COLOURS, curves.items(), strict=False):
                 if points:
                     axes.plot(*zip(*points, strict=True), "o-", ms=3, color=colour, label=name)
                     axes.plot(*max(points, key=itemgetter(1)), "o", ms=9, mfc="none", color=colour)
+            axes.set_xlim(0, 1.03)
             axes.xaxis.set_major_formatter("{x:.0%}")
             axes.legend(loc="upper left")
     else:

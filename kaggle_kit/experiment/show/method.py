@@ -55,7 +55,7 @@ def fusion_weights(exp: Experiment, split: str = "dev", samples: int = 20) -> No
     found = mean_shared_weights(exp.model, exp.batches(split, samples))
     title = f"Weight of the shared adapter, mean over tokens of {samples} {split} samples"
     empty = "this strategy has no fusion"
-    lines(found, title, empty, level=0.5, xlabel="layer", ylabel="weight", ylim=(0, 1))
+    lines(found, title, empty, level=0.5, xlabel="layer", ylabel="weight", top=1)
 
 
 def conflicts(gram: Tensor, weights: Tensor, tasks: Sequence[str]) -> None:

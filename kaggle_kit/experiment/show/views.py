@@ -70,12 +70,12 @@ def figure(drawn: Figure) -> None:
 
 
 @contextmanager
-def panel(title: str, height: float = 2.8, **labels: Any) -> Iterator[Axes]:
+def panel(title: str, height: float = 2.8, xlabel: str = "", ylabel: str = "") -> Iterator[Axes]:
     """Draw on one pair of axes in the house's style; the figure is shown at the end of the block."""
     with mpl.rc_context(STYLE):
         drawn = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = drawn.subplots()
-        axes.set(title=title, **labels)
+        axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
         yield axes
     figure(drawn)
 
@@ -84,22 +84,25 @@ def lines(
     curves: Mapping[str, Mapping[int, float]],
     title: str,
     empty: str = NOTHING,
+    *,
+    xlabel: str,
+    ylabel: str,
     level: float | None = None,
-    **labels: Any,
+    top: float | None = None,
 ) -> None:
     """Show one line for each name, from x -> y, or say in a small figure that there is none.
 
-    `level` is the height of a dotted line across.
+    `level` is the height of a dotted line across, `top` that of the panel, if the lines are not to set it.
     """
     if not any(curves.values()):
         return figure(no_data(empty))
-    with panel(title, **labels) as axes:
+    with panel(title, xlabel=xlabel, ylabel=ylabel) as axes:
         for number, (name, points) in enumerate(curves.items()):
             colour = COLOURS[number % len(COLOURS)]
             axes.plot(list(points), list(points.values()), "o-", ms=3, color=colour, label=name)
         if level is not None:
             axes.axhline(level, color="#8a8f98", lw=0.8, ls=":")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, top)
         axes.locator_params(axis="x", integer=True)
         axes.figure.legend(loc="outside right upper")
 
