@@ -128,14 +128,14 @@ def assert_comparable(
     for runs in arms.values():
         for run in runs:
             _assert_unselected(run, split)
-    wanted = {run.seed for runs in arms.values() for run in runs} - set(lost)
+    seeds = {run.seed for runs in arms.values() for run in runs} - set(lost)
     for name, runs in arms.items():
-        found = [run.seed for run in runs]
-        if twice := [seed for seed in found if found.count(seed) > 1]:
+        own = [run.seed for run in runs]
+        if twice := [seed for seed in own if own.count(seed) > 1]:
             more = f"{twice[0]} more than once in {name}"
             raise IncomparableRuns("seed", f"{more}; a repeated run is no further seed, move it away")
-        if missing := sorted(wanted - set(found)):
-            raise IncomparableRuns("seed", f"{missing} missing in {name}, which has {found}; train them")
+        if missing := sorted(seeds - set(own)):
+            raise IncomparableRuns("seed", f"{missing} missing in {name}, which has {own}; train them")
     assert_fixed(question, arms, tasks, split)
 
 

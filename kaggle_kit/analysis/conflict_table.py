@@ -32,10 +32,10 @@ def conflict_table(run: RunFolder) -> pd.DataFrame:
     Empty where the strategy has no gradient surgery.
     """
     rows = []
-    for group, found in conflict_counts(run.events()).summary().items():
+    for group, counts in conflict_counts(run.events()).summary().items():
         for kind, words in KINDS.items():
-            excess = found.get("excess_by_pair", {}) if kind == "halves" else {}
-            for pair, rates in found.get(kind, {}).items():
+            excess = counts.get("excess_by_pair", {}) if kind == "halves" else {}
+            for pair, rates in counts.get(kind, {}).items():
                 figures = (rates["steps"], rates["conflict_rate"], rates["mean_cosine"], excess.get(pair))
                 rows.append((group, words, pair, *figures))
     return pd.DataFrame(rows, columns=COLUMNS).round(3)

@@ -82,7 +82,7 @@ def exclusions(runs: Iterable[RunFolder]) -> list[Comparison]:
 
 def quantisations(runs: Iterable[RunFolder]) -> list[Comparison]:
     """Compare S5's runs with those of the strategy that it chose, whose base is not quantised."""
-    runs, found = list(runs), []
+    runs, comparisons = list(runs), []
     groups = _grouped(runs, lambda entry: (entry.manifest.get("choice") or {}).get("of"))
     for names, entries in groups.items():
         first, of = entries[0], entries[0]["choice"]["of"]
@@ -91,8 +91,8 @@ def quantisations(runs: Iterable[RunFolder]) -> list[Comparison]:
         same = [e for e in like if _common(e) == _common(first) and "twin" not in e.manifest]
         counterparts = [entry for entry in same if not run_ids or entry.id in run_ids]
         arms = {first["strategy"]: entries} | _by_arm(counterparts, lambda entry: entry["strategy"])
-        found.append(Comparison("s5", names, arms, [Pair(first["strategy"], of, first["tasks"])]))
-    return found
+        comparisons.append(Comparison("s5", names, arms, [Pair(first["strategy"], of, first["tasks"])]))
+    return comparisons
 
 
 def out_of_distribution(runs: Iterable[RunFolder]) -> list[Comparison]:

@@ -46,9 +46,9 @@ def contrasts(
     if question not in COMPARISONS:
         known = f"{', '.join(COMPARISONS)}{nearest(question, COMPARISONS)}"
         raise ConfigError(f"question is {question!r}; allowed: {known}")
-    found = COMPARISONS[question](runs)
-    asked = [each for each in found if not model or each.entries[0]["model"] == model]
-    return [_judged(comparison, split, as_they_stand) for comparison in asked]
+    comparisons = COMPARISONS[question](runs)
+    of_model = [each for each in comparisons if not model or each.entries[0]["model"] == model]
+    return [_judged(comparison, split, as_they_stand) for comparison in of_model]
 
 
 def contrasts_or_refusals(question: str, runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
@@ -92,15 +92,15 @@ def in_words(documents: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield from toys_in_words(document)
         yield from unfinished_in_words(document)
         yield from (f"{pair}: an arm has no finished run." for pair in document["missing"])
-        yield from (_sentence(found, document["rule"]) for found in document["contrasts"])
+        yield from (_sentence(estimates, document["rule"]) for estimates in document["contrasts"])
 
 
 def contrast_table(documents: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return one row per contrast, in the metric's own unit."""
     rows = [
-        {"comparison": document["title"], **found, "seeds": len(found["seeds"])}
+        {"comparison": document["title"], **estimates, "seeds": len(estimates["seeds"])}
         for document in documents
-        for found in document.get("contrasts", ())
+        for estimates in document.get("contrasts", ())
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -112,20 +112,20 @@ def _judged(comparison: Comparison, split: str, as_they_stand: bool) -> dict[str
     there = [pair for pair in comparison.pairs if {pair.first, pair.second} <= comparison.arms.keys()]
     family = (2 if comparison.outside else 1) * sum(len(pair.tasks) for pair in comparison.pairs)
     unfinished: Unfinished = {}
-    found: list[dict[str, Any]] = []
+    estimates: list[dict[str, Any]] = []
     for pair in there:
         arms = {name: comparison.arms[name] for name in (pair.first, pair.second)}
-        named, missing = lost(comparison.question, arms, as_they_stand)
-        unfinished |= named
+        own_unfinished, missing = lost(comparison.question, arms, as_they_stand)
+        unfinished |= own_unfinished
         assert_comparable(comparison.question, arms, pair.tasks, split, missing)
         seeds = sorted(missing | {entry.seed for runs in arms.values() for entry in runs})
         for task in pair.tasks:
             for figure, tables in _tables(comparison, pair, task, split, seeds).items():
                 what = {"task": task, "figure": figure, "first": pair.first, "second": pair.second}
-                found.append(what | {"seeds": seeds} | _estimates(tables, rule, family))
+                estimates.append(what | {"seeds": seeds} | _estimates(tables, rule, family))
     # A declared contrast without runs, or with one seed, has shown nothing: its p is 1.
-    p_values = [1.0 if each["p_value"] is None else each["p_value"] for each in found]
-    for each, p in zip(found, stats.holm(p_values + [1.0] * (family - len(found))), strict=False):
+    p_values = [1.0 if each["p_value"] is None else each["p_value"] for each in estimates]
+    for each, p in zip(estimates, stats.holm(p_values + [1.0] * (family - len(estimates))), strict=False):
         if each["p_value"] is not None:
             word = HIGHER if each["difference"] > 0 else LOWER
             each |= {"p_holm": p, "verdict": word if p <= rule.alpha else NOT_SHOWN}
@@ -135,7 +135,7 @@ def _judged(comparison: Comparison, split: str, as_they_stand: bool) -> dict[str
         "split": split,
         "marks": marks_of(comparison.entries),
         "rule": {"alpha": rule.alpha, "test": rule.test, "power": rule.power, "family": family},
-        "contrasts": found,
+        "contrasts": estimates,
         "missing": [f"{pair.first} − {pair.second}" for pair in comparison.pairs if pair not in there],
         "unfinished": unfinished,
         "as_they_stand": as_they_stand,
@@ -173,12 +173,12 @@ def _estimates(tables: Tables, rule: Rule, family: int) -> dict[str, Any]:
     }
 
 
-def _sentence(found: Mapping[str, Any], rule: Mapping[str, Any]) -> str:
-    what = f"{found['task']}, {found['figure']}: {found['first']} − {found['second']} ="
-    if found["verdict"] == ONE_SEED:
-        return f"{what} {found['difference']:+.4f}; {ONE_SEED}."
-    interval = f"{1 - rule['alpha']:.0%} interval {found['low']:+.4f} to {found['high']:+.4f}"
-    test = f"p = {found['p_holm']:.3g} after Holm over {rule['family']}"
-    power = f"find a difference of {found['detectable']:.4f} with {rule['power']:.0%} power"
-    sentence = f"{what} {found['difference']:+.4f}, {interval}, {test}: {found['verdict']}."
-    return f"{sentence} {len(found['seeds'])} seeds {power}."
+def _sentence(estimates: Mapping[str, Any], rule: Mapping[str, Any]) -> str:
+    what = f"{estimates['task']}, {estimates['figure']}: {estimates['first']} − {estimates['second']} ="
+    if estimates["verdict"] == ONE_SEED:
+        return f"{what} {estimates['difference']:+.4f}; {ONE_SEED}."
+    interval = f"{1 - rule['alpha']:.0%} interval {estimates['low']:+.4f} to {estimates['high']:+.4f}"
+    test = f"p = {estimates['p_holm']:.3g} after Holm over {rule['family']}"
+    power = f"find a difference of {estimates['detectable']:.4f} with {rule['power']:.0%} power"
+    sentence = f"{what} {estimates['difference']:+.4f}, {interval}, {test}: {estimates['verdict']}."
+    return f"{sentence} {len(estimates['seeds'])} seeds {power}."

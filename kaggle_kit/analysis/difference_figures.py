@@ -55,15 +55,15 @@ def verdict_figure(document: Mapping[str, Any]) -> Figure:
     tasks, overall = document["tasks"], over_all_tasks(document)
     figure, (upper, lower) = stacked([0.95 + 2.0 * ROW * len(members) for members in (tasks, overall)])
     metrics, seeds = document["comparison"]["metrics"], len(document["comparison"]["seeds"])
-    _judged(upper, {f"{task}\n{metrics[task]['name']}": found for task, found in tasks.items()}, document)
+    _judged(upper, {f"{task}\n{metrics[task]['name']}": member for task, member in tasks.items()}, document)
     upper.set_xlabel("multi-task minus token-controlled single-task, points")
     _judged(lower, overall, document)
     lower.set_xlabel("mean over tasks, per cent of the way from trivial to published")
     toys = [mark.upper() for mark in TOYS if mark in document["marks"]]
-    said = f"{' and '.join(toys)} RUNS, NOT A RESULT — " if toys else ""
-    said += "INTERIM — " if document["interim"] else ""
+    warning = f"{' and '.join(toys)} RUNS, NOT A RESULT — " if toys else ""
+    warning += "INTERIM — " if document["interim"] else ""
     names = "{strategy} on {model}, {split} split".format_map(document["comparison"])
-    upper.set_title(f"{said}{names}, {seeds} seeds")
+    upper.set_title(f"{warning}{names}, {seeds} seeds")
     handles, labels = upper.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
     figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=3, handlelength=1.2)
@@ -76,17 +76,17 @@ def contrast_figure(documents: Sequence[Mapping[str, Any]]) -> Figure:
 
     Blue: higher. Orange: lower. Grey: no difference is shown, or none could be.
     """
-    judged = [document for document in documents if document.get("contrasts")]
-    if not judged:
+    drawable = [document for document in documents if document.get("contrasts")]
+    if not drawable:
         return no_data("no two arms have finished that could be compared")
-    figure, panels = stacked([1.1 + 1.5 * ROW * len(document["contrasts"]) for document in judged])
-    for axes, document in zip(panels, judged, strict=True):
-        for row, found in enumerate(document["contrasts"]):
-            ends = None if found["low"] is None else (POINTS * found["low"], POINTS * found["high"])
-            draw_range(axes, row, POINTS * found["difference"], ends, COLOUR.get(found["verdict"], TOY))
-            _note(axes, row, found["verdict"], fontsize=8, color=DARK)
+    figure, panels = stacked([1.1 + 1.5 * ROW * len(document["contrasts"]) for document in drawable])
+    for axes, document in zip(panels, drawable, strict=True):
+        for row, one in enumerate(document["contrasts"]):
+            ends = None if one["low"] is None else (POINTS * one["low"], POINTS * one["high"])
+            draw_range(axes, row, POINTS * one["difference"], ends, COLOUR.get(one["verdict"], TOY))
+            _note(axes, row, one["verdict"], fontsize=8, color=DARK)
         rows = "{first} − {second}, n = {n}\n{task}, {figure}"
-        names = [rows.format_map(found | {"n": len(found["seeds"])}) for found in document["contrasts"]]
+        names = [rows.format_map(one | {"n": len(one["seeds"])}) for one in document["contrasts"]]
         _around_zero(axes, names)
         toys = " and ".join(mark for mark in document["marks"] if mark in TOYS)
         axes.set_title(f"{document['title']}{f' ({toys}: no result)' if toys else ''}", fontsize=8)

@@ -50,11 +50,11 @@ def arm_table(runs: Sequence[RunFolder], table: pd.DataFrame) -> pd.DataFrame:
     Best arms of a task first. Runs of one arm may differ in more than the seed; only a verdict compares arms.
     """
     arms = {run.run_id: arm_of(run.manifest()) for run in runs}
-    scored = table[table["score"].notna()].assign(arm=lambda rows: rows["run"].map(arms))
-    score = scored.groupby(["task", "split", "metric", "model", "profile", "flags", "arm"])
-    found = score["score"].agg(runs="size", mean="mean", lowest="min", highest="max")
-    found = found.join(score[["published", "trivial"]].max()).reset_index()
-    ordered = found.sort_values(["task", "split", "mean"], ascending=[True, True, False])
+    results = table[table["score"].notna()].assign(arm=lambda rows: rows["run"].map(arms))
+    score = results.groupby(["task", "split", "metric", "model", "profile", "flags", "arm"])
+    by_arm = score["score"].agg(runs="size", mean="mean", lowest="min", highest="max")
+    by_arm = by_arm.join(score[["published", "trivial"]].max()).reset_index()
+    ordered = by_arm.sort_values(["task", "split", "mean"], ascending=[True, True, False])
     return ordered.reset_index(drop=True)
 
 

@@ -27,18 +27,18 @@ def predictors(run: RunFolder, tasks: Sequence[str], names: Sequence[str]) -> di
     Raises ConfigError for a name that is none, and where the confounder is not among them.
     """
     similarity, affinity = (_read(run, name) for name in (SIMILARITY, AFFINITY))
-    found = {
+    matrices = {
         name: _matrix(tasks, lambda i, j, table=table: table[i][j])
         for name, table in similarity["pairs"].items()
     }
     # The log is of what a step on one task does to another; the transfer matrix of what happens to a task.
-    found["affinity"] = _matrix(tasks, lambda i, j: affinity["affinity"][j][i])
-    found["conflict_excess"] = conflict_excess(run.events(), tasks)
-    if unknown := [name for name in names if name not in found]:
-        raise ConfigError(f"experiment.predictors names {', '.join(unknown)}; allowed: {', '.join(found)}")
+    matrices["affinity"] = _matrix(tasks, lambda i, j: affinity["affinity"][j][i])
+    matrices["conflict_excess"] = conflict_excess(run.events(), tasks)
+    if unknown := [name for name in names if name not in matrices]:
+        raise ConfigError(f"experiment.predictors names {', '.join(unknown)}; allowed: {', '.join(matrices)}")
     if CONFOUNDER not in names:
         raise ConfigError(f"experiment.predictors lacks {CONFOUNDER}, the known confounder; add it")
-    return {name: found[name] for name in names}
+    return {name: matrices[name] for name in names}
 
 
 def conflict_excess(

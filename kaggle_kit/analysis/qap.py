@@ -66,10 +66,10 @@ def exploratory(
         for name, level in levels.items()
     }
     try:
-        made, because = predict(transfer, predictors, CONFOUNDER), None
+        predictions, because = predict(transfer, predictors, CONFOUNDER), None
     except ConfigError as error:
-        made, because = [], str(error)
-    return result | {"predictions": [one._asdict() for one in made], "because": because}
+        predictions, because = [], str(error)
+    return result | {"predictions": [one._asdict() for one in predictions], "because": because}
 
 
 def prediction_table(result: Mapping[str, Any]) -> pd.DataFrame:

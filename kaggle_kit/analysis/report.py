@@ -107,12 +107,12 @@ def write_report(runs: Sequence[RunFolder], path: Path, verdicts: Sequence[Mappi
 
 
 def _answer(document: Mapping[str, Any], arms: pd.DataFrame) -> list[str]:
-    """A verdict, its words, and each arm's scores over seeds beside that of no model at all."""
+    """Return a verdict, its words, and each arm's scores over seeds beside that of no model, as HTML."""
     split = document["comparison"]["split"] if document["tasks"] else ""
-    shown = arms[arms["task"].isin(document["tasks"]) & (arms["split"] == split)]
+    scores = arms[arms["task"].isin(document["tasks"]) & (arms["split"] == split)]
     words = [f"<p>{escape(sentence)}</p>" for sentence in in_words(document)]
     verdict = escape(with_interim_mark(document, document["verdict"]))
-    return [f"<h2>The answer: {verdict}</h2>", *words, f"<div>{_html(shown, index=False)}</div>"]
+    return [f"<h2>The answer: {verdict}</h2>", *words, f"<div>{_html(scores, index=False)}</div>"]
 
 
 def _picture(figure: Figure, caption: str) -> str:

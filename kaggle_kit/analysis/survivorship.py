@@ -35,27 +35,27 @@ def lost(question: str, arms: ArmRuns, as_they_stand: bool) -> tuple[Unfinished,
     entries = [entry for runs in arms.values() for entry in runs]
     folders = [(run, without_machine_keys(run.config())) for run in unfinished_beside(e.run for e in entries)]
     ids = {entry.id for entry in entries}
-    found: Unfinished = {}
+    unfinished: Unfinished = {}
     seeds: set[int] = set()
     for arm, runs in arms.items():
-        wanted = configured(question, runs[0].config)
+        own = configured(question, runs[0].config)
         for run, config in folders:
             of_these = config["experiment"].get("twin") in (None, *ids)
-            if of_these and run.facts["page"] == runs[0]["page"] and configured(question, config) == wanted:
+            if of_these and run.facts["page"] == runs[0]["page"] and configured(question, config) == own:
                 facts = {"run_id": run.run_id, "seed": config["seed"], "ending": ending(run)}
-                found.setdefault(arm, []).append(facts)
+                unfinished.setdefault(arm, []).append(facts)
         has = {entry.seed for entry in runs}
-        missing = [facts for facts in found.get(arm, ()) if facts["seed"] not in has]
+        missing = [facts for facts in unfinished.get(arm, ()) if facts["seed"] not in has]
         if missing and not as_they_stand:
-            named = ", ".join(f"{m['seed']} ({m['run_id']}, {m['ending']})" for m in missing)
+            names = ", ".join(f"{m['seed']} ({m['run_id']}, {m['ending']})" for m in missing)
             then = "finish them with `run … --resume FOLDER`, or score them as they stand by --as-they-stand"
-            raise IncomparableRuns("seed", f"unfinished in {arm}: {named}; {then}")
+            raise IncomparableRuns("seed", f"unfinished in {arm}: {names}; {then}")
         seeds |= {facts["seed"] for facts in missing}
     for arm, runs in arms.items():
         if seeds and len(runs) < FEWEST_SEEDS:  # copies of one run have no variance
             needed = f"at least {FEWEST_SEEDS} per arm are needed before others are scored as they stand"
             raise IncomparableRuns("seed", f"only {len(runs)} finished in {arm}; {needed}: train more")
-    return found, seeds
+    return unfinished, seeds
 
 
 def documents_by_arm(arms: ArmRuns, task: str, split: str, seeds: Collection[int]) -> dict[str, np.ndarray]:

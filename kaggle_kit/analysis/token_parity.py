@@ -27,8 +27,8 @@ def assert_controlled(arms: Arms, as_they_stand: bool = False) -> tuple[Unfinish
     for control, tasks in arms.controls.items():
         for task, entries in tasks.items():
             both = {"multi-task runs": arms.multi_task, f"{control} control of {task}": entries}
-            found, missing = lost(control, both, as_they_stand)
-            unfinished, seeds = unfinished | found, seeds | missing
+            own_unfinished, missing = lost(control, both, as_they_stand)
+            unfinished, seeds = unfinished | own_unfinished, seeds | missing
             for name, runs in both.items():
                 if len(runs) < FEWEST_SEEDS:
                     only = f"only {[run.seed for run in runs]} in {name}; at least {FEWEST_SEEDS} per arm"
@@ -50,29 +50,29 @@ def assert_token_parity(multi: Entry, control: Entry, task: str) -> None:
     matched = "computed_tokens" if control.config["experiment"].get("match") == "computed" else "tokens"
     tokens = multi["totals"][matched]
     target = tokens[task] if kind == Control.SHARE else sum(tokens.values())
-    wanted = {
+    conditions = {
         "twin.of_config": (control["twin"]["of_config"], multi["config_hash"]),
         "seed": (control.seed, multi.seed),
         "twin.target_tokens": (control["twin"]["target_tokens"], target),
     }
     placebo = kind == Control.PLACEBO
     if not placebo:
-        wanted["config.training.target_tokens"] = (control.config["training"]["target_tokens"], target)
-        wanted["token_parity_error"] = (control["token_parity_error"], 0)
-    wanted["tasks"] = (control["tasks"], multi["tasks"] if placebo else [task])
-    wanted[f"totals.{matched}"] = (control["totals"][matched], tokens if placebo else {task: target})
-    for field, (found, expected) in wanted.items():
-        if found != expected:
-            differ = f"{found!r} in {control.id} but {expected!r} by {multi.id}"
+        conditions["config.training.target_tokens"] = (control.config["training"]["target_tokens"], target)
+        conditions["token_parity_error"] = (control["token_parity_error"], 0)
+    conditions["tasks"] = (control["tasks"], multi["tasks"] if placebo else [task])
+    conditions[f"totals.{matched}"] = (control["totals"][matched], tokens if placebo else {task: target})
+    for field, (value, expected) in conditions.items():
+        if value != expected:
+            differ = f"{value!r} in {control.id} but {expected!r} by {multi.id}"
             raise IncomparableRuns(field, f"{differ}; train the control again")
     if error := multi.manifest.get("token_parity_error", 0):
         raise IncomparableRuns("token_parity_error", f"{error} in {multi.id}; allowed: 0, train it again")
     if placebo:  # which is the very model of its multi-task run
         return
     field, active = "totals.trainable_parameters", multi["active_parameters"][task]
-    trained, whole = (run["totals"]["trainable_parameters"] for run in (control, multi))
-    if abs(trained - active) > MAX_PARAMETER_GAP * active:
-        differ = f"{trained:,} in {control.id} but {active:,} for a token of {task} in {multi.id}"
+    own, whole = (run["totals"]["trainable_parameters"] for run in (control, multi))
+    if abs(own - active) > MAX_PARAMETER_GAP * active:
+        differ = f"{own:,} in {control.id} but {active:,} for a token of {task} in {multi.id}"
         then = f"allowed: {MAX_PARAMETER_GAP:.0%} apart; train the control again by the page token_controlled"
         raise IncomparableRuns(field, f"{differ}; {then}")
     if whole < active:

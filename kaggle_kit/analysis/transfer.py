@@ -136,26 +136,26 @@ def transfer_matrix(
 
 def transfer_settings(config: RunConfig) -> dict[str, Any]:
     """Return the arguments for `transfer_matrix` in a configuration. ConfigError without split or seeds."""
-    said = config.experiment
-    if not {"split", "seeds"} <= said.keys():
+    experiment = config.experiment
+    if not {"split", "seeds"} <= experiment.keys():
         raise ConfigError("the experiment declares no split and seeds; add experiment=transfer_matrix")
     names = {"model": config.model.name, "profile": config.profile.name, "strategy": config.strategy.name}
-    return {"tasks": list(config.tasks), **names, "seeds": said["seeds"], "split": said["split"]}
+    return {"tasks": list(config.tasks), **names, "seeds": experiment["seeds"], "split": experiment["split"]}
 
 
 def _by_key(
     runs: Iterable[RunFolder], key_of: Callable[[RunFolder], tuple[Any, ...] | None]
 ) -> dict[tuple[Any, ...], RunFolder]:
     """Return the newest run by key; two configurations under one key are an error, not a choice."""
-    found: dict[tuple[Any, ...], RunFolder] = {}
+    newest: dict[tuple[Any, ...], RunFolder] = {}
     for run in sorted(runs, key=lambda run: run.manifest()["finished"]):
         if (key := key_of(run)) is not None:
-            one, other = (each.facts["config_hash"] for each in (found.get(key, run), run))
+            one, other = (each.facts["config_hash"] for each in (newest.get(key, run), run))
             if one != other:
-                both = f"{found[key].run_id} and {run.run_id} are of the same tasks and seed"
+                both = f"{newest[key].run_id} and {run.run_id} are of the same tasks and seed"
                 raise IncomparableRuns("config_hash", f"{both}, with {one} and {other}; keep them apart")
-            found[key] = run
-    return found
+            newest[key] = run
+    return newest
 
 
 def _assert_one_corpus(runs: Sequence[RunFolder], tasks: Sequence[str]) -> None:
@@ -163,9 +163,9 @@ def _assert_one_corpus(runs: Sequence[RunFolder], tasks: Sequence[str]) -> None:
         hashes = {run.run_id: run.manifest()["data_hashes"].get(task) for run in runs}
         digests = {digest: run_id for run_id, digest in hashes.items() if digest}
         if len(digests) > 1:
-            found = " and ".join(f"{digest} in {run_id}" for digest, run_id in digests.items())
+            values = " and ".join(f"{digest} in {run_id}" for digest, run_id in digests.items())
             then = "a matrix is of one corpus, keep the others in separate folders"
-            raise IncomparableRuns(f"data_hashes.{task}", f"{found}; {then}")
+            raise IncomparableRuns(f"data_hashes.{task}", f"{values}; {then}")
 
 
 def _needed(

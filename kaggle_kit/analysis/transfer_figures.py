@@ -70,8 +70,8 @@ def _heatmap(
     most = float(np.abs(known).max()) if known.size else 1.0
     least, colours = (-most, DIVERGING) if signed else (0.0, SEQUENTIAL)
     axes.set_facecolor("#f4f5f6")
-    shown = np.ma.masked_invalid(values)
-    image = axes.imshow(shown, cmap=colours, aspect="auto", vmin=least, vmax=most)
+    cells = np.ma.masked_invalid(values)
+    image = axes.imshow(cells, cmap=colours, aspect="auto", vmin=least, vmax=most)
     axes.set_xticks(range(len(tasks)), tasks, rotation=30, ha="right", fontsize=7)
     axes.set_yticks(range(len(tasks)), tasks, fontsize=7)
     axes.tick_params(length=0)

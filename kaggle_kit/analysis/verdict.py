@@ -64,18 +64,18 @@ def verdict(
     # Tasks that are told to share notes with another one here: the same supervision counted twice.
     shared = [task for task in arms.tasks if set(tasks[task]["shares_notes_with"]) & set(arms.tasks)]
     tables = tables_of(arms, margins, units, seeds)
-    found = judge(tables, rule, np.random.default_rng(rule.seed), left_out=shared)
+    judgement = judge(tables, rule, np.random.default_rng(rule.seed), left_out=shared)
     interim = rule.interim(seeds)
     return {
-        "verdict": found["overall"]["verdict"],
-        "specification": found["overall"]["specification"],
+        "verdict": judgement["overall"]["verdict"],
+        "specification": judgement["overall"]["specification"],
         "marks": marks + ([INTERIM] if interim else []),
         "interim": interim,
         "comparison": _comparison(arms) | {"seeds": seeds, "sharing_notes": shared, "units": units},
         "unfinished": unfinished,
         "as_they_stand": as_they_stand,
         "rule": _rule(rule, margins, arms),
-        **found,
+        **judgement,
         "training": {task: _training(arms, task) for task in arms.tasks},
         "outliers": list(_outliers(arms)),
         "inputs": [_input(entry, arms.split) for entry in entries],
@@ -147,9 +147,9 @@ def tables_of(
 
 def _rule(rule: Rule, margins: Mapping[str, float], arms: Arms) -> dict[str, Any]:
     """Return the declared rule with its hash: two verdicts with the same hash were decided alike."""
-    fixed = asdict(rule) | {"margins": margins, "family": arms.tasks, "parameter_parity": MAX_PARAMETER_GAP}
-    digest = hashlib.sha256(to_json(fixed).encode()).hexdigest()[:16]
-    return fixed | {"level": rule.level, "hash": digest}
+    terms = asdict(rule) | {"margins": margins, "family": arms.tasks, "parameter_parity": MAX_PARAMETER_GAP}
+    digest = hashlib.sha256(to_json(terms).encode()).hexdigest()[:16]
+    return terms | {"level": rule.level, "hash": digest}
 
 
 def _training(arms: Arms, task: str) -> dict[str, Any]:

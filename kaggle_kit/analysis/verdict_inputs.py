@@ -73,12 +73,12 @@ class Entry:
     def primary(self, task: str, split: str) -> Metric:
         """Return the task's primary metric on a split. IncomparableRuns unless it is there exactly once."""
         name = self.config["tasks"][task]["primary_metric"]
-        found = [m for m in self.run.metrics() if (m.task, m.name, m.split) == (task, name, split)]
-        if len(found) != 1:
-            has = f"{self.id} reports {name} of {task} on {split!r} {len(found)} times"
+        metrics = [m for m in self.run.metrics() if (m.task, m.name, m.split) == (task, name, split)]
+        if len(metrics) != 1:
+            has = f"{self.id} reports {name} of {task} on {split!r} {len(metrics)} times"
             then = "run its page again, or name by --split one that it reports"
             raise IncomparableRuns("split", f"{has}; exactly one figure is needed: {then}")
-        return found[0]
+        return metrics[0]
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ class Arms:
 
     def scored_arms(self, task: str) -> dict[str, Sequence[Entry]]:
         """Return those of `trained_arms`, and the total control at its best point, if all have one."""
-        found = self.trained_arms(task)
-        best = [point for entry in found["total"] if (point := entry.at_best_development())]
-        return found | ({"best_development": best} if len(best) == len(found["total"]) else {})
+        arms = self.trained_arms(task)
+        best = [point for entry in arms["total"] if (point := entry.at_best_development())]
+        return arms | ({"best_development": best} if len(best) == len(arms["total"]) else {})
 
 
 def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", split: str = "") -> Arms | None:

@@ -37,26 +37,26 @@ def verdict_table(document: Mapping[str, Any]) -> pd.DataFrame:
     if not document["tasks"]:
         return pd.DataFrame([{"task": "all tasks", "verdict": document["verdict"]}])
     rows = []
-    for name, found in (document["tasks"] | over_all_tasks(document)).items():
-        low, high = found["interval"]
-        row = {"task": name, "verdict": with_interim_mark(document, found["verdict"])}
-        row |= {key: found[key] for key in ("specification", "difference")} | {"low": low, "high": high}
-        row |= {"trimmed mean": found["estimands"]["trimmed"]["difference"], "margin": found["margin"]}
-        row |= {heading: found[key] for key, heading in P_VALUES.items()}
-        row |= {"detectable": found["minimum_detectable_effect"], "seeds": found["seeds"]}
-        rows.append(row | {"more seeds": found.get("more_seeds")})
+    for name, member in (document["tasks"] | over_all_tasks(document)).items():
+        low, high = member["interval"]
+        row = {"task": name, "verdict": with_interim_mark(document, member["verdict"])}
+        row |= {key: member[key] for key in ("specification", "difference")} | {"low": low, "high": high}
+        row |= {"trimmed mean": member["estimands"]["trimmed"]["difference"], "margin": member["margin"]}
+        row |= {heading: member[key] for key, heading in P_VALUES.items()}
+        row |= {"detectable": member["minimum_detectable_effect"], "seeds": member["seeds"]}
+        rows.append(row | {"more seeds": member.get("more_seeds")})
     return pd.DataFrame(rows)
 
 
 def rule_table(document: Mapping[str, Any]) -> pd.DataFrame:
     """Return a row per task and control that genuine transfer has to beat; `p` is two-sided, before Holm."""
     rows: list[tuple[Any, ...]] = []
-    for name, found in (document["tasks"] | over_all_tasks(document)).items():
-        for control in to_beat(found["contrasts"]):
-            if contrast := found["contrasts"].get(control):
-                shown = "not shown to be beaten" if control in found["failed"] else "beaten"
+    for name, member in (document["tasks"] | over_all_tasks(document)).items():
+        for control in to_beat(member["contrasts"]):
+            if contrast := member["contrasts"].get(control):
+                word = "not shown to be beaten" if control in member["failed"] else "beaten"
                 figures = contrast["difference"], *contrast["interval"], contrast["p_value"]
-                rows.append((name, control, *figures, shown))
+                rows.append((name, control, *figures, word))
             else:
                 rows.append((name, control, None, None, None, None, "never trained"))
     return pd.DataFrame(rows, columns=RULE)
@@ -65,9 +65,9 @@ def rule_table(document: Mapping[str, Any]) -> pd.DataFrame:
 def gain_table(document: Mapping[str, Any]) -> pd.DataFrame:
     """Return the gain over the task's own share of the tokens, split at the control with all tokens."""
     rows = []
-    for task, found in document["tasks"].items():
-        if Control.SHARE in found["contrasts"]:
-            share, total = (found["contrasts"][it]["difference"] for it in (Control.SHARE, Control.TOTAL))
+    for task, member in document["tasks"].items():
+        if Control.SHARE in member["contrasts"]:
+            share, total = (member["contrasts"][it]["difference"] for it in (Control.SHARE, Control.TOTAL))
             rows.append((task, share, share - total, total))
     return pd.DataFrame(rows, columns=GAIN)
 

@@ -41,8 +41,8 @@ def in_words(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"{document['verdict']}: {document['reason']}."
         return
     yield from _declaration(document)
-    for task, found in document["tasks"].items():
-        yield f"{task}: {_sentence(found, document, '', task)}"
+    for task, member in document["tasks"].items():
+        yield f"{task}: {_sentence(member, document, '', task)}"
     unit = " of the way from the trivial baseline to the best published score, on average over tasks"
     yield f"all tasks: {_sentence(document['overall'], document, unit)}"
     if without := document.get("overall_without"):
@@ -63,9 +63,9 @@ def with_interim_mark(document: Mapping[str, Any], word: str) -> str:
 
 def gains_in_words(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the parts of each gain over the control with the task's own share of the tokens."""
-    for task, found in document["tasks"].items():
-        if Control.SHARE in found["contrasts"]:
-            share, total = (found["contrasts"][it]["difference"] for it in (Control.SHARE, Control.TOTAL))
+    for task, member in document["tasks"].items():
+        if Control.SHARE in member["contrasts"]:
+            share, total = (member["contrasts"][it]["difference"] for it in (Control.SHARE, Control.TOTAL))
             yield (
                 f"{task}: {share:+.4f} against the control with only its own share of the tokens, of which "
                 f"{share - total:+.4f} comes with more tokens of the same task and "
@@ -110,19 +110,19 @@ def warnings_in_words(document: Mapping[str, Any]) -> Iterator[str]:
 
 def undecided_in_words(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the next steps for each undecided member: controls to beat or to train, seeds, documents."""
-    for name, found in (document["tasks"] | {"all tasks": document.get("overall")}).items():
-        if found and found["verdict"] == Verdict.UNDECIDED:
-            shown = [] if found["specification"] == Verdict.GENUINE else ["No test shows a side."]
+    for name, member in (document["tasks"] | {"all tasks": document.get("overall")}).items():
+        if member and member["verdict"] == Verdict.UNDECIDED:
+            reason = [] if member["specification"] == Verdict.GENUINE else ["No test shows a side."]
             task = name if name in document["tasks"] else ""
-            yield f"{name}: {' '.join([*shown, *_next_steps(found, document, task)])}"
+            yield f"{name}: {' '.join([*reason, *_next_steps(member, document, task)])}"
 
 
 def _declaration(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the seeds, looks and estimand of the decision, where a reader has to know of them."""
     rule, seeds = document["rule"], document["comparison"]["seeds"]
     if document["interim"]:
-        judged = ", ".join(map(str, seeds))
-        yield f"INTERIM: judged on seeds {judged}; {document['interim']}."
+        numbers = ", ".join(map(str, seeds))
+        yield f"INTERIM: judged on seeds {numbers}; {document['interim']}."
     elif rule["looks"]:
         look, looks = list(rule["looks"]).index(len(seeds)) + 1, len(rule["looks"])
         yield f"Look {look} of {looks}, at level {rule['level']:.4f}; all looks together: {rule['alpha']:g}."
@@ -130,69 +130,69 @@ def _declaration(document: Mapping[str, Any]) -> Iterator[str]:
         yield "The declared estimand is the 20 % trimmed mean over seeds (Yuen's test)."
 
 
-def _sentence(found: Mapping[str, Any], document: Mapping[str, Any], unit: str, task: str = "") -> str:
+def _sentence(member: Mapping[str, Any], document: Mapping[str, Any], unit: str, task: str = "") -> str:
     """Put a verdict, its claim, its estimate and its tests into words, and the next steps if undecided."""
-    rule, verdict = document["rule"], found["verdict"]
-    only_total = found["specification"] != verdict  # a gain that another control explains
+    rule, verdict = document["rule"], member["verdict"]
+    only_total = member["specification"] != verdict  # a gain that another control explains
     claim = CLAIMS[verdict]
     if verdict == Verdict.UNDECIDED and only_total:
         claim = f"{BETTER}, and no more is shown"
-    if verdict == Verdict.GENUINE and found["within_margin"]:
+    if verdict == Verdict.GENUINE and member["within_margin"]:
         claim += ", though shown to be smaller than the margin"
-    low, high = found["interval"]
+    low, high = member["interval"]
     interval = f"{100 * (1 - rule['level']):.4g} % interval {low:+.4f} to {high:+.4f}"
-    there = f"test of no difference: p = {found['p_holm']:.3g}"
-    within = f"test of a difference beyond ±{found['margin']:.4g}: p = {found['equivalence_p_holm']:.3g}"
+    there = f"test of no difference: p = {member['p_holm']:.3g}"
+    within = f"test of a difference beyond ±{member['margin']:.4g}: p = {member['equivalence_p_holm']:.3g}"
     tests = {
-        Verdict.GENUINE: f"{there}; of all controls: p = {found['transfer_p_holm']:.3g}",
+        Verdict.GENUINE: f"{there}; of all controls: p = {member['transfer_p_holm']:.3g}",
         Verdict.EXPOSURE: within,
         Verdict.UNDECIDED: there if only_total else f"{there}; {within}",
     }.get(verdict, there)
     word = with_interim_mark(document, verdict)
-    said = [f"{word} — {claim}: {found['difference']:+.4f}{unit}, {interval} ({tests})."]
+    sentences = [f"{word} — {claim}: {member['difference']:+.4f}{unit}, {interval} ({tests})."]
     if only_total:
-        said += [
+        sentences += [
             f"By the specification's rule alone: {Verdict.GENUINE}.",
-            *_next_steps(found, document, task),
+            *_next_steps(member, document, task),
         ]
     elif verdict == Verdict.UNDECIDED:
-        said.append(_more_seeds(found, rule))
-    return " ".join([*said, *_other_estimand(found, rule)])
+        sentences.append(_more_seeds(member, rule))
+    return " ".join([*sentences, *_other_estimand(member, rule)])
 
 
-def _next_steps(found: Mapping[str, Any], document: Mapping[str, Any], task: str) -> Iterator[str]:
+def _next_steps(member: Mapping[str, Any], document: Mapping[str, Any], task: str) -> Iterator[str]:
     """Yield the controls that a gain does not beat, the runs for those missing, and the seeds needed."""
-    for control in found["failed"] if found["specification"] == Verdict.GENUINE else ():
-        contrast = found["contrasts"][control]
+    for control in member["failed"] if member["specification"] == Verdict.GENUINE else ():
+        contrast = member["contrasts"][control]
         figures = f"{contrast['difference']:+.4f} (p = {contrast['p_value']:.3g} before Holm)"
         yield f"Not shown to beat {CONTROLS[control]}: {figures}."
-    if found["verdict"] == Verdict.REGULARISATION:
-        gain = found["contrasts"][PLACEBO_GAIN]["difference"]
+    if member["verdict"] == Verdict.REGULARISATION:
+        gain = member["contrasts"][PLACEBO_GAIN]["difference"]
         yield f"The gain of the placebo over the control with as many tokens is {gain:+.4f}."
-    for control in found["missing"]:
+    for control in member["missing"]:
         run, *_ = document["comparison"]["multi_task_runs"]
         train = TRAIN.format(task=task or "TASK", control=control, run=run)
         yield f"There is none of {CONTROLS[control]}: {TRAIN_AGAIN if control == Control.BEST else train}."
-    if "more_seeds" in found:
-        yield _more_seeds(found, document["rule"])
+    if "more_seeds" in member:
+        yield _more_seeds(member, document["rule"])
 
 
-def _more_seeds(found: Mapping[str, Any], rule: Mapping[str, Any]) -> str:
-    given = f"Were the difference as estimated, {rule['power']:.0%} power would take"
-    if not found["more_seeds"]:
-        return f"{given} more documents or a larger difference: no number of seeds is enough."
-    more = f"{given} {found['more_seeds']} more seed(s) beside the {found['seeds']} there are."
-    if found["seeds"] in rule["looks"][:-1]:
+def _more_seeds(member: Mapping[str, Any], rule: Mapping[str, Any]) -> str:
+    condition = f"Were the difference as estimated, {rule['power']:.0%} power would take"
+    if not member["more_seeds"]:
+        return f"{condition} more documents or a larger difference: no number of seeds is enough."
+    more = f"{condition} {member['more_seeds']} more seed(s) beside the {member['seeds']} there are."
+    if member["seeds"] in rule["looks"][:-1]:
         return f"{more} The next declared look costs no further error."
-    error = f"{100 * found['second_look_error']:.2g} % instead of {100 * rule['level']:.2g} %"
+    error = f"{100 * member['second_look_error']:.2g} % instead of {100 * rule['level']:.2g} %"
     return f"{more} A second look costs error: {error}, unless experiment.looks declares it beforehand."
 
 
-def _other_estimand(found: Mapping[str, Any], rule: Mapping[str, Any]) -> Iterator[str]:
+def _other_estimand(member: Mapping[str, Any], rule: Mapping[str, Any]) -> Iterator[str]:
     """Yield the verdict by the other estimand, where it differs from the declared one's."""
-    (other,) = found["estimands"].keys() - {rule["estimand"]}
-    beside = found["estimands"][other]
-    if beside["verdict"] != found["verdict"]:
+    (other,) = member["estimands"].keys() - {rule["estimand"]}
+    beside = member["estimands"][other]
+    if beside["verdict"] != member["verdict"]:
         low, high = beside["interval"]
         name = "20 % trimmed mean" if other == "trimmed" else "plain mean"
         yield (

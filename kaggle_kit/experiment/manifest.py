@@ -59,14 +59,14 @@ def record_run(exp: Experiment, trainers: Sequence[MultiTaskTrainer]) -> Path:
 
 def relation_thresholds(model: MultiTaskModel) -> dict[str, dict[str, list[float]]]:
     """Return task -> relation component -> the three P(no relation) below which there is one."""
-    kept = {
+    thresholds_of = {
         task: {
             part.name: [round(value, 4) for value in model.heads[task][part.name].thresholds.tolist()]
             for part in relation_parts(spec)
         }
         for task, spec in model.specs.items()
     }
-    return {task: thresholds for task, thresholds in kept.items() if thresholds}
+    return {task: thresholds for task, thresholds in thresholds_of.items() if thresholds}
 
 
 def optimisation(run: RunFolder, trainers: Sequence[MultiTaskTrainer]) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def final_loss(events: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         for task, loss in event["losses"].items():
             losses.setdefault(task, []).append(loss)
     latest = {task: loss for event in events[:end] for task, loss in event["losses"].items()}
-    return latest | {task: fmean(found) for task, found in losses.items()}
+    return latest | {task: fmean(values) for task, values in losses.items()}
 
 
 def _callbacks(trainer: MultiTaskTrainer, kind: type[Any]) -> list[Any]:

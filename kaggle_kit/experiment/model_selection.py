@@ -43,21 +43,21 @@ def better_candidate(
     _assert_unquantised(config, finished)
     for name, runs in finished.items():  # they may differ in the seed alone
         assert_fixed("s5", {name: [Entry.of(run) for run, _ in runs]}, list(config.tasks), CHOOSING)
-    found = {name: fmean(score for _, score in runs) for name, runs in finished.items()}  # over the seeds
-    missing = [name for name in config.strategy.candidates if name not in found]
+    scores_of = {name: fmean(score for _, score in runs) for name, runs in finished.items()}  # over the seeds
+    missing = [name for name in config.strategy.candidates if name not in scores_of]
     if missing and config.profile.paper:
         raise ConfigError(
             f"no finished run of {', '.join(missing)} for these tasks is scored on {CHOOSING}, where S5 "
             f"chooses; run its page first, after a search with profile.report=[{CHOOSING},test]"
         )
-    if not found:
+    if not scores_of:
         return config, f"no finished run of {', '.join(missing)}: {config.strategy.kind} as declared"
-    best = max(found, key=found.__getitem__)
+    best = max(scores_of, key=scores_of.__getitem__)
     winner, _ = finished[best][0]
     own = {key: getattr(config.strategy, key) for key in S5_OWN_KEYS}
     strategy = replace(read_config(winner.config_yaml).strategy, **own)
     _assert_not_asked_otherwise(config, strategy, winner)
-    scores = ", ".join(f"{name} {score:.3f}" for name, score in found.items())
+    scores = ", ".join(f"{name} {score:.3f}" for name, score in scores_of.items())
     reason = f"{best} is the better of {scores} on {CHOOSING}"
     choice = {"choice": {"of": best, "split": CHOOSING}}
     return replace(config, strategy=strategy, experiment=config.experiment | choice), reason
@@ -77,13 +77,13 @@ def _begun(config: RunConfig, run_dir: Path | str) -> RunConfig | None:
 def _candidates(config: RunConfig, runs_dir: Path | str) -> dict[str, list[tuple[RunFolder, float]]]:
     """Return strategy -> its finished runs, each with its figure on dev; runs that score nothing are none."""
     finished: dict[str, list[tuple[RunFolder, float]]] = {}
-    wanted = (set(config.tasks), config.model.name, config.profile.name)
-    named = config.experiment.get("candidates")
+    setting = (set(config.tasks), config.model.name, config.profile.name)
+    run_ids = config.experiment.get("candidates")
     choosing = {(name, task.primary_metric, CHOOSING) for name, task in config.tasks.items()}
     for run in find_runs(in_workspace(runs_dir)):
         strategy = run.facts["strategy"]
-        same = (set(run.facts["tasks"]), run.facts["model"], run.facts["profile"]) == wanted
-        if not same or strategy not in config.strategy.candidates or (named and run.run_id not in named):
+        same = (set(run.facts["tasks"]), run.facts["model"], run.facts["profile"]) == setting
+        if not same or strategy not in config.strategy.candidates or (run_ids and run.run_id not in run_ids):
             continue
         primary = {m.task: m.value for m in run.metrics() if (m.task, m.name, m.split) in choosing}
         if len(primary) == len(config.tasks):  # a search or an affinity run scores nothing

@@ -43,14 +43,14 @@ def find_token_budget(exp: Experiment) -> str:
     Raises AutoBatchError where not even the least budget fits the GPU.
     """
     saved = saved_token_budget(exp.run)
-    found = saved or _found_or_configured(exp)
+    facts = saved or _found_or_configured(exp)
     if not exp.run.batch_json.is_file():
-        write_atomically(exp.run.batch_json, to_json(found, indent=2) + "\n")
-    reason = found["reason"]
+        write_atomically(exp.run.batch_json, to_json(facts, indent=2) + "\n")
+    reason = facts["reason"]
     if saved:
-        device = f" on {found['device']}" if found["device"] != device_name(exp) else ""
+        device = f" on {facts['device']}" if facts["device"] != device_name(exp) else ""
         reason = f"settled in an earlier session{device}: {reason}"
-    budget, checkpointed = found["token_budget"], found["checkpointed_layers"]
+    budget, checkpointed = facts["token_budget"], facts["checkpointed_layers"]
     decisions = exp.backbone.decisions
     if checkpointed is not None:
         exp.model.lora.checkpoint_layers(checkpointed)

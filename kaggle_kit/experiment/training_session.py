@@ -148,8 +148,8 @@ def pass_gate(exp: Experiment, tasks: Sequence[str]) -> str:
         ratio = json.loads(path.read_text(encoding="utf-8"))["ratio"]
         return f"smoke gate: passed in an earlier session, loss down to {ratio:.0%}"
     gate = smoke_gate(exp, tasks)
-    kept = {"ratio": gate.ratio, "curve": gate.curve, "skipped": gate.skipped, "seconds": gate.seconds}
-    write_atomically(path, to_json(kept, indent=2) + "\n")
+    record = {"ratio": gate.ratio, "curve": gate.curve, "skipped": gate.skipped, "seconds": gate.seconds}
+    write_atomically(path, to_json(record, indent=2) + "\n")
     return f"smoke gate open: loss down to {gate.ratio:.0%} in {len(gate.curve)} steps, all put back"
 
 
@@ -242,14 +242,14 @@ def train(exp: Experiment, trainer: MultiTaskTrainer, phase: str = "training") -
     """
     run = exp.run
     (checkpointer,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, CheckpointCallback))
-    fixed = identity(
+    inputs = identity(
         config=without_machine_keys(asdict(exp.config)),
         corpus={name: corpus.sha256 for name, corpus in exp.corpora.items()},
         plan=trainer.train_dataset.plan.sha256,
     )
     logs = (run.events_jsonl, run.tokens_jsonl)
     facts = {"batch": json.loads(run.batch_json.read_text())} if run.batch_json.is_file() else {}
-    checkpoints = CheckpointManager(run.checkpoints / phase, identity=fixed, logs=logs, facts=facts)
+    checkpoints = CheckpointManager(run.checkpoints / phase, identity=inputs, logs=logs, facts=facts)
     return train_session(trainer, checkpoints, checkpointer)
 
 

@@ -28,16 +28,16 @@ OPTIMISED |= dict.fromkeys(("final training loss", "dev, last point", "dev, best
 def token_ledger(exp: Experiment) -> pd.DataFrame:
     """Show and return the tokens of each task: planned, seen (in `tokens.jsonl`), passes over its data."""
     lines = exp.run.tokens()
-    found = pd.DataFrame({"planned": exp.plan.tokens})
+    ledger = pd.DataFrame({"planned": exp.plan.tokens})
     seen = pd.Series(lines[-1]["total"] if lines else {}, dtype=int)
-    found["seen"] = seen.reindex(found.index, fill_value=0)
-    found["own data"] = [int(exp.encoded[task].lengths.sum()) for task in found.index]
-    formats = dict.fromkeys(found.columns, "{:,}") | {"share of seen": "{:.1%}", "passes": "{:.2f}"}
-    found["share of seen"] = found["seen"] / max(1, found["seen"].sum())
-    found["passes"] = found["seen"] / found["own data"]
-    found = found.rename_axis("task").reset_index()
-    table(found, "Tokens of each task, planned and seen", formats)
-    return found
+    ledger["seen"] = seen.reindex(ledger.index, fill_value=0)
+    ledger["own data"] = [int(exp.encoded[task].lengths.sum()) for task in ledger.index]
+    formats = dict.fromkeys(ledger.columns, "{:,}") | {"share of seen": "{:.1%}", "passes": "{:.2f}"}
+    ledger["share of seen"] = ledger["seen"] / max(1, ledger["seen"].sum())
+    ledger["passes"] = ledger["seen"] / ledger["own data"]
+    ledger = ledger.rename_axis("task").reset_index()
+    table(ledger, "Tokens of each task, planned and seen", formats)
+    return ledger
 
 
 def curve_over_tokens(exp: Experiment) -> None:
@@ -54,8 +54,8 @@ def ledgers(arms: Mapping[str, Ledger], title: str) -> None:
     rows = ledger_totals(arms)
     sources = list(rows[0])[2:-1]
     with mpl.rc_context(STYLE):
-        drawn = Figure(figsize=(WIDTH, 2.9), layout="constrained")
-        panels = list(drawn.subplots(1, len(arms), sharex=True, sharey=True, squeeze=False)[0])
+        chart = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+        panels = list(chart.subplots(1, len(arms), sharex=True, sharey=True, squeeze=False)[0])
         for axes, (arm, steps) in zip(panels, arms.items(), strict=True):
             each = ([step.get(source, 0) for step in steps] for source in sources)
             curves = [list(accumulate(tokens, initial=0)) for tokens in each]
@@ -63,9 +63,9 @@ def ledgers(arms: Mapping[str, Ledger], title: str) -> None:
             axes.set(title=arm, xlabel="optimiser step")
             axes.yaxis.set_major_formatter("{x:,.0f}")
         panels[0].set_ylabel("tokens so far")
-        drawn.suptitle(title, x=0.01, ha="left", fontsize=10)
-        drawn.legend(areas, sources, loc="outside lower center", ncols=3)
-    figure(drawn)
+        chart.suptitle(title, x=0.01, ha="left", fontsize=10)
+        chart.legend(areas, sources, loc="outside lower center", ncols=3)
+    figure(chart)
     table(rows, f"{title}, in total", dict.fromkeys(list(rows[0])[1:], "{:,}"))
 
 
@@ -136,8 +136,8 @@ def _curve(curve: pd.DataFrame, task: str) -> Figure:
     window = max(1, len(losses) // 20)
     mean = losses["loss"].rolling(window, min_periods=1, center=True).mean()
     with mpl.rc_context(STYLE):
-        drawn = Figure(figsize=(WIDTH, 4.4 if len(scores) else 2.7), layout="constrained")
-        axes = list(drawn.subplots(1 + bool(len(scores)), 1, squeeze=False, sharex=True)[:, 0])
+        chart = Figure(figsize=(WIDTH, 4.4 if len(scores) else 2.7), layout="constrained")
+        axes = list(chart.subplots(1 + bool(len(scores)), 1, squeeze=False, sharex=True)[:, 0])
         axes[0].plot(losses["tokens"], losses["loss"], color=COLOURS[0], lw=0.8, alpha=0.35, label="a step")
         axes[0].plot(losses["tokens"], mean, color=COLOURS[0], lw=1.6, label=f"mean of {window} steps")
         axes[0].set(title=f"{task}: learning curve, n = {len(losses)} steps", ylabel="training loss")
@@ -148,4 +148,4 @@ def _curve(curve: pd.DataFrame, task: str) -> Figure:
             axes[1].set(ylabel="dev score, quick evaluation", ylim=(0, None))
         axes[-1].set(xlabel="real tokens seen", xlim=(0, None))
         axes[-1].xaxis.set_major_formatter("{x:,.0f}")
-    return drawn
+    return chart

@@ -85,9 +85,9 @@ def scores(exp: Experiment) -> None:
 
     `S1, same seed`: a finished single-task run of the same model and profile that lies in the same folder.
     """
-    wanted = {"model": exp.config.model.name, "profile": exp.config.profile.name, "seed": exp.config.seed}
-    wanted |= {"strategy": "s1_single", "page": "s1_single_task"}
-    runs = [run for run in find_runs(exp.run.path.parent) if wanted.items() <= run.facts.items()]
+    setting = {"model": exp.config.model.name, "profile": exp.config.profile.name, "seed": exp.config.seed}
+    setting |= {"strategy": "s1_single", "page": "s1_single_task"}
+    runs = [run for run in find_runs(exp.run.path.parent) if setting.items() <= run.facts.items()]
     single = {(m.task, m.name, m.split): m.value for run in runs for m in run.metrics()}
     rows = [_score(exp, metric, single) for metric in exp.metrics]
     toy = any(exp.run.facts["flags"].get(name) for name in ("smoke", "practice"))

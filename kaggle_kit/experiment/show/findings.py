@@ -42,8 +42,8 @@ def answers(document: Document) -> None:
 def evidence(document: Document) -> None:
     """Show the differences to every control with their intervals and margins, as a figure and a table."""
     figure(verdict_figure(document))
-    found = verdict_tables.verdict_table(document)
-    table(found, "Differences to the control with all tokens", SIGNED | P_VALUES | COUNTS)
+    frame = verdict_tables.verdict_table(document)
+    table(frame, "Differences to the control with all tokens", SIGNED | P_VALUES | COUNTS)
 
 
 def rule(document: Document) -> None:
@@ -53,9 +53,9 @@ def rule(document: Document) -> None:
 
 def gains(document: Document) -> None:
     """Show what part of a gain comes with more tokens of the task, and what part with other tasks."""
-    found = verdict_tables.gain_table(document)
+    frame = verdict_tables.gain_table(document)
     title = "Where a gain over the task's own share comes from"
-    table(found, title, dict.fromkeys(found.columns[1:], "{:+.4f}"))
+    table(frame, title, dict.fromkeys(frame.columns[1:], "{:+.4f}"))
 
 
 def arms_training(document: Document) -> None:

@@ -45,17 +45,17 @@ def component_losses(exp: Experiment, batches: Sequence[MicroBatch], losses: Map
 
 def adapter_shares(exp: Experiment, split: str = "dev", samples: int = 20) -> None:
     """Show how much the adapters add to each frozen layer, by layer and projection, on a few samples."""
-    found = shares_of(exp.model, exp.batches(split, samples))
+    shares = shares_of(exp.model, exp.batches(split, samples))
     title = f"What the adapter adds, on {samples} {split} samples of each task"
-    lines(found, title, xlabel="layer", ylabel="‖B·A·x‖ / ‖W·x‖")
+    lines(shares, title, xlabel="layer", ylabel="‖B·A·x‖ / ‖W·x‖")
 
 
 def fusion_weights(exp: Experiment, split: str = "dev", samples: int = 20) -> None:
     """Show the mean weight of the shared adapter by layer and task, on a few samples; it starts at 0.5."""
-    found = mean_shared_weights(exp.model, exp.batches(split, samples))
+    weights = mean_shared_weights(exp.model, exp.batches(split, samples))
     title = f"Weight of the shared adapter, mean over tokens of {samples} {split} samples"
     empty = "this strategy has no fusion"
-    lines(found, title, empty, level=0.5, xlabel="layer", ylabel="weight", top=1)
+    lines(weights, title, empty, level=0.5, xlabel="layer", ylabel="weight", top=1)
 
 
 def conflicts(gram: Tensor, weights: Tensor, tasks: Sequence[str]) -> None:
@@ -81,8 +81,8 @@ def plain_sum(gram: Tensor, tasks: Sequence[str]) -> None:
 
 def conflict_excess(exp: Experiment) -> None:
     """Show how often gradients of two tasks oppose each other, beyond what half batches of one task do."""
-    found = conflict_table(exp.run)
-    between = found[(found["gradients of"] == EXCESS) & found["excess"].notna()]
+    frame = conflict_table(exp.run)
+    between = frame[(frame["gradients of"] == EXCESS) & frame["excess"].notna()]
     if between.empty:
         figure(no_data("too few steps were halved to compare conflicts with noise"))
     else:
@@ -91,22 +91,22 @@ def conflict_excess(exp: Experiment) -> None:
             axes.barh(between["pair"], between["excess"], 0.5, color=COLOURS[0])
             axes.axvline(0, color="#3a3f47", lw=0.8)
     formats = {"conflicts": "{:.1%}", "mean cosine": "{:+.3f}", "excess": "{:+.1%}"}
-    table(found, "Conflicts over the whole training", formats)
+    table(frame, "Conflicts over the whole training", formats)
 
 
 def sampling(shares: Mapping[str, Mapping[str, float]]) -> None:
     """Show with which probability each way of sampling (name -> task -> share) draws the tasks."""
-    found = pd.DataFrame(shares)
-    thick = 0.8 / len(found.columns)
-    with panel("How often each task is drawn", 1.2 + 0.5 * len(found), xlabel="share of the draws") as axes:
-        for number, how in enumerate(found.columns):
-            places = np.arange(len(found)) + (number + 0.5) * thick - 0.4
-            axes.barh(places, found[how], thick, color=COLOURS[number % len(COLOURS)], label=how)
-        name_rows(axes, list(found.index))
+    frame = pd.DataFrame(shares)
+    thick = 0.8 / len(frame.columns)
+    with panel("How often each task is drawn", 1.2 + 0.5 * len(frame), xlabel="share of the draws") as axes:
+        for number, how in enumerate(frame.columns):
+            places = np.arange(len(frame)) + (number + 0.5) * thick - 0.4
+            axes.barh(places, frame[how], thick, color=COLOURS[number % len(COLOURS)], label=how)
+        name_rows(axes, list(frame.index))
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.figure.legend(loc="outside lower center", ncols=3)
-    rows = found.rename_axis("task").reset_index()
-    table(rows, "Share of the draws, by way of sampling", dict.fromkeys(found.columns, "{:.1%}"))
+    rows = frame.rename_axis("task").reset_index()
+    table(rows, "Share of the draws, by way of sampling", dict.fromkeys(frame.columns, "{:.1%}"))
 
 
 def loss_weights(exp: Experiment) -> pd.DataFrame:

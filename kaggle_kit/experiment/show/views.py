@@ -73,11 +73,11 @@ def figure(drawn: Figure) -> None:
 def panel(title: str, height: float = 2.8, xlabel: str = "", ylabel: str = "") -> Iterator[Axes]:
     """Draw on one pair of axes in the house's style; the figure is shown at the end of the block."""
     with mpl.rc_context(STYLE):
-        drawn = Figure(figsize=(WIDTH, height), layout="constrained")
-        axes = drawn.subplots()
+        chart = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = chart.subplots()
         axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
         yield axes
-    figure(drawn)
+    figure(chart)
 
 
 def lines(
@@ -115,5 +115,5 @@ def show_html(title: str, body: str, text: str) -> None:
 
 def sentences(lines: Iterable[str], title: str = "") -> None:
     """Show sentences, one a line."""
-    said = list(lines)
-    show_html(title, "".join(f"<div>{escape(line)}</div>" for line in said), "\n".join(said))
+    words = list(lines)
+    show_html(title, "".join(f"<div>{escape(line)}</div>" for line in words), "\n".join(words))
