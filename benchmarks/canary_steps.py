@@ -27,7 +27,7 @@ from kaggle_kit.cli.app import app
 from kaggle_kit.core.page_files import find_pages, notebook, parameters
 from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.experiment.page_run import ThisInterpreter, execute_page, run_page
-from kaggle_kit.kaggle.dataset import build_dataset
+from kaggle_kit.kaggle.bundle import build_dataset
 
 RUNS = SOURCE_ROOT / "runs"
 FULL = ("training.epochs=0.5", "training.max_length=64", "training.effective_batch=16")

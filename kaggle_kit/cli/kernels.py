@@ -15,7 +15,7 @@ from kaggle_kit.core.errors import RunFolderError
 
 if TYPE_CHECKING:
     from kaggle_kit.kaggle.build import Built
-    from kaggle_kit.kaggle.link import Link
+    from kaggle_kit.kaggle.chain import Link
 
 app = typer.Typer(help="Pages on Kaggle: build, push, chain over sessions, bring back.", no_args_is_help=True)
 
@@ -81,10 +81,8 @@ def chain(
 ) -> None:
     """Run experiments to their end over as many sessions as they need; start again to go on."""
     from kaggle_kit.core.kaggle_outputs import deliver
-    from kaggle_kit.kaggle.chain import Chain
+    from kaggle_kit.kaggle.chain import Chain, Phase, live_table
     from kaggle_kit.kaggle.client import KaggleClient
-    from kaggle_kit.kaggle.link import Phase
-    from kaggle_kit.kaggle.live import live_table
 
     client = KaggleClient()
     client.require_token()
@@ -155,7 +153,7 @@ def dataset(
     out: Annotated[Path, typer.Option(help="The folder to fill.")] = Path("build/kit-dataset"),
 ) -> None:
     """Write a private dataset with the kit and wheels, for kernels without internet."""
-    from kaggle_kit.kaggle.dataset import LACKING, build_dataset
+    from kaggle_kit.kaggle.bundle import LACKING, build_dataset
     from kaggle_kit.kaggle.metadata import known_owner
 
     owner = known_owner() if owner is None else owner
@@ -189,8 +187,7 @@ def _build(page: str, names: Names, packing: Packing, reading: bool = False) -> 
     """One folder per seed; with `reading`, a page that trains nothing is built, too."""
     from kaggle_kit.core.page_files import named_values, page_path, parameters
     from kaggle_kit.kaggle.build import Experiment, build_experiment, build_reading, trains
-    from kaggle_kit.kaggle.metadata import known_owner
-    from kaggle_kit.kaggle.names import Sources
+    from kaggle_kit.kaggle.metadata import Sources, known_owner
 
     lists = packing.dataset, packing.kernel, packing.model_source
     datasets, kernels, models = (tuple(each or ()) for each in lists)
@@ -207,7 +204,7 @@ def _build(page: str, names: Names, packing: Packing, reading: bool = False) -> 
 
 def _links(page: str, names: Names, packing: Packing) -> "list[Link]":
     """The chains of the experiments. One that has begun keeps the kernel folder it began with."""
-    from kaggle_kit.kaggle.link import Link
+    from kaggle_kit.kaggle.chain import Link
 
     built = _build(page, names, packing)
     return [Link.begin(packing.out / "chains" / one.folder.name, one) for one in built]

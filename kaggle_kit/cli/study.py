@@ -30,7 +30,7 @@ Name = Annotated[str, typer.Argument(help="A file of params/study/.")]
 @app.command()
 def plan(name: Name = DEFAULT, changes: Changes = None, runs_dir: RunsDir = RUNS) -> None:
     """Predict hours and Kaggle weeks before anything runs, and what leaving something out would save."""
-    from kaggle_kit.study.budget import predict
+    from kaggle_kit.study.cost import predict
 
     name, changes = _named(name, changes)
     typer.echo(predict(name, changes, runs_dir))

@@ -76,14 +76,13 @@ def _study_verdict(
 ) -> Mapping[str, Any]:
     from kaggle_kit.analysis.verdict import verdict_or_refusal
     from kaggle_kit.analysis.verdict_study import study_verdict
-    from kaggle_kit.study.family import comparisons, family_of
+    from kaggle_kit.study.graph import Study
     from kaggle_kit.study.spec import load_selection
 
-    selection = load_selection(study, changes)
-    declared, found = family_of(selection), {run.run_id: run for run in runs}
+    declared, found = Study(load_selection(study, changes)), {run.run_id: run for run in runs}
     documents = {}
-    for pair, of in comparisons(selection).items():
+    for pair, of in declared.verdicts().items():
         if there := [found[id] for id in of["runs"] if id in found]:
             names = {"strategy": of["strategy"], "model": of["model"]}
             documents[pair] = verdict_or_refusal(there, **names, split=split, as_they_stand=as_they_stand)
-    return study_verdict(documents, declared)
+    return study_verdict(documents, declared.family())

@@ -69,23 +69,33 @@ def levels(config: RunConfig) -> dict[str, StrategyConfig]:
     strategy is not what the reference becomes at the run's level, a level would follow another step plan,
     or a run would not be scored at its last step.
     """
-    experiment, own = config.experiment, config.strategy
+    experiment = config.experiment
     if missing := [key for key in ("factor", "levels", "level") if key not in experiment]:
         raise ConfigError(
             f"experiment has no {', '.join(missing)}; choose an ablation, such as experiment=ablation_pcgrad"
         )
     found = _declared(config)
-    if experiment["level"] not in found or found[experiment["level"]] != own:
+    if found.get(experiment["level"]) != config.strategy:
         raise ConfigError(
-            f"strategy {own.name!r} is not what experiment {experiment['name']!r} declares for level "
-            f"{experiment['level']!r} of {experiment['factor']}; leave the strategy to the experiment's file"
+            f"strategy {config.strategy.name!r} is not what experiment {experiment['name']!r} declares for "
+            f"level {experiment['level']!r} of {experiment['factor']}; leave the strategy to its file"
         )
     if config.training.selection != "last":
         raise ConfigError(
             f"training.selection={config.training.selection} would let each level choose its own step, and "
             "so its own tokens; leave it to the experiment, which sets last"
         )
-    _assert_one_plan(config, found)
+    # A plan follows from rows, settings and seed alone.
+    plans = {
+        level: preparation.plan_settings(replace(config, strategy=s)).drawing for level, s in found.items()
+    }
+    (first, plan), *others = plans.items()
+    if different := [(level, other) for level, other in others if other != plan]:
+        level, other = different[0]
+        raise ConfigError(
+            f"levels {first} and {level} would follow two step plans, {plan} and {other}: "
+            "their tokens would differ; give all levels the same sampling"
+        )
     return found
 
 
@@ -97,7 +107,7 @@ def matched_strategy(
     Raises ConfigError where the levels are more than 5 % apart, where no ranks meet `experiment.target`,
     where ranks are given beside a target, which solves them, and what `levels` raises.
     """
-    strategies = list(levels(config).values())
+    strategies, own = list(levels(config).values()), config.strategy
     width = loaded.backbone.config.hidden_size
     heads = head_parameters(specs.values(), width, decoder=loaded.decoder)
     low = frozenset(name for name, spec in specs.items() if all(p.level == 1 for p in spec.components))
@@ -105,10 +115,15 @@ def matched_strategy(
     parity = config.experiment.get("parity", "active")
     variants = [Variant.of(strategy, base) for strategy in strategies]
     if (target := config.experiment.get("target")) is not None:
-        _refuse_given_ranks(config)
+        reference = strategy_entry(config.experiment.get("reference") or own.name)
+        if given := [key for key in RANKS if getattr(own, key) != getattr(reference, key)]:
+            raise ConfigError(
+                f"strategy.{given[0]}={getattr(own, given[0])} beside experiment.target={target}, for which "
+                "ranks are solved; leave one of them out"
+            )
         variants = solve_ranks(strategies, base, target=target, parity=parity)
     assert_parameter_parity(variants, parity=parity)
-    return next(v.strategy for v in variants if v.strategy.name == config.strategy.name), variants
+    return next(v.strategy for v in variants if v.strategy.name == own.name), variants
 
 
 def _declared(config: RunConfig) -> dict[str, StrategyConfig]:
@@ -118,34 +133,8 @@ def _declared(config: RunConfig) -> dict[str, StrategyConfig]:
     allowed = [field.name for field in fields(StrategyConfig)]
     if factor not in allowed:
         raise ConfigError(f"experiment.factor={factor} is no key of a strategy{nearest(factor, allowed)}")
-    reference = config.experiment["reference"]
+    names = {level: f"{config.experiment['reference']}_{factor}_{level}" for level in declared}
     return {
-        level: changed_strategy(config.strategy, name=f"{reference}_{factor}_{level}", **{factor: level})
-        for level in declared
+        level: changed_strategy(config.strategy, name=name, **{factor: level})
+        for level, name in names.items()
     }
-
-
-def _assert_one_plan(config: RunConfig, found: Mapping[str, StrategyConfig]) -> None:
-    """ConfigError unless the levels draw alike. A plan follows from rows, settings and seed alone."""
-    plans = {
-        level: preparation.plan_settings(replace(config, strategy=strategy)).drawing
-        for level, strategy in found.items()
-    }
-    first = next(iter(plans))
-    for level, settings in plans.items():
-        if settings != plans[first]:
-            raise ConfigError(
-                f"levels {first} and {level} would follow two step plans, {plans[first]} and {settings}: "
-                "their tokens would differ; give all levels the same sampling"
-            )
-
-
-def _refuse_given_ranks(config: RunConfig) -> None:
-    reference = strategy_entry(config.experiment.get("reference") or config.strategy.name)
-    for key in RANKS:
-        own, declared = getattr(config.strategy, key), getattr(reference, key)
-        if own != declared:
-            raise ConfigError(
-                f"strategy.{key}={own} beside experiment.target={config.experiment['target']}, for which "
-                "ranks are solved; leave one of them out"
-            )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,6 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from kaggle_kit.batches.pace import StepTargets
-from kaggle_kit.batches.plan import StepPlan
 from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.core.config import from_yaml
 from kaggle_kit.core.errors import KitError
@@ -86,18 +85,22 @@ def trial_score(exp: Experiment, targets: StepTargets | None, attempt: Attempt) 
         trainable_parameters=sum(p.numel() for group in groups for p in group.parameters),
         device=trial.backbone.decisions["device"].value,
     )
+    phases = _phases(trial, targets)
+    training_session.assert_everything_learns(trial.model, phases)
+    trainer = None
     try:
-        for trainer, phase in _phases(trial, targets, attempt):
-            end = training_session.train(trial, trainer, phase)
+        for phase in phases:
+            phase.prepare()
+            trainer = _open_trainer(trial, attempt, phase, trainer)
+            end = training_session.train(trial, trainer, phase.name)
             if end.paused:
                 raise TrialPaused(f"trial {attempt.number}: {end.message}")
         score = _dev_score(trial)
-    except Pruned:
+    except (Pruned, TrainingAlarm) as ended:
         _close(trial.run, attempt)
-        raise
-    except TrainingAlarm as alarm:
-        _close(trial.run, attempt)
-        raise Pruned(f"trial {attempt.number} diverged: {alarm}") from alarm
+        if isinstance(ended, Pruned):
+            raise
+        raise Pruned(f"trial {attempt.number} diverged: {ended}") from ended
     _close(trial.run, attempt)
     return score
 
@@ -168,35 +171,35 @@ def _dev_score(trial: Experiment) -> float:
     return quick_evaluation(trial, trial.samples(SPLIT))()[SELECTION]
 
 
-def _phases(
-    trial: Experiment, targets: StepTargets | None, attempt: Attempt
-) -> Iterator[tuple[MultiTaskTrainer, str]]:
-    """The trainers of a trial, one by one: S4 has two phases, each with half of the steps, the others one."""
+def _phases(trial: Experiment, targets: StepTargets | None) -> list[Phase]:
+    """What a trial trains: S4 in two phases, each with half of the steps, any other strategy in one.
+
+    Only the last one has reports.
+    """
     config, model = trial.config, trial.model
+    plan = partial(plan_training, config, trial.encoded, targets=targets)
     if config.strategy.kind != "sequential":
-        plan = plan_training(config, trial.encoded, targets=targets)
-        training_session.assert_everything_learns(model, [Phase(plan)])
-        yield _trainer(trial, attempt, plan, config.training.epochs), "training"
-        return
-    halves = (plan_training(config, trial.encoded, half, targets) for half in HALVES)
-    model.pretrain_shared()
-    first = open_trainer(trial, next(halves))
-    yield first, "shared"
-    model.adapt(config.strategy.adapt_shared)
-    yield _trainer(trial, attempt, next(halves), config.training.epochs / 2, after=first), "own"
+        return [Phase(plan(), trial.quick)]
+    first, last = map(plan, HALVES)
+    return [
+        Phase(first, name="shared", prepare=model.pretrain_shared),
+        Phase(last, trial.quick, "own", prepare=lambda: model.adapt(config.strategy.adapt_shared)),
+    ]
 
 
-def _trainer(
-    trial: Experiment, attempt: Attempt, plan: StepPlan, epochs: float, after: MultiTaskTrainer | None = None
+def _open_trainer(
+    trial: Experiment, attempt: Attempt, phase: Phase, after: MultiTaskTrainer | None
 ) -> MultiTaskTrainer:
     """A trainer that reports at equal shares of an epoch, and stops by the search alone."""
     config, paced = trial.config, copy(trial)
-    every = math.ceil(len(plan) / (math.ceil(epochs) * config.experiment["reports_per_epoch"]))
+    epochs = config.training.epochs / (1 if after is None else 2)
+    every = math.ceil(len(phase.plan) / (math.ceil(epochs) * config.experiment["reports_per_epoch"]))
     paced.config = replace(config, training=replace(config.training, quick_every=every, patience=0))
-    trainer = open_trainer(paced, plan, trial.quick, after)
-    report = ReportCallback(attempt, every)
-    report.bind(trainer)
-    trainer.add_callback(report)
+    trainer = open_trainer(paced, phase.plan, phase.quick, after)
+    if phase.quick:
+        report = ReportCallback(attempt, every)
+        report.bind(trainer)
+        trainer.add_callback(report)
     return trainer
 
 

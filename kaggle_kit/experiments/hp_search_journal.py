@@ -12,14 +12,13 @@ search goes on as if it had not been.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -29,7 +28,6 @@ from kaggle_kit.core.schema import RunConfig
 
 DECLARED = {"split", "space", "trials", "random_trials", "warmup_reports", "full_models", "reduced"}
 SPLIT = "dev"  # what a hyper-parameter may be chosen on
-COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 # Of no consequence where one task is trained, so a single-task arm does not spend trials on them.
 SEVERAL_TASKS = ("strategy.sampling", "strategy.temperature", "strategy.loss_weighting")
 # Of no consequence where a run's tokens are given, and where its steps and its parameters are, too.
@@ -42,7 +40,6 @@ ARMS = {
 }
 TEMPERATURE, ITS_CONDITION = "strategy.temperature", ("strategy.sampling", "temperature")
 REMAINS = ("trainable_parameters", "device")  # of a trial that is not repeated
-REPORTED = "reported"  # user attribute: what an interrupted trial had reported
 
 
 class Pruned(KitError):
@@ -53,12 +50,12 @@ class Pruned(KitError):
 class SearchSettings:
     """What is searched, and how often.
 
-    `reduced` is empty for the full space, else one dictionary of values per trial. The first
-    `random_trials` are drawn at random; nothing is pruned before that many have run to their end, nor
-    before a trial's `warmup_reports`-th report.
+    `space` has the choices of each configuration key. `reduced` is empty for the full space, else one
+    dictionary of values per trial. The first `random_trials` are drawn at random; nothing is pruned before
+    that many have run to their end, nor before a trial's `warmup_reports`-th report.
     """
 
-    space: Mapping[str, BaseDistribution]
+    space: Mapping[str, Sequence[Any]]
     trials: int
     reduced: tuple[Mapping[str, Any], ...] = ()
     random_trials: int = 6
@@ -72,13 +69,12 @@ class Attempt:
     number: int
     values: dict[str, Any]  # configuration key -> value
     trial: optuna.Trial
-    reports: dict[int, float] = field(default_factory=dict)
+    reported: Container[int]  # points that it had reached when it was interrupted
 
     def report(self, point: int, score: float) -> None:
         """The score so far at the `point`-th of equally spaced points, from 1. Raises Pruned."""
-        if point in self.reports:  # an interrupted trial comes past a point that it had reached
+        if point in self.reported:
             return
-        self.reports[point] = score
         self.trial.report(score, point)
         if self.trial.should_prune():
             raise Pruned(f"trial {self.number} is behind the median at report {point} with {score:.4g}")
@@ -94,9 +90,9 @@ def search_settings(config: RunConfig) -> SearchSettings:
     said = config.experiment
     if lacking := sorted(DECLARED - said.keys()):
         raise ConfigError(f"experiment.{lacking[0]} is not declared; a search needs experiment=hp_search")
-    if said.get("split") != SPLIT:
+    if said["split"] != SPLIT:
         raise ConfigError(
-            f"experiment.split={said.get('split')}: hyper-parameters are chosen on {SPLIT} only, for a "
+            f"experiment.split={said['split']}: hyper-parameters are chosen on {SPLIT} only, for a "
             f"score that chose is no longer a measurement; set experiment.split={SPLIT}"
         )
     skipped = (
@@ -127,8 +123,7 @@ class Search:
 
     def __init__(self, settings: SearchSettings, folder: Path, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.settings = settings
-        self.seed = seed
+        self.settings, self.seed = settings, seed
         self.study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(folder / "study.journal"))),
             study_name="search",
@@ -139,7 +134,7 @@ class Search:
 
     def counted(self) -> list[FrozenTrial]:
         """The trials that used up budget, in order."""
-        return self.study.get_trials(states=COUNTED)
+        return self.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
 
     @property
     def finished(self) -> bool:
@@ -151,23 +146,21 @@ class Search:
         """Try until the budget is used up. `objective` gives the score, higher is better, or raises Pruned.
 
         Any other exception ends the search; the next `run` begins with the same values. `told` hears
-        of every trial that ended.
+        of every trial that ended. Values that have a score already are not tried again.
         """
         for number in range(len(self.counted()), self.settings.trials):
             attempt = self._next(number)
-            if known := self._known(attempt.values):
-                attempt.note(repeats=known["trial"], tokens={}, seconds=0.0)
-                attempt.note(**{name: known[name] for name in REMAINS if name in known})
-                self.study.tell(attempt.trial, known["score"])
-                told(self)
-                continue
+            whole = [record for record in self.records() if record["score"] is not None]
+            known = next((record for record in whole if record["values"] == attempt.values), None)
             try:
-                score = objective(attempt)
+                if known:
+                    remains = {name: known[name] for name in REMAINS if name in known}
+                    attempt.note(repeats=known["trial"], tokens={}, seconds=0.0, **remains)
+                score = known["score"] if known else objective(attempt)
+                self.study.tell(attempt.trial, score)
             except Pruned as pruned:
                 attempt.note(pruned=str(pruned))
                 self.study.tell(attempt.trial, state=TrialState.PRUNED)
-            else:
-                self.study.tell(attempt.trial, score)
             told(self)
 
     def records(self) -> list[dict[str, Any]]:
@@ -186,43 +179,25 @@ class Search:
 
     def _next(self, number: int) -> Attempt:
         """The attempt that an interruption left, the next reduced configuration, or a draw."""
-        known, reported = self._left_over()
-        if known is None and self.settings.reduced:
-            known = dict(self.settings.reduced[number])
-        if known is not None and not self.study.get_trials(states=(TrialState.WAITING,)):
-            self.study.enqueue_trial(known, user_attrs={REPORTED: reported})
+        for left in self.study.get_trials(states=(TrialState.RUNNING,)):
+            self.study.tell(left.number, state=TrialState.FAIL)
+            kept = {"params": left.params, "distributions": left.distributions}
+            again = {"state": TrialState.WAITING, "intermediate_values": left.intermediate_values}
+            self.study.add_trial(optuna.trial.create_trial(**again, **kept))
+        keys = self.settings.reduced[number] if self.settings.reduced else self.settings.space
+        if self.settings.reduced and not self.study.get_trials(states=(TrialState.WAITING,)):
+            self.study.enqueue_trial(dict(self.settings.reduced[number]))
         self.study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=self.settings.random_trials,
             seed=int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]),
         )
         trial = self.study.ask()
-        attempt = Attempt(number, self._values(trial, number), trial)
-        for point, score in trial.user_attrs.get(REPORTED, {}).items():
-            attempt.reports[int(point)] = score
-            trial.report(score, int(point))
-        return attempt
-
-    def _known(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The record of an earlier trial of the same values that ran to its end: it would score the same."""
-        same = (record for record in self.records() if record["values"] == values)
-        return next((record for record in same if record["score"] is not None), None)
-
-    def _left_over(self) -> tuple[dict[str, Any] | None, dict[int, float]]:
-        """Values and reports of the trial in which an earlier session ended; it is closed."""
-        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            self.study.tell(trial.number, state=TrialState.FAIL)
-            return trial.params, trial.intermediate_values
-        return None, {}
-
-    def _values(self, trial: optuna.Trial, number: int) -> dict[str, Any]:
-        keys = self.settings.reduced[number] if self.settings.reduced else self.settings.space
         values: dict[str, Any] = {}
         for key in keys:
             other, needed = ITS_CONDITION
-            if key == TEMPERATURE and other in keys and values[other] != needed:
-                continue
-            values[key] = _suggest(trial, key, self.settings.space[key])
-        return values
+            if key != TEMPERATURE or other not in keys or values[other] == needed:
+                values[key] = trial.suggest_categorical(key, self.settings.space[key])
+        return Attempt(number, values, trial, self.study.trials[trial.number].intermediate_values.keys())
 
 
 def overrides(values: Mapping[str, Any], tuning: Mapping[str, Any] | None = None) -> list[str]:
@@ -238,12 +213,22 @@ def overrides(values: Mapping[str, Any], tuning: Mapping[str, Any] | None = None
 
 
 def _settings(config: RunConfig, skipped: Sequence[str]) -> SearchSettings:
+    """The declaration without the keys that do not concern an arm. ConfigError where it is not sound."""
     said = config.experiment
-    space = {key: _distribution(key, told) for key, told in said["space"].items() if key not in skipped}
+    space = {key: choices for key, choices in said["space"].items() if key not in skipped}
+    for key, choices in space.items():
+        if not (isinstance(choices, list) and choices):
+            raise ConfigError(f"experiment.space.{key} is {choices}; allowed: a list of choices")
     reduced: tuple[dict[str, Any], ...] = ()
     if config.model.name not in said["full_models"]:
         reduced = tuple({k: v for k, v in one.items() if k not in skipped} for one in said["reduced"])
-        _check_reduced(reduced, space)
+    for number, values in enumerate(reduced):
+        for key, value in values.items():
+            if value not in space.get(key, ()):
+                raise ConfigError(
+                    f"experiment.reduced[{number}].{key}={value} is outside experiment.space; allowed: "
+                    f"{', '.join(map(str, space.get(key, space)))}"
+                )
     trials = len(reduced) or said["trials"]
     return SearchSettings(space, trials, reduced, said["random_trials"], said["warmup_reports"])
 
@@ -252,53 +237,16 @@ def _allowed(settings: SearchSettings, key: str) -> str:
     """The choices of a key in words; in a reduced search those that its configurations name."""
     if key not in settings.space:
         return "not searched"
-    if settings.reduced:
-        named = dict.fromkeys(str(one[key]) for one in settings.reduced if key in one)
-        return ", ".join(named) or "as configured"
-    told = settings.space[key]
-    if isinstance(told, CategoricalDistribution):
-        return ", ".join(map(str, told.choices))
-    return f"{told.low:g} to {told.high:g}"
-
-
-def _suggest(trial: optuna.Trial, key: str, distribution: BaseDistribution) -> Any:
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(key, distribution.choices)
-    return trial.suggest_float(key, distribution.low, distribution.high, log=distribution.log)
-
-
-def _distribution(key: str, told: Any) -> BaseDistribution:
-    if isinstance(told, list) and told:
-        return CategoricalDistribution(told)
-    if isinstance(told, dict) and {"low", "high"} <= told.keys() <= {"low", "high", "log"}:
-        return FloatDistribution(told["low"], told["high"], log=told.get("log", False))
-    raise ConfigError(
-        f"experiment.space.{key} is {told}; allowed: a list of choices, or {{low: …, high: …, log: true}}"
-    )
-
-
-def _check_reduced(reduced: tuple[Mapping[str, Any], ...], space: Mapping[str, BaseDistribution]) -> None:
-    for number, values in enumerate(reduced):
-        for key, value in values.items():
-            told = space.get(key)
-            if isinstance(told, FloatDistribution):
-                inside = told.low <= value <= told.high
-            else:
-                inside = told is not None and value in told.choices
-            if not inside:
-                raise ConfigError(
-                    f"experiment.reduced[{number}].{key}={value} is outside experiment.space; allowed: "
-                    f"{told or ', '.join(space)}"
-                )
+    named = [one[key] for one in settings.reduced if key in one] if settings.reduced else settings.space[key]
+    return ", ".join(dict.fromkeys(map(str, named))) or "as configured"
 
 
 def _record(number: int, trial: FrozenTrial) -> dict[str, Any]:
-    facts = {name: value for name, value in trial.user_attrs.items() if name != REPORTED}
     return {
         "trial": number,
         "state": trial.state.name.lower(),
         "score": trial.value if trial.state is TrialState.COMPLETE else None,
         "values": trial.params,
         "reports": sorted(trial.intermediate_values.items()),
-        **facts,
+        **trial.user_attrs,
     }

@@ -21,7 +21,7 @@ every arm, so that all start from the same values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -44,38 +44,34 @@ SOURCES = {"MIMIC notes": "mimic", "other clinical notes": "clinical", "public t
 
 def check(config: RunConfig) -> RunConfig:
     """Return the configuration of one arm. ConfigError for a strategy, task, arm or target of none."""
+    if problems := list(_problems(config)):
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _problems(config: RunConfig) -> Iterator[str]:
     experiment, training, kind = config.experiment, config.training, config.strategy.kind
-    listed = [task for key in ("mimic", "clinical", "kept") for task in experiment.get(key) or ()]
     if not experiment.get("mimic") or not experiment.get("kept"):
-        raise ConfigError(
-            "experiment.mimic and experiment.kept name the tasks; set experiment=mimic_exclusion"
-        )
+        yield "experiment.mimic and experiment.kept name the tasks; set experiment=mimic_exclusion"
+        return
+    listed = [task for key in SOURCES.values() for task in experiment.get(key) or ()]
+    arm, target, mimic = experiment["arm"], experiment.get("target"), ", ".join(experiment["mimic"])
     if kind not in KINDS:
-        raise ConfigError(
+        yield (
             f"strategy.kind is {kind!r}: it has no adapter beside the shared one for the second phase, "
             f"or has phases of its own; allowed: {', '.join(KINDS)}"
         )
     if sorted(config.tasks) != sorted(listed):
-        raise ConfigError(
-            f"tasks are {', '.join(config.tasks)}; every arm needs exactly --task {','.join(listed)}"
-        )
+        yield f"tasks are {', '.join(config.tasks)}; every arm needs exactly --task {','.join(listed)}"
     if training.max_steps is not None:
-        raise ConfigError(
-            "training.max_steps would end the arms at different points; leave it empty, set training.epochs"
-        )
+        yield "training.max_steps would end the arms at different points; leave it empty, set training.epochs"
     if training.selection != "last":
-        raise ConfigError(
-            f"training.selection={training.selection}: each arm would choose its own step; set last"
-        )
-    target, mimic = experiment.get("target"), experiment["mimic"]
-    if experiment["arm"] == LEAVE_TARGET_OUT and target not in mimic:
-        raise ConfigError(f"experiment.target={target}: name the task to leave out, of {', '.join(mimic)}")
-    if experiment["arm"] != LEAVE_TARGET_OUT and target is not None:
-        raise ConfigError(
-            f"experiment.target={target} does nothing in arm {experiment['arm']}; leave it out, or set "
-            f"experiment.arm={LEAVE_TARGET_OUT}"
-        )
-    return config
+        yield f"training.selection={training.selection}: each arm would choose its own step; set last"
+    if arm == LEAVE_TARGET_OUT and target not in experiment["mimic"]:
+        yield f"experiment.target={target}: name the task to leave out, of {mimic}"
+    if arm != LEAVE_TARGET_OUT and target is not None:
+        does = f"experiment.target={target} does nothing in arm {arm}"
+        yield f"{does}; leave it out, or set experiment.arm={LEAVE_TARGET_OUT}"
 
 
 def every_arm(config: RunConfig) -> dict[str, RunConfig]:
@@ -109,7 +105,8 @@ def evaluated(config: RunConfig) -> RunConfig:
 
     `leave_target_out` has learnt the other MIMIC task in both phases, so that one's score answers nothing.
     """
-    names = [config.experiment.get("target")] if _leaves_out(config) else config.experiment["mimic"]
+    experiment = config.experiment
+    names = [experiment["target"]] if experiment["arm"] == LEAVE_TARGET_OUT else experiment["mimic"]
     return replace(config, tasks={name: config.tasks[name] for name in names})
 
 
@@ -161,7 +158,3 @@ def phases(
         Phase(shared, name=FIRST, prepare=lambda: network.train_only(learning), left_out=left_out),
         Phase(own, quick, name=SECOND, prepare=adapt),
     ]
-
-
-def _leaves_out(config: RunConfig) -> bool:
-    return config.experiment["arm"] == LEAVE_TARGET_OUT

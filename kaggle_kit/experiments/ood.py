@@ -3,6 +3,7 @@
     arms = [load_trained_run(folder) for folder in comparable_arms(config, runs_dir)]
     held_out = ood.open_held_out(config, arms)
     results = [ood.evaluate_arm(run, arm, held_out) for arm in arms]
+    ood.drop_figure(ood.arm_table(run, results))
 
 The runs are loaded, not trained. Each arm's predictions, official files and per-document scores lie in
 `arms/<its run id>/` of the page's own run folder.
@@ -10,11 +11,20 @@ The runs are loaded, not trained. Each arm's predictions, official files and per
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kaggle_kit.analysis.figures import COLOURS, ROW, STYLE, WIDTH, name_rows
+from kaggle_kit.analysis.stats import resampled_scores
 from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
 from kaggle_kit.core.config import validate
 from kaggle_kit.core.errors import ConfigError
@@ -23,11 +33,12 @@ from kaggle_kit.core.types import Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import practice, registry
 from kaggle_kit.data.corpus import Corpus, fingerprint, fingerprints, limit, load_corpus
 from kaggle_kit.data.locate import locate
-from kaggle_kit.evaluation.documents import document_statistics
+from kaggle_kit.evaluation.documents import document_statistics, document_table, figure
 from kaggle_kit.evaluation.official import metrics_of, score_samples
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.load_trained_run import assert_reproduced, judged_split
 from kaggle_kit.experiment.scoring import predictions
+from kaggle_kit.experiments.transfer_similarity import count_words
 
 ENTITIES = (Kind.TOKENS, Kind.SPANS)
 SPLIT = "ood"  # of the figures out of distribution, whatever split of the corpus they come from
@@ -180,28 +191,112 @@ def record(
 ) -> Path:
     """The manifest, written last: nothing was trained, and what was compared is named by run ids."""
     (task,) = run.facts["tasks"]
+    facts = []
+    for result in results:
+        manifest = result.run.manifest()
+        arm = {key: manifest[key] for key in ("run_id", "config_hash", "strategy", "tasks", "seed")}
+        arm |= {"tokens": manifest["totals"]["tokens"]}
+        arm |= {"active_parameters": manifest["active_parameters"][task]}
+        arm |= {"split": result.split, "metrics": list(result.primary), "drop": result.drop}
+        facts.append(arm | {"in_domain": result.inside, "out_of_domain": result.outside})
     return run.finish(
         totals=Totals(),
         device=arms[0].backbone.decisions["device"].value,
         data_hashes={task: arms[0].corpora[task].sha256, SPLIT: held_out.corpus.sha256},
         held_out={"corpus": held_out.entry.name, "split": held_out.split},
-        arms=[arm_facts(result, task) for result in results],
+        arms=facts,
     )
 
 
-def arm_facts(result: ArmResult, task: str) -> dict[str, Any]:
-    """What the manifest keeps of an arm."""
-    manifest = result.run.manifest()
-    return {
-        **{key: manifest[key] for key in ("run_id", "config_hash", "strategy", "tasks", "seed")},
-        "tokens": manifest["totals"]["tokens"],
-        "active_parameters": manifest["active_parameters"][task],
-        "split": result.split,
-        "metrics": list(result.primary),
-        "in_domain": result.inside,
-        "out_of_domain": result.outside,
-        "drop": result.drop,
-    }
+def run_table(folders: Sequence[RunFolder], task: str) -> pd.DataFrame:
+    """One row per arm: its tasks, seed, tokens of all tasks, and the parameters that `task` passes."""
+    rows = []
+    for folder in folders:
+        facts, manifest = folder.facts, folder.manifest()
+        row = {"run": folder.run_id, "tasks": len(facts["tasks"]), "seed": facts["seed"]}
+        row |= {"tokens": sum(manifest["totals"]["tokens"].values())}
+        rows.append(row | {"active parameters": manifest["active_parameters"][task]})
+    return pd.DataFrame(rows)
+
+
+def shift_table(inside: Sequence[UnifiedSample], outside: Sequence[UnifiedSample]) -> pd.DataFrame:
+    """How far the held-out corpus is from the training split: figures only, no word of either.
+
+    `new` is the share of words, or of mentions' texts, that the training split does not have.
+    """
+    known = {"words": set(count_words(inside)), "mentions": set(_mentioned(inside))}
+    rows = []
+    for corpus, samples in (("training split", inside), ("held out", outside)):
+        counted = {"words": count_words(samples), "mentions": _mentioned(samples)}
+        row: dict[str, Any] = {"corpus": corpus, "documents": len(samples)}
+        for what, found in counted.items():
+            new = sum(count for text, count in found.items() if text not in known[what])
+            row |= {what: found.total(), f"new {what}": new / found.total() if found else math.nan}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def drop_interval(
+    run: RunFolder, result: ArmResult, resamples: int, alpha: float = 0.05
+) -> tuple[float, float] | None:
+    """The percentile interval of an arm's drop over documents, drawn anew inside and outside.
+
+    It holds the choice of documents and not the luck of the training, for an arm is one run. None where the
+    run kept no documents of its own split.
+    """
+    (task,) = run.facts["tasks"]
+    rng = np.random.default_rng(0)
+    outside, drawn = RunFolder(run.path / "arms" / result.run.run_id), []
+    for folder, split in ((result.run, result.split), (outside, SPLIT)):
+        if not (records := folder.read_documents(task, split)):
+            return None
+        _, parts = document_table(records)
+        drawn.append(resampled_scores(parts[None], resamples, rng)[:, 0])
+    low, high = np.quantile(drawn[0] - drawn[1], [alpha / 2, 1 - alpha / 2])
+    return float(low), float(high)
+
+
+def arm_table(run: RunFolder, results: Sequence[ArmResult], resamples: int = 2_000) -> pd.DataFrame:
+    """One row per arm: its score inside and outside, and the drop with its interval over documents."""
+    rows = []
+    for result in results:
+        low, high = drop_interval(run, result, resamples) or (math.nan, math.nan)
+        row = {"arm": _named(result), "seed": result.run.facts["seed"], "inside": result.inside}
+        rows.append(row | {"outside": result.outside, "drop": result.drop, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def document_scores(run: RunFolder, results: Sequence[ArmResult]) -> pd.DataFrame:
+    """The score of every held-out document under every arm, those with the largest spread first."""
+    (task,) = run.facts["tasks"]
+    sides = {}
+    for result in results:
+        records = RunFolder(run.path / "arms" / result.run.run_id).read_documents(task, SPLIT)
+        ids, parts = document_table(records)
+        sides[f"{_named(result)}, seed {result.run.facts['seed']}"] = pd.Series(figure(parts), index=ids)
+    found = pd.DataFrame(sides)
+    found["spread"] = found.max(axis=1) - found.min(axis=1)
+    ordered = found.sort_values("spread", ascending=False, kind="stable")
+    return ordered.rename_axis("document").reset_index()
+
+
+def drop_figure(arms: pd.DataFrame, note: str = "") -> Figure:
+    """Left: the score inside (open) and outside (full) of every arm. Right: the drop with its interval."""
+    with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
+        drawn = Figure(figsize=(WIDTH, 1.2 + 1.4 * ROW * len(arms)), layout="constrained")
+        left, right = drawn.subplots(1, 2, sharey=True)
+        for row, arm in enumerate(arms.itertuples()):
+            colour = COLOURS[row % len(COLOURS)]
+            left.plot([arm.inside, arm.outside], [row, row], color=colour, lw=1)
+            left.plot(arm.inside, row, "o", mfc="white", mec=colour, ms=7)
+            left.plot(arm.outside, row, "o", color=colour, ms=7)
+            right.plot([100 * arm.low, 100 * arm.high], [row, row], color=colour, lw=2.2)
+            right.plot(100 * arm.drop, row, "o", color=colour, ms=7)
+        right.axvline(0, color="#3a3f47", lw=0.9, zorder=1)
+        name_rows(left, [f"{arm.arm}\nseed {arm.seed}" for arm in arms.itertuples()])
+        left.set(title=f"Inside ○, outside ●{note}", xlabel="primary metric")
+        right.set(title="Drop, with interval over documents", xlabel="points")
+        return drawn
 
 
 def _spec_of(spec: TaskSpec, entry: TaskConfig) -> TaskSpec:
@@ -230,3 +325,13 @@ def _with_mentions(sample: UnifiedSample, mentions: tuple) -> UnifiedSample:
     kept = {mention.id for mention in mentions}
     relations = tuple(r for r in sample.relations if {r.source, r.target} <= kept)
     return replace(sample, mentions=mentions, relations=relations)
+
+
+def _named(result: ArmResult) -> str:
+    tasks = len(result.run.facts["tasks"])
+    return f"{result.run.facts['strategy']} on {tasks} task{'s' if tasks > 1 else ''}"
+
+
+def _mentioned(samples: Sequence[UnifiedSample]) -> Counter[str]:
+    """The texts of all mentions, in lower case."""
+    return Counter(mention.text(s.text).lower() for s in samples if s.text for mention in s.mentions)

@@ -38,17 +38,15 @@ from kaggle_kit.experiment.controlled_variables import active_parameters, with_s
 from kaggle_kit.experiment.page_run import run_page
 from kaggle_kit.experiments.token_controlled_plan import TOTALS, matched
 from kaggle_kit.models.multitask import MultiTaskModel
-from kaggle_kit.models.parity import Variant, assert_parameter_parity
+from kaggle_kit.models.parity import MAX_DIFFERENCE
 
 CONTROLS = ("total", "share")
 SINGLE, MULTI = "s1_single", "s2_shared"
 PARTNER = {"semeval2021t6": "semeval2014t7"}  # in the pair that is made where no run was named; else 2021t6
-RECORDED = ("active_parameters", "parameter_groups", "selection", "optimiser_steps")
-TOLERANCE = 0.05  # of the active parameters
 # Steps and tokens follow from the run, whatever epochs and effective batch say; its rank from parity.
 TUNED = ("learning_rate", "warmup")
 SETTINGS = ("training.", "practice.")  # what else the pair that is made takes over from the page
-SHORTENED = ("training.epochs", "training.max_steps")  # where neither is given, the pair takes one epoch
+SHORTENED = {"training.epochs", "training.max_steps"}  # where neither is given, the pair takes one epoch
 REPLACED = ("experiment.twin", "training.max_steps")  # by the run's id, and by the token target
 NAMED = ("model.name", "profile.name", "seed")  # these the page always says
 
@@ -75,18 +73,17 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
             f"experiment.twin is empty; give it the id of a finished multi-task run below {folder}, such as "
             f"that of `python -m kaggle_kit run {MULTI} {options} {experiment}`"
         )
-    settings = [f"{key}={value}" for key, value in _chosen(asked).items() if key.startswith(SETTINGS)]
-    if not any(key in SHORTENED for key in _chosen(asked)):
-        settings.append("training.epochs=1")
-    overrides = [experiment, *settings]
+    chosen = {key: value for key, value in _chosen(asked).items() if key.startswith(SETTINGS)}
+    if not SHORTENED & chosen.keys():
+        chosen["training.epochs"] = 1
+    overrides = [experiment, *(f"{key}={value}" for key, value in chosen.items())]
     wanted = config_hash(compose(task=tasks.split(","), strategy=MULTI, overrides=overrides, **names))
     for run in find_runs(folder, damaged=[]):
         if (run.facts["page"], run.facts["config_hash"]) == (MULTI, wanted):
             return run
     logger.info("no experiment.twin: training %s on %s first", MULTI, tasks)
     choices = {"task": tasks, "strategy": MULTI, "overrides": overrides, **names}
-    made = run_page(MULTI, **choices, runs_dir=folder, progress=False)
-    return RunFolder.open(made)
+    return RunFolder.open(run_page(MULTI, **choices, runs_dir=folder, progress=False))
 
 
 def control_of(multi: RunFolder, asked: RunConfig) -> RunConfig:
@@ -139,66 +136,48 @@ def active_beside(multi: RunFolder, network: MultiTaskModel) -> list[dict[str, A
 def assert_active_parameters(multi: RunFolder, network: MultiTaskModel) -> None:
     """Raises ConfigError unless the built model's active parameters are the run's within 5 %."""
     for row in active_beside(multi, network):
-        if abs(row["difference"]) > TOLERANCE:
-            raise ConfigError(
-                f"active_parameters.{row['task']} is {row['control']:,} here and {row['multi-task']:,} in "
-                f"{multi.run_id}: "
-                f"more than {TOLERANCE:.0%} apart; leave strategy.rank and the model as they follow"
-            )
+        _assert_parity(multi, row["task"], row["control"])
 
 
 def _baseline(multi: RunFolder, asked: RunConfig) -> RunConfig:
     """One task at the run's tokens, or at its own share of them."""
     (task,) = asked.tasks
-    manifest, theirs = multi.manifest(), read_config(multi.config_yaml)
-    _assert_controllable(multi, manifest, task)
-    tokens = manifest["totals"][TOTALS[matched(theirs)]]
-    target = sum(tokens.values()) if _control(asked) == "total" else tokens[task]
-    strategy = _matched(multi, theirs, task)
+    manifest, theirs = _controllable(multi, task)
+    tokens, link = manifest["totals"][TOTALS[matched(theirs)]], _link(multi, asked)
+    target = sum(tokens.values()) if link["control"] == "total" else tokens[task]
     training, tuning = _tuned(theirs, asked, multi, target)
     return replace(
         theirs,
         model=replace(theirs.model, path=asked.model.path or theirs.model.path),
         tasks={task: replace(theirs.tasks[task], path=asked.tasks[task].path or theirs.tasks[task].path)},
-        strategy=strategy,
+        strategy=_matched(multi, theirs, task),
         training=replace(training, target_tokens=target, max_steps=None),
-        experiment=theirs.experiment | tuning | _link(multi, asked),
+        experiment=theirs.experiment | tuning | link,
     )
 
 
 def _placebo(multi: RunFolder, asked: RunConfig) -> RunConfig:
     """The run itself; only which of its tasks keeps its labels, and is scored, is new."""
     (task,) = asked.tasks
-    manifest, theirs = multi.manifest(), read_config(multi.config_yaml)
-    _assert_controllable(multi, manifest, task)
-    if len(manifest["plans"]) > 1:
+    manifest, theirs = _controllable(multi, task)
+    if (phases := len(manifest["plans"])) > 1:
         raise ConfigError(
-            f"{multi.run_id} was trained in {len(manifest['plans'])} phases: experiment.placebo is for runs "
-            "of one phase; leave it out"
+            f"{multi.run_id} was trained in {phases} phases: experiment.placebo is for runs of one phase; "
+            "leave it out"
         )
-    strategy = (
-        with_saved_ranks(theirs.strategy, multi.adapters)
-        if "levels" in theirs.experiment
-        else theirs.strategy
-    )
-    own = {"placebo": True, "scored": task}
     return replace(
         theirs,
         model=replace(theirs.model, path=asked.model.path or theirs.model.path),
-        strategy=strategy,
-        experiment=theirs.experiment | _link(multi, asked) | own,
+        strategy=_saved_strategy(multi, theirs),
+        experiment=theirs.experiment | _link(multi, asked) | {"placebo": True, "scored": task},
     )
 
 
 def _link(multi: RunFolder, asked: RunConfig) -> dict[str, Any]:
     """The keys of `experiment` that make a run the control of another."""
-    return {"twin": multi.run_id, "twin_config": multi.manifest()["config_hash"], "control": _control(asked)}
-
-
-def _control(asked: RunConfig) -> str:
     if (control := asked.experiment.get("control")) not in CONTROLS:
         raise ConfigError(f"experiment.control is {control!r}; allowed: {', '.join(CONTROLS)}")
-    return control
+    return {"twin": multi.run_id, "twin_config": multi.manifest()["config_hash"], "control": control}
 
 
 def side_by_side(multi: RunFolder, scored: Mapping[str, Sequence[Metric]]) -> list[dict[str, Any]]:
@@ -209,17 +188,18 @@ def side_by_side(multi: RunFolder, scored: Mapping[str, Sequence[Metric]]) -> li
     tasks = multi.config()["tasks"]
     theirs = {(metric.task, metric.split, metric.name): metric.value for metric in multi.metrics()}
     rows = []
-    for weights, metrics in scored.items():
-        for own in metrics:
-            score = theirs.get((own.task, own.split, own.name))
-            if own.name == tasks[own.task]["primary_metric"] and score is not None:
-                row = {"task": own.task, "split": own.split, "metric": own.name, "control at": weights}
-                row |= {"multi-task": score, "control": own.value, "difference": score - own.value}
-                rows.append(row | {"n": own.n})
+    for weights, own in ((weights, metric) for weights, metrics in scored.items() for metric in metrics):
+        score = theirs.get((own.task, own.split, own.name))
+        if own.name == tasks[own.task]["primary_metric"] and score is not None:
+            row = {"task": own.task, "split": own.split, "metric": own.name, "control at": weights}
+            row |= {"multi-task": score, "control": own.value, "difference": score - own.value}
+            rows.append(row | {"n": own.n})
     return rows
 
 
-def _assert_controllable(multi: RunFolder, manifest: Mapping[str, Any], task: str) -> None:
+def _controllable(multi: RunFolder, task: str) -> tuple[dict[str, Any], RunConfig]:
+    """The run's manifest and configuration. RunFolderError or ConfigError where it has no control."""
+    manifest = multi.manifest()
     tasks = manifest["tasks"]
     if len(tasks) < 2:
         raise RunFolderError(
@@ -228,8 +208,6 @@ def _assert_controllable(multi: RunFolder, manifest: Mapping[str, Any], task: st
         )
     if task not in tasks:
         raise ConfigError(f"tasks of {multi.run_id} has no {task!r}; name one of {', '.join(tasks)}")
-    if absent := [key for key in RECORDED if key not in manifest]:
-        raise RunFolderError(f"{multi.run_id} records no {', '.join(absent)}; run its page again")
     if "shared" not in manifest["parameter_groups"]:
         raise RunFolderError(
             f"the tasks of {multi.run_id} share no adapter: each is trained as a single-task model already, "
@@ -246,6 +224,7 @@ def _assert_controllable(multi: RunFolder, manifest: Mapping[str, Any], task: st
             f"stopped_at of {multi.run_id} is step {max(filter(None, stops))}: it ended early; train it "
             "with experiment=token_controlled, under which no run stops before its last step"
         )
+    return manifest, read_config(multi.config_yaml)
 
 
 def _tuned(
@@ -273,26 +252,33 @@ def _tuned(
 
 def _matched(multi: RunFolder, theirs: RunConfig, task: str) -> StrategyConfig:
     """One adapter of the rank that gives the run's active parameters, heads included, within 5 %."""
-    manifest = multi.manifest()
-    groups, active = manifest["parameter_groups"], manifest["active_parameters"][task]
-    shared = replace(theirs.strategy, rank=theirs.strategy.rank or theirs.model.lora.rank)
-    if "levels" in theirs.experiment:
-        shared = with_saved_ranks(shared, multi.adapters)
-    unit = groups["shared"] // shared.rank  # LoRA parameters of one unit of rank
-    head = groups[f"heads:{task}"]
-    entry = strategy_entry(SINGLE)
-    matched = replace(
-        entry,
-        rank=max(1, round((active - head) / unit)),
-        attention=shared.attention,
-        quantization=shared.quantization,
-        unsloth=shared.unsloth,
-        loss_weighting="static" if shared.loss_weighting == "static" else "equal",
+    manifest, shared = multi.manifest(), _saved_strategy(multi, theirs)
+    groups = manifest["parameter_groups"]
+    head, unit = groups[f"heads:{task}"], groups["shared"] // (shared.rank or theirs.model.lora.rank)
+    rank = max(1, round((manifest["active_parameters"][task] - head) / unit))  # a unit is that of one rank
+    _assert_parity(multi, task, rank * unit + head)
+    taken = ("attention", "quantization", "unsloth")
+    weighting = "static" if shared.loss_weighting == "static" else "equal"
+    same = {name: getattr(shared, name) for name in taken}
+    return replace(strategy_entry(SINGLE), rank=rank, loss_weighting=weighting, **same)
+
+
+def _saved_strategy(multi: RunFolder, theirs: RunConfig) -> StrategyConfig:
+    """The run's strategy; of an ablation with the ranks that were solved for it."""
+    return (
+        with_saved_ranks(theirs.strategy, multi.adapters)
+        if "levels" in theirs.experiment
+        else theirs.strategy
     )
-    count = matched.rank * unit + head
-    pair = [Variant(shared, {task: active}, sum(groups.values())), Variant(matched, {task: count}, count)]
-    assert_parameter_parity(pair, TOLERANCE)
-    return matched
+
+
+def _assert_parity(multi: RunFolder, task: str, count: int) -> None:
+    theirs = multi.manifest()["active_parameters"][task]
+    if abs(count / theirs - 1) > MAX_DIFFERENCE:
+        raise ConfigError(
+            f"active_parameters.{task} is {count:,} here and {theirs:,} in {multi.run_id}: more than "
+            f"{MAX_DIFFERENCE:.0%} apart; leave strategy.rank and the model as they follow"
+        )
 
 
 def _assert_as_asked(config: RunConfig, asked: RunConfig, multi: RunFolder, besides_experiment: bool) -> None:
@@ -317,9 +303,7 @@ def _chosen(asked: RunConfig, besides_experiment: bool = False) -> dict[str, Any
     experiment = asked.experiment.get("name") if besides_experiment else None
     plain = _flat(compose(task=list(asked.tasks), seed=asked.seed, experiment=experiment, **names))
     told = _flat(asked)
-    if not (asked.experiment.get("tuning") or {}).get(
-        "trials"
-    ):  # the experiment's own "untuned" asks nothing
+    if not told.get("experiment.tuning.trials"):  # the experiment's own "untuned" asks nothing
         told = {key: value for key, value in told.items() if not key.startswith("experiment.tuning.")}
     return {key: told[key] for key in told if key in NAMED or told[key] != plain.get(key)}
 

@@ -5,9 +5,8 @@ folders = comparable_arms(config, runs_dir)         # refuses, naming the field,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from kaggle_kit.analysis.comparability import assert_comparable
 from kaggle_kit.analysis.verdict_inputs import Entry
@@ -49,13 +48,12 @@ def assert_arms(config: RunConfig, runs: Sequence[Entry]) -> None:
             )
         for field, wanted in {"model": config.model.name, "profile": config.profile.name}.items():
             if run[field] != wanted:
-                raise IncomparableRuns(
-                    field,
-                    f"{run[field]} in {run.id}, and {wanted} was asked for; name others by experiment.runs",
-                )
-    arms: dict[str, list[Entry]] = {"multi-task runs": [], "single-task runs": []}
-    for run in runs:
-        arms["multi-task runs" if len(run["tasks"]) > 1 else "single-task runs"].append(run)
+                told = f"{run[field]} in {run.id}, and {wanted} was asked for; name others by experiment.runs"
+                raise IncomparableRuns(field, told)
+    arms = {
+        "multi-task runs": [run for run in runs if len(run["tasks"]) > 1],
+        "single-task runs": [run for run in runs if len(run["tasks"]) == 1],
+    }
     if not all(arms.values()):
         raise ConfigError(
             f"experiment.runs names runs on {[len(run['tasks']) for run in runs]} tasks; it takes multi-task "
@@ -69,26 +67,22 @@ def assert_arms(config: RunConfig, runs: Sequence[Entry]) -> None:
 def _newest_pair(config: RunConfig, folder: Path) -> list[RunFolder]:
     (task,) = config.tasks
     names = {"model": config.model.name, "profile": config.profile.name, "seed": config.seed}
-    control = _newest_control(folder, task, names)
-    if control is None and config.profile.corpora != "practice":
+    wanted = {"page": CONTROL, "tasks": [task], **names}
+    finished = {run.run_id: run for run in find_runs(folder, damaged=[])}
+    runs = [run for run in finished.values() if all(run.facts[key] == wanted[key] for key in wanted)]
+    twins = [(run, run.manifest()["twin"]) for run in runs]
+    pairs = [run for run, twin in twins if twin["control"] == "total" and twin["of"] in finished]
+    if pairs:  # the newest sound one
+        control = max(pairs, key=lambda run: run.manifest()["finished"])
+    elif config.profile.corpora == "practice":
+        logger.info("no experiment.runs: training a pair by the page %s first", CONTROL)
+        names["model"] = name_of(config.model)
+        overrides = [f"experiment={CONTROL}", f"training.epochs={config.training.epochs}"]
+        control = RunFolder.open(run_page(CONTROL, task=task, overrides=overrides, runs_dir=folder, **names))
+    else:
         options = " ".join(f"--{name} {value}" for name, value in {"task": task, **names}.items())
         raise ConfigError(
             f"experiment.runs is empty and {folder} holds no pair for {task}; train a multi-task run, then "
             f"`python -m kaggle_kit run {CONTROL} {options} experiment={CONTROL} experiment.twin=ITS_ID`"
         )
-    if control is None:
-        logger.info("no experiment.runs: training a pair by the page %s first", CONTROL)
-        named = names | {"model": name_of(config.model)}
-        overrides = [f"experiment={CONTROL}", f"training.epochs={config.training.epochs}"]
-        control = RunFolder.open(run_page(CONTROL, task=task, overrides=overrides, runs_dir=folder, **named))
     return [find_run(folder, control.manifest()["twin"]["of"]), control]
-
-
-def _newest_control(folder: Path, task: str, names: Mapping[str, Any]) -> RunFolder | None:
-    wanted = {"page": CONTROL, "tasks": [task], **names}
-    finished = find_runs(folder, damaged=[])  # the newest sound pair
-    runs = [run for run in finished if all(run.facts[key] == wanted[key] for key in wanted)]
-    there = {run.run_id for run in finished}
-    twins = [(run, run.manifest()["twin"]) for run in runs]
-    pairs = [run for run, twin in twins if twin["control"] == "total" and twin["of"] in there]
-    return max(pairs, key=lambda run: run.manifest()["finished"], default=None)

@@ -18,20 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbformat import NotebookNode
 from papermill.parameterize import parameterize_notebook
 
+from kaggle_kit.core import page_files
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.page_files import (
-    PAGES_DIR,
-    check_declared,
-    find_pages,
-    notebook,
-    page_path,
-    parameters,
-    settle_ids,
-)
+from kaggle_kit.core.page_files import PAGES_DIR, page_path, parameters
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.request import given_names, with_page_defaults
 from kaggle_kit.core.runs import config_run_id, refuse_misuse
@@ -40,7 +32,7 @@ from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.kaggle import metadata as about
 from kaggle_kit.kaggle.bundle import first_cell, pack
-from kaggle_kit.kaggle.names import Sources, checked
+from kaggle_kit.kaggle.metadata import Sources, checked
 
 CHOICES = ("model", "task", "strategy", "profile", "seed")  # parameters of every page that trains
 LARGEST = 900_000  # bytes of a pushed notebook; Kaggle's own limit is not published
@@ -85,6 +77,7 @@ class Experiment:
         return cls(page, **chosen, seed=seed, overrides=overrides)
 
     def config(self) -> RunConfig:
+        """The configuration of its run. ConfigError for one that no kernel could train."""
         names = {"model": self.model, "strategy": self.strategy, "profile": self.profile}
         config = compose(**names, task=self.task.split(","), seed=self.seed, overrides=self.overrides)
         refuse_misuse(config, self.page)
@@ -132,18 +125,17 @@ def build_experiment(
     Raises ConfigError for a wrong name, a parameter that the page does not declare or a page too large to
     push; SecretLeak where a token stands among the parameters.
     """
-    page = page_path(experiment.page, pages_dir)
     config = experiment.config()
     run_id, hashed = config_run_id(config, experiment.page), config_hash(config)
-    slug = kernel_slug(experiment, hashed)
-    run_dir = f"runs/{run_id}"
-    values = asdict(experiment) | {"overrides": list(experiment.overrides), "run_dir": run_dir}
-    del values["page"]
-    corpora = corpus_datasets(config, checked("owner", owner))
-    sources = replace(sources, datasets=(*corpora, *sources.datasets))
-    described = about.describe(slug, f"{slug}.ipynb", about.takes_gpu(config.profile.device), owner, sources)
-    size = _write_kernel(out / slug, page, values, described)
-    return Built(out / slug, described["id"], run_dir, hashed, size)
+    values = asdict(experiment) | {"overrides": list(experiment.overrides), "run_dir": f"runs/{run_id}"}
+    page = page_path(values.pop("page"), pages_dir)
+    checked("owner", owner)
+    if config.profile.corpora != "practice":  # the owner's own private datasets hold the run's corpora
+        slugs = [task.slugs[0] for task in config.tasks.values() if task.slugs and not task.path]
+        sources = replace(sources, datasets=(*(f"{owner}/{slug}" for slug in slugs), *sources.datasets))
+    names = f"{experiment.page}-{experiment.task}-{experiment.model}-{experiment.seed}"
+    described = _described(names, hashed, config.profile.device != "cpu", owner, sources)
+    return _write(out, page, values, described, hashed)
 
 
 def build_reading(
@@ -161,20 +153,25 @@ def build_reading(
         )
     asked = json.dumps([dict(values), asdict(sources)], sort_keys=True)
     hashed = hashlib.sha256(asked.encode()).hexdigest()[:16]
-    slug = _slug(page, hashed)
-    described = about.describe(slug, f"{slug}.ipynb", False, owner, sources)
-    size = _write_kernel(out / slug, page_path(page), values, described)
-    return Built(out / slug, described["id"], "", hashed, size)
+    return _write(out, page_path(page), values, _described(page, hashed, False, owner, sources), hashed)
 
 
-def _write_kernel(folder: Path, page: Path, values: Mapping[str, Any], described: Mapping[str, Any]) -> int:
-    """The notebook with `values` in it, and its metadata. Returns the notebook's bytes."""
-    internet = described["enable_internet"]
-    packed = pack() if internet else None
-    text = page_text(page, values, run_dir=values.get("run_dir", ""), internet=internet, packed=packed)
+def _described(names: str, hashed: str, gpu: bool, owner: str, sources: Sources) -> dict[str, Any]:
+    """The metadata of a kernel that is called by its names, cut short, and one hash per configuration."""
+    readable = re.sub(r"[^a-z0-9]+", "-", names.lower())
+    slug = f"{readable[: about.LONGEST_TITLE - 9].rstrip('-')}-{hashed[:8]}"
+    return about.describe(slug, f"{slug}.ipynb", gpu, owner, sources)
+
+
+def _write(
+    out: Path, page: Path, values: Mapping[str, Any], described: Mapping[str, Any], hashed: str
+) -> Built:
+    """The folder of a kernel: its notebook with `values` in it, and its metadata."""
+    folder = out / described["id"].partition("/")[2]
+    text = page_text(page, values, pack() if described["enable_internet"] else None)
     write_atomically(folder / described["code_file"], text)
     about.write(folder, described)
-    return len(text.encode())
+    return Built(folder, described["id"], values.get("run_dir", ""), hashed, len(text.encode()))
 
 
 def write_pages(
@@ -184,9 +181,9 @@ def write_pages(
 
     None keeps the owner that the folder names already.
     """
-    owner = about.present_owner(folder) if owner is None else checked("owner", owner)
+    owner = about.known_owner(folder, about.NO_OWNER) if owner is None else checked("owner", owner)
     written, packed = [], pack()
-    for name, page in find_pages(pages_dir).items():
+    for name, page in page_files.find_pages(pages_dir).items():
         own = folder / name
         written.append(about.write(own, about.page_metadata(name, page, own, owner)))
         if owner != about.NO_OWNER:
@@ -195,26 +192,24 @@ def write_pages(
     return written
 
 
-def page_text(
-    page: Path,
-    values: Mapping[str, Any] | None = None,
-    *,
-    run_dir: str = "",
-    internet: bool = True,
-    packed: bytes | None = None,
-) -> str:
+def page_text(page: Path, values: Mapping[str, Any] | None = None, packed: bytes | None = None) -> str:
     """The notebook to push: the page with the unpacking cell in front and `values` injected.
 
-    `packed` is the kit that the page carries; without it the kit is looked for in the attached datasets.
+    `packed` is the kit that the page carries; without it the page runs with the internet off, and the kit is
+    looked for in the attached datasets.
     """
-    built = notebook(page)
+    built = page_files.notebook(page)
     if values:
-        check_declared(page, values)
-        built = _inject(built, values)
-    source = first_cell(run_dir=run_dir, internet=internet, packed=packed)
+        page_files.check_declared(page, values)
+        built.metadata["papermill"] = {}  # papermill records there what it injected
+        for cell in built.cells:
+            cell.metadata.setdefault("tags", [])  # it looks for them everywhere
+        built = parameterize_notebook(built, dict(values))
+    run_dir = (values or {}).get("run_dir", "")
+    source = first_cell(run_dir=run_dir, internet=packed is not None, packed=packed)
     opening = nbformat.v4.new_code_cell(source, metadata={"jupyter": {"source_hidden": True}})
     built.cells.insert(0, opening)
-    settle_ids(built.cells)
+    page_files.settle_ids(built.cells)
     text = nbformat.writes(built).rstrip("\n") + "\n"
     if (size := len(text.encode())) > LARGEST:
         raise ConfigError(
@@ -252,27 +247,3 @@ def session_of(text: str) -> int | None:
         return json.loads(text)["metadata"]["kaggle_kit"]["session"]
     except (ValueError, LookupError, TypeError):
         return None
-
-
-def kernel_slug(experiment: Experiment, hashed: str) -> str:
-    """Readable and one per configuration: page, task, model and seed, cut short, then the hash."""
-    return _slug(f"{experiment.page}-{experiment.task}-{experiment.model}-{experiment.seed}", hashed)
-
-
-def _slug(names: str, hashed: str) -> str:
-    readable = re.sub(r"[^a-z0-9]+", "-", names.lower())
-    return f"{readable[: about.LONGEST_TITLE - 9].rstrip('-')}-{hashed[:8]}"
-
-
-def corpus_datasets(config: RunConfig, owner: str) -> Iterable[str]:
-    """The owner's own private datasets that hold the run's corpora; none where they are practice data."""
-    if config.profile.corpora == "practice":
-        return []
-    return [f"{owner}/{task.slugs[0]}" for task in config.tasks.values() if task.slugs and not task.path]
-
-
-def _inject(page: NotebookNode, values: Mapping[str, Any]) -> NotebookNode:
-    page.metadata["papermill"] = {}  # papermill records there what it injected, and looks for tags everywhere
-    for cell in page.cells:
-        cell.metadata.setdefault("tags", [])
-    return parameterize_notebook(page, dict(values))

@@ -1,7 +1,7 @@
 """Run experiments to their end over as many Kaggle sessions as they need.
 
-    chain = Chain(KaggleClient(), [Link.begin(folder, built)])
-    chain.run(show=print_table)
+    links = [Link.begin(folder, built)]
+    with live_table(links) as show: Chain(KaggleClient(), links).run(show)
 
 Push, wait, bring the output back, check the run folder, push again with the kernel's own output
 attached; stop where the manifest says complete. Every change is on disk before the next call, so a
@@ -10,20 +10,29 @@ chain that was stopped anywhere goes on where it stood, and never pushes the sam
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 
-from kaggle_kit.core.errors import RunFolderError
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
+from kaggle_kit.core.integrity import reading
 from kaggle_kit.core.kaggle_outputs import Progress, inspect
+from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.core.secrets import redact
-from kaggle_kit.kaggle.build import mark_session, session_of
+from kaggle_kit.kaggle.build import Built, mark_session, session_of
 from kaggle_kit.kaggle.client import (
     KaggleBusy,
     KaggleClient,
@@ -33,14 +42,105 @@ from kaggle_kit.kaggle.client import (
     State,
     UnknownSource,
 )
-from kaggle_kit.kaggle.link import Link, Phase, lock
+from kaggle_kit.kaggle.metadata import read_metadata
 
-Show = Callable[[Sequence[Link]], None]
 GPU_SESSIONS = 2  # "Maximum batch GPU session count of 2 reached."
 CPU_SESSIONS = 5
 LEAST_QUOTA_HOURS = 0.5  # less is not worth a session: the image alone takes minutes
 MAX_STALLED = 3  # sessions in a row that brought a run no further
 MAX_REFUSALS = 3  # equal answers before a refusal is believed: the client hides the HTTP code
+COLUMNS = ("experiment", "phase", "session", "step", "tries", "note")
+
+
+class ChainBusy(KitError):
+    """Another process is already chaining this experiment."""
+
+
+class Phase(StrEnum):
+    WAITING = "waiting"  # for a free session, to push
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass
+class Link:
+    """Where the chain of one experiment stands. `session` is the one that waits or runs, counted from 1.
+
+    `uncertain`: a push was begun whose answer never came. `attach`: a session has ended well, so its
+    output can be mounted. `wake`: epoch seconds before which nothing is asked of the service.
+    """
+
+    folder: Path
+    kernel: str
+    ref: str
+    run_dir: str
+    config_hash: str
+    phase: Phase = Phase.WAITING
+    session: int = 1
+    step: int = 0
+    attach: bool = False
+    uncertain: bool = False
+    stalled: int = 0
+    retries: int = 0
+    refusals: int = 0
+    wake: float = 0.0
+    note: str = ""
+    sessions: list[dict[str, str | int]] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, folder: Path, built: Built) -> Link:
+        """The chain kept in `folder`, or a new one with a copy of `built` in it.
+
+        Every session of a chain runs the same code: a chain that has begun keeps its own copy. One that
+        had failed gets another try from where it stood. ConfigError where the folder belongs to another
+        experiment; remove it to begin anew. RunFolderError where its chain.json is damaged.
+        """
+        path, kernel = folder / "chain.json", folder / "kernel"
+        if not path.is_file():
+            shutil.rmtree(kernel, ignore_errors=True)
+            shutil.copytree(built.folder, kernel)
+            link = cls(folder, str(kernel), built.ref, built.run_dir, built.config_hash)
+            link.save()
+            return link
+        with reading(path):
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            link = cls(folder, **kept | {"phase": Phase(kept["phase"])})
+        if (link.ref, link.config_hash) != (built.ref, built.config_hash):
+            raise ConfigError(f"{path} is the chain of {link.ref}; give {built.ref} a folder of its own")
+        if link.phase is Phase.FAILED:
+            link.phase, link.stalled, link.refusals, link.wake = Phase.WAITING, 0, 0, 0.0
+        return link
+
+    def save(self) -> None:
+        kept = {name: value for name, value in asdict(self).items() if name != "folder"}
+        write_atomically(self.folder / "chain.json", to_json(kept, indent=2) + "\n")
+
+    @property
+    def built(self) -> Built:
+        return Built(Path(self.kernel), self.ref, self.run_dir, self.config_hash, 0)
+
+    @property
+    def output(self) -> Path:
+        """The newest run folder that came back and was in order."""
+        return self.folder / "output" / self.run_dir
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its sessions take a GPU, of which few run at once and whose hours are counted."""
+        return read_metadata(Path(self.kernel)).get("enable_gpu") is not False
+
+    @property
+    def ended(self) -> bool:
+        return self.phase in (Phase.DONE, Phase.FAILED)
+
+    def row(self) -> tuple[str, ...]:
+        """The experiment as text, in the order of COLUMNS."""
+        figures = (self.session, self.step, self.retries + self.refusals)
+        return self.ref.rpartition("/")[2], self.phase.value, *map(str, figures), self.note
+
+
+Show = Callable[[Sequence[Link]], None]
 
 
 @dataclass
@@ -84,14 +184,14 @@ class Chain:
             else:
                 self._ask(link)
             link.retries = link.refusals = 0
+        except NoToken:  # no fault of this chain's, and waiting does not help
+            raise
         except KaggleBusy as busy:
             link.retries += 1
             self._wait(link, str(busy), spent=isinstance(busy, QuotaSpent))
-        except UnknownSource as wrong:  # it was pushed: another try would take that session for a good one
+        except UnknownSource as wrong:  # pushed: another try would take that session for a good one
             link.phase, link.uncertain = Phase.FAILED, False
             link.note = f"{wrong}; a chain keeps its kernel folder: remove {link.folder} to begin anew"
-        except NoToken:  # no fault of this chain's, and waiting does not help
-            raise
         except KaggleError as refused:
             link.refusals += 1
             self._wait(link, str(refused))
@@ -141,20 +241,21 @@ class Chain:
     def _collect(self, link: Link) -> tuple[Progress | None, str]:
         """Bring back what the session left; it replaces what is there only when it is in order."""
         link.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=link.folder) as fetched:
+        with tempfile.TemporaryDirectory(dir=link.folder) as name:
+            fetched = Path(name)
             try:
-                self.client.output(link.ref, Path(fetched))
-                progress = inspect(Path(fetched) / link.run_dir, link.config_hash)
+                self.client.output(link.ref, fetched)
+                progress = inspect(fetched / link.run_dir, link.config_hash)
             except KaggleBusy:
                 raise
             except (KaggleError, RunFolderError) as error:
-                begun = (Path(fetched) / link.run_dir).is_dir()  # then the folder itself is what is wrong
-                return None, str(error) if begun else _last_words(Path(fetched)) or str(error)
+                begun = (fetched / link.run_dir).is_dir()  # then the folder itself is what is wrong
+                return None, str(error) if begun else _last_words(fetched) or str(error)
             if progress.complete or progress.step >= link.step:
                 shutil.rmtree(link.output, ignore_errors=True)
                 link.output.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(Path(fetched) / link.run_dir, link.output)
-            return progress, _last_words(Path(fetched))
+                os.replace(fetched / link.run_dir, link.output)
+            return progress, _last_words(fetched)
 
     def _conclude(self, link: Link, state: State, progress: Progress | None, said: str) -> None:
         """What an ended session means for its chain."""
@@ -169,10 +270,8 @@ class Chain:
         link.phase, link.session, link.wake = Phase.WAITING, link.session + 1, self.clock()
         link.note = f"session ended {state.value.lower()} at step {step}"
         if link.stalled >= MAX_STALLED:
-            link.phase = Phase.FAILED
-            link.note = (
-                f"no step further in {link.stalled} sessions; the last one: {state.value} {said}".strip()
-            )
+            link.phase, last = Phase.FAILED, f"{state.value} {said}".strip()
+            link.note = f"no step further in {link.stalled} sessions; the last one: {last}"
 
     def _check_quota(self) -> None:
         """QuotaSpent while the week's hours are known not to suffice; asked at most once per renewal."""
@@ -181,8 +280,8 @@ class Chain:
             raise QuotaSpent(f"the week's GPU hours are used up until {_utc(self._quota_until)}")
         quota = self.client.quota()
         if quota is not None and quota.hours < LEAST_QUOTA_HOURS:
-            seconds = quota.seconds_until_renewed(datetime.fromtimestamp(now, UTC))
-            self._quota_until = now + (seconds if seconds and seconds > 0 else self.longest)
+            renewed = quota.renewed.timestamp()
+            self._quota_until = renewed if renewed > now else now + self.longest
             raise QuotaSpent(f"{quota.hours:.1f} GPU hours are left, renewed {_utc(self._quota_until)}")
 
     def _wait(self, link: Link, note: str, *, spent: bool = False) -> None:
@@ -190,6 +289,44 @@ class Chain:
         pause = min(self.poll * 2 ** min(tries - 1, 10), self.longest)
         link.note = redact(note)
         link.wake = max(self.clock() + pause, self._quota_until if spent else 0.0)
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a chain's folder for this process; ChainBusy where another one holds it. Dies with it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ChainBusy(f"{folder} is being chained by another process; stop that one first") from error
+        yield
+
+
+@contextmanager
+def live_table(links: Sequence[Link], console: Console | None = None) -> Iterator[Show]:
+    """What `Chain.run` calls after every change: a table in a terminal, else one line per change."""
+    console = console or Console()
+
+    def table(links: Sequence[Link]) -> Table:
+        shown = Table(*COLUMNS, box=None)
+        for link in links:
+            shown.add_row(*link.row())
+        return shown
+
+    if console.is_terminal:
+        with Live(table(links), console=console, auto_refresh=False) as live:
+            yield lambda changed: live.update(table(changed), refresh=True)
+        return
+    said: dict[str, tuple[str, ...]] = {}
+
+    def show(changed: Sequence[Link]) -> None:
+        for link in changed:
+            if said.get(link.ref) != link.row():
+                said[link.ref] = link.row()
+                console.print("  ".join(link.row()), soft_wrap=True, markup=False, highlight=False)
+
+    yield show
 
 
 def _last_words(folder: Path) -> str:

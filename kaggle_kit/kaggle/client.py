@@ -16,15 +16,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.secrets import redact
-from kaggle_kit.kaggle.metadata import NO_OWNER, read_metadata, refuse_public
-from kaggle_kit.kaggle.names import checked
+from kaggle_kit.kaggle.metadata import NO_OWNER, checked, read_metadata, refuse_public
 
 PUSHED = re.compile(r"Kernel version (\d+) successfully pushed")
 PUSH_ERROR = re.compile(r"Kernel push error: (.*)")
@@ -32,15 +31,13 @@ INVALID = re.compile(r"The following are not valid (\w+ sources?).*?: (\[.*\])")
 STATUS = re.compile(r'has status "(?:KernelWorkerStatus\.)?(\w+)"')
 FAILURE = re.compile(r'Failure message: "(.*)"', re.DOTALL)
 # The client's own words without a token, and the service's for one that it does not take.
-NO_TOKEN = re.compile(
-    r"authentication required|find kaggle\.json|401 client error|unauthorized", re.IGNORECASE
-)
-SESSIONS_FULL = re.compile(r"session count|concurrent|already running", re.IGNORECASE)
-QUOTA_SPENT = re.compile(r"quota", re.IGNORECASE)
+NO_TOKEN = re.compile(r"authentication required|find kaggle\.json|401 client error|unauthorized", re.I)
+SESSIONS_FULL = re.compile(r"session count|concurrent|already running", re.I)
+QUOTA_SPENT = re.compile(r"quota", re.I)
 PASSES = re.compile(
     r"\b(429|5\d\d)\b|connection|timed? ?out|temporar|try again|too many|rate limit|remote end"
     r"|incomplete ?read|does not match expected size|internal error|unavailable",
-    re.IGNORECASE,
+    re.I,
 )
 # Since 2.2.5 the client ends the message of an HTTP error with advice of its own, behind an empty line.
 ADVICE = re.compile(
@@ -94,26 +91,16 @@ class State(StrEnum):
         return self in (State.COMPLETE, State.ERROR, State.CANCEL_ACKNOWLEDGED)
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     state: State
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """GPU hours left this week, and when (as the service writes it) they are renewed."""
+class Quota(NamedTuple):
+    """GPU hours left this week, and when they are renewed."""
 
     hours: float
-    renewed: str
-
-    def seconds_until_renewed(self, now: datetime) -> float | None:
-        """Seconds to the renewal, or None where the service gave no time that can be read."""
-        try:
-            renewed = datetime.fromisoformat(self.renewed)
-        except ValueError:
-            return None
-        return (renewed.replace(tzinfo=renewed.tzinfo or now.tzinfo) - now).total_seconds()
+    renewed: datetime
 
 
 class KaggleClient:
@@ -178,21 +165,18 @@ class KaggleClient:
         try:
             rows = csv.DictReader(self._call("quota", "-v").splitlines())
             gpu = next(row for row in rows if row.get("resource") == "GPU")
-            return Quota(float(gpu["remaining"].rstrip("h")), gpu.get("refreshAt") or "")
+            renewed = datetime.fromisoformat(gpu["refreshAt"])  # without an offset before client 2.2.5
+            renewed = renewed.replace(tzinfo=renewed.tzinfo or UTC)
+            return Quota(float(gpu["remaining"].rstrip("h")), renewed)
         except (KaggleError, StopIteration, LookupError, ValueError):
             return None
 
     def _call(self, *arguments: str) -> str:
-        command = [*_command(), *arguments]
+        streams = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+        own = Path(sys.executable).with_name("kaggle")  # of this environment, else the one on the PATH
+        command = [str(own) if own.is_file() else "kaggle", *arguments]
         try:
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                env=self.environ,
-                timeout=CALL_SECONDS,
-                stdin=subprocess.DEVNULL,
-            )
+            done = subprocess.run(command, env=self.environ, timeout=CALL_SECONDS, **streams)
         except subprocess.TimeoutExpired as error:
             raise KaggleBusy(f"kaggle {arguments[0]}: no answer for {CALL_SECONDS} s") from error
         except FileNotFoundError as error:
@@ -203,12 +187,6 @@ class KaggleClient:
         if done.returncode:
             raise _failure(text)
         return text
-
-
-def _command() -> list[str]:
-    """The client of this interpreter's environment, else the one on the PATH."""
-    own = Path(sys.executable).with_name("kaggle")
-    return [str(own)] if own.is_file() else ["kaggle"]
 
 
 def _failure(text: str) -> KaggleError:

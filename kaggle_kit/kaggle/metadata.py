@@ -1,6 +1,7 @@
 """What Kaggle is told of every page: the kernel-metadata.json files, made from what the pages declare.
 
     write(folder, page_metadata("overview", page, folder))    # python -m kaggle_kit kernels init
+    checked("owner", "jane"); Sources(kernels=("jane/s2-shared",))      # ConfigError for "Jane Doe"
 
 Field names and their checks: `kernels_push` of the kaggle client. A kernel is always private: its
 output may hold what a data use agreement covers, and so the files and `push` both insist on it.
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,37 +26,69 @@ from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.request import given_names
 from kaggle_kit.core.runtime import KERNELS_FOLDER, SOURCE_ROOT
 from kaggle_kit.core.schema import ProfileConfig
-from kaggle_kit.kaggle.names import Sources, checked
 
 METADATA_DIR = SOURCE_ROOT / KERNELS_FOLDER
 FILE_NAME = "kernel-metadata.json"  # the client reads no other name
 NO_OWNER = "INSERT_OWNER_HERE"
 T4 = "NvidiaTeslaT4"  # the editor's "GPU T4 x2"; Kaggle replaces an unknown name silently
 LONGEST_TITLE = 50
-NOTHING = Sources()
+# As the kaggle client checks them in a model's metadata (`kaggle models create`).
+OWNER, NAME = r"[a-z0-9]+(?:[_-][a-z0-9]+)*", r"[a-z0-9]+(?:-[a-z0-9]+)*"
+FORMS = {  # kind -> (what it must be, how that is written)
+    "owner": (OWNER, "NAME, such as jane"),
+    "kernel": (rf"{OWNER}/{NAME}(?:/\d+)?", "OWNER/NAME, such as jane/s2-shared"),
+    "dataset": (rf"{OWNER}/{NAME}(?:/\d+)?", "OWNER/NAME, such as jane/ncbi-disease"),
+    "model": (rf"{OWNER}/{NAME}/\w+/[\w.-]+/\d+", "OWNER/MODEL/FRAMEWORK/VARIATION/VERSION"),
+}
 
 
 class PublicKernel(KitError):
     """A kernel that is not private was about to be built or pushed."""
 
 
-def takes_gpu(device: str) -> bool:
-    """Whether a run on the `device` of its profile takes a GPU: it does unless that is the CPU."""
-    return device != "cpu"
+def checked(kind: str, name: str) -> str:
+    """The name, where Kaggle can have an owner, kernel, dataset or model of that name. ConfigError if not."""
+    pattern, form = FORMS[kind]
+    if not re.fullmatch(pattern, name, re.ASCII):
+        raise ConfigError(
+            f"{kind} {name!r}: Kaggle has {form}, in lower-case letters, digits and hyphens (an owner's name "
+            "with underscores, too); copy it from the page's address, which is kaggle.com/NAME for an owner"
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a kernel reads beside its own page. ConfigError for a name that Kaggle cannot have.
+
+    `kernels` are those whose finished runs it reads: the run of a twin, the candidates of S5. With `kit`, the
+    dataset that `kernels dataset` made, the kit and its wheels come from there, and the internet is off.
+    """
+
+    datasets: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    kit: str | None = None
+
+    def __post_init__(self) -> None:
+        kit = [self.kit] if self.kit is not None else []
+        named = {"dataset": [*self.datasets, *kit], "kernel": self.kernels, "model": self.models}
+        for kind, names in named.items():
+            for name in names:
+                checked(kind, name)
+
+
+NOTHING = Sources()
 
 
 def page_takes_gpu(page: Path) -> bool:
-    """`takes_gpu` for a page at its defaults; one that trains nothing takes none."""
+    """Whether a page at its defaults takes a GPU: not on a profile's CPU, nor where it trains nothing."""
     own = parameters(page)
     if "profile" not in own:
         return False
     name = given_names(own, {"profile": None}, own.get("overrides", ()))["profile"]
     said = OmegaConf.load(params_file(f"profile/{name}.yaml")).profile
-    return takes_gpu(said.get("device", ProfileConfig.device))
-
-
-def page_slug(name: str) -> str:
-    return f"kaggle-kit-{name.replace('_', '-')}"
+    return said.get("device", ProfileConfig.device) != "cpu"
 
 
 def describe(
@@ -93,7 +128,7 @@ def page_metadata(name: str, page: Path, folder: Path, owner: str = NO_OWNER) ->
     """
     bare = Path(os.path.relpath(page.with_suffix(".ipynb"), folder)).as_posix()
     code_file = bare if owner == NO_OWNER else f"{name}.ipynb"
-    return describe(page_slug(name), code_file, page_takes_gpu(page), owner)
+    return describe(f"kaggle-kit-{name.replace('_', '-')}", code_file, page_takes_gpu(page), owner)
 
 
 def owner_of(folder: Path) -> str:
@@ -114,14 +149,14 @@ def stale_metadata(folder: Path = METADATA_DIR, pages_dir: Path = PAGES_DIR) -> 
     return problems
 
 
-def present_owner(folder: Path = METADATA_DIR) -> str:
-    """`known_owner`, or NO_OWNER where nobody was named yet. ConfigError where several were."""
-    return known_owner(folder) if _owners(folder) else NO_OWNER
+def known_owner(folder: Path = METADATA_DIR, otherwise: str | None = None) -> str:
+    """The owner that `kernels init --owner` filled in.
 
-
-def known_owner(folder: Path = METADATA_DIR) -> str:
-    """The owner that `kernels init --owner` filled in; ConfigError where nobody was named yet."""
-    owners = _owners(folder)
+    Where nobody was named yet that is `otherwise`; without it, and where several were, ConfigError.
+    """
+    owners = {owner_of(path) for path in _folders(folder)} - {NO_OWNER}
+    if not owners and otherwise:
+        return otherwise
     if len(owners) != 1:
         found = ", ".join(sorted(owners)) or "none"
         raise ConfigError(
@@ -145,18 +180,13 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     path = folder / FILE_NAME
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} is not there; run `python -m kaggle_kit kernels init`") from error
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON ({error}); run `python -m kaggle_kit kernels init`") from error
+    except (OSError, ValueError) as error:
+        problem = "is not there" if isinstance(error, OSError) else f"is not JSON ({error})"
+        raise ConfigError(f"{path} {problem}; run `python -m kaggle_kit kernels init`") from error
 
 
 def write(folder: Path, metadata: Mapping[str, Any]) -> Path:
     return write_atomically(folder / FILE_NAME, json.dumps(metadata, indent=2) + "\n")
-
-
-def _owners(folder: Path) -> set[str]:
-    return {owner_of(path) for path in _folders(folder)} - {NO_OWNER}
 
 
 def _folders(folder: Path) -> list[Path]:

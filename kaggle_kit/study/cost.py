@@ -1,18 +1,29 @@
-"""What a study costs, and what leaving something out saves: arithmetic on runs, nothing else.
+"""`study plan`: hours and Kaggle weeks of a selection, what it can show, and what can be saved.
 
-    bill = total(costs, limits)
-    bill.hours, bill.weeks; savings(costs, limits)["model llama8b"]
+    print(predict("full", [], Path("runs")))
+    bill = total(run_costs(study, known), limits)    # bill.hours, bill.weeks
 
-Tokens and rates come from elsewhere (`prediction`); everything here is a pure function of them.
+Tokens and rates are those of `throughput`; what follows from them is arithmetic.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.folders import find_runs
+from kaggle_kit.study.graph import KINDS, Study, StudyRun
+from kaggle_kit.study.power import reach
+from kaggle_kit.study.spec import PLACEBO, SHARE, load_selection
+from kaggle_kit.study.status import DONE, states
+from kaggle_kit.study.throughput import KNOWN, CostTable, Known, read_table, sources
+
+COLUMNS = f"{'':34}{'runs':>7}{'Mtokens':>10}{'%s-hours':>12}{'sessions':>10}{'weeks':>8}"
+ORDER = ("model", "strategy", "ablation", "control", "seed")  # of what can be left out
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,10 @@ class Limits:
     sessions_at_once: int = 2
     session_hours: float = 11.5
     runs_per_session: int = 1  # 2 where two runs share a session, one GPU each
+
+    @classmethod
+    def of(cls, table: CostTable) -> Limits:
+        return cls(**{name: figure.value for name, figure in table.limits.items()})
 
 
 @dataclass(frozen=True)
@@ -42,13 +57,27 @@ class RunCost:
     labels: tuple[str, ...] = ()
     on_gpu: bool = True
 
+    def sessions(self, limits: Limits) -> int:
+        """How many it takes: a run goes on in the next one. ConfigError where its start leaves no time."""
+        left = limits.session_hours - self.overhead_hours
+        if left <= 0:
+            raise ConfigError(
+                f"{self.id}: a session takes {self.overhead_hours:.2f} h beside training, and "
+                f"limits.session_hours is {limits.session_hours:g}; raise that in params/cost/, or plan "
+                "without the runs folder where this was measured (--runs-dir)"
+            )
+        return max(1, math.ceil(self._training_hours / left))
+
+    def hours(self, limits: Limits) -> float:
+        """Hours of training, and those that each session takes beside it."""
+        return self._training_hours + self.sessions(limits) * self.overhead_hours
+
     @property
-    def training_hours(self) -> float:
+    def _training_hours(self) -> float:
         return self.tokens / self.tokens_per_second / 3600
 
 
-@dataclass(frozen=True)
-class Bill:
+class Bill(NamedTuple):
     """Sums over runs. `weeks` is the longer of what the quota and what the sessions at once allow."""
 
     runs: int
@@ -58,33 +87,14 @@ class Bill:
     weeks: float
 
 
-def sessions_of(run: RunCost, limits: Limits) -> int:
-    """A run that outlasts a session goes on in the next one; each session pays for its start again.
-
-    ConfigError where a session's start leaves no time to train.
-    """
-    left = limits.session_hours - run.overhead_hours
-    if left <= 0:
-        raise ConfigError(
-            f"{run.id}: a session takes {run.overhead_hours:.2f} h beside training, and limits.session_hours "
-            f"is {limits.session_hours:g}; raise that in params/cost/, or plan without the runs folder where "
-            "this was measured (--runs-dir)"
-        )
-    return max(1, math.ceil(run.training_hours / left))
-
-
-def hours_of(run: RunCost, limits: Limits) -> float:
-    return run.training_hours + sessions_of(run, limits) * run.overhead_hours
-
-
 def total(runs: Iterable[RunCost], limits: Limits) -> Bill:
     """The bill of different runs. Only those on a GPU need Kaggle weeks."""
     different = {run.id: run for run in runs}.values()
-    hours = sum(hours_of(run, limits) for run in different)
-    quota = sum(hours_of(run, limits) for run in different if run.on_gpu) / limits.runs_per_session
+    hours = {run.id: run.hours(limits) for run in different}
+    quota = sum(hours[run.id] for run in different if run.on_gpu) / limits.runs_per_session
     weeks = max(quota / limits.weekly_gpu_hours, quota / limits.sessions_at_once / (7 * 24))
-    sessions = sum(sessions_of(run, limits) for run in different)
-    return Bill(len(different), sum(run.tokens for run in different), hours, sessions, weeks)
+    sessions = sum(run.sessions(limits) for run in different)
+    return Bill(len(different), sum(run.tokens for run in different), sum(hours.values()), sessions, weeks)
 
 
 def without(runs: Sequence[RunCost], label: str) -> list[RunCost]:
@@ -97,14 +107,75 @@ def without(runs: Sequence[RunCost], label: str) -> list[RunCost]:
 
 def savings(runs: Sequence[RunCost], limits: Limits) -> dict[str, Bill]:
     """For each label, the difference that leaving it out makes: what only it needs."""
-    whole, saved = total(runs, limits), {}
-    for label in dict.fromkeys(label for run in runs for label in run.labels):
-        left = total(without(runs, label), limits)
-        saved[label] = Bill(
-            whole.runs - left.runs,
-            whole.tokens - left.tokens,
-            whole.hours - left.hours,
-            whole.sessions - left.sessions,
-            whole.weeks - left.weeks,
-        )
-    return saved
+    whole, labels = total(runs, limits), dict.fromkeys(label for run in runs for label in run.labels)
+    left = {label: total(without(runs, label), limits) for label in labels}
+    return {label: Bill(*(a - b for a, b in zip(whole, bill, strict=True))) for label, bill in left.items()}
+
+
+def run_costs(study: Study, known: Known) -> list[RunCost]:
+    """The cost of each run. A control trains to the tokens of its run: all of them, or its task's share.
+
+    A placebo run trains what its run trains, with the same strategy.
+    """
+    per_task: dict[str, dict[str, float]] = {}
+    costs = []
+    for run in study.runs.values():  # a run stands behind those that it needs
+        of = study.runs[run.twin_of] if run.twin_of else run
+        if of is run:
+            epochs = run.config.training.epochs
+            per_task[run.id] = {t: epochs * known.tokens_of_epoch(run.config, t) for t in run.tasks}
+        theirs = per_task[of.id]
+        tokens = theirs[run.tasks[0]] if run.control == SHARE else sum(theirs.values())
+        trained = of.strategy if run.control == PLACEBO else run.strategy
+        beside = known.overhead_hours(run.config) + known.evaluation_hours(run.config, trained)
+        seeds: dict[str, list[str]] = {}  # of a candidate's strategy: one of them is enough
+        for id in run.needs:
+            seeds.setdefault(study.runs[id].strategy, []).append(id)
+        needs, labels = tuple(map(tuple, seeds.values())), tuple(_labels(run, of.strategy))
+        rate = known.rate(run.config, trained)
+        costs.append(RunCost(run.id, tokens, rate, beside, needs, labels, run.on_gpu))
+    return costs
+
+
+def predict(name: str, changes: Sequence[str], runs_dir: Path) -> str:
+    """The plan as text. Raises ConfigError for a selection that is wrong or of which nothing is known."""
+    study, table = Study(load_selection(name, changes)), read_table()
+    known, limits = Known(table, find_runs(runs_dir, damaged=[])), Limits.of(table)
+    costs = run_costs(study, known)
+    done = {id for id, state in states(study, runs_dir).items() if state == DONE}
+    saved = savings(costs, limits)
+    lines = [study.selection.title, *_sums(study, costs, done, limits), *reach(study)]
+    lines.append("\nLeaving one of these out saves what only it needs:")
+    for label in sorted(saved, key=lambda label: ORDER.index(label.split()[0])):
+        lines.append(_row(f"  {label}", saved[label]))
+    lines.append("")
+    for kind, heading in KNOWN.items():
+        if figures := known.used[kind]:
+            lines += [heading, *sources(figures.items())]
+    return "\n".join([*lines, "Limits, by which hours become weeks:", *sources(table.limits.items())])
+
+
+def _labels(run: StudyRun, strategy: str) -> Iterator[str]:
+    """What could be left out together with this run."""
+    yield f"model {run.config.model.name}"
+    yield f"seed {run.config.seed}"
+    yield f"ablation {run.ablation}" if run.ablation else f"strategy {strategy}"
+    if run.control:
+        yield f"control {run.control}"
+
+
+def _sums(study: Study, costs: Sequence[RunCost], done: set[str], limits: Limits) -> Iterator[str]:
+    yield COLUMNS % ("GPU" if any(cost.on_gpu for cost in costs) else "CPU")
+    groups = {kind: [c for c in costs if study.runs[c.id].kind == kind] for kind in KINDS}
+    groups["all"] = list(costs)
+    if done:
+        groups["of them finished"] = [cost for cost in costs if cost.id in done]
+        groups["left to do"] = [cost for cost in costs if cost.id not in done]
+    for name, group in groups.items():
+        if group or name not in KINDS:
+            yield _row(name, total(group, limits))
+
+
+def _row(name: str, bill: Bill) -> str:
+    figures = f"{bill.tokens / 1e6:>10,.1f}{bill.hours:>12,.2f}{bill.sessions:>10,}{bill.weeks:>8,.1f}"
+    return f"{name:34}{bill.runs:>7,}{figures}"

@@ -17,30 +17,18 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kaggle_kit.analysis.verdict_study import Family
 from kaggle_kit.core.config import compose, strategy_entry, validate
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.page_files import page_path, parameters
 from kaggle_kit.core.request import with_page_defaults
 from kaggle_kit.core.runs import config_run_id
-from kaggle_kit.core.schema import ModelConfig, RunConfig
-from kaggle_kit.study.spec import (
-    PAGE_OF,
-    PLACEBO,
-    Ablation,
-    Selection,
-    controlled,
-    kind_of,
-    multi_task,
-    parts_of,
-)
+from kaggle_kit.core.schema import RunConfig
+from kaggle_kit.study.spec import PAGE_OF, PLACEBO, Ablation, Selection, controlled, multi_task, parts_of
 
 # Kinds of runs, one rule of the Snakefile each.
-BASELINE, MULTI_TASK, QUANTISED, ABLATION, TWIN = (
-    "baseline",
-    "multi_task",
-    "quantised",
-    "ablation",
-    "token_controlled",
-)
+BASELINE, MULTI_TASK, QUANTISED = "baseline", "multi_task", "quantised"
+ABLATION, TWIN = "ablation", "token_controlled"
 KINDS = (BASELINE, MULTI_TASK, QUANTISED, ABLATION, TWIN)
 # A question of two arms -> the keys of `experiment` that its runs declare.
 ASKED_BY = {"ablation": {"factor", "level"}, "mimic_exclusion": {"arm", "mimic"}}
@@ -81,8 +69,9 @@ class StudyRun:
 
 
 class _Named(NamedTuple):
-    """What a run's configuration is composed of, beside its part's profile and overrides."""
+    """What kind of run it is, and what its configuration is composed of beside its part's own words."""
 
+    kind: str
     model: str
     strategy: str
     tasks: tuple[str, ...]
@@ -96,7 +85,6 @@ class Study:
         """`file`: its name below params/study/, unless it is the selection's own; `changes`: what differs."""
         self.selection, self.changes, self.file = selection, tuple(changes), file or selection.name
         self._composed: dict[tuple[Any, ...], RunConfig] = {}
-        self._models: dict[tuple[Any, ...], ModelConfig] = {}
 
     @cached_property
     def runs(self) -> dict[str, StudyRun]:
@@ -117,128 +105,114 @@ class Study:
         return nodes
 
     def verdicts(self) -> dict[str, dict[str, Any]]:
-        """One comparison for each model and controlled strategy: its runs of all seeds and their controls."""
+        """`STRATEGY-MODEL` of each comparison -> strategy, model and runs: all seeds and their controls."""
+        twins: dict[tuple[str, str], list[StudyRun]] = {}
+        for twin in self.of_kind(TWIN) if self.selection.verdict else ():
+            pair = (self.runs[twin.twin_of].strategy, twin.config.model.name)
+            twins.setdefault(pair, []).append(twin)
         verdicts = {}
-        for part in parts_of(self.selection) if self.selection.verdict else ():
-            for model in part.models:
-                for strategy in controlled(part):
-                    twins = [r for r in self.of_kind(TWIN) if self._matches(r, strategy, model)]
-                    multi = list(dict.fromkeys(run.twin_of for run in twins))
-                    split = "test" if "test" in self.runs[multi[0]].config.profile.report else ""
-                    runs = [*multi, *(run.id for run in twins)]
-                    comparison = {"strategy": strategy, "model": model, "split": split, "runs": runs}
-                    verdicts[f"{strategy}-{model}"] = comparison
+        for (strategy, model), found in twins.items():
+            multi = list(dict.fromkeys(twin.twin_of for twin in found))
+            split = "test" if "test" in self.runs[multi[0]].config.profile.report else ""
+            runs = [*multi, *(twin.id for twin in found)]
+            comparison = {"strategy": strategy, "model": model, "split": split, "runs": runs}
+            verdicts[f"{strategy}-{model}"] = comparison
         return verdicts
+
+    def family(self) -> Family:
+        """What the study's verdict is corrected over; ConfigError for a study that judges nothing.
+
+        A study of one comparison has it as its primary one.
+        """
+        selection, primary = self.selection, self.selection.primary
+        if not (names := list(self.verdicts())):
+            raise ConfigError(
+                f"study {selection.name} declares no verdict; set verdict: true, and controls, in its file"
+            )
+        first = f"{primary.strategy}-{primary.model}" if primary else names[0]
+        return Family(selection.name, names, first, list(selection.tasks))
 
     def questions(self) -> dict[str, list[str]]:
         """What it asks beside transfer, as `verdict --question` names it -> the runs that are compared."""
-        asked: dict[str, list[str]] = {}
-        for run in self.of_kind(ABLATION) if self.selection.verdict else ():
-            for question, keys in ASKED_BY.items():
-                if keys <= run.config.experiment.keys():
-                    asked.setdefault(question, []).append(run.id)
-        for run in self.of_kind(QUANTISED) if self.selection.verdict else ():
-            asked.setdefault("s5", []).extend((run.id, *run.candidates))
-        return {question: list(dict.fromkeys(runs)) for question, runs in asked.items()}
+        asked: dict[str, list[str]] = {question: [] for question in (*ASKED_BY, "s5")}
+        for run in self.runs.values() if self.selection.verdict else ():
+            found = [name for name, keys in ASKED_BY.items() if keys <= run.config.experiment.keys()]
+            for question in found if run.kind == ABLATION else ["s5"] * (run.kind == QUANTISED):
+                asked[question] += [run.id, *run.candidates]
+        return {question: list(dict.fromkeys(runs)) for question, runs in asked.items() if runs}
 
     def of_kind(self, kind: str) -> list[StudyRun]:
         return [run for run in self.runs.values() if run.kind == kind]
 
-    def _matches(self, twin: StudyRun, strategy: str, model: str) -> bool:
-        return (self.runs[twin.twin_of].strategy, twin.config.model.name) == (strategy, model)
-
     def _of_model(self, part: Selection, model: str, made: Mapping[str, StudyRun]) -> Iterator[StudyRun]:
         """The runs of one model in one part, behind whatever they need of those that are `made`."""
-        for seed in part.seeds:
-            for name in (name for name in part.strategies if kind_of(name) == "single"):
-                yield from (
-                    self._run(BASELINE, part, _Named(model, name, (task,), seed)) for task in part.tasks
-                )
         entries = {name: strategy_entry(name) for name in multi_task(part)}
+        for seed in part.seeds:
+            for name in (name for name in part.strategies if name not in entries):
+                for task in part.tasks:
+                    yield self._trained(part, _Named(BASELINE, model, name, (task,), seed))
         for name in sorted(entries, key=lambda name: bool(entries[name].candidates)):
-            for seed in part.seeds:  # those that choose among others come after them
-                of = self._candidates(entries[name].candidates, model, made)
+            for seed in part.seeds:  # those that choose among others, of all seeds, come after them
+                whole = [run for run in made.values() if run.strategy in entries[name].candidates]
+                of = tuple(r.id for r in whole if r.ablation is None and r.config.model.name == model)
                 kind = QUANTISED if of else MULTI_TASK
-                multi = self._run(kind, part, _Named(model, name, tuple(part.tasks), seed), of=of)
+                multi = self._trained(part, _Named(kind, model, name, tuple(part.tasks), seed), of)
                 yield multi
                 if name in controlled(part):
                     yield from self._twins(part, multi)
         for ablation in part.ablations:
+            tasks = tuple(ablation.tasks or part.tasks)
+            single = strategy_entry(ablation.strategy).kind == "single"
+            groups = [(task,) for task in tasks] if single else [tasks]
             for seed in part.seeds:
-                yield from self._ablated(part, ablation, model, seed)
-
-    def _candidates(
-        self, strategies: Sequence[str], model: str, made: Mapping[str, StudyRun]
-    ) -> tuple[str, ...]:
-        """The runs, of all seeds, among which S5 chooses."""
-        whole = [run for run in made.values() if run.ablation is None and run.strategy in strategies]
-        return tuple(run.id for run in whole if run.config.model.name == model)
-
-    def _ablated(self, part: Selection, ablation: Ablation, model: str, seed: int) -> Iterator[StudyRun]:
-        tasks = tuple(ablation.tasks or part.tasks)
-        for group in [(task,) for task in tasks] if kind_of(ablation.strategy) == "single" else [tasks]:
-            yield self._run(ABLATION, part, _Named(model, ablation.strategy, group, seed), ablation=ablation)
+                for group in groups:
+                    named = _Named(ABLATION, model, ablation.strategy, group, seed)
+                    yield self._trained(part, named, ablation=ablation)
 
     def _twins(self, part: Selection, multi: StudyRun) -> Iterator[StudyRun]:
         for control in part.controls:
+            kind = {"placebo": True} if control == PLACEBO else {"control": control}
+            link = {"twin": multi.id, "seeds": list(part.seeds), **kind}
             for task in multi.tasks:
-                link = {"twin": multi.id, "seeds": list(part.seeds)}
-                link |= {"placebo": True} if control == PLACEBO else {"control": control}
-                experiment = _experiment(part)
-                base = self._config(
-                    part, _Named(multi.config.model.name, "s1_single", (task,), 0), experiment
-                )
-                config = _linked(base, multi.config.seed, link)
-                overrides = (*experiment, *_settings(link))
-                more = {"control": control, "twin_of": multi.id}
-                id = config_run_id(config, TWIN)
-                yield StudyRun(id, TWIN, TWIN, "s1_single", (task,), overrides, config, **more)
+                named = _Named(TWIN, multi.config.model.name, "s1_single", (task,), multi.config.seed)
+                run = self._run(part, named, TWIN, _experiment(part), link)
+                yield replace(run, control=control, twin_of=multi.id)
+
+    def _trained(
+        self, part: Selection, named: _Named, of: tuple[str, ...] = (), ablation: Ablation | None = None
+    ) -> StudyRun:
+        """A run that is no control, on the page that asks its question."""
+        overrides = (*_experiment(part, ablation), *part.overrides, *(ablation.overrides if ablation else ()))
+        experiment = self._config(part, named, overrides).experiment
+        link: dict[str, Any] = {"candidates": list(of)} if of else {}
+        if experiment:  # what is compared is declared beforehand
+            link["seeds"] = list(part.seeds)
+        page = (ablation and ablation.page) or experiment.get("page") or PAGE_OF[named.strategy]
+        overrides = tuple(with_page_defaults(_defaults_of(page), part.profile, overrides))
+        run = self._run(part, named, page, overrides, link)
+        return replace(run, ablation=ablation.name if ablation else None, candidates=of)
 
     def _run(
-        self,
-        kind: str,
-        part: Selection,
-        named: _Named,
-        *,
-        of: tuple[str, ...] = (),
-        ablation: Ablation | None = None,
+        self, part: Selection, named: _Named, page: str, overrides: tuple[str, ...], link: Mapping[str, Any]
     ) -> StudyRun:
-        overrides = (*_experiment(part, ablation), *part.overrides, *(ablation.overrides if ablation else ()))
+        """A run with the seed and the links that `compose` would give it: a full study has thousands."""
         base = self._config(part, named, overrides)
-        link: dict[str, Any] = {"candidates": list(of)} if of else {}
-        if base.experiment:  # what is compared is declared beforehand
-            link["seeds"] = list(part.seeds)
-        page = (ablation and ablation.page) or base.experiment.get("page") or PAGE_OF[named.strategy]
-        overrides = tuple(with_page_defaults(_defaults_of(page), part.profile, overrides))
-        base = self._config(part, named, overrides)
-        config = _linked(base, named.seed, link)
-        return StudyRun(
-            config_run_id(config, page),
-            kind,
-            page,
-            named.strategy,
-            named.tasks,
-            (*overrides, *_settings(link)),
-            config,
-            ablation=ablation.name if ablation else None,
-            candidates=of,
-        )
+        config = replace(base, seed=named.seed, experiment=base.experiment | dict(link))
+        words = (*overrides, *(f"experiment.{key}={_word(value)}" for key, value in link.items()))
+        id = config_run_id(config, page)
+        return StudyRun(id, named.kind, page, named.strategy, named.tasks, words, config)
 
     def _config(self, part: Selection, named: _Named, overrides: tuple[str, ...]) -> RunConfig:
         """`compose` but for the seed. The model's part of it does not depend on tasks and strategy."""
-        first, key = self.selection.models[0], (part.profile, named.tasks, named.strategy, overrides)
-        if key not in self._composed:
-            self._composed[key] = compose(
-                first, named.tasks, named.strategy, part.profile, overrides=overrides
-            )
-        if named.model == first:
+
+        def once(model: str, *key: Any) -> RunConfig:
+            if (key := (*key, model, part.profile, overrides)) not in self._composed:
+                composed = compose(model, named.tasks, named.strategy, part.profile, overrides=overrides)
+                self._composed[key] = composed
             return self._composed[key]
-        model = (named.model, part.profile, overrides)
-        if model not in self._models:
-            self._models[model] = compose(
-                named.model, named.tasks, named.strategy, part.profile, overrides=overrides
-            ).model
-        config = replace(self._composed[key], model=self._models[model])
+
+        config = once(self.selection.models[0], named.tasks, named.strategy)
+        config = replace(config, model=once(named.model).model)
         validate(config)
         return config
 
@@ -253,17 +227,8 @@ def _experiment(selection: Selection, ablation: Ablation | None = None) -> tuple
     return (f"experiment={name}",) if name else ()
 
 
-def _settings(link: Mapping[str, Any]) -> list[str]:
-    """The `experiment` keys that tie a run to others, as overrides."""
-    return [f"experiment.{key}={_word(value)}" for key, value in link.items()]
-
-
 def _word(value: Any) -> str:
+    """A value as a word of the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _linked(config: RunConfig, seed: int, link: Mapping[str, Any]) -> RunConfig:
-    """What `compose` gives with this seed and these `experiment` keys: a full study has thousands."""
-    return replace(config, seed=seed, experiment=config.experiment | dict(link))

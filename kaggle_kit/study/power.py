@@ -9,8 +9,8 @@ miss each, so each has to be found with power 1 - (1 - power) / controls, all tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
 
 import numpy as np
@@ -44,13 +44,12 @@ class Spread:
     def of(self, task: TaskConfig, *, practice: bool = False) -> dict[str, Figure]:
         """ConfigError where a figure is declared neither for the task nor for its metric."""
         found, kind = {}, metric_kind(task.primary_metric)
-        for key in (entry.name for entry in fields(self)):
-            declared: Mapping[str, Figure] = getattr(self, key)
-            names = (*["practice"] * practice, task.name, kind, "any")
-            known = [name for name in names if name in declared]
+        names = (*["practice"] * practice, task.name, kind, "any")
+        for key, declared in vars(self).items():
+            known = [declared[name] for name in names if name in declared]
             if not known:
                 raise ConfigError(f"{SPREAD} declares no {key} of {task.name} nor of {kind}; add it")
-            found[key] = declared[known[0]]
+            found[key] = known[0]
         return found
 
 
@@ -77,16 +76,12 @@ class Member:
         found = self.difference
         return equivalence_power(0.0, self.margin, found.standard_error, found.df, self.alone)
 
-    def seeds_for_exposure(self, power: float) -> int | None:
-        return self.difference.seeds_to_equate(0.0, self.margin, self.alone, power)
-
 
 def reach(study: Study) -> Iterator[str]:
     """The lines of `study plan`; none for a study without a verdict."""
-    spread, verdicts, primary = read_figures(SPREAD, Spread), study.verdicts(), study.selection.primary
-    if not verdicts:
+    if not (verdicts := study.verdicts()):
         return
-    first = f"{primary.strategy}-{primary.model}" if primary else next(iter(verdicts))
+    spread, primary = read_figures(SPREAD, Spread), study.family().primary
     others = len(verdicts) * (1 + len(study.selection.tasks)) - 1
     yield (
         f"\nSmallest true differences that are found with a power of {POWER:.0%}, under the spreads below:\n"
@@ -95,68 +90,65 @@ def reach(study: Study) -> Iterator[str]:
         f"  in the study   the same, corrected over the study's {others} secondary tests\n"
         "and the chance of data exposure only where nothing differs."
     )
-    for name, of in sorted(verdicts.items(), key=lambda item: item[0] != first):
-        multi, *_ = runs = [study.runs[id] for id in of["runs"]]
-        config, controls = multi.config, {run.control for run in runs if run.control}
-        mark = ", the primary comparison" if name == first else ""
+    assumed: dict[str, dict[str, Figure]] = {}
+    for name, of in sorted(verdicts.items(), key=lambda item: item[0] != primary):
+        runs = [study.runs[id] for id in of["runs"]]
+        config, controls = runs[0].config, {run.control for run in runs if run.control}
+        mark = ", the primary comparison" if name == primary else ""
         yield f"{name}{mark}: {len(config.experiment['seeds'])} seeds, controls {', '.join(sorted(controls))}"
         to_beat = 1 + len(controls)  # that of all tokens counts twice: its last step and its best one
-        found = members(config, spread, others, primary=name == first)
-        found[-1] = _with_strongest(found, config, to_beat)
+        found = members(config, spread, others, primary=name == primary, controls=to_beat)
         yield HEAD
         yield from (_row(member, to_beat + (member.name == ALL_TASKS)) for member in found)
         yield from _verdicts(found, controls)
-    yield "Assumed spreads (params/" + SPREAD + "):"
-    assumed = {
-        task.name: spread.of(task, practice=run.config.profile.corpora == "practice")
-        for verdict in verdicts.values()
-        for run in [study.runs[verdict["runs"][0]]]
-        for task in run.config.tasks.values()
-    }
-    for key in (entry.name for entry in fields(Spread)):
-        yield from sources([(f"{key} of {task}", found[key]) for task, found in assumed.items()], "")
+        assumed |= {task.name: spread.of(task, practice=_practice(config)) for task in config.tasks.values()}
+    yield f"Assumed spreads (params/{SPREAD}):"
+    for key in vars(spread):
+        yield from sources((f"{key} of {task}", figures[key]) for task, figures in assumed.items())
 
 
-def members(config: RunConfig, spread: Spread, secondary: int, *, primary: bool) -> list[Member]:
-    """The tests of one comparison: of each task, then over all tasks in units of published scores."""
+def members(
+    config: RunConfig, spread: Spread, secondary: int, *, primary: bool, controls: int = 1
+) -> list[Member]:
+    """The tests of one comparison: of each task, then over all tasks in units of published scores.
+
+    Over all tasks the strongest control of each is one more to beat, the best of `controls` by chance.
+    """
     experiment, margins = config.experiment, config.experiment["margin"]
     level = Rule(**{key: experiment[key] for key in SETTINGS if key in experiment}).level
-    seeds, tasks = len(config.experiment["seeds"]), config.tasks
-    made, practice = [], config.profile.corpora == "practice"
-    for name, task in tasks.items():
-        found = {key: figure.value for key, figure in spread.of(task, practice=practice).items()}
+    seeds, made, units = len(config.experiment["seeds"]), [], []
+    for name, task in config.tasks.items():
+        found = {key: figure.value for key, figure in spread.of(task, practice=_practice(config)).items()}
         variances = 2 * found["seed_sd"] ** 2, found["document_sd"] ** 2 / found["documents"]
         difference = Difference(0.0, seeds, variances[0], 2.0, variances[1], int(found["documents"]))
         margin = margins[metric_kind(task.primary_metric)]
-        made.append(Member(name, difference, margin, level / len(tasks), level / max(1, secondary)))
-    return [*made, _over_all(made, _units(config), level, level if primary else level / secondary)]
+        made.append(Member(name, difference, margin, level / len(config.tasks), level / max(1, secondary)))
+        units.append(scale(asdict(task), _practice(config))["unit"])
+    return [*made, _over_all(made, units, controls, level, level if primary else level / secondary)]
 
 
-def _over_all(tasks: list[Member], units: list[float], alone: float, in_study: float) -> Member:
-    """The mean over tasks of score over unit, whose runs are taken to vary independently."""
-    pairs, count = list(zip(tasks, units, strict=True)), len(tasks)
-    seed_variance = sum(m.difference.seed_variance / unit**2 for m, unit in pairs) / count**2
-    document_variance = sum(m.difference.document_variance / unit**2 for m, unit in pairs) / count**2
-    documents = min(member.difference.documents for member in tasks)
-    difference = Difference(0.0, tasks[0].difference.seeds, seed_variance, 2.0, document_variance, documents)
-    return Member(ALL_TASKS, difference, fmean(m.margin / unit for m, unit in pairs), alone, in_study)
+def _over_all(
+    tasks: list[Member], units: list[float], controls: int, alone: float, in_study: float
+) -> Member:
+    """The mean over tasks of score over unit, whose runs are taken to vary independently.
 
-
-def _with_strongest(found: list[Member], config: RunConfig, controls: int) -> Member:
-    """Over all tasks the strongest control of each is one more to beat, the best of several by chance.
-
-    Its advantage over one of them is that of the largest of `controls` independent normal means, at most.
+    The best of equal controls lies above one of them by the largest of as many normal means, at most.
     """
+    found, squares = [member.difference for member in tasks], [unit**2 * len(tasks) ** 2 for unit in units]
+    seed, document = (
+        sum(getattr(one, name) / square for one, square in zip(found, squares, strict=True))
+        for name in ("seed_variance", "document_variance")
+    )
+    difference = Difference(0.0, found[0].seeds, seed, 2.0, document, min(one.documents for one in found))
+    errors = [(one.seed_variance / 2 / one.seeds) ** 0.5 for one in found]
     largest = float(norm.ppf(((np.arange(2000) + 0.5) / 2000) ** (1 / controls)).mean())
-    *tasks, overall = found
-    errors = [(m.difference.seed_variance / 2 / m.difference.seeds) ** 0.5 for m in tasks]
-    pairs = zip(errors, _units(config), strict=True)
-    return replace(overall, luck=largest * fmean(error / unit for error, unit in pairs))
+    luck = largest * fmean(error / unit for error, unit in zip(errors, units, strict=True))
+    margin = fmean(member.margin / unit for member, unit in zip(tasks, units, strict=True))
+    return Member(ALL_TASKS, difference, margin, alone, in_study, luck)
 
 
-def _units(config: RunConfig) -> list[float]:
-    practice = config.profile.corpora == "practice"
-    return [scale(asdict(task), practice)["unit"] for task in config.tasks.values()]
+def _practice(config: RunConfig) -> bool:
+    return config.profile.corpora == "practice"
 
 
 def _row(member: Member, to_beat: int) -> str:
@@ -167,25 +159,23 @@ def _row(member: Member, to_beat: int) -> str:
 
 def _verdicts(found: list[Member], controls: set[str]) -> Iterator[str]:
     """Which verdicts can be reached at all, in words."""
-    *tasks, overall = found
     if missing := {TOTAL, SHARE} - controls:
         yield f"  genuine transfer: not reachable, for no control {' or '.join(sorted(missing))} is trained"
     else:
         yield "  genuine transfer: reachable, from the differences under genuine on"
     yield "  negative transfer: reachable, from the differences under total on"
-    yield f"  data exposure only, per task: {_exposure(tasks)}"
-    yield f"  data exposure only, over all tasks: {_exposure([overall])}"
+    yield f"  data exposure only, per task: {_exposure(found[:-1])}"
+    yield f"  data exposure only, over all tasks: {_exposure(found[-1:])}"
 
 
 def _exposure(found: list[Member]) -> str:
     """Whether each of these is judged so with the declared power where nothing differs, and what it takes."""
-    needed = [member.seeds_for_exposure(POWER) for member in found]
+    needed = [m.difference.seeds_to_equate(0.0, m.margin, m.alone, POWER) for m in found]
     have, best = found[0].difference.seeds, max(member.exposure for member in found)
     if all(seeds is not None and seeds <= have for seeds in needed):
         return "reachable"
     state = "not reachable" if best < POWER else "reachable for some"
-    if None in needed:
-        more = "no number of seeds is enough for all; it takes more documents or a wider margin"
-    else:
-        more = f"reachable from {max(filter(None, needed))} seeds on"
+    more = "no number of seeds is enough for all; it takes more documents or a wider margin"
+    if None not in needed:
+        more = f"reachable from {max(needed)} seeds on"
     return f"{state} with {have} seeds (chance {best:.2f} at best); {more}"

@@ -5,8 +5,9 @@ selection = load_selection("rq5_practice", ["seeds=[1,2]"])
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,18 +24,9 @@ from kaggle_kit.study import DEFAULT
 TOTAL, SHARE, PLACEBO = CONTROLS = ("total", "share", "placebo")
 UNITED = ("models", "tasks", "strategies", "controls", "controlled")  # of a study: those of all its parts
 # The page that asks a strategy's own question. An ablation may name another.
-PAGE_OF = {
-    "s1_single": "s1_single_task",
-    "s2_shared": "s2_shared",
-    "s3a_flat": "s3a_flat",
-    "s3b_hierarchical": "s3b_hierarchical",
-    "s4_sequential": "s4_sequential",
-    "s5_qlora": "s5_qlora",
-    "a1": "ablation_architecture",
-    "a2": "ablation_architecture",
-    "a3": "ablation_architecture",
-    "a4": "ablation_architecture",
-}
+PAGE_OF = {"s1_single": "s1_single_task"}
+PAGE_OF |= {name: name for name in ("s2_shared", "s3a_flat", "s3b_hierarchical", "s4_sequential", "s5_qlora")}
+PAGE_OF |= dict.fromkeys(("a1", "a2", "a3", "a4"), "ablation_architecture")
 
 
 @dataclass
@@ -95,19 +87,18 @@ def load_selection(name: str = DEFAULT, changes: Sequence[str] = ()) -> Selectio
         raise ConfigError(f"unknown study {name!r}; allowed: {', '.join(known)}{nearest(name, known)}")
     try:
         declared = OmegaConf.load(params_file(f"study/{name}.yaml"))
-        selection = _merged(name, declared, OmegaConf.from_dotlist(list(changes)))
-        selection.parts = [
-            _merged(name, declared, part, OmegaConf.from_dotlist(list(changes)), {"parts": []})
-            for part in selection.parts
-        ]
+        changed = OmegaConf.from_dotlist(list(changes))
+        selection = _merged(name, declared, changed)
+        alone = {"parts": []}
+        selection.parts = [_merged(name, declared, part, changed, alone) for part in selection.parts]
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"study {name}: {explain(error)}") from error
+    parts = parts_of(selection)
     for key in UNITED if selection.parts else ():
-        together = [value for part in parts_of(selection) for value in getattr(part, key)]
-        setattr(selection, key, list(dict.fromkeys(together)))
-    problems = dict.fromkeys(problem for part in parts_of(selection) for problem in _problems(part))
+        setattr(selection, key, list(dict.fromkeys(value for part in parts for value in getattr(part, key))))
+    problems = dict.fromkeys(problem for part in parts for problem in _problems(part))
     problems |= dict.fromkeys(_names(selection))
-    if found := [*problems, *(() if problems else _combinations(selection))]:
+    if found := list(problems or _combinations(selection)):
         raise ConfigError("\n".join(f"study {name}: {problem}" for problem in found))
     return selection
 
@@ -115,15 +106,6 @@ def load_selection(name: str = DEFAULT, changes: Sequence[str] = ()) -> Selectio
 def parts_of(selection: Selection) -> list[Selection]:
     """Its parts, or the selection itself where it has none."""
     return selection.parts or [selection]
-
-
-def _merged(name: str, *layers: Any) -> Selection:
-    merged = OmegaConf.merge(OmegaConf.structured(Selection), *layers)
-    if missing := sorted(OmegaConf.missing_keys(merged)):
-        raise ConfigError(
-            f"study {name}: {', '.join(missing)} has no value; set it in params/study/{name}.yaml"
-        )
-    return OmegaConf.to_object(merged)
 
 
 def kind_of(strategy: str) -> str:
@@ -140,23 +122,39 @@ def controlled(selection: Selection) -> list[str]:
     return (selection.controlled or multi_task(selection)) if selection.controls else []
 
 
+def _merged(name: str, *layers: Any) -> Selection:
+    merged = OmegaConf.merge(OmegaConf.structured(Selection), *layers)
+    if missing := sorted(OmegaConf.missing_keys(merged)):
+        raise ConfigError(
+            f"study {name}: {', '.join(missing)} has no value; set it in params/study/{name}.yaml"
+        )
+    return OmegaConf.to_object(merged)
+
+
 def _problems(selection: Selection) -> Iterator[str]:
-    for key, group in (("models", "model"), ("tasks", "task")):
-        yield from _unknown(key, getattr(selection, key), members(group))
-    yield from _unknown("profile", [selection.profile], members("profile"))
-    yield from _unknown("controls", selection.controls, CONTROLS)
-    yield from _unknown("strategies", selection.strategies, PAGE_OF)
-    experiments = [selection.experiment, *(ablation.experiment for ablation in selection.ablations)]
-    yield from _unknown("experiment", filter(None, experiments), members("experiment"))
-    yield from _unknown("ablations.strategy", [a.strategy for a in selection.ablations], PAGE_OF)
-    for ablation in selection.ablations:
-        yield from _unknown(f"ablations.{ablation.name}.tasks", ablation.tasks, members("task"))
+    """What is wrong with a part by itself."""
+    ablations = selection.ablations
+    experiments = [selection.experiment, *(ablation.experiment for ablation in ablations)]
+    named = {
+        "models": (selection.models, members("model")),
+        "tasks": (selection.tasks, members("task")),
+        "profile": ([selection.profile], members("profile")),
+        "controls": (selection.controls, CONTROLS),
+        "strategies": (selection.strategies, PAGE_OF),
+        "experiment": (filter(None, experiments), members("experiment")),
+        "ablations.strategy": ([ablation.strategy for ablation in ablations], PAGE_OF),
+    }
+    named |= {f"ablations.{one.name}.tasks": (one.tasks, members("task")) for one in ablations}
+    for key, (names, allowed) in named.items():
+        for name in (name for name in names if name not in allowed):
+            near = nearest(name, list(allowed))
+            yield f"{key} has unknown {name!r}; allowed: {', '.join(allowed)}{near}"
     yield from wrong_seeds("seeds", selection.seeds)
     for key in ("models", "tasks", "strategies", "seeds"):
-        if not getattr(selection, key) and not (key == "strategies" and selection.ablations):
+        if not getattr(selection, key) and not (key == "strategies" and ablations):
             yield f"{key} is empty; name at least one"
         yield from _distinct(key, getattr(selection, key))
-    yield from _distinct("ablations", [ablation.name for ablation in selection.ablations])
+    yield from _distinct("ablations", [ablation.name for ablation in ablations])
     own = [o for o in selection.overrides if o.partition("=")[0] in ("seed", "model", "task", "strategy")]
     if own:
         yield f"overrides {', '.join(own)} belong in seeds, models, tasks and strategies"
@@ -180,22 +178,14 @@ def _names(selection: Selection) -> Iterator[str]:
 
 def _combinations(selection: Selection) -> Iterator[str]:
     """What is wrong between the parts of a study."""
-    compared = [
-        (strategy, model)
-        for part in parts_of(selection)
-        for strategy in controlled(part)
-        for model in part.models
-    ]
-    yield from _distinct("a comparison", [f"{strategy}-{model}" for strategy, model in compared])
-    for part in parts_of(selection):
-        for name in part.strategies:
-            trained = {
-                s
-                for other in parts_of(selection)
-                if set(part.models) <= {*other.models}
-                for s in other.strategies
-            }
-            if absent := [c for c in strategy_entry(name).candidates if c not in trained]:
+    parts = parts_of(selection)
+    compared = [f"{name}-{model}" for part in parts for name in controlled(part) for model in part.models]
+    yield from _distinct("a comparison", compared)
+    for part in parts:
+        beside = [other.strategies for other in parts if set(part.models) <= {*other.models}]
+        candidates = {name: strategy_entry(name).candidates for name in part.strategies}
+        for name, needed in candidates.items():
+            if absent := [one for one in needed if one not in itertools.chain(*beside)]:
                 yield f"{name} chooses the better of its candidates, and strategies lacks {', '.join(absent)}"
     if selection.verdict and not compared:
         yield "verdict compares multi-task runs with their controls; set controls: [total, share]"
@@ -204,16 +194,8 @@ def _combinations(selection: Selection) -> Iterator[str]:
             f"verdict is on {len(compared)} comparisons and none of them is primary; add primary: "
             "{model: …, strategy: …} before anything runs"
         )
-    if (primary := selection.primary) and (primary.strategy, primary.model) not in compared:
-        known = ", ".join(f"{strategy}-{model}" for strategy, model in compared)
-        yield f"primary is {primary.strategy}-{primary.model}; the study compares: {known or 'nothing'}"
-
-
-def _unknown(key: str, names: Iterable[str], allowed: Iterable[str]) -> Iterator[str]:
-    known = list(allowed)
-    for name in names:
-        if name not in known:
-            yield f"{key} has unknown {name!r}; allowed: {', '.join(known)}{nearest(name, known)}"
+    if (primary := selection.primary) and (pair := f"{primary.strategy}-{primary.model}") not in compared:
+        yield f"primary is {pair}; the study compares: {', '.join(compared) or 'nothing'}"
 
 
 def _distinct(key: str, values: Sequence[object]) -> Iterator[str]:

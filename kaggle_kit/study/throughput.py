@@ -1,7 +1,7 @@
 """What is known before a study runs: tokens, rates and overheads, each with where it comes from.
 
     known = Known(read_table(), find_runs(Path("runs")))
-    known.tokens_of_epoch(config, "semeval2014t7"), known.rate(config)
+    known.tokens_of_epoch(config, "semeval2014t7"), known.rate(config, "s1_single")
 
 Corpora and finished runs of this machine come first; `params/cost/kaggle_t4.yaml` stands in for them.
 """
@@ -22,11 +22,16 @@ from kaggle_kit.core.config import explain
 from kaggle_kit.core.errors import ConfigError, CorpusMissing
 from kaggle_kit.core.params import members, params_file
 from kaggle_kit.core.schema import RunConfig
-from kaggle_kit.study.cost import Limits
 from kaggle_kit.study.spec import kind_of
 
 TABLE = "cost/kaggle_t4.yaml"
 WHOLE_SECONDS = 2.0  # manifests say to the second when a run began and ended
+KNOWN = {  # kind of figure -> its heading in a plan
+    "tokens": "Tokens of one pass over the training split:",
+    "rates": "Real tokens a second in training:",
+    "overheads": "Hours of a session beside training:",
+    "evaluations": "Passes over the training splits that scoring a run is worth:",
+}
 
 
 @dataclass
@@ -48,9 +53,6 @@ class CostTable:
     tokens_per_second: dict[str, Figure] = field(default_factory=dict)
     relative_cost: dict[str, Figure] = field(default_factory=dict)
 
-    def limit(self) -> Limits:
-        return Limits(**{name: figure.value for name, figure in self.limits.items()})
-
 
 def read_table() -> CostTable:
     """The declared costs. ConfigError for an unknown key or a figure that is no number."""
@@ -67,15 +69,13 @@ def read_figures(file: str, schema: type) -> Any:
 
 
 class Known:
-    """Figures for any run's configuration. What was asked for once is remembered, with its source."""
+    """Figures for any run's configuration. `used` keeps those that were asked for, with their sources."""
 
     def __init__(self, table: CostTable, runs: Sequence[RunFolder] = ()) -> None:
         self.table = table
-        measured = (_Measured.of(run) for run in runs)
-        self.measured = [run for run in measured if run.strategy in members("strategy")]
-        self.used: dict[str, dict[str, Figure]] = {
-            name: {} for name in ("tokens", "rates", "overheads", "evaluations")
-        }
+        manifests = (run.manifest() for run in runs)
+        self.measured = [m for m in manifests if m["strategy"] in members("strategy")]
+        self.used: dict[str, dict[str, Figure]] = {kind: {} for kind in KNOWN}
         self._counted: dict[tuple[str, str, str], int | None] = {}
 
     def tokens_of_epoch(self, config: RunConfig, task: str) -> float:
@@ -86,93 +86,74 @@ class Known:
         key = (task, config.model.name, config.profile.name)
         if key not in self._counted:
             self._counted[key] = count_tokens(replace(config, tasks={task: config.tasks[task]}))
-        name, figure = task, self.table.tokens.get(task)
         if (counted := self._counted[key]) is not None:
-            name, figure = (
-                f"{task}, {config.model.name}",
-                Figure(counted, "counted: corpus and tokenizer are here"),
-            )
-        if figure is None:
+            figure = Figure(counted, "counted: corpus and tokenizer are here")
+            return self._use("tokens", f"{task}, {config.model.name}", figure)
+        if task not in self.table.tokens:
             raise ConfigError(
                 f"tokens of {task} are not known: its corpus or the tokenizer of {config.model.name} is not "
                 f"here, and {TABLE} declares no tokens.{task}; see `data locate {task}`"
             )
-        return self.used["tokens"].setdefault(name, figure).value
+        return self._use("tokens", task, self.table.tokens[task])
 
     def rate(self, config: RunConfig, strategy: str) -> float:
-        """Real tokens a second in training."""
+        """Real tokens a second in training: of the same strategy here, else of others, else as declared."""
         name = f"{config.model.name} {strategy} ({config.profile.name})"
-        if name not in self.used["rates"]:
-            self.used["rates"][name] = self._rate(config, strategy)
-        return self.used["rates"][name].value
-
-    def overhead_hours(self, config: RunConfig) -> float:
-        """What one session of the run takes beside training."""
-        name = f"{config.model.name} ({config.profile.name})"
-        if name not in self.used["overheads"]:
-            alike = [m.overhead_hours for m in self._alike(config) if m.overhead_hours is not None]
-            declared = self.table.overhead_hours["cpu" if config.profile.device == "cpu" else "gpu"]
-            measured = (
-                Figure(median(alike), f"measured: {len(alike)} unpaused run(s) here") if alike else None
-            )
-            self.used["overheads"][name] = measured or declared
-        return self.used["overheads"][name].value
-
-    def evaluation_hours(self, config: RunConfig, strategy: str) -> float:
-        """What scoring the run takes; 0 where finished runs have it in what they took beside training."""
-        device = "cpu" if config.profile.device == "cpu" else "gpu"
-        passes = self.table.evaluation_passes.get(device)
-        if passes is None or any(m.overhead_hours is not None for m in self._alike(config)):
-            return 0.0
-        self.used["evaluations"][device] = passes
-        tokens = sum(self.tokens_of_epoch(config, task) for task in config.tasks)
-        return passes.value * tokens / self.rate(config, strategy) / 3600
-
-    def _rate(self, config: RunConfig, strategy: str) -> Figure:
-        """Measured on the same strategy, else on another one of the model, else declared."""
-        weight = self.table.relative_cost[kind_of(strategy)].value
-        alike = self._alike(config)
-        for runs, what in (([m for m in alike if m.strategy == strategy], strategy), (alike, "others")):
+        weight, alike = self._weight(strategy), self._alike(config)
+        for runs, what in (([m for m in alike if m["strategy"] == strategy], strategy), (alike, "others")):
             if runs:
-                unit = sum(m.tokens * self.table.relative_cost[kind_of(m.strategy)].value for m in runs)
-                rate = unit / sum(m.seconds for m in runs) / weight
-                return Figure(rate, f"measured: {len(runs)} finished run(s) of {what} here")
-        if config.model.name not in self.table.tokens_per_second:
+                unit = sum(sum(m["totals"]["tokens"].values()) * self._weight(m["strategy"]) for m in runs)
+                rate = unit / sum(m["totals"]["seconds"] for m in runs) / weight
+                return self._use(
+                    "rates", name, Figure(rate, f"measured: {len(runs)} finished run(s) of {what} here")
+                )
+        declared = self.table.tokens_per_second.get(config.model.name)
+        if declared is None:
             raise ConfigError(
                 f"tokens a second of {config.model.name} are not known: no finished run of it under profile "
                 f"{config.profile.name} is here, nor does {TABLE} declare it"
             )
-        declared = self.table.tokens_per_second[config.model.name]
-        return Figure(
-            declared.value / weight, declared.source + (f"; over {weight:g}" if weight != 1 else "")
-        )
+        beside = f"; over {weight:g}" if weight != 1 else ""
+        return self._use("rates", name, Figure(declared.value / weight, declared.source + beside))
 
-    def _alike(self, config: RunConfig) -> list[_Measured]:
-        """Runs on the same machinery: a profile names device and precision."""
+    def overhead_hours(self, config: RunConfig) -> float:
+        """Hours that one session of the run takes beside training."""
+        figure, measured = self.table.overhead_hours[_device(config)], self._beside_training(config)
+        if measured:
+            figure = Figure(median(measured), f"measured: {len(measured)} unpaused run(s) here")
+        return self._use("overheads", f"{config.model.name} ({config.profile.name})", figure)
+
+    def evaluation_hours(self, config: RunConfig, strategy: str) -> float:
+        """Hours of scoring the run; 0 where finished runs have it in what they took beside training."""
+        passes = self.table.evaluation_passes.get(_device(config))
+        if passes is None or self._beside_training(config):
+            return 0.0
+        tokens = sum(self.tokens_of_epoch(config, task) for task in config.tasks)
+        return self._use("evaluations", _device(config), passes) * tokens / self.rate(config, strategy) / 3600
+
+    def _use(self, kind: str, name: str, figure: Figure) -> float:
+        return self.used[kind].setdefault(name, figure).value
+
+    def _weight(self, strategy: str) -> float:
+        return self.table.relative_cost[kind_of(strategy)].value
+
+    def _alike(self, config: RunConfig) -> list[dict[str, Any]]:
+        """Manifests of runs on the same machinery: a profile names device and precision."""
         key = (config.model.name, config.profile.name)
-        return [m for m in self.measured if (m.model, m.profile) == key and m.seconds > 0]
+        alike = (m for m in self.measured if (m["model"], m["profile"]) == key)
+        return [manifest for manifest in alike if manifest["totals"]["seconds"] > 0]
+
+    def _beside_training(self, config: RunConfig) -> list[float]:
+        hours = (_hours_beside_training(manifest) for manifest in self._alike(config))
+        return [value for value in hours if value is not None]
 
 
-@dataclass(frozen=True)
-class _Measured:
-    model: str
-    strategy: str
-    profile: str
-    tokens: int
-    seconds: float
-    overhead_hours: float | None
-
-    @classmethod
-    def of(cls, run: RunFolder) -> _Measured:
-        manifest = run.manifest()
-        totals, spent = manifest["totals"], _seconds_of_one_session(manifest)
-        beside = None if spent is None else max(spent - totals["seconds"], 0.0) / 3600
-        names = (manifest["model"], manifest["strategy"], manifest["profile"])
-        return cls(*names, sum(totals["tokens"].values()), totals["seconds"], beside)
+def _device(config: RunConfig) -> str:
+    return "cpu" if config.profile.device == "cpu" else "gpu"
 
 
-def _seconds_of_one_session(manifest: Mapping[str, Any]) -> float | None:
-    """From start to finish; None for a run that lay still in between, or of which that is not known.
+def _hours_beside_training(manifest: Mapping[str, Any]) -> float | None:
+    """From start to finish without training; None for a run that lay still in between, or may have.
 
     The sessions' own clocks stand still between sessions, which may lie days apart.
     """
@@ -183,7 +164,9 @@ def _seconds_of_one_session(manifest: Mapping[str, Any]) -> float | None:
     except (KeyError, ValueError):
         return None
     spent = (ended - begun).total_seconds()
-    return spent if worked and spent <= max(worked) + WHOLE_SECONDS else None
+    if not worked or spent > max(worked) + WHOLE_SECONDS:
+        return None
+    return max(spent - manifest["totals"]["seconds"], 0.0) / 3600
 
 
 def count_tokens(config: RunConfig) -> int | None:
@@ -208,12 +191,12 @@ def count_tokens(config: RunConfig) -> int | None:
     return int(encoded.lengths.sum())
 
 
-def sources(figures: Iterable[tuple[str, Figure]], unit: str) -> list[str]:
+def sources(figures: Iterable[tuple[str, Figure]]) -> list[str]:
     """One line per figure, its source, and whatever has this figure from it."""
     same: dict[tuple[float, str], list[str]] = {}
     for name, figure in figures:
         same.setdefault((figure.value, figure.source), []).append(name)
-    return [f"  {_amount(v)} {unit}{', '.join(names)} — {source}" for (v, source), names in same.items()]
+    return [f"  {_amount(value)} {', '.join(names)} — {source}" for (value, source), names in same.items()]
 
 
 def _amount(value: float) -> str:

@@ -25,7 +25,7 @@ from kaggle_kit.core.params import params_file
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 from kaggle_kit.study.graph import Study
-from kaggle_kit.study.narration import PAUSE_SECONDS, Narrator
+from kaggle_kit.study.status import PAUSE_SECONDS, Narrator
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 STATE = ".study"  # below the runs folder: Snakemake's notes, which may be deleted at any time
@@ -34,9 +34,9 @@ DRY = re.compile(r"-[a-zA-Z]*n[a-zA-Z]*|--dry-?run")  # among Snakemake's words
 # name holds its configuration, and neither a newer kit nor another spelling changes what it measured.
 OPTIONS = [
     *("--rerun-triggers", "mtime", "input", "--keep-going", "--keep-incomplete", "--ignore-incomplete"),
-    *("--nolock", "--scheduler", "greedy", "--nocolor", "--resources", "gpu=1"),
+    *("--nolock", "--scheduler", "greedy", "--nocolor", "--resources", "gpu=1", "--quiet", "host", "reason"),
 ]
-QUIET = ["--quiet", "host", "reason"]
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOG = "snakemake.log"  # in STATE
 
 
@@ -70,16 +70,9 @@ def run_study(
     with _state(places, more) as (state, lock):
         folder = view(study, places, state)
         configfile = write_atomically(state / "config.json", json.dumps(settings(study, places, folder)))
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            str(SNAKEFILE),
-            "--directory",
-            str(state),
-        ]
-        command += ["--configfile", str(configfile), "--cores", str(cores), *OPTIONS, *QUIET, *more]
+        options = {"snakefile": SNAKEFILE, "directory": state, "configfile": configfile, "cores": cores}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        command = [sys.executable, "-m", "snakemake", *words, *OPTIONS, *more]
         if more:  # whoever speaks to Snakemake hears it
             return _watched(command, lock)
         with (state / LOG).open("w", encoding="utf-8") as log:
@@ -122,20 +115,16 @@ def view(study: Study, places: Places, state: Path) -> Path:
 
 @contextmanager
 def _state(places: Places, more: Sequence[str]) -> Iterator[tuple[Path, int | None]]:
-    """Snakemake's own folder with its lock; for a dry run, which writes nothing, one that is then gone."""
+    """Snakemake's own folder with its lock; for a dry run, which writes nothing, one that is then gone.
+
+    Snakemake inherits the lock: it is free again once nothing of the study is left alive.
+    """
     if any(DRY.fullmatch(word) for word in more):
         with tempfile.TemporaryDirectory(prefix="kaggle-kit-") as folder:
             yield Path(folder), None
         return
     state = places.runs_dir / STATE
     state.mkdir(parents=True, exist_ok=True)
-    with _only_study(state) as lock:
-        yield state, lock
-
-
-@contextmanager
-def _only_study(state: Path) -> Iterator[int]:
-    """A lock that Snakemake inherits: it is free again once nothing of the study is left alive."""
     with (state / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,14 +132,14 @@ def _only_study(state: Path) -> Iterator[int]:
             raise RunFolderError(
                 f"{state.parent}: another study is running in it; wait for it, or give another --runs-dir"
             ) from error
-        yield lock.fileno()
+        yield state, lock.fileno()
 
 
 def _watched(
     command: Sequence[str],
     lock: int | None,
     log: IO[str] | None = None,
-    look: Callable[[], None] | None = None,
+    look: Callable[[], None] = lambda: None,
 ) -> int:
     """Run a command with its children; Ctrl-C, a hang-up or a termination stops all of them."""
     paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
@@ -164,26 +153,18 @@ def _watched(
             os.killpg(child.pid, signal.SIGKILL if stopped else signal.SIGINT)
         stopped = True
 
-    held = () if lock is None else (lock,)
-    with _handling(stop):  # before the start: a signal that is ignored here would be ignored by all of them
-        told = {} if log is None else {"stdout": log, "stderr": subprocess.STDOUT}
-        child = subprocess.Popen(command, env=environ, pass_fds=held, start_new_session=True, **told)
-        while look is not None and child.poll() is None:
+    # Before the start: a signal that is ignored here would be ignored by all of them.
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        streams = {"stdout": log, "stderr": log and subprocess.STDOUT}
+        held = () if lock is None else (lock,)
+        child = subprocess.Popen(command, env=environ, pass_fds=held, start_new_session=True, **streams)
+        while child.poll() is None:
             look()
             with suppress(subprocess.TimeoutExpired):
                 child.wait(PAUSE_SECONDS)
-        code = child.wait()
-        if look is not None:
-            look()
-    return STOPPED if stopped else code
-
-
-@contextmanager
-def _handling(stop: Callable[[int, object], None]) -> Iterator[None]:
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {name: signal.signal(name, stop) for name in names}
-    try:
-        yield
+        look()
     finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return STOPPED if stopped else child.returncode

@@ -62,7 +62,7 @@ run_dir = ""
 # %%
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiments import ood, ood_drop
+from kaggle_kit.experiments import ood
 from kaggle_kit.experiments.transfer_runs import comparable_arms
 
 names = {"model": model, "task": task.split(","), "strategy": strategy, "profile": profile, "seed": seed}
@@ -71,7 +71,7 @@ ood.check(config)
 folders = comparable_arms(config, runs_dir)
 entry = ood.held_out_task(config, folders)
 exp = Experiment(config, start_run(config, page="ood", runs_dir=runs_dir, run_dir=run_dir, also=[entry]))
-compared = ood_drop.run_table(folders, task)
+compared = ood.run_table(folders, task)
 show.table(compared, "Arms", {"tokens": "{:,}", "active parameters": "{:,}"})
 
 # %% [markdown]
@@ -89,7 +89,7 @@ from kaggle_kit.experiment.show.views import show_html
 arms = [load_trained_run(folder, config.model.path) for folder in folders]
 held_out = ood.open_held_out(config, arms)
 kind = "practice, synthetic" if held_out.corpus.practice else held_out.corpus.access.value
-far = ood_drop.shift_table(arms[0].corpora[task].splits["train"], held_out.samples)
+far = ood.shift_table(arms[0].corpora[task].splits["train"], held_out.samples)
 show.table(far, "What is new", {"words": "{:,}", "new words": "{:.1%}", "new mentions": "{:.1%}"})
 shown = next((sample for sample in held_out.samples if sample.mentions), held_out.samples[0])
 show_html(
@@ -105,9 +105,9 @@ show_html(
 # %%
 results = [ood.evaluate_arm(exp.run, arm, held_out) for arm in arms]
 exp.run.write_metrics(ood.metrics_by_arm(results))
-drops = ood_drop.arm_table(exp.run, results)
+drops = ood.arm_table(exp.run, results)
 formats = dict.fromkeys(("inside", "outside"), "{:.4f}") | dict.fromkeys(("drop", "low", "high"), "{:+.4f}")
-show.figure(ood_drop.drop_figure(drops, "" if config.profile.paper else " (no result)"))
+show.figure(ood.drop_figure(drops, "" if config.profile.paper else " (no result)"))
 show.table(drops, f"Drop per arm, {len(held_out.samples)} held-out documents", formats)
 
 # %% [markdown]
@@ -144,7 +144,7 @@ if records:  # a metric without parts per document cannot be added up
 
 # %%
 if records:
-    beside = ood_drop.document_scores(exp.run, results)
+    beside = ood.document_scores(exp.run, results)
     show.table(beside.head(5), "Scores of single documents", dict.fromkeys(beside.columns[1:], "{:.3f}"))
 
 # %% [markdown]

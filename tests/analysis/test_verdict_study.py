@@ -14,7 +14,7 @@ from kaggle_kit.analysis.verdict import no_verdict
 from kaggle_kit.analysis.verdict_study import Family, study_in_words, study_table, study_verdict
 from kaggle_kit.cli.app import app
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns
-from kaggle_kit.study.family import comparisons, family_of
+from kaggle_kit.study.graph import Study
 from kaggle_kit.study.spec import load_selection
 
 RULE = {
@@ -132,9 +132,9 @@ def test_without_any_difference_a_study_of_24_comparisons_seldom_says_genuine():
 
 def test_the_full_study_declares_its_primary_comparison():
     selection = load_selection("full")
-    family = family_of(selection)
+    family = Study(selection).family()
     assert family.primary in family.comparisons and len(family.comparisons) > 1
-    assert set(family.comparisons) == set(comparisons(selection))
+    assert set(family.comparisons) == set(Study(selection).verdicts())
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_the_full_study_declares_its_primary_comparison():
 )
 def test_a_study_without_verdict_or_primary_comparison_is_refused(study, changes, message):
     with pytest.raises(ConfigError, match=message):
-        family_of(load_selection(study, changes))
+        Study(load_selection(study, changes)).family()
 
 
 @pytest.mark.parametrize("names", [("tiny", "s2_shared"), ("llama3b", "s1_single")])
@@ -167,11 +167,11 @@ def test_the_command_refuses_a_study_without_runs(tmp_path):
 
 
 def test_the_command_judges_the_runs_of_a_study(tmp_path, monkeypatch):
-    names = list(comparisons(load_selection("rq5_practice")))
+    names = list(Study(load_selection("rq5_practice")).verdicts())
     found = document(0.01) | {"tasks": {}}
     found["tasks"] = {"semeval2014t7": member(0.5), "semeval2015t14": member(0.001)}
     monkeypatch.setattr("kaggle_kit.analysis.verdict.verdict_or_refusal", lambda runs, **chosen: found)
-    id = comparisons(load_selection("rq5_practice"))[names[0]]["runs"][0]
+    id = Study(load_selection("rq5_practice")).verdicts()[names[0]]["runs"][0]
     monkeypatch.setattr("kaggle_kit.core.folders.find_runs", lambda _: [Run(id)])
     out = tmp_path / "study.json"
     done = CliRunner().invoke(app, ["verdict", "--study", "rq5_practice", "--out", str(out)])

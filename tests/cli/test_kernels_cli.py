@@ -16,9 +16,8 @@ from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.kaggle import build, bundle
 from kaggle_kit.kaggle import metadata as about
 from kaggle_kit.kaggle.build import Built
-from kaggle_kit.kaggle.chain import Chain
+from kaggle_kit.kaggle.chain import Chain, Link, Phase
 from kaggle_kit.kaggle.client import KaggleClient, NoToken
-from kaggle_kit.kaggle.link import Link, Phase
 from tests.kaggle_service.service import KaggleService
 
 PAGE = "s1_single_task"
@@ -59,7 +58,7 @@ def test_init_without_an_owner_keeps_the_one_that_was_given_before(tmp_path, mon
     folder = tmp_path / "kernel-metadata"
     write = build.write_pages
     monkeypatch.setattr(build, "write_pages", lambda owner: write(owner, folder))
-    assert invoke("init").exit_code == 0 and about.present_owner(folder) == about.NO_OWNER
+    assert invoke("init").exit_code == 0 and about.known_owner(folder, about.NO_OWNER) == about.NO_OWNER
     assert invoke("init", "--owner", "jane").exit_code == 0
     assert invoke("init").exit_code == 0 and about.known_owner(folder) == "jane"
     assert about.stale_metadata(folder) == []

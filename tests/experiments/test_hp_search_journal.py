@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
@@ -22,7 +21,7 @@ from kaggle_kit.experiments.hp_search_journal import (
 )
 
 RATE, RANK = "training.learning_rate", "strategy.rank"
-SPACE = {RATE: FloatDistribution(1e-5, 1e-4, log=True), RANK: CategoricalDistribution((8, 16, 32))}
+SPACE = {RATE: [1e-5, 1.5e-5, 2e-5, 3e-5, 4e-5, 5e-5, 7e-5, 1e-4], RANK: [8, 16, 32]}
 TOY = SearchSettings(SPACE, trials=30, random_trials=8)
 
 
@@ -109,7 +108,7 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path, trial):
         return toy(attempt)
 
     again.run(objective)
-    assert tried == list(range(trial, 12))
+    assert tried == [record["trial"] for record in again.records()[trial:] if "repeats" not in record]
     values = [[record["values"] for record in search.records()] for search in (whole, again)]
     assert values[0] == values[1]
 
@@ -170,7 +169,7 @@ def test_both_arms_get_the_declared_space_and_the_same_number_of_trials():
         "strategy.temperature",
         "strategy.loss_weighting",
     }
-    choices = {key: told.choices for key, told in several.space.items()}
+    choices = {key: tuple(choices) for key, choices in several.space.items()}
     assert choices[RATE] == (1e-5, 2e-5, 5e-5, 1e-4)
     assert choices[RANK] == (8, 16, 32)
     assert choices["training.effective_batch"] == (16, 32)

@@ -22,7 +22,7 @@ from kaggle_kit.data import practice, registry
 from kaggle_kit.evaluation.documents import document_table, figure
 from kaggle_kit.experiment import training_session
 from kaggle_kit.experiment.load_trained_run import assert_reproduced, judged_split, load_trained_run
-from kaggle_kit.experiments import ood, ood_drop
+from kaggle_kit.experiments import ood
 from kaggle_kit.experiments import transfer_runs as arms_module
 from kaggle_kit.experiments.transfer_runs import assert_arms, comparable_arms
 from kaggle_kit.models.adapter_files import save_adapters
@@ -151,7 +151,7 @@ def test_each_arm_is_scored_in_and_out_of_distribution(pair, tmp_path):
         assert len(documents) == len(held_out.samples)
     assert manifest["held_out"] == {"corpus": NER, "split": "test"}
     assert manifest["flags"]["practice"] and manifest["totals"]["tokens"] == {}
-    table = ood_drop.arm_table(run, results, resamples=50)
+    table = ood.arm_table(run, results, resamples=50)
     assert list(table["arm"]) == ["s3a_flat on 2 tasks", "s1_single on 1 task"]
     assert list(table["drop"]) == [r.inside - r.outside for r in results]
     assert (table["low"] < table["drop"]).all() and (table["drop"] < table["high"]).all()

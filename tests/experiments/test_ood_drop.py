@@ -8,8 +8,8 @@ import pytest
 
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.types import Access, Mention, UnifiedSample
-from kaggle_kit.experiments.ood import ArmResult
-from kaggle_kit.experiments.ood_drop import (
+from kaggle_kit.experiments.ood import (
+    ArmResult,
     arm_table,
     document_scores,
     drop_figure,

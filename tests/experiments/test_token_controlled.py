@@ -21,6 +21,7 @@ from kaggle_kit.experiment.training_session import open_trainer
 from kaggle_kit.experiments import ablation, token_controlled, token_controlled_plan
 from kaggle_kit.models.adapter_files import save_adapters, saved_ranks
 from kaggle_kit.models.build import build_model
+from kaggle_kit.models.parity import MAX_DIFFERENCE
 from tests.experiment.test_rounds import reachable_target, small_models  # noqa: F401
 from tests.signing import sign
 
@@ -134,7 +135,7 @@ def test_a_control_of_an_ablation_has_the_parameters_of_the_ranks_that_were_solv
     config = token_controlled.control_of(multi, asked(multi))
     run = train(config, start_run(config, page="token_controlled", runs_dir=tmp_path), multi)
     own, theirs = (folder.manifest()["active_parameters"][NER] for folder in (run, multi))
-    assert own == pytest.approx(theirs, rel=token_controlled.TOLERANCE)
+    assert own == pytest.approx(theirs, rel=MAX_DIFFERENCE)
     assert run.manifest()["twin"]["of"] == multi.run_id
     with pytest.raises(ConfigError, match=r"^experiment\.alpha is 0\.1 here and None in the control"):
         token_controlled.control_of(multi, asked(multi, "experiment.alpha=0.1"))

@@ -22,8 +22,8 @@ from kaggle_kit.experiments.token_controlled import MULTI
 from kaggle_kit.experiments.transfer_runs import CONTROL
 from kaggle_kit.kaggle import build, bundle
 from kaggle_kit.kaggle.build import Experiment, build_experiment, mark_session, session_of
-from kaggle_kit.kaggle.dataset import build_dataset
-from kaggle_kit.kaggle.names import Sources
+from kaggle_kit.kaggle.bundle import build_dataset
+from kaggle_kit.kaggle.metadata import Sources
 from tests.kaggle_service.counting import COUNTING
 
 
@@ -168,7 +168,7 @@ def test_without_internet_the_kit_comes_from_the_attached_dataset(tmp_path, page
 
 
 def test_the_kit_dataset_lies_flat_and_holds_the_kit(tmp_path, monkeypatch):
-    monkeypatch.setattr("kaggle_kit.kaggle.dataset.pack", lambda: b"the kit")
+    monkeypatch.setattr("kaggle_kit.kaggle.bundle.pack", lambda: b"the kit")
     folder = build_dataset(tmp_path / "dataset", "jane", packages=())
     assert {path.name for path in folder.iterdir()} == {bundle.KIT_FILE, "dataset-metadata.json"}
     assert json.loads((folder / "dataset-metadata.json").read_text())["id"] == "jane/kaggle-kit-wheels"

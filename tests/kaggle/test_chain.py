@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 
@@ -14,10 +15,8 @@ from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.kaggle import metadata as about
 from kaggle_kit.kaggle.build import Built, session_of
-from kaggle_kit.kaggle.chain import Chain
+from kaggle_kit.kaggle.chain import Chain, ChainBusy, Link, Phase, live_table, lock
 from kaggle_kit.kaggle.client import KaggleBusy, KaggleError, Quota, QuotaSpent, State, Status
-from kaggle_kit.kaggle.link import ChainBusy, Link, Phase, lock
-from kaggle_kit.kaggle.live import live_table, row
 
 HASH = "0123"
 
@@ -82,7 +81,7 @@ class Service:
         return folder
 
     def quota(self) -> Quota:
-        return Quota(self.hours, "2023-11-18T00:00:00")
+        return Quota(self.hours, datetime(2023, 11, 18, tzinfo=UTC))
 
     def _trouble(self, call: str) -> None:
         if waiting := self.troubles.get(call):
@@ -285,7 +284,7 @@ def test_outside_a_terminal_the_live_table_is_one_line_per_change(tmp_path, caps
         "kernel-one  waiting  1  0  0  ",
         "kernel-one  running  1  0  0  [queued]",
     ]
-    assert row(link)[-1] == "[queued]"
+    assert link.row()[-1] == "[queued]"
 
 
 def test_in_a_terminal_the_live_table_is_redrawn_with_every_experiment(tmp_path):

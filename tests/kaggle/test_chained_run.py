@@ -9,9 +9,8 @@ import pytest
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.experiment.page_run import run_page
 from kaggle_kit.kaggle.build import Experiment, build_experiment
-from kaggle_kit.kaggle.chain import Chain
+from kaggle_kit.kaggle.chain import Chain, Link, Phase
 from kaggle_kit.kaggle.client import KaggleClient
-from kaggle_kit.kaggle.link import Link, Phase
 from tests.kaggle_service.counting import COUNTING
 from tests.kaggle_service.service import Fault, KaggleService
 

@@ -10,7 +10,7 @@ import pytest
 
 from kaggle_kit.kaggle import client as client_module
 from kaggle_kit.kaggle import metadata as about
-from kaggle_kit.kaggle.chain import Chain
+from kaggle_kit.kaggle.chain import Chain, Phase
 from kaggle_kit.kaggle.client import (
     KaggleBusy,
     KaggleClient,
@@ -20,7 +20,6 @@ from kaggle_kit.kaggle.client import (
     State,
     UnknownSource,
 )
-from kaggle_kit.kaggle.link import Phase
 from tests.kaggle.test_chain import a_link
 from tests.kaggle_service.service import KaggleService, Session
 
@@ -99,9 +98,9 @@ def test_a_chain_ends_at_once_where_its_push_named_an_unknown_source(service, tm
 
 
 def test_without_a_client_the_message_says_what_a_checkout_installs(monkeypatch):
-    monkeypatch.setattr(client_module, "_command", lambda: ["no-such-client-here"])
+    monkeypatch.setattr(client_module.sys, "executable", "/nowhere/python")
     with pytest.raises(KaggleError, match=r"pip install -e '\.\[kaggle\]'"):
-        KaggleClient().status(REF)
+        KaggleClient({"PATH": "/nowhere"}).status(REF)
 
 
 def test_an_unknown_status_is_told_with_those_that_are_known(monkeypatch):
@@ -151,10 +150,16 @@ def test_a_kernel_that_is_not_there_is_an_error_and_not_a_wait(service):
     assert not isinstance(caught.value, KaggleBusy)
 
 
-def test_the_quota_is_read_in_hours_and_its_renewal_in_seconds(service):
+def test_the_quota_is_read_in_hours_and_its_renewal_as_a_time_with_an_offset(service):
     service.quota_hours = 12.5
     quota = KaggleClient(service.environ).quota()
-    assert quota.hours == 12.5
-    assert quota.renewed.startswith("2026-11-28T00:00:00")  # with an offset since client 2.2.5
-    assert quota.seconds_until_renewed(datetime(2026, 11, 27, 23, tzinfo=UTC)) == 3600
-    assert Quota(1.0, "soon").seconds_until_renewed(datetime.now(UTC)) is None
+    assert quota == Quota(12.5, datetime(2026, 11, 28, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("renewed", ["2026-11-28T00:00:00", "2026-11-28T00:00:00+00:00"])
+def test_a_renewal_without_an_offset_is_in_utc_and_one_that_is_no_time_tells_nothing(monkeypatch, renewed):
+    client, table = KaggleClient(), "resource,remaining,refreshAt\nGPU,1.50h,{}\n"
+    monkeypatch.setattr(client, "_call", lambda *_: table.format(renewed))
+    assert client.quota() == Quota(1.5, datetime(2026, 11, 28, tzinfo=UTC))
+    monkeypatch.setattr(client, "_call", lambda *_: table.format("soon"))
+    assert client.quota() is None

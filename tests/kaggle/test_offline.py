@@ -16,8 +16,8 @@ import pytest
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.kaggle import bundle
 from kaggle_kit.kaggle.build import Experiment, build_experiment
-from kaggle_kit.kaggle.dataset import LACKING, build_dataset
-from kaggle_kit.kaggle.names import Sources
+from kaggle_kit.kaggle.bundle import LACKING, build_dataset
+from kaggle_kit.kaggle.metadata import Sources
 from tests.kaggle_service.counting import COUNTING
 
 NOT_IN_THE_IMAGE = ("antlr4", "bitsandbytes", "hydra", "ipykernel", "kaggle_kit", "__editable__")

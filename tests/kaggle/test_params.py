@@ -16,8 +16,8 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.secrets import SecretLeak
 from kaggle_kit.kaggle import bundle
 from kaggle_kit.kaggle.build import Experiment, build_experiment
-from kaggle_kit.kaggle.dataset import build_dataset
-from kaggle_kit.kaggle.names import Sources
+from kaggle_kit.kaggle.bundle import build_dataset
+from kaggle_kit.kaggle.metadata import Sources
 
 NAMES = {"model": "mine", "task": "ours", "profile": "open"}
 COMPOSED = """

@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 from kaggle_kit.cli.app import app
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.kaggle.build import build_reading
-from kaggle_kit.kaggle.metadata import known_owner, stale_metadata, write
-from kaggle_kit.kaggle.names import Sources, checked
+from kaggle_kit.kaggle.metadata import Sources, checked, known_owner, stale_metadata, write
 from tests.analysis.judged_runs import Factory
 
 JUDGE = "08_token_controlled_analysis"

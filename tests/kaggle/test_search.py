@@ -10,8 +10,8 @@ from kaggle_kit.core.config import compose
 from kaggle_kit.core.kaggle_outputs import Progress, inspect, last_step
 from kaggle_kit.core.records import append_record
 from kaggle_kit.experiment import startup
+from kaggle_kit.kaggle.chain import Phase
 from kaggle_kit.kaggle.client import State
-from kaggle_kit.kaggle.link import Phase
 from tests.kaggle.test_chain import HASH, Service, a_chain, a_link
 
 

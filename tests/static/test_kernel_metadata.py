@@ -81,7 +81,7 @@ def test_the_owner_is_the_one_that_init_filled_in(tmp_path):
     about.write(tmp_path / "page", {"id": f"{about.NO_OWNER}/kaggle-kit-page"})
     with pytest.raises(ConfigError, match="kernels init --owner NAME"):
         about.known_owner(tmp_path)
-    assert about.present_owner(tmp_path) == about.NO_OWNER
+    assert about.known_owner(tmp_path, about.NO_OWNER) == about.NO_OWNER
 
 
 def test_a_name_that_kaggle_would_refuse_is_refused_here():

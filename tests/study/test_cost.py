@@ -11,8 +11,8 @@ import pytest
 from kaggle_kit.core.artifacts import RunFolder, Totals
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.study import budget, graph
-from kaggle_kit.study.cost import Limits, RunCost, hours_of, savings, sessions_of, total, without
+from kaggle_kit.study import graph
+from kaggle_kit.study.cost import Limits, RunCost, predict, run_costs, savings, total, without
 from kaggle_kit.study.graph import Study
 from kaggle_kit.study.spec import load_selection
 from kaggle_kit.study.throughput import CostTable, Figure, Known, count_tokens, read_table
@@ -31,7 +31,7 @@ def cost(id: str, hours: float, needs=(), labels=(), overhead=0.5, on_gpu=True) 
 )
 def test_a_run_that_outlasts_a_session_pays_for_each_start(hours, sessions, whole):
     run = cost("a", hours)
-    assert sessions_of(run, LIMITS) == sessions and hours_of(run, LIMITS) == pytest.approx(whole)
+    assert run.sessions(LIMITS) == sessions and run.hours(LIMITS) == pytest.approx(whole)
 
 
 def test_weeks_follow_the_quota_or_the_sessions_at_once():
@@ -90,7 +90,7 @@ def declared_only(monkeypatch):
 def test_a_twin_costs_its_runs_tokens_or_its_tasks_share_of_them(declared_only):
     changes = ["seeds=[1,2]", "tasks=[semeval2014t7,semeval2021t6]", "overrides=[training.epochs=2]"]
     study = Study(load_selection("rq5_practice", changes))
-    costs = {run.id: run for run in budget.run_costs(study, Known(TABLE))}
+    costs = {run.id: run for run in run_costs(study, Known(TABLE))}
     found = {(r.kind, r.tasks, r.control): costs[id] for id, r in study.runs.items() if r.config.seed == 1}
     both = ("semeval2014t7", "semeval2021t6")
     assert found[graph.MULTI_TASK, both, None].tokens == 8000
@@ -149,7 +149,7 @@ def test_what_a_session_takes_is_read_off_runs_that_were_never_paused(tmp_path):
 
 def test_a_session_too_short_for_its_own_start_is_refused_with_both_figures():
     with pytest.raises(ConfigError, match=r"a: a session takes 12.00 h beside training.* is 11.5; raise"):
-        sessions_of(cost("a", 5, overhead=12.0), LIMITS)
+        cost("a", 5, overhead=12.0).sessions(LIMITS)
 
 
 def test_the_plan_of_a_study_shows_its_cost_and_what_can_be_saved(declared_only, tmp_path):
@@ -158,7 +158,7 @@ def test_the_plan_of_a_study_shows_its_cost_and_what_can_be_saved(declared_only,
     changes += ["ablations=[{name: plain, strategy: s3a_flat, overrides: [strategy.pcgrad=false]}]"]
     changes += ["profile=t4", "experiment=token_controlled"]
     changes += ["primary={model: gemma2b, strategy: s2_shared}"]
-    lines = budget.predict("rq5_practice", changes, tmp_path).splitlines()
+    lines = predict("rq5_practice", changes, tmp_path).splitlines()
     rows = {line[:34].strip(): line[34:].split() for line in lines if line[34:44].strip().isdigit()}
     figures = {name: [float(value.replace(",", "")) for value in row] for name, row in rows.items() if name}
     runs, hours, weeks = ({name: row[n] for name, row in figures.items()} for n in (0, 2, 4))
@@ -174,7 +174,7 @@ def test_the_plan_of_a_study_shows_its_cost_and_what_can_be_saved(declared_only,
 def test_a_study_fits_into_the_hours_that_it_promises(name, most_hours, declared_only):
     table = read_table()
     study, known = Study(load_selection(name)), Known(table)
-    bill = total(budget.run_costs(study, known), table.limit())
+    bill = total(run_costs(study, known), Limits.of(table))
     assert 0.6 * most_hours < bill.hours <= most_hours
     assert all(run.on_gpu for run in study.runs.values())
 
@@ -182,7 +182,7 @@ def test_a_study_fits_into_the_hours_that_it_promises(name, most_hours, declared
 def test_a_placebo_costs_what_its_multi_task_run_costs(declared_only):
     changes = ["seeds=[1,2]", "tasks=[semeval2014t7,semeval2021t6]", "controls=[total,share,placebo]"]
     study = Study(load_selection("rq5_practice", changes))
-    costs = {run.id: run for run in budget.run_costs(study, Known(TABLE))}
+    costs = {run.id: run for run in run_costs(study, Known(TABLE))}
     for run in study.of_kind(graph.TWIN):
         if run.control == "placebo":
             theirs, own = costs[run.twin_of], costs[run.id]

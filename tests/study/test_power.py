@@ -11,7 +11,7 @@ from kaggle_kit.analysis.stats import Difference, difference_of, holm, look_leve
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.study.graph import Study
-from kaggle_kit.study.power import POWER, Member, Spread, _with_strongest, members, reach
+from kaggle_kit.study.power import POWER, Member, Spread, members, reach
 from kaggle_kit.study.spec import load_selection
 from kaggle_kit.study.throughput import Figure
 
@@ -144,8 +144,7 @@ def test_over_all_tasks_the_strongest_control_is_beaten_too_with_the_stated_powe
         "gemma2b", ["semeval2014t7", "semeval2015t14"], "s2_shared", "t4", "token_controlled", [SEEDS]
     )
     spread = Spread({"f1": Figure(SEED_SD)}, {"any": Figure(0.0)}, {"any": Figure(100)})
-    found = members(config, spread, 1, primary=True)
-    overall = _with_strongest(found, config, controls=3)
+    *_, overall = members(config, spread, 1, primary=True, controls=3)
     gain, rng, units, seeds = overall.detectable(POWER, 4), np.random.default_rng(8), (0.813, 0.757), 5
     beaten = []
     for _ in range(STUDIES):

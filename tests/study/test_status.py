@@ -6,10 +6,10 @@ import json
 
 from kaggle_kit.core.artifacts import HEADER
 from kaggle_kit.core.integrity import FACTS, signed
-from kaggle_kit.study import narration
+from kaggle_kit.study import status
 from kaggle_kit.study.graph import Study
-from kaggle_kit.study.narration import Narrator, named
 from kaggle_kit.study.spec import load_selection
+from kaggle_kit.study.status import Narrator, named
 
 SMALL = ["seeds=[1,2]", "controls=[]", "verdict=false"]
 
@@ -24,7 +24,7 @@ def finish(folder) -> None:
 class Clock:
     def __init__(self, monkeypatch):
         self.now = 0.0
-        monkeypatch.setattr(narration.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(status.time, "monotonic", lambda: self.now)
 
 
 def test_each_end_is_told_with_what_is_left_and_about_how_long(tmp_path, monkeypatch):
@@ -57,9 +57,7 @@ def test_a_long_run_is_told_with_the_heading_that_it_is_at(tmp_path, monkeypatch
     study = Study(load_selection("rq5_practice", SMALL))
     run = tmp_path / next(iter(study.runs))
     run.mkdir()
-    monkeypatch.setattr(
-        narration.status, "state_of", lambda folder: "running" if folder == run else "missing"
-    )
+    monkeypatch.setattr(status, "state_of", lambda folder: "running" if folder == run else "missing")
     narrator = Narrator(study, tmp_path, said.append)
     (run / "page.log").write_text("10:00:00 INFO Data\n10:00:09 INFO Training\n")
     clock.now = 21.0
