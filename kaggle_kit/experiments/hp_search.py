@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from transformers import TrainerState
 
 from kaggle_kit.batches.pace import StepTargets
 from kaggle_kit.core.artifacts import RunFolder, Totals
@@ -106,6 +107,7 @@ def trial_score(exp: Experiment, targets: StepTargets | None, attempt: Attempt) 
 
 
 def trial_folder(run: RunFolder, number: int) -> Path:
+    """Return the folder of a trial below the search's own."""
     return run.path / "trials" / f"{number:03d}"
 
 
@@ -151,7 +153,8 @@ class ReportCallback(StudyCallback):
         self.attempt = attempt
         self.every = every
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Report the score of a quick evaluation, if this step made one."""
         if figures := self.trainer.record.get("quick_evaluation"):
             self.attempt.report(math.ceil(state.global_step / self.every), figures[SELECTION])
 

@@ -138,6 +138,7 @@ class Search:
 
     @property
     def finished(self) -> bool:
+        """Whether all trials of the budget have run."""
         return len(self.counted()) >= self.settings.trials
 
     def run(

@@ -68,6 +68,7 @@ class ArmResult:
 
     @property
     def drop(self) -> float:
+        """Return the score in distribution minus the score out of it."""
         return self.inside - self.outside
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from kaggle_kit.models.parity import MAX_DIFFERENCE
 
 CONTROLS = ("total", "share")
 SINGLE, MULTI = "s1_single", "s2_shared"
+RECORDED = ("active_parameters", "parameter_groups", "selection", "optimiser_steps")
 PARTNER = {"semeval2021t6": "semeval2014t7"}  # in the pair that is made where no run was named; else 2021t6
 # Steps and tokens follow from the run, whatever epochs and effective batch say; its rank from parity.
 TUNED = ("learning_rate", "warmup")
@@ -65,10 +67,10 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
         return find_run(folder, str(named))
     (task,) = asked.tasks
     tasks = f"{task},{PARTNER.get(task, 'semeval2021t6')}"
-    names = {"model": name_of(asked.model), "profile": asked.profile.name, "seed": asked.seed}
+    model, profile, seed = name_of(asked.model), asked.profile.name, asked.seed
     experiment = f"experiment={asked.experiment['name']}"
     if asked.profile.corpora != "practice":
-        options = " ".join(f"--{name} {value}" for name, value in {"task": tasks, **names}.items())
+        options = f"--task {tasks} --model {model} --profile {profile} --seed {seed}"
         raise ConfigError(
             f"experiment.twin is empty; give it the id of a finished multi-task run below {folder}, such as "
             f"that of `python -m kaggle_kit run {MULTI} {options} {experiment}`"
@@ -77,13 +79,14 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
     if not SHORTENED & chosen.keys():
         chosen["training.epochs"] = 1
     overrides = [experiment, *(f"{key}={value}" for key, value in chosen.items())]
-    wanted = config_hash(compose(task=tasks.split(","), strategy=MULTI, overrides=overrides, **names))
+    config = compose(model, tasks.split(","), MULTI, profile, overrides=overrides, seed=seed)
+    wanted = config_hash(config)
     for run in find_runs(folder, damaged=[]):
         if (run.facts["page"], run.facts["config_hash"]) == (MULTI, wanted):
             return run
     logger.info("no experiment.twin: training %s on %s first", MULTI, tasks)
-    choices = {"task": tasks, "strategy": MULTI, "overrides": overrides, **names}
-    return RunFolder.open(run_page(MULTI, **choices, runs_dir=folder, progress=False))
+    asks = partial(run_page, MULTI, model=model, task=tasks, strategy=MULTI, profile=profile, seed=seed)
+    return RunFolder.open(asks(overrides=overrides, runs_dir=folder, progress=False))
 
 
 def control_of(multi: RunFolder, asked: RunConfig) -> RunConfig:
@@ -191,8 +194,9 @@ def side_by_side(multi: RunFolder, scored: Mapping[str, Sequence[Metric]]) -> li
     for weights, own in ((weights, metric) for weights, metrics in scored.items() for metric in metrics):
         score = theirs.get((own.task, own.split, own.name))
         if own.name == tasks[own.task]["primary_metric"] and score is not None:
-            row = {"task": own.task, "split": own.split, "metric": own.name, "control at": weights}
-            row |= {"multi-task": score, "control": own.value, "difference": score - own.value}
+            row: dict[str, Any] = {"task": own.task, "split": own.split, "metric": own.name}
+            row |= {"control at": weights, "multi-task": score, "control": own.value}
+            row["difference"] = score - own.value
             rows.append(row | {"n": own.n})
     return rows
 
@@ -208,6 +212,8 @@ def _controllable(multi: RunFolder, task: str) -> tuple[dict[str, Any], RunConfi
         )
     if task not in tasks:
         raise ConfigError(f"tasks of {multi.run_id} has no {task!r}; name one of {', '.join(tasks)}")
+    if absent := [key for key in RECORDED if key not in manifest]:
+        raise RunFolderError(f"{multi.run_id} records no {', '.join(absent)}; run its page again")
     if "shared" not in manifest["parameter_groups"]:
         raise RunFolderError(
             f"the tasks of {multi.run_id} share no adapter: each is trained as a single-task model already, "

@@ -45,10 +45,11 @@ def step_targets(multi: RunFolder, config: RunConfig) -> StepTargets:
     course = StepTargets.of(sum(line[field].values()) for line in logged_steps(multi))
     if control_kind(config) == PLACEBO:
         return course
-    targets = course if control_kind(config) == "total" else course.scaled(config.training.target_tokens)
-    if targets.total != config.training.target_tokens:
+    tokens = config.training.target_tokens or 0
+    targets = course if control_kind(config) == "total" else course.scaled(tokens)
+    if targets.total != tokens:
         raise ConfigError(
-            f"training.target_tokens is {config.training.target_tokens:,}, but {multi.run_id} has "
+            f"training.target_tokens is {tokens:,}, but {multi.run_id} has "
             f"{targets.total:,} {matched(config)} tokens; start the control again"
         )
     return targets

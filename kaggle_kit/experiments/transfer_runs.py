@@ -6,6 +6,7 @@ folders = comparable_arms(config, runs_dir)         # refuses, naming the field,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from kaggle_kit.analysis.comparability import assert_comparable
@@ -66,8 +67,8 @@ def assert_arms(config: RunConfig, runs: Sequence[Entry]) -> None:
 
 def _newest_pair(config: RunConfig, folder: Path) -> list[RunFolder]:
     (task,) = config.tasks
-    names = {"model": config.model.name, "profile": config.profile.name, "seed": config.seed}
-    wanted = {"page": CONTROL, "tasks": [task], **names}
+    profile, seed = config.profile.name, config.seed
+    wanted = {"page": CONTROL, "tasks": [task], "model": config.model.name, "profile": profile, "seed": seed}
     finished = {run.run_id: run for run in find_runs(folder, damaged=[])}
     runs = [run for run in finished.values() if all(run.facts[key] == wanted[key] for key in wanted)]
     twins = [(run, run.manifest()["twin"]) for run in runs]
@@ -76,11 +77,11 @@ def _newest_pair(config: RunConfig, folder: Path) -> list[RunFolder]:
         control = max(pairs, key=lambda run: run.manifest()["finished"])
     elif config.profile.corpora == "practice":
         logger.info("no experiment.runs: training a pair by the page %s first", CONTROL)
-        names["model"] = name_of(config.model)
+        asks = partial(run_page, CONTROL, model=name_of(config.model), task=task, profile=profile, seed=seed)
         overrides = [f"experiment={CONTROL}", f"training.epochs={config.training.epochs}"]
-        control = RunFolder.open(run_page(CONTROL, task=task, overrides=overrides, runs_dir=folder, **names))
+        control = RunFolder.open(asks(overrides=overrides, runs_dir=folder))
     else:
-        options = " ".join(f"--{name} {value}" for name, value in {"task": task, **names}.items())
+        options = f"--task {task} --model {config.model.name} --profile {profile} --seed {seed}"
         raise ConfigError(
             f"experiment.runs is empty and {folder} holds no pair for {task}; train a multi-task run, then "
             f"`python -m kaggle_kit run {CONTROL} {options} experiment={CONTROL} experiment.twin=ITS_ID`"

@@ -19,6 +19,7 @@ import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.params import own_files
@@ -101,8 +102,8 @@ def build_dataset(folder: Path, owner: str, packages: Sequence[str] = LACKING) -
     `datasets create` without `-u` makes it private. All files lie flat: the client drops sub-folders unless
     told otherwise. The wheels are for any Python 3 on the architecture of this machine. Raises WheelsMissing.
     """
-    described = {"title": SLUG.replace("-", " ").capitalize(), "id": f"{checked('owner', owner)}/{SLUG}"}
-    described |= {"licenses": [{"name": "apache-2.0"}]}
+    described: dict[str, Any] = {"title": SLUG.replace("-", " ").capitalize()}
+    described |= {"id": f"{checked('owner', owner)}/{SLUG}", "licenses": [{"name": "apache-2.0"}]}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / KIT_FILE).write_bytes(pack())
     write_atomically(folder / "dataset-metadata.json", json.dumps(described, indent=2) + "\n")

@@ -57,6 +57,8 @@ class ChainBusy(KitError):
 
 
 class Phase(StrEnum):
+    """Where the chain of one experiment stands."""
+
     WAITING = "waiting"  # for a free session, to push
     RUNNING = "running"
     DONE = "done"
@@ -113,11 +115,13 @@ class Link:
         return link
 
     def save(self) -> None:
+        """Write chain.json atomically."""
         kept = {name: value for name, value in asdict(self).items() if name != "folder"}
         write_atomically(self.folder / "chain.json", to_json(kept, indent=2) + "\n")
 
     @property
     def built(self) -> Built:
+        """The kernel folder that every session pushes."""
         return Built(Path(self.kernel), self.ref, self.run_dir, self.config_hash, 0)
 
     @property
@@ -132,6 +136,7 @@ class Link:
 
     @property
     def ended(self) -> bool:
+        """Whether no further session will start."""
         return self.phase in (Phase.DONE, Phase.FAILED)
 
     def row(self) -> tuple[str, ...]:

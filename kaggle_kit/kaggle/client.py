@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,10 +89,13 @@ class State(StrEnum):
 
     @property
     def ended(self) -> bool:
+        """Whether the session is over."""
         return self in (State.COMPLETE, State.ERROR, State.CANCEL_ACKNOWLEDGED)
 
 
 class Status(NamedTuple):
+    """The state of a kernel's newest session, and what the service says of it."""
+
     state: State
     message: str = ""
 
@@ -138,6 +142,7 @@ class KaggleClient:
         return int(version[1]) if version else 0
 
     def status(self, ref: str) -> Status:
+        """Return the state of a kernel's newest session. KaggleError for a state that is not known."""
         text = self._call("kernels", "status", checked("kernel", ref))
         state = STATUS.search(text)
         if state is None or state[1].upper() not in State.__members__:
@@ -172,11 +177,11 @@ class KaggleClient:
             return None
 
     def _call(self, *arguments: str) -> str:
-        streams = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+        call = partial(subprocess.run, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         own = Path(sys.executable).with_name("kaggle")  # of this environment, else the one on the PATH
         command = [str(own) if own.is_file() else "kaggle", *arguments]
         try:
-            done = subprocess.run(command, env=self.environ, timeout=CALL_SECONDS, **streams)
+            done = call(command, env=self.environ, timeout=CALL_SECONDS)
         except subprocess.TimeoutExpired as error:
             raise KaggleBusy(f"kaggle {arguments[0]}: no answer for {CALL_SECONDS} s") from error
         except FileNotFoundError as error:

@@ -186,6 +186,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 
 def write(folder: Path, metadata: Mapping[str, Any]) -> Path:
+    """Write a kernel's metadata file and return its path."""
     return write_atomically(folder / FILE_NAME, json.dumps(metadata, indent=2) + "\n")
 
 

@@ -33,6 +33,7 @@ class Ended:
 
     @property
     def outcome(self) -> str:
+        """finished, paused or failed, by the exit code."""
         return {0: "finished", PAUSED: "paused"}.get(self.returncode, "failed")
 
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.folders import find_runs
@@ -37,7 +37,9 @@ class Limits:
 
     @classmethod
     def of(cls, table: CostTable) -> Limits:
-        return cls(**{name: figure.value for name, figure in table.limits.items()})
+        """Read the limits off the table of costs."""
+        values: dict[str, Any] = {name: figure.value for name, figure in table.limits.items()}
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ def savings(runs: Sequence[RunCost], limits: Limits) -> dict[str, Bill]:
     """For each label, the difference that leaving it out makes: what only it needs."""
     whole, labels = total(runs, limits), dict.fromkeys(label for run in runs for label in run.labels)
     left = {label: total(without(runs, label), limits) for label in labels}
-    return {label: Bill(*(a - b for a, b in zip(whole, bill, strict=True))) for label, bill in left.items()}
+    return {
+        label: Bill._make(a - b for a, b in zip(whole, bill, strict=True)) for label, bill in left.items()
+    }
 
 
 def run_costs(study: Study, known: Known) -> list[RunCost]:

@@ -57,13 +57,15 @@ class StudyRun:
 
     @property
     def on_gpu(self) -> bool:
+        """Whether the run needs a GPU."""
         return self.config.profile.device != "cpu"
 
     def command(self, runs_dir: Path) -> list[str]:
         """The words of the command that starts the run or goes on with it."""
         config = self.config
-        named = {"model": config.model.name, "task": ",".join(self.tasks), "strategy": self.strategy}
-        named |= {"profile": config.profile.name, "seed": config.seed, "into": runs_dir / self.id}
+        named: dict[str, Any] = {"model": config.model.name, "task": ",".join(self.tasks)}
+        named |= {"strategy": self.strategy, "profile": config.profile.name, "seed": config.seed}
+        named["into"] = runs_dir / self.id
         options = [word for name, value in named.items() for word in (f"--{name}", str(value))]
         return [sys.executable, "-m", "kaggle_kit", "run", self.page, *options, *self.overrides]
 
@@ -108,11 +110,11 @@ class Study:
         """`STRATEGY-MODEL` of each comparison -> strategy, model and runs: all seeds and their controls."""
         twins: dict[tuple[str, str], list[StudyRun]] = {}
         for twin in self.of_kind(TWIN) if self.selection.verdict else ():
-            pair = (self.runs[twin.twin_of].strategy, twin.config.model.name)
+            pair = (self.runs[str(twin.twin_of)].strategy, twin.config.model.name)
             twins.setdefault(pair, []).append(twin)
         verdicts = {}
         for (strategy, model), found in twins.items():
-            multi = list(dict.fromkeys(twin.twin_of for twin in found))
+            multi = list(dict.fromkeys(str(twin.twin_of) for twin in found))
             split = "test" if "test" in self.runs[multi[0]].config.profile.report else ""
             runs = [*multi, *(twin.id for twin in found)]
             comparison = {"strategy": strategy, "model": model, "split": split, "runs": runs}
@@ -142,6 +144,7 @@ class Study:
         return {question: list(dict.fromkeys(runs)) for question, runs in asked.items() if runs}
 
     def of_kind(self, kind: str) -> list[StudyRun]:
+        """Return the runs of one kind, in the order of the graph."""
         return [run for run in self.runs.values() if run.kind == kind]
 
     def _of_model(self, part: Selection, model: str, made: Mapping[str, StudyRun]) -> Iterator[StudyRun]:

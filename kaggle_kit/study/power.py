@@ -176,6 +176,6 @@ def _exposure(found: list[Member]) -> str:
         return "reachable"
     state = "not reachable" if best < POWER else "reachable for some"
     more = "no number of seeds is enough for all; it takes more documents or a wider margin"
-    if None not in needed:
-        more = f"reachable from {max(needed)} seeds on"
+    if len(enough := [seeds for seeds in needed if seeds is not None]) == len(needed):
+        more = f"reachable from {max(enough)} seeds on"
     return f"{state} with {have} seeds (chance {best:.2f} at best); {more}"

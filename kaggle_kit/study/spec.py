@@ -89,7 +89,7 @@ def load_selection(name: str = DEFAULT, changes: Sequence[str] = ()) -> Selectio
         declared = OmegaConf.load(params_file(f"study/{name}.yaml"))
         changed = OmegaConf.from_dotlist(list(changes))
         selection = _merged(name, declared, changed)
-        alone = {"parts": []}
+        alone: dict[str, list[Any]] = {"parts": []}
         selection.parts = [_merged(name, declared, part, changed, alone) for part in selection.parts]
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"study {name}: {explain(error)}") from error
@@ -114,6 +114,7 @@ def kind_of(strategy: str) -> str:
 
 
 def multi_task(selection: Selection) -> list[str]:
+    """Return the strategies that train several tasks at once."""
     return [name for name in selection.strategies if kind_of(name) != "single"]
 
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -48,6 +49,7 @@ class Places:
     reports_dir: Path = Path("reports")
 
     def resolved(self) -> Places:
+        """Return the same folders as absolute paths."""
         return Places(self.runs_dir.expanduser().resolve(), self.reports_dir.expanduser().resolve())
 
 
@@ -144,7 +146,7 @@ def _watched(
     """Run a command with its children; Ctrl-C, a hang-up or a termination stops all of them."""
     paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    child: subprocess.Popen[bytes] | None = None
+    child: subprocess.Popen[Any] | None = None
     stopped = False
 
     def stop(number: int, frame: object) -> None:
@@ -156,15 +158,15 @@ def _watched(
     # Before the start: a signal that is ignored here would be ignored by all of them.
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
-        streams = {"stdout": log, "stderr": log and subprocess.STDOUT}
         held = () if lock is None else (lock,)
-        child = subprocess.Popen(command, env=environ, pass_fds=held, start_new_session=True, **streams)
-        while child.poll() is None:
+        start = partial(subprocess.Popen, command, env=environ, pass_fds=held, start_new_session=True)
+        child = process = start(stdout=log, stderr=log and subprocess.STDOUT)
+        while process.poll() is None:
             look()
             with suppress(subprocess.TimeoutExpired):
-                child.wait(PAUSE_SECONDS)
+                process.wait(PAUSE_SECONDS)
         look()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return STOPPED if stopped else child.returncode
+    return STOPPED if stopped else process.returncode
