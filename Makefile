@@ -28,6 +28,7 @@ check: ## the static gates alone: no torch, under a minute
 	$$bin/ruff check .; \
 	$$bin/ruff format --check .; \
 	$$bin/lint-imports --no-logo; \
+	$$bin/mypy; \
 	$$bin/python -m pytest -q tests/static
 
 # One torch thread for each of the processes that share the tests; a file's tests stay together.
