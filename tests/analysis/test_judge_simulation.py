@@ -32,9 +32,9 @@ def test_the_mean_of_many_tables_is_the_planted_truth(number, shift_sd):
     differences = [scores(t.arms["multi_task"]).mean() - scores(t.arms["total"]).mean() for t in tables]
     error = np.std(differences) / np.sqrt(len(tables))
     assert np.mean(differences) == pytest.approx(0.02, abs=4 * error)
-    assert np.mean([scores(t.control).mean() for t in tables]) == pytest.approx(BASE, abs=0.005)
-    assert np.mean([scores(t.others["placebo"]).mean() for t in tables]) == pytest.approx(0.71, abs=0.005)
-    assert np.mean([scores(t.others["share"]).mean() for t in tables]) == pytest.approx(0.66, abs=0.005)
+    assert np.mean([scores(t.arms["total"]).mean() for t in tables]) == pytest.approx(BASE, abs=0.005)
+    assert np.mean([scores(t.arms["placebo"]).mean() for t in tables]) == pytest.approx(0.71, abs=0.005)
+    assert np.mean([scores(t.arms["share"]).mean() for t in tables]) == pytest.approx(0.66, abs=0.005)
 
 
 def test_a_mixture_has_the_centres_that_it_claims():

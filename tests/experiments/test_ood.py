@@ -93,7 +93,7 @@ def test_a_reloaded_run_predicts_to_the_letter_what_the_run_predicted(pair):
             predicted = again.predict(task, again.samples("dev")[task])
             stored = (run.predictions / f"{task}.dev.jsonl").read_text()
             assert "".join(map(prediction_line, predicted)) == stored
-            assert again.assert_reproduced(task) == ood_primary(run, task)
+            assert assert_reproduced(again, task) == ood_primary(run, task)
         assert any(sample.mentions for sample in predicted)
 
 
