@@ -35,7 +35,7 @@ RIGHT = [{"selector": "th, td", "props": "text-align: right; font-variant-numeri
 FACTS = ("tasks", "started", "device", "seed", "config_hash", "git_sha", "data_hashes", "versions")
 HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Study report</title><style>
-  body { margin: 2.5rem auto; max-width: 72rem; padding: 0 1rem; color: #22262c; overflow-wrap: anywhere;
+  body { margin: 2.5rem auto; max-width: 72rem; padding: 0 1rem; color: #22262c; overflow-wrap: break-word;
          font: 15px/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
   .banner { border-left: 6px solid #c05621; background: #fdf1e7; padding: .8rem 1rem; }
   div { overflow-x: auto; }
