@@ -42,27 +42,33 @@ Runs = Sequence[RunFolder]
 
 
 def verdict(
-    runs: Runs, *, strategy: str = "", model: str = "", split: str = "", as_they_stand: bool = False
+    runs: Runs,
+    *,
+    strategy: str = "",
+    model: str = "",
+    split: str = "",
+    tasks: str = "",
+    as_they_stand: bool = False,
 ) -> dict[str, Any]:
     """Return the verdict document, as plain values.
 
-    `strategy`, `model` and `split` choose where the runs have several. Without any token-controlled baseline
-    the verdict is `undecided`, and `reason` says what to run. `as_they_stand` scores unfinished runs
-    (`survivorship`), which are refused otherwise. Raises ConfigError, IncomparableRuns, and RunFolderError
-    where there is no run at all.
+    `strategy`, `model`, `split` and `tasks` (commas between) choose where the runs have several. Without any
+    token-controlled baseline the verdict is `undecided`, and `reason` says what to run. `as_they_stand`
+    scores unfinished runs (`survivorship`), which are refused otherwise. Raises ConfigError,
+    IncomparableRuns, and RunFolderError where there is no run at all.
     """
     if not runs:
         raise RunFolderError("no finished run to judge; name the folder that holds run folders (--runs)")
-    arms = find_arms(runs, strategy, model, split)
+    arms = find_arms(runs, strategy, model, split, tasks)
     if arms is None:
         return no_verdict(_nothing_to_judge(runs))
     unfinished, seeds = assert_controlled(arms, as_they_stand)
     rule, margins = declared_rule(arms)
-    entries, tasks = arms.entries(), arms.multi_task[0].config["tasks"]
+    entries, family = arms.entries(), arms.multi_task[0].config["tasks"]
     marks = marks_of(entries)
-    units = {task: scale(tasks[task], "practice" in marks) for task in arms.tasks}
+    units = {task: scale(family[task], "practice" in marks) for task in arms.tasks}
     # Tasks that are told to share notes with another one here: the same supervision counted twice.
-    shared = [task for task in arms.tasks if set(tasks[task]["shares_notes_with"]) & set(arms.tasks)]
+    shared = [task for task in arms.tasks if set(family[task]["shares_notes_with"]) & set(arms.tasks)]
     tables = tables_of(arms, margins, units, seeds)
     judgement = judge(tables, rule, np.random.default_rng(rule.seed), left_out=shared)
     interim = rule.interim(seeds)

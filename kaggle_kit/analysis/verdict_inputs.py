@@ -18,7 +18,12 @@ from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns, nearest
 
-FLAGS = {"strategy": "--multi-task", "model": "--model", "split": "--split"}  # of `kaggle_kit verdict`
+FLAGS = {
+    "strategy": "--multi-task",
+    "model": "--model",
+    "tasks": "--task",
+    "split": "--split",
+}  # of `kaggle_kit verdict`
 MARKS = ("smoke", "practice", "restricted")
 CONTROLS = ("total", "share", "placebo")  # `verdict_rule` says what each of them rules out
 
@@ -112,11 +117,14 @@ class Arms:
         return arms | ({"best_development": best} if len(best) == len(arms["total"]) else {})
 
 
-def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", split: str = "") -> Arms | None:
+def find_arms(
+    runs: Iterable[RunFolder], strategy: str = "", model: str = "", split: str = "", tasks: str = ""
+) -> Arms | None:
     """Return the arms among finished runs; None without any token-controlled baseline.
 
-    Raises ConfigError where twins of several strategies or models, or several splits, are there and none
-    was chosen, and IncomparableRuns for a twin whose multi-task run is not there.
+    `tasks` are those of the multi-task runs, in any order, with commas between. Raises ConfigError where
+    twins of several strategies, models or sets of tasks, or several splits, are there and none was chosen,
+    and IncomparableRuns for a twin whose multi-task run is not there.
     """
     entries = sorted((Entry.of(run) for run in runs), key=lambda entry: entry.seed)
     twins = [entry for entry in entries if "twin" in entry.manifest]
@@ -132,6 +140,8 @@ def find_arms(runs: Iterable[RunFolder], strategy: str = "", model: str = "", sp
     for field, chosen in (("strategy", strategy), ("model", model)):
         value = _choose(field, chosen, (entry[field] for entry in twinned))
         twinned = [entry for entry in twinned if entry[field] == value]
+    family = _choose("tasks", _task_set(tasks.split(",")), (_task_set(entry["tasks"]) for entry in twinned))
+    twinned = [entry for entry in twinned if _task_set(entry["tasks"]) == family]
     kinds = [{**entry.config, "seed": None} for entry in twinned]
     multi_task = [
         entry for entry in entries if "twin" not in entry.manifest and {**entry.config, "seed": None} in kinds
@@ -162,11 +172,18 @@ def reported_split(entries: Sequence[Entry], named: str = "") -> str:
     return _choose("split", named, reported if named else reported - chosen or reported)
 
 
+def _task_set(tasks: Iterable[str]) -> str:
+    return ",".join(sorted(tasks))
+
+
 def _choose(what: str, chosen: str, there: Iterable[str]) -> str:
     known = sorted(set(there))
     if chosen in known or (not chosen and len(known) == 1):
         return chosen or known[0]
-    named, listed = f"{what} {chosen!r}" if chosen else what, ", ".join(known) or "none"
+    named, listed = (
+        f"{what} {chosen!r}" if chosen else what,
+        (" and " if what == "tasks" else ", ").join(known) or "none",
+    )
     closest = nearest(chosen, known) if chosen else ""
     raise ConfigError(f"{named}: these runs have {listed}; choose one by {FLAGS[what]}{closest}")
 

@@ -24,6 +24,7 @@ def judge_runs(
     question: Annotated[str, typer.Option(help="transfer, ablation, mimic_exclusion, s5 or ood.")] = TRANSFER,
     multi_task: Annotated[str, typer.Option(help="The strategy, if controls of several are there.")] = "",
     model: Annotated[str, typer.Option(help="If runs of several models are there.")] = "",
+    task: Annotated[str, typer.Option(help="If runs of several sets of tasks are there.")] = "",
     split: Annotated[str, typer.Option(help="If the runs report several, such as test.")] = "",
     study: Annotated[str, typer.Option(help="All comparisons of a study of params/study/ together.")] = "",
     as_they_stand: Annotated[bool, typer.Option("--as-they-stand", help="Score unfinished runs.")] = False,
@@ -41,13 +42,13 @@ def judge_runs(
 
     if changes and not study:
         raise ConfigError(f"{' '.join(changes)} changes a study; name it by --study, or leave it out")
-    if study and (multi_task or model or question != TRANSFER):
+    if study and (multi_task or model or task or question != TRANSFER):
         raise ConfigError(
-            f"--study {study} judges all its comparisons; leave out --multi-task, --model and --question"
+            f"--study {study} judges all its comparisons; leave out --multi-task, --model, --task, --question"
         )
-    if multi_task and question != TRANSFER:
+    if (multi_task or task) and question != TRANSFER:
         raise ConfigError(
-            f"--multi-task {multi_task} chooses baselines; leave it out with --question {question}"
+            f"--multi-task and --task choose baselines; leave them out with --question {question}"
         )
     found = find_runs(runs)
     document: Any
@@ -55,7 +56,8 @@ def judge_runs(
         document = _study_verdict(study, changes or (), found, split, as_they_stand)
         sentences = list(study_in_words(document))
     elif question == TRANSFER:
-        document = verdict(found, strategy=multi_task, model=model, split=split, as_they_stand=as_they_stand)
+        choice = {"strategy": multi_task, "model": model, "split": split, "tasks": task}
+        document = verdict(found, **choice, as_they_stand=as_they_stand)
         words = (verdict_words.in_words, verdict_words.gains_in_words, verdict_words.training_in_words)
         sentences = [said for say in (*words, survivorship.unfinished_in_words) for said in say(document)]
     elif document := contrasts.contrasts(

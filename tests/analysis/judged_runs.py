@@ -167,7 +167,7 @@ class Factory:
             records = self._ranking(rate) if task == "semeval2017t3" else self._mentions(rate)
             run.write_documents(task, split, records)
             _, sums = document_table(records)
-            name = "map" if task == "semeval2017t3" else "task_a_strict_f1"
+            name = {"semeval2017t3": "map", "semeval2021t6": "entity_f1"}.get(task, "task_a_strict_f1")
             value = float(figure(sums.sum(axis=0)))
             metrics.append(Metric(name, value, "fraction", split, self.documents, task, task))
         run.write_metrics(metrics)

@@ -15,6 +15,7 @@ from kaggle_kit.cli.app import app
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns, RunFolderError
 from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.records import to_json
+from tests.analysis import judged_runs
 from tests.analysis.judged_runs import TASKS, Factory, altered
 from tests.signing import sign
 
@@ -131,6 +132,17 @@ def test_several_strategies_are_not_thrown_together(tmp_path):
     assert verdict(find_runs(folder), strategy="s3a_flat")["comparison"]["strategy"] == "s3a_flat"
     with pytest.raises(ConfigError, match="did you mean 's3a_flat'"):
         verdict(find_runs(folder), strategy="s3a_flatt")
+
+
+def test_comparisons_of_other_tasks_in_the_same_folder_are_chosen_by_their_tasks(tmp_path, monkeypatch):
+    folder, other = Factory(tmp_path).study(seeds=(1, 2)), (TASKS[0], "semeval2021t6")
+    monkeypatch.setattr(judged_runs, "TASKS", other)
+    monkeypatch.setattr(judged_runs, "TOKENS", dict.fromkeys(other, 5_000))
+    Factory(tmp_path, rng=1).study(seeds=(1, 2))
+    with pytest.raises(ConfigError, match=f"{','.join(TASKS)} and {','.join(other)}; choose one by --task"):
+        verdict(find_runs(folder))
+    for tasks in (TASKS, other):
+        assert verdict(find_runs(folder), tasks=",".join(reversed(tasks)))["tasks"].keys() == set(tasks)
 
 
 def test_the_command_prints_the_words_and_writes_the_document(study, tmp_path):
