@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.analysis.verdict_inputs import Entry, chosen_on, flat
+from kaggle_kit.analysis.verdict_inputs import Entry, chosen_on
 from kaggle_kit.core.artifacts import left_out_of
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns
+from kaggle_kit.core.records import flat
 from kaggle_kit.evaluation.documents import document_table, figure
 
 MAX_PARAMETER_GAP = 0.05  # relative, of the active trainable parameters

@@ -91,11 +91,18 @@ def verdict(
 
 
 def verdict_or_refusal(
-    runs: Runs, *, strategy: str = "", model: str = "", split: str = "", as_they_stand: bool = False
+    runs: Runs,
+    *,
+    strategy: str = "",
+    model: str = "",
+    split: str = "",
+    tasks: str = "",
+    as_they_stand: bool = False,
 ) -> dict[str, Any]:
     """Return `verdict` for a page, which shows a refusal instead of stopping at it."""
     try:
-        return verdict(runs, strategy=strategy, model=model, split=split, as_they_stand=as_they_stand)
+        choice = {"strategy": strategy, "model": model, "split": split, "tasks": tasks}
+        return verdict(runs, **choice, as_they_stand=as_they_stand)
     except KitError as refusal:
         return no_verdict(f"the comparison is refused — {refusal}")
 

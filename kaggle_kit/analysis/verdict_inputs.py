@@ -17,6 +17,7 @@ from typing import Any
 from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns, nearest
+from kaggle_kit.core.records import flat
 
 FLAGS = {
     "strategy": "--multi-task",
@@ -207,12 +208,3 @@ def _assert_unedited(entry: Entry) -> None:
 def marks_of(entries: Sequence[Entry]) -> list[str]:
     """Return the flags of any of the runs that a reader has to know of."""
     return [mark for mark in MARKS if any(entry["flags"].get(mark) for entry in entries)]
-
-
-def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings, keys joined by dots; lists and empty mappings are values."""
-    fields: dict[str, Any] = {}
-    for key, value in node.items():
-        name = f"{prefix}.{key}" if prefix else str(key)
-        fields |= flat(value, name) if isinstance(value, Mapping) and value else {name: value}
-    return fields

@@ -13,7 +13,7 @@ own, at the baseline's tokens and with as many trials as that run's, may have se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from kaggle_kit.core.config import (
 )
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.folders import find_run, find_runs
+from kaggle_kit.core.records import flat
 from kaggle_kit.core.request import name_of
 from kaggle_kit.core.runtime import in_workspace, logger
 from kaggle_kit.core.schema import RunConfig, StrategyConfig, TrainingConfig
@@ -315,12 +316,5 @@ def _chosen(asked: RunConfig, besides_experiment: bool = False) -> dict[str, Any
 
 
 def _flat(config: RunConfig) -> dict[str, Any]:
-    return dict(_leaves(without_machine_keys(asdict(config)), ()))
-
-
-def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _leaves(value, (*path, str(key)))
-    else:
-        yield ".".join(path), node
+    fields = flat(without_machine_keys(asdict(config)))
+    return {key: value for key, value in fields.items() if value != {}}

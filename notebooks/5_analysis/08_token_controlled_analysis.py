@@ -49,6 +49,7 @@ from kaggle_kit import show
 runs_dir = "runs"
 strategy = ""  # of the multi-task runs, such as s3b_hierarchical; needed where several have controls
 backbone = ""  # needed where several models have controls
+tasks = ""  # of the multi-task runs, commas between; needed where several sets of tasks have controls
 split = ""  # needed where the runs report several
 verdict = ""  # a verdict document to explain, instead of judging the runs
 report = "reports/verdict.json"  # where the document is written
@@ -68,7 +69,7 @@ if verdict:
     document = read_verdict(in_workspace(verdict))
 else:
     runs = find_runs(in_workspace(runs_dir))
-    document = verdict_or_refusal(runs, strategy=strategy, model=backbone, split=split)
+    document = verdict_or_refusal(runs, strategy=strategy, model=backbone, split=split, tasks=tasks)
 show.answers(document)
 
 # %% [markdown]

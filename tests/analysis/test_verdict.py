@@ -143,6 +143,10 @@ def test_comparisons_of_other_tasks_in_the_same_folder_are_chosen_by_their_tasks
         verdict(find_runs(folder))
     for tasks in (TASKS, other):
         assert verdict(find_runs(folder), tasks=",".join(reversed(tasks)))["tasks"].keys() == set(tasks)
+    out = tmp_path / "verdict.json"
+    words = ["verdict", "--runs", str(folder), "--task", ",".join(other), "--out", str(out)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert json.loads(out.read_text())["tasks"].keys() == set(other)
 
 
 def test_the_command_prints_the_words_and_writes_the_document(study, tmp_path):
