@@ -23,7 +23,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from kaggle_kit.batches.batch import MicroBatch
-from kaggle_kit.models.adapters import SharedPrivateLoRA, private
+from kaggle_kit.models.adapters import LAYER, SharedPrivateLoRA, private
 from kaggle_kit.models.fusion import Fusion
 from kaggle_kit.models.multitask import MultiTaskModel
 
@@ -66,7 +66,7 @@ def adapter_shares(model: MultiTaskModel, batches: Mapping[str, Iterable[MicroBa
         ratios[place].append(float((output.float() - plain).norm() / plain.norm()))
 
     layers = _modules(model.backbone, LoraLayer)
-    notes = [(module, partial(note, (name.rpartition(".")[2], at))) for name, at, module in layers]
+    notes = [(module, partial(note, (_projection(name), at))) for name, at, module in layers]
     with evaluating(model), hooked(notes):
         for batch in chain.from_iterable(batches.values()):
             model.encode(batch)
@@ -114,6 +114,13 @@ def mean_shared_weights(
 
 
 def _modules(model: nn.Module, kind: type[Any]) -> list[tuple[str, int, Any]]:
-    """(name, layer, module) of every module of a kind."""
+    """(name, layer, module) of every module of a kind; all of them lie in numbered layers."""
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, kind)]
-    return [(name, int(re.findall(r"\.(\d+)\.", name)[0]), module) for name, module in found]
+    return [(name, int(re.findall(LAYER, name)[0]), module) for name, module in found]
+
+
+def _projection(name: str) -> str:
+    """`query`, but `attention.output.dense` and `output.dense`: a layer of BERT has three of that name."""
+    inside = re.split(LAYER, name, maxsplit=1)[-1]
+    last = inside.rpartition(".")[2]
+    return inside if last == "dense" else last

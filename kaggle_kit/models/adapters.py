@@ -12,6 +12,7 @@ recompute runs with the adapters of its forward pass.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -28,6 +29,8 @@ from kaggle_kit.heads.dropout import FastDropout
 from kaggle_kit.models.fusion import build_fusion
 from kaggle_kit.models.lora_layers import SharedInput, custom_layers, read_together
 
+LINEAR = (nn.Linear, LoraLayer)  # bitsandbytes' layers are subclasses of nn.Linear
+LAYER = r"\.(\d+)\."  # in the name of a module inside one of the backbone's numbered layers
 SHARED = "shared"
 PRIVATE = "private_"
 
@@ -61,8 +64,8 @@ class SharedPrivateLoRA(nn.Module):
         self.ranks = dict(ranks)
         self.scaling = settings.alpha / settings.rank
         self.fusion = fusion
-        layers_of = only_layers or {}
-        configs = {name: lora_config(settings, rank, layers_of.get(name)) for name, rank in ranks.items()}
+        layers, every = only_layers or {}, whole_layers(backbone, settings.targets)
+        configs = {name: lora_config(settings, rank, layers.get(name, every)) for name, rank in ranks.items()}
         self.peft = _with_adapters(backbone, configs)
         self.layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
         self._active: list[str] = []
@@ -165,7 +168,7 @@ def lora_config(settings: LoraSettings, rank: int, layers: Sequence[int] | None 
     targets: list[str] | str = list(settings.targets)
     if layers is not None:
         numbers = "|".join(map(str, layers))
-        targets = rf"(.*\.)?layers?\.({numbers})\.(.*\.)?({'|'.join(settings.targets)})"
+        targets = rf"(.*\.)?\w+\.({numbers})\.(.*\.)?({'|'.join(settings.targets)})"
     alpha = settings.alpha * rank / settings.rank
     alpha = int(alpha) if alpha.is_integer() else alpha
     dropout = settings.dropout
@@ -174,10 +177,22 @@ def lora_config(settings: LoraSettings, rank: int, layers: Sequence[int] | None 
     return config
 
 
+def whole_layers(backbone: nn.Module, targets: Sequence[str]) -> range | None:
+    """Return all numbers of layers where targets match outside them too, as `dense` does a BERT's pooler.
+
+    What lies outside reads and changes no hidden state, so an adapter there would train nothing.
+    """
+    names = [name for name, module in backbone.named_modules() if isinstance(module, LINEAR)]
+    if all(re.search(LAYER, name) for name in names if name.rpartition(".")[2] in targets):
+        return None
+    return range(1 + max(int(found[1]) for name in names if (found := re.search(LAYER, name))))
+
+
 def check_targets(backbone: nn.Module, targets: Sequence[str]) -> None:
     """Raise ConfigError unless every target matches a layer; PEFT accepts a list that matches in part."""
-    modules = backbone.named_modules()  # bitsandbytes' layers are subclasses of nn.Linear
-    linear = {name.rpartition(".")[2] for name, one in modules if isinstance(one, nn.Linear | LoraLayer)}
+    modules = backbone.named_modules()
+    inside = [name for name, one in modules if isinstance(one, LINEAR) and re.search(LAYER, name)]
+    linear = {name.rpartition(".")[2] for name in inside}
     if not targets:
         raise ConfigError(f"lora.targets is empty; this backbone has {', '.join(sorted(linear))}")
     if missing := [target for target in targets if target not in linear]:

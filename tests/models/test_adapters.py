@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BertConfig, BertModel
 
 from kaggle_kit.core.errors import ConfigError
@@ -292,3 +292,18 @@ def test_phi3_refuses_the_targets_of_an_unfused_model(toys):
 def test_an_empty_target_list_is_refused(toys):
     with pytest.raises(ConfigError, match="lora.targets is empty; this backbone has down_proj"):
         check_targets(toys.loaded("llama").backbone, [])
+
+
+def test_a_target_that_also_names_the_pooler_adapts_the_layers_only(toys, tmp_path, stock_peft):
+    """`dense` names three layers of each block of BERT, and the pooler behind them, which no state reads."""
+    backbone = BertModel(BertConfig(**BERT))
+    settings = LoraSettings(rank=4, alpha=8, dropout=0.0, targets=["query", "dense"])
+    lora = SharedPrivateLoRA(backbone, settings, {"shared": 4})
+    assert len(lora.layers) == 4 * 2
+    assert not any("pooler" in name for name, p in lora.named_parameters() if p.requires_grad)
+    with pytest.raises(ConfigError, match="pooler"):
+        check_targets(backbone, ["query", "pooler"])
+    lora.peft.save_pretrained(tmp_path)
+    stock = PeftModel.from_pretrained(BertModel(BertConfig(**BERT)), tmp_path / "shared")
+    mine = {name.replace(".shared.", ".default.") for name in lora.peft.state_dict() if "lora_" in name}
+    assert {name for name in stock.state_dict() if "lora_" in name} == mine
