@@ -56,10 +56,10 @@ def ours(parameters: list[Parameter], rows: Gradients) -> Callable[[], object]:
     pcgrad = PCGradOptimizer(
         torch.optim.SGD(parameters), {"shared": parameters}, torch.Generator().manual_seed(SEED)
     )
+    leaves = pcgrad.leaves({str(task): ["shared"] for task in range(TASKS)})
     for task in range(TASKS):
         for parameter, gradient in zip(parameters, rows, strict=True):
-            parameter.grad = gradient[task].clone()
-        pcgrad.collect(str(task))
+            leaves[str(task)][parameter].grad.copy_(gradient[task])
     return pcgrad.combine
 
 

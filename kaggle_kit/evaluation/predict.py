@@ -4,20 +4,22 @@
 
 A predicted sample is the gold sample with its annotations replaced; official writers and the
 prediction file take it as it is. How outputs become annotations is told per kind in `decode`.
-Relations are found in a second pass, between the mentions that the first one found.
+Relations are found in a second pass, between the mentions that the first one found; the backbone reads each
+row once for both, as far as memory allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kaggle_kit.batches.batch import make_batch
+from kaggle_kit.batches.batch import MicroBatch, make_batch
 from kaggle_kit.batches.encode import EncodedTask
 from kaggle_kit.batches.plan import PlannedBatch
 from kaggle_kit.core.errors import KitError
@@ -29,6 +31,7 @@ from kaggle_kit.heads.thresholds import choose_thresholds
 from kaggle_kit.models.multitask import MultiTaskModel
 
 ENTITY_KINDS = (Kind.TOKENS, Kind.SPANS)
+KEPT = 1 << 30  # bytes of hidden states that wait for a second pass
 Samples = Sequence[UnifiedSample]
 
 
@@ -43,6 +46,7 @@ class Predictor:
     token_budget: int
     device: str
     float16: bool = False
+    _kept: _KeptStates = field(default_factory=lambda: _KeptStates(), repr=False)
 
     def predict(self, encoded: EncodedTask, samples: Samples) -> list[UnifiedSample]:
         """Return one predicted sample per given sample, in order.
@@ -50,8 +54,9 @@ class Predictor:
         Where the task has no component for entities, or its `gold_entities` is set, the gold mentions are
         taken as given, without their attributes and (unless relations hold between these) concepts.
         """
-        predicted = self._without_relations(encoded, samples)
-        return self._decode(encoded, relation_parts(encoded.spec), samples, predicted)
+        with self._reading_once():
+            predicted = self._without_relations(encoded, samples)
+            return self._decode(encoded, relation_parts(encoded.spec), samples, predicted)
 
     def fit_thresholds(self, encoded: EncodedTask, samples: Samples) -> dict[str, tuple[float, float, float]]:
         """Set the thresholds of the task's relation heads to the best for these development samples.
@@ -62,8 +67,9 @@ class Predictor:
         parts, chosen = relation_parts(encoded.spec), {}
         if not parts:
             return {}
-        predicted = self._without_relations(encoded, samples)
-        table, outputs = self._read(encoded, predicted)
+        with self._reading_once():
+            predicted = self._without_relations(encoded, samples)
+            table, outputs = self._read(encoded, predicted)
         for part in parts:
             links = all_links(part, Scored(table, outputs[part.name], samples, predicted))
             chosen[part.name] = choose_thresholds(part, links, samples, predicted)
@@ -80,13 +86,22 @@ class Predictor:
         for planned in by_length(encoded, self.token_budget):
             batch = make_batch(encoded, planned).to(self.device)
             with torch.autocast(self.device, torch.float16, enabled=self.float16 and self.device != "cpu"):
-                outputs = self.model(batch)
+                outputs = self.model.logits(batch, self._kept.states(self.model, batch))
             for name, output in outputs.items():
                 _refuse_not_finite(output, f"{name} of {encoded.spec.name}")
                 parts = KINDS[kinds[name]].split(output, batch.targets[name])
                 for row, part in zip(planned.rows, parts, strict=True):
                     rows[name][row] = part
         return rows
+
+    @contextmanager
+    def _reading_once(self) -> Iterator[None]:
+        """Inside the block, what one pass reads serves the next one too."""
+        self._kept.open()
+        try:
+            yield
+        finally:
+            self._kept.close()
 
     def _without_relations(self, encoded: EncodedTask, samples: Samples) -> list[UnifiedSample]:
         """Predict all but relations, the first pass; where nothing is left, return bare samples."""
@@ -116,6 +131,32 @@ class Predictor:
         """Return all rows' columns and outputs, with relations between the mentions that are `known`."""
         related = encoded.relating(known)
         return related.rows(range(len(related))), self.outputs(related)
+
+
+class _KeptStates:
+    """Hidden states of rows that one pass has read and the next one asks for, up to `KEPT` bytes."""
+
+    def __init__(self) -> None:
+        self._states: dict[tuple[int, ...], dict[int, Tensor]] = {}  # by the batch's rows
+        self._room = 0
+
+    def open(self) -> None:
+        self._room = KEPT
+
+    def close(self) -> None:
+        self._states.clear()
+        self._room = 0
+
+    def states(self, model: MultiTaskModel, batch: MicroBatch) -> dict[int, Tensor]:
+        """Take the batch's states out of those kept, or read it and keep them where there is room."""
+        if batch.rows in self._states:
+            return self._states.pop(batch.rows)
+        states = model.states(batch)
+        size = sum({id(one): one.nbytes for one in states.values()}.values())
+        if size <= self._room:
+            self._states[batch.rows] = states
+            self._room -= size
+        return states
 
 
 def _refuse_not_finite(output: Any, head: str) -> None:

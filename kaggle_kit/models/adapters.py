@@ -28,6 +28,7 @@ from kaggle_kit.core.schema import LoraSettings
 from kaggle_kit.heads.dropout import FastDropout
 from kaggle_kit.models.fusion import build_fusion
 from kaggle_kit.models.lora_layers import SharedInput, custom_layers, read_together
+from kaggle_kit.models.segments import Segment
 
 LINEAR = (nn.Linear, LoraLayer)  # bitsandbytes' layers are subclasses of nn.Linear
 LAYER = r"\.(\d+)\."  # in the name of a module inside one of the backbone's numbered layers
@@ -99,11 +100,18 @@ class SharedPrivateLoRA(nn.Module):
         if unknown:
             raise ConfigError(f"no adapter {', '.join(unknown)}; there are {', '.join(self.ranks)}")
         self._active[:] = names
+        self._input.segments = ()
         self._input.forget()
 
     def using(self, *names: str) -> AbstractContextManager[None]:
         """Activate the adapters inside a block; afterwards those before it are active again."""
-        return _Using(self, names)
+        return _Using(self, names, ())
+
+    def using_segments(self, segments: Sequence[Segment]) -> AbstractContextManager[None]:
+        """Let each segment of the row that is read inside a block pass through its own adapters."""
+        names = tuple(dict.fromkeys(name for segment in segments for name in segment.adapters))
+        alike = all(segment.adapters == names and not segment.leaves for segment in segments)
+        return _Using(self, names, () if alike else tuple(segments))
 
     def checkpoint_layers(self, count: int) -> None:
         """Recompute the first `count` layers in the backward pass, and keep the states of the others."""
@@ -125,19 +133,23 @@ class SharedPrivateLoRA(nn.Module):
         return [parameter for module in fusions for parameter in module.parameters()]
 
     def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), self.using(*self._active)
+        return nullcontext(), _Using(self, self.active, self._input.segments)
 
 
 class _Using:
-    def __init__(self, lora: SharedPrivateLoRA, names: Iterable[str]) -> None:
-        self.lora, self.names = lora, tuple(names)
+    def __init__(self, lora: SharedPrivateLoRA, names: Iterable[str], segments: tuple[Segment, ...]) -> None:
+        self.lora, self.wanted = lora, (tuple(names), segments)
 
     def __enter__(self) -> None:
-        self.before = self.lora.active
-        self.lora.activate(*self.names)
+        self.before = self.lora.active, self.lora._input.segments
+        self._set(*self.wanted)
 
     def __exit__(self, *_: object) -> None:
-        self.lora.activate(*self.before)
+        self._set(*self.before)
+
+    def _set(self, names: tuple[str, ...], segments: tuple[Segment, ...]) -> None:
+        self.lora.activate(*names)
+        self.lora._input.segments = segments
 
 
 def enable_checkpointing(backbone: PreTrainedModel, contexts: Callable | None = None) -> None:

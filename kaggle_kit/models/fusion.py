@@ -14,16 +14,19 @@ Parameters are float32, and so are the scores, under autocast too.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.models.segments import segment_linear
 
 FUSIONS = ("none", "attention", "gated")
 
 
-class Fusion(nn.Module):
+class Fusion(nn.Module, ABC):
     """2 · (weight · shared + (1 − weight) · private) on the bottleneck; the factor lets it start as the sum.
 
     `lean` = 2 · weight − 1 says where a token leans, so that the parts are scaled by 1 + lean and 1 − lean.
@@ -38,9 +41,19 @@ class Fusion(nn.Module):
 
     def forward(self, bottleneck: Tensor) -> Tensor:
         """Weight both parts of the bottleneck, (..., shared_rank + private_rank); the shape stays."""
-        with torch.autocast(bottleneck.device.type, enabled=False):  # products of float16 could overflow
-            lean = self.lean(bottleneck).to(bottleneck.dtype)  # (..., 1)
-        return torch.addcmul(bottleneck, bottleneck * self.side.to(bottleneck.dtype), lean)
+        return fuse([self], bottleneck, ())
+
+    def lean(self, bottleneck: Tensor) -> Tensor:
+        """Return each token's lean, (..., 1) in [-1, 1]: positive towards the shared adapter."""
+        return self.lean_of(_read([self], bottleneck, ()))
+
+    @abstractmethod
+    def directions(self) -> list[Tensor]:
+        """Return the matrices that read the bottleneck, (rows, shared_rank + private_rank) each."""
+
+    @abstractmethod
+    def lean_of(self, read: Tensor) -> Tensor:
+        """Return the lean of a bottleneck by what its directions read, (..., directions)."""
 
 
 class AttentionFusion(Fusion):
@@ -56,10 +69,13 @@ class AttentionFusion(Fusion):
         self.key = nn.Parameter(torch.empty(rank, shared_rank + private_rank))
         nn.init.kaiming_uniform_(self.key, a=5**0.5)  # as PEFT draws A
 
-    def lean(self, bottleneck: Tensor) -> Tensor:
-        """Return each token's lean, (..., 1) in [-1, 1]: positive towards the shared adapter."""
-        both = F.linear(bottleneck.to(self.query.dtype), torch.cat([self.query, self.key]))
-        query, key = both.chunk(2, -1)  # (..., rank) each
+    def directions(self) -> list[Tensor]:
+        """Return query and key."""
+        return [self.query, self.key]
+
+    def lean_of(self, read: Tensor) -> Tensor:
+        """Return half the difference of the two scores, squashed."""
+        query, key = read.chunk(2, -1)  # (..., rank) each
         difference = (query * key).sum(-1, keepdim=True) * len(self.query) ** -0.5
         return (difference / 2).tanh()
 
@@ -75,9 +91,26 @@ class GatedResidual(Fusion):
         super().__init__(shared_rank, private_rank)
         self.gate = nn.Parameter(torch.zeros(1, shared_rank + private_rank))
 
-    def lean(self, bottleneck: Tensor) -> Tensor:
-        """Return each token's lean, 2 · gate − 1, (..., 1)."""
-        return (F.linear(bottleneck.to(self.gate.dtype), self.gate) / 2).tanh()
+    def directions(self) -> list[Tensor]:
+        """Return W_g."""
+        return [self.gate]
+
+    def lean_of(self, read: Tensor) -> Tensor:
+        """Return 2 · gate − 1."""
+        return (read / 2).tanh()
+
+
+def fuse(fusions: Sequence[Fusion], bottleneck: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Weight both parts of a row's bottleneck, (tokens, ranks); each of its segments has its own fusion."""
+    with torch.autocast(bottleneck.device.type, enabled=False):  # products of float16 could overflow
+        lean = fusions[0].lean_of(_read(fusions, bottleneck, sizes)).to(bottleneck.dtype)  # (..., 1)
+    return torch.addcmul(bottleneck, bottleneck * fusions[0].side.to(bottleneck.dtype), lean)
+
+
+def _read(fusions: Sequence[Fusion], bottleneck: Tensor, sizes: Sequence[int]) -> Tensor:
+    """(tokens, directions)"""
+    weights = [fusion.directions() for fusion in fusions]
+    return segment_linear(bottleneck.to(weights[0][0].dtype), weights, sizes)
 
 
 def build_fusion(kind: str, shared_rank: int, private_rank: int, rank: int) -> nn.Module | None:

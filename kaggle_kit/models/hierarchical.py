@@ -19,7 +19,8 @@ hidden states of decoders hold values that differ by a factor of thousands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -29,9 +30,13 @@ from torch import Tensor, nn
 from kaggle_kit.core.types import TaskSpec
 from kaggle_kit.models.adapters import SHARED, SharedPrivateLoRA
 from kaggle_kit.models.attention import packed_attention
-from kaggle_kit.models.multitask import MultiTaskModel
+from kaggle_kit.models.joint_row import JointRow
+from kaggle_kit.models.multitask import NO_LEAVES, MultiTaskModel, TaskLeaves
 from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.reading import Stages
+from kaggle_kit.models.segments import Segment, segment_linear
+
+Segments = Sequence[Segment]
 
 LEVEL = {1: "level1", 2: "level2"}
 
@@ -44,13 +49,15 @@ class CrossLevelAttention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(width, rank, bias=False) for _ in range(3))
         self.output = _starts_at_zero(nn.Linear(rank, width, bias=False))
 
-    def forward(self, hidden: Tensor, entities: Tensor, layout: PackedLayout) -> Tensor:
+    def forward(
+        self, hidden: Tensor, entities: Tensor, layout: PackedLayout, segments: Segments = ()
+    ) -> Tensor:
         """Return the addition to level 2's states: (tokens, width), (tokens, width) -> (tokens, width)"""
         hidden, entities = (_normalised(states, self.output) for states in (hidden, entities))
-        rows = self.query(hidden), self.key(entities), self.value(entities)  # (tokens, rank) each
-        query, key, value = (row[None, None] for row in rows)
+        maps = ((self.query, hidden), (self.key, entities), (self.value, entities))
+        query, key, value = (_by_segment(linear, rows, segments)[None, None] for linear, rows in maps)
         mixed, _ = packed_attention(self, query, key, value, None, packed=layout)
-        return self.output(mixed[0, :, 0])  # (1, tokens, one head, rank) -> (tokens, width)
+        return _by_segment(self.output, mixed[0, :, 0], segments)  # (1, tokens, one head, rank) before
 
     def weights(self, hidden: Tensor, entities: Tensor, layout: PackedLayout) -> Iterator[Tensor]:
         """Yield the attention weights of each group of the layout: (sequences, queries, keys).
@@ -72,10 +79,13 @@ class CrossLevelConcatenation(nn.Module):
         self.down = nn.Linear(2 * width, rank, bias=False)
         self.output = _starts_at_zero(nn.Linear(rank, width, bias=False))
 
-    def forward(self, hidden: Tensor, entities: Tensor, layout: PackedLayout) -> Tensor:
+    def forward(
+        self, hidden: Tensor, entities: Tensor, layout: PackedLayout, segments: Segments = ()
+    ) -> Tensor:
         """Return the addition to level 2's states: (tokens, width), (tokens, width) -> (tokens, width)"""
         both = [_normalised(states, self.output) for states in (hidden, entities)]
-        return self.output(F.gelu(self.down(torch.cat(both, -1))))
+        down = _by_segment(self.down, torch.cat(both, -1), segments)
+        return _by_segment(self.output, F.gelu(down), segments)
 
 
 CROSS_LEVELS: dict[str, type[nn.Module]] = {
@@ -87,6 +97,12 @@ CROSS_LEVELS: dict[str, type[nn.Module]] = {
 def cross_level_parameters(kind: str, width: int, rank: int) -> int:
     """Count the parameters of a cross-level module, in closed form."""
     return {"attention": 4, "concatenation": 3}[kind] * width * rank
+
+
+def _by_segment(linear: nn.Linear, rows: Tensor, segments: Segments) -> Tensor:
+    """(tokens, in) -> (tokens, out), by each segment's stand-in for the weight; by the weight without any."""
+    weights = [[segment.leaf(linear.weight)] for segment in segments] or [[linear.weight]]
+    return segment_linear(rows, weights, [segment.tokens for segment in segments])
 
 
 def _starts_at_zero(linear: nn.Linear) -> nn.Linear:
@@ -130,30 +146,54 @@ class HierarchicalMTLModel(MultiTaskModel):
         """Activate the trunk's adapter; each pass through the top then chooses its own."""
         self.lora.activate(SHARED)
 
-    def encode(self, batch: Any) -> Tensor:
-        """Return the states of the task's highest level: (tokens, hidden)"""
-        states = self.states(batch)
-        return states[max(states)]
+    def row_kind(self, task: str) -> Hashable:
+        """Return whether the task is causal: whatever its levels, it passes through the same adapters."""
+        return self.is_causal(task)
 
-    def states(self, batch: Any) -> dict[int, Tensor]:
-        """Return level -> (tokens, hidden), for the levels on which the task has components."""
-        self.activate(batch.task)
-        layout, levels = self.layout(batch), self.levels_of(batch.task)
-        trunk = self.stages.lower(batch, layout)
-        needs_gradient = 1 in levels or not self.detach_l1_for_l2
-        with torch.set_grad_enabled(needs_gradient and torch.is_grad_enabled()):
-            entities = self._top(trunk, 1, batch, layout)
-        if 2 not in levels:
-            return {1: layout.unfold(entities)}
-        features = entities.detach() if self.detach_l1_for_l2 else entities
-        across = self.cross(trunk, features, layout)
-        second = self._top(trunk + across.to(trunk.dtype), 2, batch, layout)
-        states = {1: entities, 2: second}
-        return {level: layout.unfold(states[level]) for level in sorted(levels)}
+    def read(self, batches: Sequence[Any], leaves: TaskLeaves = NO_LEAVES) -> list[dict[int, Tensor]]:
+        """Return of each micro-batch level -> (tokens, hidden), for the levels that its task has.
 
-    def _top(self, hidden: Tensor, level: int, batch: Any, layout: PackedLayout) -> Tensor:
-        with self.lora.using(SHARED, LEVEL[level]):
-            return self.stages.upper(hidden, batch, layout)
+        The trunk runs once, the top once for level 1 and once more for those that have a level 2.
+        """
+        row = JointRow.of(batches, [self.layout(batch) for batch in batches])
+        with self._using(row, leaves, SHARED):
+            trunk = self.stages.lower(row, row.layout)
+        levels = [self.levels_of(batch.task) for batch in batches]
+        entities = self._entities(row, trunk, leaves)
+        states = [{1: one} for one in row.split(entities)]
+        second = [number for number, several in enumerate(levels) if 2 in several]
+        if second:
+            reads = row.only(second)
+            below, features = row.take(trunk, second), row.take(entities, second)
+            features = features.detach() if self.detach_l1_for_l2 else features
+            across = self.cross(below, features, reads.layout, self.segments(reads, leaves, self.adapters_of))
+            above = self._top(reads, below + across.to(below.dtype), 2, leaves)
+            for number, one in zip(second, reads.split(above), strict=True):
+                states[number][2] = one
+        return [{level: one[level] for level in sorted(own)} for one, own in zip(states, levels, strict=True)]
+
+    def _entities(self, row: JointRow, trunk: Tensor, leaves: TaskLeaves) -> Tensor:
+        """The top's states for level 1; without a gradient where nothing that is trained reads it."""
+        learns = [not self.detach_l1_for_l2 or 1 in self.levels_of(batch.task) for batch in row.batches]
+        if len(set(learns)) == 1:
+            with torch.set_grad_enabled(learns[0] and torch.is_grad_enabled()):
+                return self._top(row, trunk, 1, leaves)
+        parts: list[Tensor | None] = [None] * len(learns)
+        for gradient in (True, False):
+            numbers = [number for number, one in enumerate(learns) if one == gradient]
+            reads = row.only(numbers)
+            with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
+                above = self._top(reads, row.take(trunk, numbers), 1, leaves)
+            for number, part in zip(numbers, above.split(reads.sizes), strict=True):
+                parts[number] = part
+        return torch.cat([part for part in parts if part is not None])
+
+    def _top(self, row: JointRow, hidden: Tensor, level: int, leaves: TaskLeaves) -> Tensor:
+        with self._using(row, leaves, SHARED, LEVEL[level]):
+            return self.stages.upper(hidden, row, row.layout)
+
+    def _using(self, row: JointRow, leaves: TaskLeaves, *names: str) -> AbstractContextManager[None]:
+        return self.lora.using_segments(self.segments(row, leaves, lambda _: names))
 
     def _groups(self) -> Iterator[tuple[str, list[nn.Parameter], tuple[str, ...]]]:
         second = tuple(task for task in self.specs if 2 in self.levels_of(task))

@@ -11,12 +11,17 @@ not cast up first, as stock PEFT does, which would save a float32 copy of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from peft.tuners.lora import layer as dense
 from torch import Tensor, nn
+
+from kaggle_kit.models.fusion import fuse
+from kaggle_kit.models.segments import Segment, add_segment_linear, segment_linear
+
+Segments = Sequence[Segment]
 
 # Names of the layers of a module that read one tensor.
 ONE_INPUT = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -26,10 +31,12 @@ class SharedInput:
     """What was made of the tensor that was read last, for all layers that read this very tensor.
 
     So query, key and value of a layer draw one dropout mask instead of three, and multiply by their A
-    matrices in one product. It remembers a single tensor; `forget` lets go of it.
+    matrices in one product. It remembers a single tensor; `forget` lets go of it. `segments` are those of
+    the row that is read next; empty where all its tokens pass through the active adapters.
     """
 
     def __init__(self) -> None:
+        self.segments: tuple[Segment, ...] = ()
         self.forget()
 
     def forget(self) -> None:
@@ -38,13 +45,21 @@ class SharedInput:
         self._masked: Tensor | None = None
         self._down: dict[JointForward, Tensor] = {}
 
-    def down(self, x: Tensor, reader: JointForward, active: list[str]) -> Tensor:
-        """Multiply the masked input by A of the active adapters, side by side: (..., in) -> (..., ranks)"""
+    def down(self, x: Tensor, reader: JointForward, segments: Segments) -> Tensor:
+        """Multiply the masked input, (..., in), by A of each segment's adapters: (tokens, ranks)"""
         if self._read is not x:
-            self._read, self._masked, self._down = x, reader.masked(x, active[0]), {}
+            first = reader.held(segments[0])[0]
+            self._read, self._masked, self._down = x, reader.masked(x, first).flatten(0, -2), {}
         if reader not in self._down:
-            weights = [layer.lora_A[name].weight for layer in reader.together for name in active]
-            product = F.linear(self._masked, _joined(weights, 0))
+            weights = [
+                [
+                    segment.leaf(layer.lora_A[name].weight)
+                    for layer in reader.together
+                    for name in layer.held(segment)
+                ]
+                for segment in segments
+            ]
+            product = segment_linear(self._masked, weights, [segment.tokens for segment in segments])
             self._down.update(zip(reader.together, product.chunk(len(reader.together), -1), strict=True))
         return self._down[reader]
 
@@ -67,24 +82,34 @@ class JointForward(dense.LoraLayer):
         self.shared_input = SharedInput()
         self.together: tuple[JointForward, ...] = (self,)
 
+    def held(self, segment: Segment) -> list[str]:
+        """List the adapters of a segment that this layer has."""
+        return [name for name in segment.adapters if name in self.lora_A]
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the layer's output with the active adapters' added: (..., in) -> (..., out)."""
-        active = [name for name in self.active_adapters if name in self.lora_A]
-        if self.disable_adapters or self.merged or "adapter_names" in kwargs or not active:
+        segments = self.shared_input.segments or (Segment(0, tuple(self.active_adapters)),)
+        if self.disable_adapters or self.merged or "adapter_names" in kwargs or not self.held(segments[0]):
             return super().forward(x, *args, **kwargs)
         result = self.base_layer(x.flatten(0, -2), *args, **kwargs)  # (tokens, out)
-        return self._add_adapters(result, x, active).unflatten(0, x.shape[:-1])
+        return self._add_adapters(result, x, segments).unflatten(0, x.shape[:-1])
 
-    def _add_adapters(self, result: Tensor, x: Tensor, active: list[str]) -> Tensor:
-        """Adds the sum of the active adapters' outputs for x, (..., in), to the (tokens, out) result."""
-        up = _joined([self.lora_B[name].weight for name in active], 1)  # (out, ranks)
-        bottleneck = self.shared_input.down(x, self, active)  # (..., ranks)
-        if active[-1] in self.fusion:
-            bottleneck = self.fusion[active[-1]](bottleneck)
-        rows, scaling = bottleneck.flatten(0, -2), self.scaling[active[0]]
+    def _add_adapters(self, result: Tensor, x: Tensor, segments: Segments) -> Tensor:
+        """Adds the sum of the adapters' outputs for x, (..., in), to the (tokens, out) result."""
+        names, sizes = [self.held(segment) for segment in segments], [segment.tokens for segment in segments]
+        rows = self.shared_input.down(x, self, segments)  # (tokens, ranks)
+        if names[0][-1] in self.fusion:
+            fusions = [self.fusion[several[-1]] for several in names]
+            rows = fuse(fusions, rows, sizes) if len(fusions) > 1 else fusions[0](rows)
+        up = [
+            [segment.leaf(self.lora_B[name].weight) for name in several]  # (out, rank) each
+            for segment, several in zip(segments, names, strict=True)
+        ]
+        scaling = self.scaling[names[0][0]]
         if rows.dtype == result.dtype:
-            return result.addmm_(rows, up.t().to(rows.dtype), alpha=scaling)
-        return result + F.linear(rows * scaling, up).to(result.dtype)  # float32 adapters on a half base
+            return add_segment_linear(result, rows, up, sizes, alpha=scaling)
+        # float32 adapters on a half base
+        return result + segment_linear(rows * scaling, up, sizes, dim=1).to(result.dtype)
 
     def masked(self, x: Tensor, adapter: str) -> Tensor:
         """Apply this adapter's dropout, after a cast to the adapter's type unless autocast does that."""
@@ -101,10 +126,6 @@ def read_together(model: nn.Module) -> None:
             together = tuple(layer for layer in layers if isinstance(layer, JointForward))
             for layer in together:
                 layer.together = together
-
-
-def _joined(tensors: list[Tensor], dim: int) -> Tensor:
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
 
 
 class JointLinear(JointForward, dense.Linear):

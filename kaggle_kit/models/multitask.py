@@ -11,7 +11,7 @@ PCGrad projects within what is shared and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,13 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import Kind, TaskSpec
 from kaggle_kit.heads import build_head
 from kaggle_kit.models.adapters import PRIVATE, SHARED, SharedPrivateLoRA, private
+from kaggle_kit.models.joint_row import JointRow
 from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.reading import Reader
+from kaggle_kit.models.segments import Leaves, Segment
+
+TaskLeaves = Mapping[str, Leaves]  # by task
+NO_LEAVES: TaskLeaves = {}
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,9 @@ class MultiTaskModel(nn.Module):
         return [name for name in self.lora.ranks if not name.startswith(PRIVATE) or name in mine]
 
     def encode(self, batch: Any) -> Tensor:
-        """Read the last hidden states of a micro-batch, with its task's adapters: (tokens, hidden)"""
-        self.activate(batch.task)
-        return self.reader.batch_states(batch, self.layout(batch))
+        """Read a micro-batch's last hidden states, of its task's highest level: (tokens, hidden)"""
+        states = self.states(batch)
+        return states[max(states)]
 
     def layout(self, batch: Any) -> PackedLayout:
         """Lay a micro-batch out as one row; what its sequences share is read once where the task allows."""
@@ -95,14 +100,41 @@ class MultiTaskModel(nn.Module):
         """Return whether a beginning that the task's sequences have in common is read once."""
         return self.is_causal(task) and self.reader.packs
 
+    def row_kind(self, task: str) -> Hashable:
+        """Return what micro-batches of two tasks must have in common to be read as one row."""
+        return self.is_causal(task), sum(self.lora.ranks[name] for name in self.adapters_of(task))
+
     def states(self, batch: Any) -> dict[int, Tensor]:
         """Return level -> the states that its heads read; without a hierarchy both levels read the same."""
-        hidden = self.encode(batch)
-        return {1: hidden, 2: hidden}
+        return self.read([batch])[0]
+
+    def read(self, batches: Sequence[Any], leaves: TaskLeaves = NO_LEAVES) -> list[dict[int, Tensor]]:
+        """Return each micro-batch's `states`, all by one forward pass over one row.
+
+        Several must be of one `row_kind`. `leaves` are a task's stand-ins for shared parameters, which then
+        hold that task's gradient.
+        """
+        row = JointRow.of(batches, [self.layout(batch) for batch in batches])
+        with self.lora.using_segments(self.segments(row, leaves, self.adapters_of)):
+            hidden = self.reader(row, row.layout)
+        return [{1: states, 2: states} for states in row.split(hidden)]
+
+    def segments(
+        self, row: JointRow, leaves: TaskLeaves, adapters: Callable[[str], Sequence[str]]
+    ) -> list[Segment]:
+        """Return a segment per micro-batch of the row, with the adapters of its task."""
+        tasks = [batch.task for batch in row.batches]
+        return [
+            Segment(tokens, tuple(adapters(task)), leaves.get(task, {}))
+            for task, tokens in zip(tasks, row.sizes, strict=True)
+        ]
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """Return the logits of every component of the micro-batch's task."""
-        states = self.states(batch)
+        return self.logits(batch, self.states(batch))
+
+    def logits(self, batch: Any, states: Mapping[int, Tensor]) -> dict[str, Tensor]:
+        """Return what the heads of the micro-batch's task make of its states."""
         heads = self.heads[batch.task]
         return {
             part.name: heads[part.name](states[part.level], batch.targets[part.name])

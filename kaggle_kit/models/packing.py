@@ -53,6 +53,13 @@ class LengthGroup:
         sizes = (torch.tensor([len(some) for some in several]) for several in (own, places))
         return cls(queries, _grid(places) if any(shared) else queries, *sizes)
 
+    def behind(self, tokens: int) -> LengthGroup:
+        """Return the group as it is behind so many tokens of a row."""
+        queries = self.queries + tokens
+        return replace(
+            self, queries=queries, keys=queries if self.keys is self.queries else self.keys + tokens
+        )
+
     def plain(self, window: int | None) -> bool:
         """Return whether nothing is shared and every key is within the window."""
         return self.keys is self.queries and (window is None or self.keys.shape[1] <= window)
@@ -156,6 +163,40 @@ class PackedLayout:
         read = torch.cat([start[n] + torch.arange(shared[n], lengths[n]) for n in order])
         return cls(tuple(own), positions, groups, causal, read.to(device), torch.cat(places).to(device))
 
+    @classmethod
+    def joined(cls, layouts: Sequence[PackedLayout]) -> PackedLayout:
+        """Lay the rows of several layouts one behind the other, all of them causal or none.
+
+        Where nothing is shared, attention's groups are formed anew, across the layouts.
+        """
+        first, *others = layouts
+        if not others:
+            return first
+        device = first.position_ids.device
+        lengths = tuple(length for layout in layouts for length in layout.lengths)
+        positions = torch.cat([layout.position_ids for layout in layouts])
+        if not any(layout.shares for layout in layouts):
+            starts = list(accumulate(lengths, initial=0))
+            places = [start + torch.arange(length) for start, length in zip(starts, lengths, strict=False)]
+            parts = grouped(lengths, [WHOLE] * len(lengths), by_length=True)
+            groups = tuple(LengthGroup.of([places[n] for n in part], [0] * len(part)) for part in parts)
+            return cls(lengths, positions, groups, first.causal, None, None)
+        whole = [
+            len(layout.position_ids) if layout.places is None else len(layout.places) for layout in layouts
+        ]
+        row = list(accumulate((len(layout.position_ids) for layout in layouts), initial=0))
+        read, places = [], []
+        for layout, start, tokens in zip(layouts, row, accumulate(whole, initial=0), strict=False):
+            every = torch.arange(len(layout.position_ids), device=device)
+            read.append(tokens + (every if layout.read is None else layout.read))
+            places.append(start + (every if layout.places is None else layout.places))
+        groups = tuple(
+            group.behind(start)
+            for layout, start in zip(layouts, row, strict=False)
+            for group in layout.groups
+        )
+        return cls(lengths, positions, groups, first.causal, torch.cat(read), torch.cat(places))
+
     @property
     def shares(self) -> bool:
         """Return whether some sequences begin with tokens that the row holds once."""
@@ -200,14 +241,16 @@ class PackedLayout:
         return self._made[key]
 
 
-def grouped(lengths: Sequence[int], prefixes: Sequence[Prefix]) -> list[list[int]]:
+def grouped(
+    lengths: Sequence[int], prefixes: Sequence[Prefix], *, by_length: bool = False
+) -> list[list[int]]:
     """Group neighbours in the row's order that have about as many tokens to read, and in all.
 
-    The order is the given one, unless some share: then the most to read comes first.
+    The order is the given one, unless `by_length` or some share: then the most to read comes first.
     """
     own = [length - prefix.tokens for length, prefix in zip(lengths, prefixes, strict=True)]
     order = list(range(len(own)))
-    if any(prefix.tokens for prefix in prefixes):
+    if by_length or any(prefix.tokens for prefix in prefixes):
         order.sort(key=lambda number: (-own[number], -lengths[number]))
     groups: list[list[int]] = []
     for number in order:
@@ -219,9 +262,19 @@ def grouped(lengths: Sequence[int], prefixes: Sequence[Prefix]) -> list[list[int
     return groups
 
 
-def attention_padding(lengths: Sequence[int], prefixes: Sequence[Prefix] = ()) -> int:
-    """Count the padding among attention's queries: each group is padded to its longest sequence."""
-    prefixes = prefixes or [WHOLE] * len(lengths)
-    own = [length - prefix.tokens for length, prefix in zip(lengths, prefixes, strict=True)]
-    parts = grouped(lengths, prefixes)
-    return sum(len(part) * max(own[number] for number in part) for part in parts) - sum(own)
+def attention_padding(lengths: Sequence[Sequence[int]], prefixes: Sequence[Sequence[Prefix]]) -> list[int]:
+    """Count the padding among attention's queries for each of several batches that are read as one row.
+
+    Each group is padded to its longest sequence, whichever batch that is from.
+    """
+    shared = [some or [WHOLE] * len(own) for own, some in zip(lengths, prefixes, strict=True)]
+    if len(lengths) > 1 and any(prefix.tokens for some in shared for prefix in some):
+        return [attention_padding([own], [some])[0] for own, some in zip(lengths, shared, strict=True)]
+    whole = [(number, length) for number, own in enumerate(lengths) for length in own]
+    together = [prefix for some in shared for prefix in some]
+    counts = [0] * len(lengths)
+    for part in grouped([length for _, length in whole], together, by_length=len(lengths) > 1):
+        queries = [whole[number][1] - together[number].tokens for number in part]
+        for number, own in zip(part, queries, strict=True):
+            counts[whole[number][0]] += max(queries) - own
+    return counts

@@ -1,10 +1,9 @@
 """PCGrad on the shared parameters: one Gram matrix, one projection of coefficients, one combination.
 
     pcgrad = PCGradOptimizer(optimizer, {"shared": shared_parameters}, generator)
-    for task in tasks:
-        loss(task).backward()           # as many micro-batches as the task has
-        pcgrad.collect(task)
-    report = pcgrad.combine()           # .grad now holds the projected sum; then unscale, clip, step
+    leaves = pcgrad.leaves({"ner": ["shared"], "relations": ["shared"]})
+    loss.backward()                 # of a model in which each task multiplies by its own leaves
+    report = pcgrad.combine()       # .grad now holds the projected sum; then unscale, clip, step
 
 Gradient surgery (Yu et al., NeurIPS 2020, arXiv 2001.06782, algorithm 1) lets every task's gradient
 go through the others in a random order and lose the part that opposes them. Whatever is subtracted
@@ -12,50 +11,37 @@ is a multiple of another *original* gradient, so every projected gradient stays 
 of the K originals, and its inner products follow from the K × K Gram matrix alone. The projection
 therefore happens on K × K coefficients in float64, and the gradients are read twice, never copied.
 
-Parameters are projected per group, over the tasks that reach the group; private parameters are in no
-group, so they neither dilute the norms nor get another task's weight. The method is positively
-homogeneous, so gradients may carry a loss scale, and weights on the task losses may be applied
-before or after it with the same result.
+A leaf is a stand-in for a parameter: the same memory, and a gradient of its own, which lies in the task's
+row of one (tasks, values) matrix. Parameters are projected per group, over the tasks that reach the group;
+private parameters are in no group, so they neither dilute the norms nor get another task's weight. The
+method is positively homogeneous, so gradients may carry a loss scale, and weights on the task losses may
+be applied before or after it with the same result.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations_with_replacement
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from kaggle_kit.core.errors import ConfigError, KitError
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.training.conflicts import ConflictReport, GroupConflicts, cosines_of, cosines_of_halves
 
-Row = list[Tensor | None]  # one task's gradient of one group, None where the task does not reach
-
-# Terms per dot product. A float32 sum is accurate over this many, and the sum of the blocks is float64;
-# smaller blocks cost more in calls than they gain in precision (benchmarks/pcgrad.py).
-BLOCK = 1 << 17
+BLOCK = 1 << 14  # terms per dot product: float32 is accurate over so many, and sums of blocks are float64
 
 
-def gram_matrix(rows: Sequence[Row]) -> Tensor:
-    """Compute inner products of K gradients, each a list of tensors: (K, K), float64, on the CPU.
-
-    Where some are kept on the CPU, one parameter's at a time joins the last gradient's device.
-    """
-    products: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
-    for column in zip(*rows, strict=True):  # one parameter, all tasks
-        held = [(k, gradient) for k, gradient in enumerate(column) if gradient is not None]
-        blocks = [(k, gradient.to(held[-1][1].device).reshape(-1).split(BLOCK)) for k, gradient in held]
-        for (i, left), (j, right) in combinations_with_replacement(blocks, 2):
-            products[i, j].extend(map(torch.dot, left, right))
-    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64)
-    if products:
-        sums = torch.stack([torch.stack(dots).sum(dtype=torch.float64) for dots in products.values()])
-        i, j = torch.tensor(list(products)).T
-        gram[i, j] = gram[j, i] = sums.cpu()  # the only synchronisation with the device
-    return gram
+def gram_matrix(rows: Tensor | Sequence[Tensor]) -> Tensor:
+    """Compute inner products of K gradients, (K, P) or K times (P,): (K, K), float64, on the CPU."""
+    rows = rows if isinstance(rows, Tensor) else torch.stack(list(rows))
+    whole = rows.shape[1] // BLOCK * BLOCK
+    blocks = rows[:, :whole].unflatten(1, (-1, BLOCK)).transpose(0, 1)  # (blocks, K, BLOCK)
+    rest = rows[:, whole:]
+    gram = (rest @ rest.T).double() + (blocks @ blocks.mT).sum(0, dtype=torch.float64)
+    return gram.cpu()  # the only synchronisation with the device
 
 
 def project_coefficients(gram: Tensor, generator: torch.Generator) -> Tensor:
@@ -86,22 +72,31 @@ class PCGradOptimizer:
     def __init__(
         self, optimizer: Optimizer, shared: Mapping[str, Iterable[Parameter]], generator: torch.Generator
     ) -> None:
-        self.shared = {name: list(parameters) for name, parameters in shared.items()}
+        groups = {name: list(parameters) for name, parameters in shared.items()}
+        check_groups(optimizer, groups)
+        self.groups = {name: GroupRows(parameters) for name, parameters in groups.items()}
         self.generator = generator
-        self._rows: dict[str, dict[str, Row]] = {name: {} for name in self.shared}  # by group, task
-        self._halves: dict[str, dict[str, Row]] = {name: {} for name in self.shared}
-        self._components: dict[str, dict[str, dict[str, float]]] = {name: {} for name in self.shared}
-        check_groups(optimizer, self.shared)
 
-    def halve(self, task: str) -> None:
-        """Mark the middle of `task`'s micro-batches, so that the report compares its halves with others'.
+    def leaves(self, reached: Mapping[str, Collection[str]]) -> dict[str, dict[Parameter, Tensor]]:
+        """Begin a step: return each task's stand-ins for the parameters of the groups that it reaches.
 
-        The gradient so far is copied to the CPU: K more of them would cost the GPU a smaller batch.
+        What is accumulated in their `.grad` until `combine` is the task's gradient.
         """
-        for name, parameters in self.shared.items():
-            self._halves[name][task] = [
-                None if p.grad is None else p.grad.to("cpu", copy=True) for p in parameters
-            ]
+        found: dict[str, dict[Parameter, Tensor]] = {task: {} for task in reached}
+        for name, group in self.groups.items():
+            group.begin([task for task, names in reached.items() if name in names])
+            for task, leaves in zip(group.tasks, group.leaves, strict=True):
+                found[task] |= dict(zip(group.parameters, leaves, strict=True))
+        return found
+
+    def halve(self, tasks: Collection[str]) -> None:
+        """Mark the middle of these tasks' batches, so that the report compares their halves.
+
+        The gradients so far are copied to the CPU: K more of them would cost the GPU a smaller batch.
+        """
+        for group in self.groups.values():
+            group.halved = [task for task in group.tasks if task in tasks]
+            group.first = group.of(group.halved).to("cpu", copy=True)
 
     def compare(self, task: str, losses: Mapping[str, Tensor]) -> None:
         """Note the cosines between the gradients of one task's losses, by component, before its backward.
@@ -109,50 +104,32 @@ class PCGradOptimizer:
         Costs one backward pass for each loss and leaves graph and `.grad` as they are. Nothing is projected
         within a task.
         """
-        for name, parameters in self.shared.items():
-            rows = [_gradient(loss, parameters) for loss in losses.values()]
-            self._components[name][task] = cosines_of(list(losses), gram_matrix(rows), of_zero=torch.nan)
+        for group in self.groups.values():
+            if task in group.tasks:
+                rows = [group.gradient(task, loss) for loss in losses.values()]
+                group.components[task] = cosines_of(list(losses), gram_matrix(rows), of_zero=torch.nan)
 
-    def collect(self, task: str) -> None:
-        """Move the shared gradients out of `.grad` into `task`'s rows, after its last backward."""
-        for name, parameters in self.shared.items():
-            row = [parameter.grad for parameter in parameters]
-            if all(gradient is None for gradient in row):
-                continue  # the task does not reach this group: no row, rather than a zero row
-            if task in self._rows[name]:
-                raise KitError(
-                    f"task {task!r} was collected twice in one step; collect it once, after the "
-                    "backward pass of its last micro-batch"
-                )
-            self._rows[name][task] = row
-            for parameter in parameters:
-                parameter.grad = None
+    @property
+    def compared(self) -> set[str]:
+        """The tasks whose components were compared in this step."""
+        return {task for group in self.groups.values() for task in group.components}
 
     def combine(self) -> ConflictReport:
-        """Project every group and leave the combined gradients in `.grad`.
+        """Project every group and leave the combined gradients in `.grad`; the leaves are of no more use.
 
         If a task's row is not finite, its whole group becomes NaN, so that a loss scaler skips the
         step instead of taking the unprojected sum; without a scaler, look at `report.nonfinite`.
         """
         groups: dict[str, GroupConflicts] = {}
-        for name, rows in self._rows.items():
-            if rows:
-                gram = gram_matrix(list(rows.values()))
+        for name, group in self.groups.items():
+            if group.tasks:
+                gram = gram_matrix(group.rows)
                 weights = self._weights(gram)
-                halves = self._compared_halves(name)  # before the rows' memory takes the combination
-                write_combination(self.shared[name], list(rows.values()), weights.tolist())
-                noted = (halves, dict(self._components[name]))
-                groups[name] = GroupConflicts(tuple(rows), gram, weights, *noted)
-            for kept in (rows, self._halves[name], self._components[name]):
-                kept.clear()
+                noted = (group.cosines_of_halves(), dict(group.components))
+                groups[name] = GroupConflicts(tuple(group.tasks), gram, weights, *noted)
+                group.write(weights)
+            group.begin([])
         return ConflictReport(groups)
-
-    def _compared_halves(self, name: str) -> dict[str, list[float]]:
-        """By pair of halved tasks that reached the group."""
-        firsts, rows = self._halves[name], self._rows[name]
-        tasks = [task for task in firsts if task in rows]
-        both = [firsts[task] for task in tasks] + [rows[task] for task in tasks]
-        return cosines_of_halves(tasks, gram_matrix(both)) if tasks else {}
 
     def _weights(self, gram: Tensor) -> Tensor:
         """Return the (K,) factors of the original gradients in the update."""
@@ -161,24 +138,65 @@ class PCGradOptimizer:
         return project_coefficients(gram, self.generator).sum(dim=0)
 
 
-def _gradient(loss: Tensor, parameters: Sequence[Parameter]) -> Row:
-    """Return one loss's gradient on the CPU, None where it does not reach."""
-    if not loss.requires_grad:
-        return [None] * len(parameters)
-    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    return [None if gradient is None else gradient.to("cpu") for gradient in found]
+class GroupRows:
+    """The tasks' gradients of one group of parameters, as rows of a matrix that every step uses again."""
 
+    def __init__(self, parameters: list[Parameter]) -> None:
+        self.parameters = parameters
+        self.bounds = list(pairwise(accumulate((p.numel() for p in parameters), initial=0)))
+        self._memory = torch.empty(0, 0)
+        self.begin([])
 
-def write_combination(parameters: list[Parameter], rows: Sequence[Row], weights: list[float]) -> None:
-    """Set every `.grad` to the weighted sum of its rows, in the memory of the first one."""
-    for parameter, *column in zip(parameters, *rows, strict=True):
-        held = [(gradient, w) for gradient, w in zip(column, weights, strict=True) if gradient is not None]
-        if held:
-            (total, first), *others = held
-            total.mul_(first)
-            for gradient, weight in others:
-                total.add_(gradient, alpha=weight)
-            parameter.grad = total
+    def begin(self, tasks: list[str]) -> None:
+        """Forget the last step: rows of zeros for these tasks, and leaves whose `.grad` lies in them."""
+        self.tasks, self.halved = tasks, list[str]()
+        self.first: Tensor | None = None
+        self.components: dict[str, dict[str, float]] = {}
+        if tasks and (len(tasks) > len(self._memory) or self._memory.device != self.parameters[0].device):
+            some = self.parameters[0]
+            self._memory = some.new_empty(len(tasks), self.bounds[-1][1])
+        self.rows = self._memory[: len(tasks)].zero_()  # (tasks, values)
+        self.leaves = [[p.detach().requires_grad_() for p in self.parameters] for _ in tasks]
+        for row, leaves in zip(self.rows, self.leaves, strict=True):
+            for leaf, part in zip(leaves, self._parts(row), strict=True):
+                leaf.grad = part
+
+    def of(self, tasks: Sequence[str]) -> Tensor:
+        """Return these tasks' rows: (tasks, values)"""
+        return self.rows[[self.tasks.index(task) for task in tasks]]
+
+    def gradient(self, task: str, loss: Tensor) -> Tensor:
+        """Return one loss's gradient of the task's leaves, on the CPU: (values,)"""
+        leaves = self.leaves[self.tasks.index(task)]
+        if not loss.requires_grad:
+            return torch.zeros(self.rows.shape[1])
+        found = torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True)
+        whole = [
+            torch.zeros_like(leaf) if one is None else one for leaf, one in zip(leaves, found, strict=True)
+        ]
+        return torch.cat([one.flatten().to("cpu") for one in whole])
+
+    def cosines_of_halves(self) -> dict[str, list[float]]:
+        """By pair of the halved tasks; empty on a step without halves."""
+        if self.first is None or not self.halved:
+            return {}
+        spans = zip(self.first.split(BLOCK, 1), self.of(self.halved).split(BLOCK, 1), strict=True)
+        grams = [gram_matrix(torch.cat([first.to(whole.device), whole])) for first, whole in spans]
+        return cosines_of_halves(self.halved, torch.stack(grams).sum(0))
+
+    def write(self, weights: Tensor) -> None:
+        """Set every parameter's `.grad` to the weighted sum of the rows, in the memory of the first one."""
+        weights = weights.to(self.rows)
+        total = self.rows[0].mul_(weights[0])
+        if len(weights) > 1:
+            total.addmv_(self.rows[1:].T, weights[1:])
+        for parameter, part in zip(self.parameters, self._parts(total), strict=True):
+            parameter.grad = part
+
+    def _parts(self, row: Tensor) -> list[Tensor]:
+        """The row's part of each parameter, in the parameter's shape."""
+        spans = zip(self.parameters, self.bounds, strict=True)
+        return [row[start:stop].view(parameter.shape) for parameter, (start, stop) in spans]
 
 
 def check_groups(optimizer: Optimizer, shared: Mapping[str, list[Parameter]]) -> None:

@@ -1,7 +1,7 @@
 """Counting what a run has seen: real tokens per task, at every step, once.
 
     tracker = TokenTracker(["semeval2014t7", "semeval2017t3"], sharing=["semeval2017t3"])
-    tracker.count(step)          # the step's micro-batches
+    tracker.count(rows)          # the step's micro-batches, by the rows in which they are read
     tracker.record()             # {"step": 1, "tokens": {...}, "total": {...}, ...}
 
 A token counts when a sequence holds it in training: `(attention_mask != 0).sum()` of the padded batch,
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kaggle_kit.batches.batch import MicroBatch
@@ -44,21 +44,25 @@ class TokenTracker:
         """Tokens so far whose states were computed anew, per task: all but the shared ones."""
         return {task: count - self.apart["shared"][task] for task, count in self.total.items()}
 
-    def count(self, micro_batches: Iterable[MicroBatch]) -> None:
-        """Count one optimiser step. KeyError for a task that is none of the run's."""
+    def count(self, rows: Iterable[Sequence[MicroBatch]]) -> None:
+        """Count one optimiser step's micro-batches, by the rows in which they are read together.
+
+        KeyError for a task that is none of the run's.
+        """
         self.step += 1
         tokens, computed = Counter[str](), Counter[str]()
-        for batch in micro_batches:
-            task = batch.task
-            prefixes = batch.prefixes if task in self.sharing else ()
-            shared = sum(prefix.tokens for prefix in prefixes)
-            tokens[task] += batch.tokens
-            computed[task] += batch.tokens - shared
-            self.total[task] += batch.tokens
-            self.apart["overlap"][task] += batch.overlap_tokens
-            self.apart["packed"][task] += batch.tokens if len(batch.lengths) > 1 else 0
-            self.apart["shared"][task] += shared
-            self.apart["padding"][task] += attention_padding(batch.lengths, prefixes)
+        for row in rows:
+            prefixes = [batch.prefixes if batch.task in self.sharing else () for batch in row]
+            padding = attention_padding([batch.lengths for batch in row], prefixes)
+            for batch, begins, padded in zip(row, prefixes, padding, strict=True):
+                task, shared = batch.task, sum(prefix.tokens for prefix in begins)
+                tokens[task] += batch.tokens
+                computed[task] += batch.tokens - shared
+                self.total[task] += batch.tokens
+                self.apart["overlap"][task] += batch.overlap_tokens
+                self.apart["packed"][task] += batch.tokens if len(batch.lengths) > 1 else 0
+                self.apart["shared"][task] += shared
+                self.apart["padding"][task] += padded
         self._last = {"tokens": dict(tokens), "computed": dict(computed)}
 
     def record(self) -> dict[str, Any]:

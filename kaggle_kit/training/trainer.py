@@ -11,7 +11,7 @@ micro-batch; the optimiser also moves the loss weights that are learnt; checkpoi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -23,8 +23,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.models.loading import assert_trainable_float32
-from kaggle_kit.models.multitask import MultiTaskModel
-from kaggle_kit.training.gradients import component_counts, shared_groups
+from kaggle_kit.models.multitask import MultiTaskModel, TaskLeaves
+from kaggle_kit.training.gradients import TaskTotals, batch_losses, read_together, shared_groups, weighted_sum
 from kaggle_kit.training.losses import EqualLoss, UncertaintyWeightedLoss
 from kaggle_kit.training.pcgrad import PCGradOptimizer
 from kaggle_kit.training.resume import ResumableMixin
@@ -54,6 +54,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         self.remove_callback(PrinterCallback)  # what the library puts where there is no bar
         self.weighting = (weighting or EqualLoss(steps.plan.tasks)).to(args.device)
         self.pcgrad: PCGradOptimizer | None = None
+        self.reached: dict[str, list[str]] = {}  # task -> the groups of parameters that it reaches
         self.pcgrad_seed = pcgrad_seed
         self.tokens = TokenTracker(steps.plan.tasks, sharing=filter(model.shares, model.specs))
         self.record: dict[str, Any] = {}  # what the step just done leaves for the log
@@ -66,50 +67,53 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
     ) -> Tensor:
         """Compute the gradients of one optimiser step and return the summed loss, a scalar.
 
-        A task goes forward and backward over all its micro-batches before the next one switches the
-        adapters. With PCGrad its shared gradient is then set aside, and all are projected and combined
-        once, after the last task. What follows (unscale, clip, step, schedule) is the library's.
+        The step's micro-batches, of whatever tasks, are read as one row: one forward and one backward pass.
+        With PCGrad each task multiplies by its own leaves of what is shared, so that its gradient comes
+        apart; all are projected and combined once, at the end. What follows (unscale, clip, step,
+        schedule) is the library's.
         """
         model.train()
         self.weighting.zero_grad()
         step = inputs.to(self.args.device)
-        losses: dict[str, Tensor] = {}
-        for task, batches in step.by_task():
-            losses[task] = self._backward(model, task, batches)
-            if self.pcgrad:
-                self.pcgrad.collect(task)
+        totals = {task: TaskTotals.of(model, batches) for task, batches in step.by_task()}
+        leaves = self.pcgrad.leaves({task: self.reached[task] for task in totals}) if self.pcgrad else {}
+        losses = {task: torch.zeros((), device=self.args.device) for task in totals}
+        rows = read_together(model, step.micro_batches, self.train_dataset.plan.settings.token_budget)
+        for row, previous in zip(rows, [None, *rows], strict=False):
+            if self.pcgrad and previous and (previous[0].half, row[0].half) == (0, 1):
+                self.pcgrad.halve({batch.task for batch in step.micro_batches if batch.half == 1})
+            for task, loss in self._backward(model, row, totals, leaves):
+                losses[task] += loss
         conflicts = self.pcgrad.combine() if self.pcgrad else None
 
-        self.tokens.count(step.micro_batches)
+        self.tokens.count(rows)
         total = torch.stack(list(losses.values()))
         self.record = {"losses": dict(zip(losses, total.tolist(), strict=True))}
         if conflicts:
             self.record |= {"conflicts": conflicts.record(), "nonfinite": conflicts.nonfinite}
         return total.sum()
 
-    def _backward(self, model: MultiTaskModel, task: str, batches: Sequence[Any]) -> Tensor:
-        """Add one task's gradient and return its loss before weighting.
+    def _backward(
+        self, model: MultiTaskModel, row: Sequence[Any], totals: Mapping[str, TaskTotals], leaves: TaskLeaves
+    ) -> list[tuple[str, Tensor]]:
+        """Add the gradients of a row of micro-batches; return the task and loss of each, before weighting.
 
         The loss of a component is its mean over everything that the task's micro-batches count in this
-        step, so cutting the step into more or fewer micro-batches changes nothing.
+        step, so cutting the step into more or fewer micro-batches and rows changes nothing.
         """
-        parts = {part.name: part.loss_weight for part in model.specs[task].components}
-        counted = component_counts(model, batches)
-        tokens = sum(batch.tokens for batch in batches)
-        total = torch.zeros((), device=self.args.device)
-        for batch, previous in zip(batches, [None, *batches], strict=False):
-            if self.pcgrad and previous and previous.half != batch.half:
-                self.pcgrad.halve(task)
-            with self.compute_loss_context_manager():
-                sums = model.losses(batch, model(batch))
-                losses = {name: parts[name] * value / counted[name] for name, value in sums.items()}
-                loss = sum(losses.values())
-                weighted = self.weighting.combine(task, loss, share=batch.tokens / tokens)
-            if self.pcgrad and batch.half is not None and not previous and len(losses) > 1:
-                self.pcgrad.compare(task, {name: self._scaled(value) for name, value in losses.items()})
-            self.accelerator.backward(weighted)
-            total += loss.detach()
-        return total
+        found, weighted = [], []
+        with self.compute_loss_context_manager():
+            for batch, states in zip(row, model.read(row, leaves), strict=True):
+                task = batch.task
+                parts = batch_losses(model, batch, states, totals[task])
+                loss = weighted_sum(model, task, parts)
+                share = batch.tokens / totals[task].tokens
+                weighted.append(self.weighting.combine(task, loss, share=share))
+                found.append((task, loss.detach()))
+        if self.pcgrad and row[0].half == 0 and len(parts) > 1 and task not in self.pcgrad.compared:
+            self.pcgrad.compare(task, {name: self._scaled(part) for name, part in parts.items()})
+        self.accelerator.backward(torch.stack(weighted).sum())
+        return found
 
     def _scaled(self, loss: Tensor) -> Tensor:
         """Return the loss as float16 needs it, so that small gradients do not vanish."""
@@ -153,6 +157,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
             if self.pcgrad_seed is not None:
                 generator = torch.Generator().manual_seed(self.pcgrad_seed)
                 self.pcgrad = PCGradOptimizer(self.optimizer, shared_groups(self.model), generator)
+                self.reached = {task: self.model.reached_by([task]) for task in self.model.specs}
         return self.optimizer
 
     def _rate_groups(self) -> list[dict[str, Any]]:

@@ -131,8 +131,8 @@ show.plain_sum(gram, tasks=list(gradients))
 # %% [markdown]
 # ## 6 Training
 #
-# In every step each task goes forward and backward over its own micro-batches before the next one does. The best
-# of the quick evaluations is kept where `training.selection` is `best`.
+# In every step the tasks' sentences lie one behind the other in one row, which goes forward and backward once. The
+# best of the quick evaluations is kept where `training.selection` is `best`.
 #
 # One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the smoke gate,
 # and trains. Where the session ends first, a checkpoint is left and the page ends normally.

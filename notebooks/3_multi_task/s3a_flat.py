@@ -131,9 +131,10 @@ show.table(pd.DataFrame([pair]), "The most opposed pair, before and after the pr
 # %% [markdown]
 # ## 5 Training
 #
-# In every step each task goes forward and backward over its own micro-batches, and its shared gradient is set aside.
-# One projection and one combination end the step. Now and then every task's batch is halved, to see how often noise
-# alone makes gradients conflict.
+# In every step the tasks' sentences lie one behind the other in one row, which goes forward and backward once. The
+# gradient of a shared matrix is a sum over tokens, so each task's part of it comes apart on the way. One projection and
+# one combination end the step. Now and then every task's batch is halved, to see how often noise alone makes gradients
+# conflict.
 #
 # One call resumes the run or starts it, finds the fastest batch that fits (on a GPU), lets it pass the smoke gate,
 # and trains. Where the session ends first, a checkpoint is left and the page ends normally.

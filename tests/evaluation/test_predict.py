@@ -54,11 +54,16 @@ class Oracle(nn.Module):
 
     def __init__(self, spec: TaskSpec) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.reads = spec, 0
         heads = {part.name: build_head(part, 4, decoder=False) for part in spec.components}
         self.heads = nn.ModuleDict({spec.name: nn.ModuleDict(heads)})
 
-    def forward(self, batch):
+    def states(self, batch):
+        self.reads += 1
+        return {1: torch.zeros(batch.tokens, 4)}
+
+    def logits(self, batch, states):
+        assert len(states[1]) == batch.tokens
         say = {
             Kind.TOKENS: self.tags,
             Kind.SPANS: self.spans,
@@ -174,6 +179,22 @@ def test_relations_hold_between_the_predicted_mentions_and_carry_their_ids():
     assert [dict(m.attributes) for m in found.mentions] == [{"DocTimeRel": "AFTER"}, {}, {}]
 
 
+@pytest.mark.parametrize(("kept", "reads"), [(1 << 20, 1), (0, 2)])
+def test_every_row_is_read_once_for_both_passes_where_its_states_find_room(monkeypatch, kept, reads):
+    monkeypatch.setattr("kaggle_kit.evaluation.predict.KEPT", kept)
+    gold = note(mention(1, "Disease", (2, 3)), mention(2, "Drug", (4, 5)))
+    spec = TaskSpec("t", (TAGS, LINKS))
+    encoded = encode([gold] * 3, spec, TOKENIZER, PassageSettings(9, 3))
+    model = Oracle(spec)
+    predictor = Predictor(model, 20, "cpu")
+    found = predictor.predict(encoded, [gold] * 3)
+    batches = len(list(by_length(encoded, 20)))
+    assert model.reads == reads * batches > reads
+    assert found == Predictor(Oracle(spec), 64, "cpu").predict(encoded, [gold] * 3) and found[0].relations
+    predictor.fit_thresholds(encoded, [gold] * 3)
+    assert model.reads == 2 * reads * batches
+
+
 def test_a_relation_named_by_an_attribute_is_written_as_its_corpus_has_it():
     nested = replace(LINKS, relation_type="TLINK", relation_attribute="Type")
     gold = note(mention(1, "Drug", (0, 1)), mention(2, "Disease", (2, 4)))
@@ -271,8 +292,8 @@ def test_candidates_are_scored_and_labelled_from_one_half_on():
 @pytest.mark.parametrize("part", [TAGS, SPANS])
 def test_scores_that_are_not_finite_are_refused_and_not_read_as_nothing(part, value):
     class Broken(Oracle):
-        def forward(self, batch):
-            outputs = super().forward(batch)
+        def logits(self, batch, states):
+            outputs = super().logits(batch, states)
             for output in outputs.values():
                 (output if isinstance(output, torch.Tensor) else output.logits).view(-1)[-1] = value
             return outputs

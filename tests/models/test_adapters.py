@@ -212,7 +212,7 @@ def test_one_product_for_query_key_and_value_changes_no_gradient(toys, monkeypat
 
     products: list[int] = []
     linear = F.linear
-    monkeypatch.setattr("kaggle_kit.models.lora_layers.F.linear", lambda *a: products.append(1) or linear(*a))
+    monkeypatch.setattr("kaggle_kit.models.segments.F.linear", lambda *a: products.append(1) or linear(*a))
     joint, _ = _bert_with_dropout(toys, False)
     counted = len(products)
     other, _ = _bert_with_dropout(toys, False, regroup)

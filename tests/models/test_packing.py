@@ -157,9 +157,9 @@ def test_only_causal_attention_reads_a_beginning_once():
     )
     assert len(causal.position_ids) == sum(lengths) - sum(prefix.tokens for prefix in prefixes)
     assert len(both_ways.position_ids) == sum(lengths) and not both_ways.shares
-    assert attention_padding(lengths, prefixes) == sum(
-        group.queries.numel() - int(group.own.sum()) for group in causal.groups
-    )
+    assert attention_padding([lengths], [prefixes]) == [
+        sum(group.queries.numel() - int(group.own.sum()) for group in causal.groups)
+    ]
 
 
 def test_heads_are_expanded_and_never_left_to_the_kernel(monkeypatch):
@@ -200,7 +200,7 @@ def test_causal_and_bidirectional_attention_differ_and_neither_crosses_a_sequenc
 def test_sequences_of_like_length_share_a_group_and_little_padding():
     layout = PackedLayout.of(LENGTHS, causal=True)
     assert [tuple(group.keys.shape) for group in layout.groups] == [(3, 13), (1, 7), (1, 3), (1, 1)]
-    assert attention_padding(LENGTHS) == 39 + 7 + 3 + 1 - sum(LENGTHS)
+    assert attention_padding([LENGTHS], [()]) == [39 + 7 + 3 + 1 - sum(LENGTHS)]
     assert layout.position_ids.tolist() == [place for length in LENGTHS for place in range(length)]
 
 

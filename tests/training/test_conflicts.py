@@ -7,6 +7,7 @@ import torch
 from torch.nn import Parameter
 
 from kaggle_kit.core.conflicts import ConflictCounts
+from kaggle_kit.training.conflicts import ConflictReport
 from kaggle_kit.training.pcgrad import PCGradOptimizer
 
 
@@ -21,35 +22,35 @@ class Shared:
         )
 
 
-def halved(shared: Shared, task: str, first: torch.Tensor, second: torch.Tensor) -> None:
-    """A task's two halves in `shared`'s only parameter, the second accumulated in place."""
+def halved(shared: Shared, **halves: tuple[torch.Tensor, torch.Tensor]) -> ConflictReport:
+    """A step in which each task has two halves, in `shared`'s only parameter."""
     (parameter,) = shared.parameters
-    parameter.grad = first.clone()
-    shared.pcgrad.halve(task)
-    parameter.grad += second
-    shared.pcgrad.collect(task)
+    leaves = shared.pcgrad.leaves(dict.fromkeys(halves, ["shared"]))
+    for task, (first, _) in halves.items():
+        leaves[task][parameter].grad += first
+    shared.pcgrad.halve(halves)
+    for task, (_, second) in halves.items():
+        leaves[task][parameter].grad += second
+    return shared.pcgrad.combine()
 
 
 def test_halves_are_compared_within_each_task_and_between_two():
     shared = Shared(2)
-    halved(shared, "b", torch.tensor([1.0, 0.0]), torch.tensor([-3.0, 4.0]))
-    halved(shared, "a", torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]))
-    report = shared.pcgrad.combine()
+    b = torch.tensor([1.0, 0.0]), torch.tensor([-3.0, 4.0])
+    report = halved(shared, b=b, a=(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0])))
     halves = report.groups["shared"].halves
     assert halves["b × b"] == [pytest.approx(-0.6)] and halves["a × a"] == [pytest.approx(1.0)]
     assert halves["a × b"] == pytest.approx([0.0, 0.0, 0.8, 0.8])
     assert report.groups["shared"].gram.tolist() == [[20.0, 8.0], [8.0, 4.0]]  # the halves do not enter
     assert report.record()["shared"]["halves"].keys() == {"a × a", "a × b", "b × b"}
-    shared.parameters[0].grad = torch.tensor([1.0, 0.0])
-    shared.pcgrad.collect("a")
+    shared.pcgrad.leaves({"a": ["shared"]})
     assert shared.pcgrad.combine().record() == {"shared": {"cosines": {}}}
 
 
 def test_a_half_without_a_gradient_says_nothing_of_conflicts():
     shared = Shared(2)
-    halved(shared, "a", torch.zeros(2), torch.tensor([1.0, 0.0]))
-    halved(shared, "b", torch.tensor([-1.0, 0.0]), torch.tensor([-1.0, 0.0]))
-    halves = shared.pcgrad.combine().record()["shared"]["halves"]
+    a, b = (torch.zeros(2), torch.tensor([1.0, 0.0])), (torch.tensor([-1.0, 0.0]),) * 2
+    halves = halved(shared, a=a, b=b).record()["shared"]["halves"]
     assert halves == {"a × a": [], "a × b": pytest.approx([-1.0, -1.0]), "b × b": pytest.approx([1.0])}
 
 
@@ -59,9 +60,11 @@ def test_without_systematic_conflict_the_excess_is_centred_on_zero(noise, other_
     generator, shared, counts = torch.Generator().manual_seed(11), Shared(8), ConflictCounts()
     wanted = torch.full((8,), 1.0)
     for _ in range(1500):
-        for task, sd in (("a", noise), ("b", other_noise)):
-            halved(shared, task, *(wanted + sd * torch.randn(8, generator=generator) for _ in range(2)))
-        counts.add(shared.pcgrad.combine().record())
+        a, b = (
+            tuple(wanted + sd * torch.randn(8, generator=generator) for _ in range(2))
+            for sd in (noise, other_noise)
+        )
+        counts.add(halved(shared, a=a, b=b).record())
     told = counts.summary()["shared"]
     within = (told["halves"]["a × a"]["conflict_rate"] + told["halves"]["b × b"]["conflict_rate"]) / 2
     assert abs(told["excess"]) < 0.03  # standard error about 0.013
@@ -71,25 +74,25 @@ def test_without_systematic_conflict_the_excess_is_centred_on_zero(noise, other_
 def test_tasks_that_oppose_each_other_show_an_excess():
     generator, shared, counts = torch.Generator().manual_seed(3), Shared(8), ConflictCounts()
     for _ in range(300):
-        for task, sign in (("a", 1.0), ("b", -1.0)):
-            halved(shared, task, *(sign + torch.randn(8, generator=generator) for _ in range(2)))
-        counts.add(shared.pcgrad.combine().record())
+        a, b = (tuple(sign + torch.randn(8, generator=generator) for _ in range(2)) for sign in (1.0, -1.0))
+        counts.add(halved(shared, a=a, b=b).record())
     assert counts.summary()["shared"]["excess"] > 0.5
 
 
 def test_components_of_one_task_are_compared_and_leave_its_gradient_alone():
     shared = Shared(2, 1)
     first, second = shared.parameters
+    leaf, other = shared.pcgrad.leaves({"a": ["shared"]})["a"].values()
     losses = {
-        "ner": (torch.tensor([1.0, 0.0]) * first).sum(),
-        "relations": (torch.tensor([-3.0, 4.0]) * first).sum(),
-        "nothing here": (0.0 * second).sum(),
+        "ner": (torch.tensor([1.0, 0.0]) * leaf).sum(),
+        "relations": (torch.tensor([-3.0, 4.0]) * leaf).sum(),
+        "nothing here": (0.0 * other).sum(),
     }
     shared.pcgrad.compare("a", losses)
-    assert first.grad is None and second.grad is None
+    assert shared.pcgrad.compared == {"a"} and leaf.grad.tolist() == [0.0, 0.0]
     sum(losses.values()).backward()
-    shared.pcgrad.collect("a")
     assert shared.pcgrad.combine().record()["shared"]["components"] == {
         "a": {"ner × relations": pytest.approx(-0.6)}
     }
-    assert first.grad.tolist() == [-2.0, 4.0]
+    assert first.grad.tolist() == [-2.0, 4.0] and second.grad.tolist() == [0.0]
+    assert shared.pcgrad.compared == set()

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import Parameter
 from torchjd.aggregation import PCGradWeighting
 
-from kaggle_kit.core.errors import ConfigError, KitError
-from kaggle_kit.training.conflicts import GroupConflicts
+from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.training.conflicts import ConflictReport, GroupConflicts
 from kaggle_kit.training.pcgrad import BLOCK, PCGradOptimizer, gram_matrix, project_coefficients
 
 
@@ -51,19 +51,26 @@ def paper_loop(gradients: torch.Tensor, generator: torch.Generator) -> torch.Ten
 
 
 class Toy:
-    """Parameters by name, with gradients set by hand as a backward pass would leave them."""
+    """Parameters by name, and tasks whose gradients are set by hand as a backward pass would leave them."""
 
     def __init__(self, shared: dict[str, list[Parameter]], private: list[Parameter] = (), seed: int = 0):
         parameters = [p for group in shared.values() for p in group]
         self.shared = shared
         self.optimizer = torch.optim.SGD([*parameters, *private], lr=1.0)
         self.pcgrad = PCGradOptimizer(self.optimizer, shared, seeded(seed))
+        self.given: dict[str, dict[str, list[torch.Tensor]]] = {}
 
-    def task(self, name: str, gradients: dict[str, list[torch.Tensor | None]]) -> None:
-        for group, values in gradients.items():
-            for parameter, value in zip(self.shared[group], values, strict=True):
-                parameter.grad = None if value is None else value.clone()
-        self.pcgrad.collect(name)
+    def task(self, name: str, gradients: dict[str, list[torch.Tensor]]) -> None:
+        self.given[name] = gradients
+
+    def combine(self) -> ConflictReport:
+        leaves = self.pcgrad.leaves({name: list(given) for name, given in self.given.items()})
+        for name, given in self.given.items():
+            for group, values in given.items():
+                for parameter, value in zip(self.shared[group], values, strict=True):
+                    leaves[name][parameter].grad += value
+        self.given = {}
+        return self.pcgrad.combine()
 
 
 def vectors(*rows: list[float]) -> list[torch.Tensor]:
@@ -173,18 +180,16 @@ def test_positive_task_weights_may_be_applied_before_or_after():
 # --- the Gram matrix ---------------------------------------------------------------------------------
 
 
-def test_the_gram_matrix_sums_over_tensors_and_skips_what_a_task_does_not_reach():
-    a = vectors([1.0, 2.0], [3.0])
-    b = [torch.tensor([4.0, -1.0]), None]
-    assert gram_matrix([a, b]).tolist() == [[14.0, 2.0], [2.0, 17.0]]
+def test_the_gram_matrix_holds_inner_products():
+    rows = vectors([1.0, 2.0, 3.0], [4.0, -1.0, 0.0])
+    assert gram_matrix(rows).tolist() == gram_matrix(torch.stack(rows)).tolist() == [[14.0, 2.0], [2.0, 17.0]]
 
 
 def test_the_gram_matrix_of_long_float32_gradients_is_good_to_a_millionth():
     generator = seeded(5)
-    sizes = [BLOCK * 8 + 3, 1, BLOCK, 17]
     # A common offset makes every product positive, where float32 sums lose the most.
-    rows = [[torch.randn(n, generator=generator) + 0.5 for n in sizes] for _ in range(3)]
-    exact = torch.stack([torch.cat(row).double() for row in rows])
+    rows = torch.randn(3, BLOCK * 9 + 21, generator=generator) + 0.5
+    exact = rows.double()
     torch.testing.assert_close(gram_matrix(rows), exact @ exact.T, rtol=1e-6, atol=0)
 
 
@@ -196,7 +201,7 @@ def test_the_combined_gradient_is_the_projected_sum_over_all_tensors_of_the_grou
     toy = Toy({"shared": [Parameter(torch.zeros(1)), Parameter(torch.zeros(1, 1))]})
     toy.task("ner", {"shared": [torch.tensor([1.0]), torch.tensor([[0.0]])]})
     toy.task("relations", {"shared": [torch.tensor([-1.0]), torch.tensor([[1.0]])]})
-    report = toy.pcgrad.combine().groups["shared"]
+    report = toy.combine().groups["shared"]
     assert [p.grad.tolist() for p in toy.shared["shared"]] == [[0.5], [[1.5]]]
     assert report.tasks == ("ner", "relations")
     assert report.weights.tolist() == [2.0, 1.5]
@@ -207,27 +212,35 @@ def test_the_combined_gradient_is_the_projected_sum_over_all_tensors_of_the_grou
 def test_micro_batches_accumulate_before_they_are_projected():
     weight = Parameter(torch.tensor([1.0, 1.0]))
     pcgrad = PCGradOptimizer(torch.optim.SGD([weight], lr=1.0), {"shared": [weight]}, seeded())
+    leaves = pcgrad.leaves({"a": ["shared"], "b": ["shared"]})
     for task, micro_batches in {
         "a": vectors([3.0, 0.0], [-2.0, 0.0]),
         "b": vectors([-1.0, 0.0], [0.0, 1.0]),
     }.items():
         for x in micro_batches:
-            (weight @ x).backward()
-        pcgrad.collect(task)
+            (leaves[task][weight] @ x).backward()
         assert weight.grad is None
     pcgrad.combine()
     assert weight.grad.tolist() == [0.5, 1.5]  # of (1, 0) and (-1, 1)
 
 
-def test_the_combination_is_written_into_the_memory_of_the_first_row():
-    parameter = Parameter(torch.zeros(2))
+def test_leaves_have_the_memory_of_the_parameter_and_the_rows_serve_every_step_again():
+    parameter = Parameter(torch.tensor([1.0, 2.0]))
     toy = Toy({"shared": [parameter]})
-    parameter.grad = torch.tensor([1.0, 0.0])
-    memory = parameter.grad.data_ptr()
-    toy.pcgrad.collect("a")
-    toy.task("b", {"shared": vectors([-1.0, 1.0])})
-    toy.pcgrad.combine()
-    assert parameter.grad.data_ptr() == memory
+    places = []
+    for _ in range(2):
+        toy.task("a", {"shared": vectors([1.0, 0.0])})
+        toy.task("b", {"shared": vectors([-1.0, 1.0])})
+        toy.combine()
+        places.append(parameter.grad.data_ptr())
+        assert parameter.grad.tolist() == [0.5, 1.5]
+        toy.optimizer.zero_grad()
+    assert places[0] == places[1]
+    leaf = toy.pcgrad.leaves({"a": ["shared"]})["a"][parameter]
+    assert leaf.data_ptr() == parameter.data_ptr() and leaf.grad.tolist() == [0.0, 0.0]
+    with torch.no_grad():
+        parameter.add_(1.0)
+    assert leaf.tolist() == [2.0, 3.0]
 
 
 def test_private_parameters_keep_their_gradients_and_stay_out_of_the_norms():
@@ -236,7 +249,7 @@ def test_private_parameters_keep_their_gradients_and_stay_out_of_the_norms():
     private.grad = torch.tensor([100.0, -100.0])
     toy.task("a", {"shared": vectors([1.0, 0.0])})
     toy.task("b", {"shared": vectors([-1.0, 1.0])})
-    report = toy.pcgrad.combine()
+    report = toy.combine()
     assert private.grad.tolist() == [100.0, -100.0]
     assert shared.grad.tolist() == [0.5, 1.5]
     assert report.groups["shared"].gram.diagonal().tolist() == [1.0, 2.0]
@@ -248,7 +261,7 @@ def test_an_absent_task_is_no_row_and_an_unreached_group_keeps_no_gradient():
     toy = Toy({"trunk": trunk, "top": top, "unused": unused})
     toy.task("ner", {"trunk": vectors([1.0, 0.0])})
     toy.task("relations", {"trunk": vectors([-1.0, 1.0]), "top": vectors([7.0, 7.0])})
-    report = toy.pcgrad.combine()
+    report = toy.combine()
     assert {name: group.tasks for name, group in report.groups.items()} == {
         "trunk": ("ner", "relations"),
         "top": ("relations",),
@@ -263,7 +276,7 @@ def test_groups_are_projected_apart():
     toy = Toy({"one": [Parameter(torch.zeros(2))], "two": [Parameter(torch.zeros(1))]})
     toy.task("a", {"one": vectors([1.0, 0.0]), "two": vectors([2.0])})
     toy.task("b", {"one": vectors([-1.0, 1.0]), "two": vectors([2.0])})
-    report = toy.pcgrad.combine()
+    report = toy.combine()
     assert toy.shared["one"][0].grad.tolist() == [0.5, 1.5]
     assert toy.shared["two"][0].grad.tolist() == [4.0]
     assert {name: conflicts(group) for name, group in report.groups.items()} == {"one": 1, "two": 0}
@@ -276,9 +289,11 @@ def test_a_lora_pair_whose_a_has_exactly_zero_gradients_at_the_first_step_is_dri
     shared = [lora_a.weight, lora_b.weight]
     pcgrad = PCGradOptimizer(torch.optim.SGD(shared, lr=1.0), {"shared": shared}, seeded())
     x = torch.tensor([1.0, 0.0])
-    for task, target in {"a": [1.0, 0.0], "b": [-1.0, 1.0]}.items():
-        (lora_b(lora_a(x)) @ torch.tensor(target)).backward()
-        pcgrad.collect(task)
+    targets = {"a": [1.0, 0.0], "b": [-1.0, 1.0]}
+    leaves = pcgrad.leaves(dict.fromkeys(targets, ["shared"]))
+    for task, target in targets.items():
+        down, up = (leaves[task][weight] for weight in shared)
+        (up @ (down @ x) @ torch.tensor(target)).backward()
     report = pcgrad.combine()
     assert lora_a.weight.grad.tolist() == [[0.0, 0.0]]
     assert lora_b.weight.grad.flatten().tolist() == [0.5, 1.5]
@@ -291,7 +306,7 @@ def test_a_non_finite_task_is_named_and_the_whole_group_is_made_non_finite(broke
     toy.task("ner", {"shared": vectors([1.0, 0.0], [1.0])})
     toy.task("relations", {"shared": vectors([-1.0, broken], [1.0])})
     toy.task("ranking", {"shared": vectors([1.0, 0.0], [1.0])})
-    report = toy.pcgrad.combine()
+    report = toy.combine()
     assert report.nonfinite == ("relations",)
     assert report.groups["shared"].weights.isnan().all()  # never a silent (1, 1, 1)
     assert all(p.grad.isnan().all() for p in toy.shared["shared"])
@@ -304,7 +319,7 @@ def test_a_step_after_a_non_finite_one_is_as_good_as_new():
         toy.optimizer.zero_grad()
         toy.task("a", {"shared": vectors(first)})
         toy.task("b", {"shared": vectors([-1.0, 1.0])})
-        report = toy.pcgrad.combine()
+        report = toy.combine()
     assert report.nonfinite == ()
     assert toy.shared["shared"][0].grad.tolist() == [0.5, 1.5]
 
@@ -317,7 +332,7 @@ def test_a_resumed_run_draws_the_same_orders():
         one.optimizer.zero_grad()
         for name, gradient in zip("abcde", gradients, strict=True):
             one.task(name, {"shared": [gradient]})
-        one.pcgrad.combine()
+        one.combine()
         return one.shared["shared"][0].grad.tolist()
 
     step(toy)
@@ -325,13 +340,6 @@ def test_a_resumed_run_draws_the_same_orders():
     later = [step(toy) for _ in range(4)]
     assert [step(resumed) for _ in range(4)] == later
     assert len({tuple(update) for update in later}) > 1  # the orders do matter here
-
-
-def test_collecting_a_task_twice_is_an_error_that_names_it():
-    toy = Toy({"shared": [Parameter(torch.zeros(2))]})
-    toy.task("ner", {"shared": vectors([1.0, 0.0])})
-    with pytest.raises(KitError, match="'ner' was collected twice"):
-        toy.task("ner", {"shared": vectors([1.0, 0.0])})
 
 
 def test_a_parameter_in_two_groups_or_in_no_optimiser_is_refused():
