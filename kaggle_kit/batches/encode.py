@@ -117,7 +117,7 @@ def encode(
     Raises CorpusError for samples without text and ConfigError where there is nothing to encode.
     """
     digest = hashlib.sha256(json.dumps([VERSION, asdict(spec), asdict(settings)]).encode())
-    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    digest.update(_tokenizer_state(tokenizer).encode())
     for sample in samples:
         digest.update(repr(sample).encode())
     ranking = _is_ranking(spec)
@@ -139,6 +139,12 @@ def encode(
     spec = replace(spec, components=tuple(parts))
     lengths = flat["length"].astype(np.int64)
     return EncodedTask(spec, table, lengths, flat["overlap"], flat["group"], reach)
+
+
+def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
+    """All that decides on tokens; what the last call truncated and padded to stays in it, and does not."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    return json.dumps({name: part for name, part in state.items() if name not in ("truncation", "padding")})
 
 
 def _write(samples: Sequence[UnifiedSample], spec: TaskSpec, rows_of: Callable, folder: Path) -> None:

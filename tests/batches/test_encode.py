@@ -193,6 +193,18 @@ def test_the_longer_half_of_a_pair_is_shortened_first(lengths, room, kept):
     assert truncate_pair(*lengths, room) == kept
 
 
+def test_what_a_call_left_in_the_tokenizer_makes_no_other_file(tmp_path):
+    """Truncation and padding are settings of the last call; the first warm encode of a run missed by them."""
+    tokenizer = train_tokenizer([TEXT] * 3)
+    first = encode([sample()], TaskSpec("t", (TAGS,)), tokenizer, SETTINGS)
+    tokenizer([TEXT, "Pain"], truncation=True, max_length=4, padding=True)
+    assert "max_length" in tokenizer.backend_tokenizer.to_str()
+    again = encode([sample()], TaskSpec("t", (TAGS,)), tokenizer, SETTINGS)
+    assert again.table.cache_files == first.table.cache_files
+    other = encode([sample()], TaskSpec("t", (TAGS,)), train_tokenizer([TEXT + " more"] * 3), SETTINGS)
+    assert other.table.cache_files != first.table.cache_files
+
+
 def test_the_same_content_is_tokenised_once_and_other_content_again(monkeypatch):
     written = []
     monkeypatch.setattr(
