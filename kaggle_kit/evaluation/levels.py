@@ -104,7 +104,7 @@ def _key(mention: Mention) -> tuple[Any, ...]:
 def _seen(model: HierarchicalMTLModel, batch: Any) -> tuple[Tensor, Tensor, PackedLayout, Tensor]:
     """What the cross-level module reads and gives for one batch: trunk, entities, layout, across."""
     calls: list[tuple[Any, ...]] = []
-    with hooked([(model.cross, lambda _, inputs, output: calls.append((*inputs, output)))]):
+    with hooked([(model.cross, lambda _, inputs, output: calls.append((*inputs[:3], output)))]):
         model.states(batch)
     (call,) = calls
     return call

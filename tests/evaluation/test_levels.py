@@ -55,7 +55,7 @@ def test_without_a_query_attention_is_even_and_mentions_get_their_share(hierarch
 
 def test_what_crosses_is_measured_against_the_trunk(hierarchy):
     model = hierarchy.model
-    model.cross.forward = lambda hidden, entities, layout: 0.25 * hidden
+    model.cross.forward = lambda hidden, *_: 0.25 * hidden
     found = cross_level_figures(model, hierarchy.batches("dev", 1))
     assert all(figures["size"] == pytest.approx(0.25, abs=1e-6) for figures in found.values())
 

@@ -50,11 +50,16 @@ class TinyModel(nn.Module):
         self.heads = nn.ModuleDict({spec.name: nn.ModuleDict(heads)})
 
     def forward(self, batch):
+        return self.logits(batch, self.states(batch))
+
+    def states(self, batch):
         layout = PackedLayout.of(batch.lengths, causal=False)
         inputs = {"input_ids": batch.input_ids[None], "position_ids": layout.position_ids[None]}
-        hidden = self.backbone(**inputs, packed=layout, use_cache=False).last_hidden_state[0]
+        return {1: self.backbone(**inputs, packed=layout, use_cache=False).last_hidden_state[0]}
+
+    def logits(self, batch, states):
         heads = self.heads[batch.task].items()
-        return {name: head(hidden, batch.targets[name]) for name, head in heads}
+        return {name: head(states[1], batch.targets[name]) for name, head in heads}
 
 
 def learn(samples: Sequence[UnifiedSample], spec: TaskSpec, passes: int = 60) -> list[UnifiedSample]:
