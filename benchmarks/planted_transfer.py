@@ -205,10 +205,10 @@ def as_they_lie(runs: Sequence[RunFolder], seeds: int) -> Iterator[str]:
         yield f"overall: {document['verdict']}"
 
 
-def report(folder: Path) -> None:
+def report(folder: Path, conditions: Sequence[str]) -> None:
     rng = np.random.default_rng(0)
     pools, disjoint = {}, []
-    for condition in CONDITIONS:
+    for condition in conditions:
         runs = whole_seeds(find_runs(folder / condition))
         arms = find_arms(runs)
         assert_controlled(arms)
@@ -216,7 +216,8 @@ def report(folder: Path) -> None:
         for seeds in SEED_COUNTS:
             words = Counter(as_they_lie(runs, seeds))
             disjoint += [f"| {condition} | {seeds} | {word} | {n} |" for word, n in sorted(words.items())]
-    pools[SAME] = pools["shared"].same_arm()
+    if "shared" in pools:
+        pools[SAME] = pools["shared"].same_arm()
     arms = ("total", "best_development", "share", "placebo")
     lines = [
         f"| condition | task | multi-task | {' | '.join(arms)} | trimmed difference | SD over seeds |",
@@ -229,14 +230,14 @@ def report(folder: Path) -> None:
             means = " | ".join(f"{found[name].mean():.3f}" for name in ("multi_task", *arms))
             trimmed = f"{pool.truth(task, 'trimmed'):+.3f}"
             lines.append(f"| {condition} | {task} | {means} | {trimmed} | {deviations} |")
-    margin = next(iter(pools["shared"].tables.values())).margin
+    margin = next(iter(next(iter(pools.values())).tables.values())).margin
     lines += judged_rates(pools, (margin, STUDY_MARGIN), rng)
     lines += [
         "",
         "| condition | seeds | verdict on run folders, disjoint studies | times |",
         "|---|---:|---|---:|",
     ]
-    count = len(next(iter(pools["shared"].tables.values())).arms["total"])
+    count = len(next(iter(next(iter(pools.values())).tables.values())).arms["total"])
     notes = f"{count} seeds a condition; {STUDIES} studies drawn for each rate; alpha 0.05."
     publish("planted_transfer", "Planted transfer, judged", [notes, "", *lines, *disjoint])
 
@@ -250,7 +251,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), default=(1, 12))
     options = parser.parse_args()
     if options.what == "judge":
-        report(options.runs)
+        report(options.runs, options.conditions)
         return
     first, last = options.seeds
     for seed in range(first, last + 1):

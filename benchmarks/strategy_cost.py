@@ -127,11 +127,12 @@ def strategies(model: str, batch: str, options: argparse.Namespace, folder: Path
     times = len(options.tasks) if batch == "task" else 1
     length = [f"training.max_steps={math.ceil(options.steps / times)}"]
     length += [f"training.effective_batch={times * SEQUENCES}"]
-    base = configured(model, options.tasks, "s2_shared", profile, path, *length)
+    same_rows = "strategy.sampling=proportional"  # every row once, as S1 reads them
+    base = configured(model, options.tasks, "s2_shared", profile, path, same_rows, *length)
 
     def config_of(strategy: str, tasks: list[str]) -> RunConfig:
         sequences = SEQUENCES if len(tasks) == 1 else times * SEQUENCES
-        own = ["training.epochs=1", f"training.effective_batch={sequences}"]
+        own = ["training.epochs=1", f"training.effective_batch={sequences}", same_rows]
         return configured(model, tasks, strategy, profile, base.model.path, *own)
 
     encoded = Experiment(base).encoded

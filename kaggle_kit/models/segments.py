@@ -110,19 +110,17 @@ class _SegmentLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, *weights = ctx.saved_tensors
         joints, alpha = ctx.joints, ctx.alpha
-        scaled = grad if alpha == 1.0 else grad * alpha
         of_rows = None
         if ctx.needs_input_grad[0]:
             of_rows = torch.empty_like(rows)
-            for target, some, weight in _by_segment(joints, of_rows, scaled, weights):
+            for target, some, weight in _by_segment(joints, of_rows, grad, weights):
                 torch.mm(some, weight, out=target)
+            of_rows.mul_(alpha)
         of_parts: list[Tensor | None] = []
-        spans = zip(
-            scaled.split(joints.sizes), rows.split(joints.sizes), pairwise(joints.bounds), strict=True
-        )
+        spans = zip(grad.split(joints.sizes), rows.split(joints.sizes), pairwise(joints.bounds), strict=True)
         for some, read, (start, stop) in spans:
             widths, kinds = zip(*ctx.widths[start:stop], strict=True)
-            whole = some.t() @ read  # (out, in): this segment's part of the sum over tokens
+            whole = (some.t() @ read).mul_(alpha)  # (out, in): this segment's part of the sum over tokens
             pieces = whole.split(widths, joints.dim)
             of_parts += [piece.to(kind) for piece, kind in zip(pieces, kinds, strict=True)]
         return of_rows, grad if ctx.adds else None, None, None, *of_parts
