@@ -11,7 +11,6 @@ row once for both, as far as memory allows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,6 +34,35 @@ KEPT = 1 << 30  # bytes of hidden states that wait for a second pass
 Samples = Sequence[UnifiedSample]
 
 
+class KeptStates:
+    """Hidden states that one pass over a split has read and the next one takes, inside a `with` block.
+
+    They hold up to `KEPT` bytes; what finds no room, and all outside of a block, is read anew.
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[tuple[int, ...], dict[int, Tensor]] = {}  # by the batch's rows
+        self._room = 0
+
+    def __enter__(self) -> None:
+        self._room = KEPT
+
+    def __exit__(self, *_: object) -> None:
+        self._states.clear()
+        self._room = 0
+
+    def states(self, model: MultiTaskModel, batch: MicroBatch) -> dict[int, Tensor]:
+        """Take the batch's states out of those kept, or read it and keep them where there is room."""
+        if batch.rows in self._states:
+            return self._states.pop(batch.rows)
+        states = model.states(batch)
+        size = sum({id(one): one.nbytes for one in states.values()}.values())
+        if size <= self._room:
+            self._states[batch.rows] = states
+            self._room -= size
+        return states
+
+
 @dataclass(frozen=True)
 class Predictor:
     """A trained model and how it reads: micro-batches of at most `token_budget` tokens, device, precision.
@@ -46,7 +74,7 @@ class Predictor:
     token_budget: int
     device: str
     float16: bool = False
-    _kept: _KeptStates = field(default_factory=lambda: _KeptStates(), repr=False)
+    _kept: KeptStates = field(default_factory=KeptStates, repr=False)
 
     def predict(self, encoded: EncodedTask, samples: Samples) -> list[UnifiedSample]:
         """Return one predicted sample per given sample, in order.
@@ -54,7 +82,7 @@ class Predictor:
         Where the task has no component for entities, or its `gold_entities` is set, the gold mentions are
         taken as given, without their attributes and (unless relations hold between these) concepts.
         """
-        with self._reading_once():
+        with self._kept:
             predicted = self._without_relations(encoded, samples)
             return self._decode(encoded, relation_parts(encoded.spec), samples, predicted)
 
@@ -67,7 +95,7 @@ class Predictor:
         parts, chosen = relation_parts(encoded.spec), {}
         if not parts:
             return {}
-        with self._reading_once():
+        with self._kept:
             predicted = self._without_relations(encoded, samples)
             table, outputs = self._read(encoded, predicted)
         for part in parts:
@@ -93,15 +121,6 @@ class Predictor:
                 for row, part in zip(planned.rows, parts, strict=True):
                     rows[name][row] = part
         return rows
-
-    @contextmanager
-    def _reading_once(self) -> Iterator[None]:
-        """Inside the block, what one pass reads serves the next one too."""
-        self._kept.open()
-        try:
-            yield
-        finally:
-            self._kept.close()
 
     def _without_relations(self, encoded: EncodedTask, samples: Samples) -> list[UnifiedSample]:
         """Predict all but relations, the first pass; where nothing is left, return bare samples."""
@@ -131,32 +150,6 @@ class Predictor:
         """Return all rows' columns and outputs, with relations between the mentions that are `known`."""
         related = encoded.relating(known)
         return related.rows(range(len(related))), self.outputs(related)
-
-
-class _KeptStates:
-    """Hidden states of rows that one pass has read and the next one asks for, up to `KEPT` bytes."""
-
-    def __init__(self) -> None:
-        self._states: dict[tuple[int, ...], dict[int, Tensor]] = {}  # by the batch's rows
-        self._room = 0
-
-    def open(self) -> None:
-        self._room = KEPT
-
-    def close(self) -> None:
-        self._states.clear()
-        self._room = 0
-
-    def states(self, model: MultiTaskModel, batch: MicroBatch) -> dict[int, Tensor]:
-        """Take the batch's states out of those kept, or read it and keep them where there is room."""
-        if batch.rows in self._states:
-            return self._states.pop(batch.rows)
-        states = model.states(batch)
-        size = sum({id(one): one.nbytes for one in states.values()}.values())
-        if size <= self._room:
-            self._states[batch.rows] = states
-            self._room -= size
-        return states
 
 
 def _refuse_not_finite(output: Any, head: str) -> None:

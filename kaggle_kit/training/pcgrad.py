@@ -170,11 +170,8 @@ class GroupRows:
         leaves = self.leaves[self.tasks.index(task)]
         if not loss.requires_grad:
             return torch.zeros(self.rows.shape[1])
-        found = torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True)
-        whole = [
-            torch.zeros_like(leaf) if one is None else one for leaf, one in zip(leaves, found, strict=True)
-        ]
-        return torch.cat([one.flatten().to("cpu") for one in whole])
+        options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        return torch.cat([one.flatten().to("cpu") for one in torch.autograd.grad(loss, leaves, **options)])
 
     def cosines_of_halves(self) -> dict[str, list[float]]:
         """By pair of the halved tasks; empty on a step without halves."""
