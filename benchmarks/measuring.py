@@ -147,7 +147,7 @@ def command(name: str) -> str:
     typed, hidden = [], False
     for word in sys.argv[1:]:
         typed.append("FOLDER" if hidden else word)
-        hidden = word in ("--model-path", "--runs", "--keep")
+        hidden = word in ("--model-path", "--runs", "--run", "--keep")
     return " ".join(["python -m", f"benchmarks.{name}", *typed])
 
 

@@ -35,7 +35,7 @@ import torch  # noqa: E402
 from transformers import logging as transformers_logging  # noqa: E402
 
 from kaggle_kit.batches.batch import PlanDataset
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.plan import PlanSettings, StepPlan, TaskRows
 from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.artifacts import RunFolder  # noqa: E402

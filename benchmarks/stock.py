@@ -29,7 +29,7 @@ from transformers import (
 
 from benchmarks.measuring import Clock
 from kaggle_kit.batches.batch import make_batch
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.plan import PlannedBatch
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.tags import tag_names

@@ -29,7 +29,7 @@ import torch
 
 from benchmarks.measuring import configured, publish
 from kaggle_kit.batches.batch import PlanDataset, Step
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.plan import StepPlan
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.schema import RunConfig

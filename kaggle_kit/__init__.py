@@ -20,6 +20,7 @@ EXPORTS = {
     "Experiment": "kaggle_kit.experiment.experiment",
     "show": "kaggle_kit.experiment",
     "RunFolder": "kaggle_kit.core.artifacts",
+    "load_trained_run": "kaggle_kit.experiment.load_trained_run",
     "load_model": "kaggle_kit.models.loading",
     "SharedPrivateLoRA": "kaggle_kit.models.adapters",
     "AttentionFusion": "kaggle_kit.models.fusion",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kaggle_kit.batches.encode import PASSAGE, EncodedTask
+from kaggle_kit.batches.encoded import PASSAGE, EncodedTask
 from kaggle_kit.batches.plan import PlannedBatch, StepPlan, shared_prefixes
 from kaggle_kit.core.types import Prefix
 from kaggle_kit.heads import KINDS

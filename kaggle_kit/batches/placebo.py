@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.tags import chunks, tag_names
 from kaggle_kit.core.types import ComponentSpec, Kind

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from kaggle_kit.cli import config, data, kernels, pages, study, verdict
+from kaggle_kit.cli import config, data, kernels, pages, predict, study, verdict
 from kaggle_kit.cli.options import RUNS, Names, Page, RunsDir, spread
 from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import STOPPED, ConfigError, KitError
@@ -51,6 +51,7 @@ app.add_typer(kernels.app, name="kernels")
 app.add_typer(study.app, name="study")
 app.command("config")(config.show)
 app.command("verdict")(verdict.judge_runs)
+app.command("predict")(predict.predict)
 
 
 @app.command()

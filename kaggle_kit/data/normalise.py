@@ -40,7 +40,11 @@ class ConceptNormaliser:
 
         The most frequent CUI wins, of equally frequent ones the first in the alphabet.
         """
-        known = _most_frequent(mentions_with_text)
+        return cls.of(most_frequent(mentions_with_text), threshold)
+
+    @classmethod
+    def of(cls, known: dict[str, str], threshold: float = 0.7) -> ConceptNormaliser:
+        """Make one of what `most_frequent` has found."""
         names = sorted(phrase for phrase, cui in known.items() if phrase and cui != NO_CONCEPT)
         if not names:
             return cls(known, [], None, None, threshold)
@@ -70,7 +74,8 @@ class ConceptNormaliser:
         return cuis
 
 
-def _most_frequent(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+def most_frequent(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return canonical phrase -> its most frequent CUI among (text, CUI), of equals the first by name."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for text, cui in pairs:
         counts[canonical(text)][cui] += 1

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kaggle_kit.batches.batch import MicroBatch, make_batch
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.plan import PlannedBatch
 from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.types import ComponentSpec, Kind, Mention, UnifiedSample, relation_parts

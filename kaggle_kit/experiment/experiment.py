@@ -12,14 +12,14 @@ takes the experiment and can be tested without this class.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from kaggle_kit.batches.batch import MicroBatch, PlanDataset, Step
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.plan import StepPlan
 from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.config import compose
@@ -32,6 +32,7 @@ from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.experiment import preparation, scoring
 from kaggle_kit.experiment.controlled_variables import scored_config
 from kaggle_kit.experiment.manifest import record_run
+from kaggle_kit.experiment.new_text import Text, predict_texts
 from kaggle_kit.experiment.preparation import Samples
 from kaggle_kit.experiment.startup import Finding, check_startup
 from kaggle_kit.experiment.training_session import Phase, Session, run_session
@@ -178,9 +179,23 @@ class Experiment:
         """Return whether everything is trained, so that the run can be evaluated and recorded."""
         return "session" in vars(self) and self.session.finished
 
-    def predict(self, task: str, samples: Sequence[UnifiedSample]) -> list[UnifiedSample]:
-        """Predict samples of one of the tasks, as its official predictions are made."""
+    @cached_property
+    def concept_names(self) -> Mapping[str, dict[str, str]]:
+        """Task -> what its training mentions are called -> their concepts."""
+        return {name: scoring.concept_names(samples) for name, samples in self.samples().items()}
+
+    def predict_samples(self, task: str, samples: Sequence[UnifiedSample]) -> list[UnifiedSample]:
+        """Predict samples of one of the tasks' corpora, as its official predictions are made."""
         return scoring.predictions(self, self.config.tasks[task], self.specs[task], samples)
+
+    def predict(self, texts: Iterable[Text], task: str | None = None) -> Iterator[UnifiedSample]:
+        """Predict new text, one sample per text, as a stream; `task` may be left out where there is one.
+
+        A text is a string, an object of the JSONL format (`{"text": …, "candidates": […]}`) or a sample.
+        Scores are probabilities of mentions and relations; those of candidates order them.
+        Raises ConfigError for another task and CorpusError for a text that the task cannot read.
+        """
+        return predict_texts(self, texts, task)
 
     def evaluate(self) -> list[Metric]:
         """Write predictions in the official formats, and score them by the official rules."""
@@ -196,6 +211,7 @@ class Experiment:
         """Save the adapters and heads, then write the manifest; without it the run counts as unfinished."""
         self._assert_finished()
         save_adapters(self.model, self.run.adapters)
+        scoring.save_concepts(self)
         return record_run(self, self.session.trainers)
 
     def _assert_finished(self) -> None:

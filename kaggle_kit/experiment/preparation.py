@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kaggle_kit.batches.batch import MicroBatch, PlanDataset
-from kaggle_kit.batches.encode import EncodedTask, encode
+from kaggle_kit.batches.encode import encode
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.pace import StepTargets
 from kaggle_kit.batches.plan import COUNTS, PlanSettings, StepPlan
 from kaggle_kit.batches.sampler import MultiTaskBatchSampler
@@ -121,18 +122,22 @@ def open_backbone(config: RunConfig) -> Loaded:
     return backbone
 
 
-def encode_samples(
-    exp: Experiment, task: TaskConfig, spec: TaskSpec, samples: Sequence[UnifiedSample]
-) -> EncodedTask:
-    """Return the token file of one task's samples; the log says which annotations it lacks."""
+def passage_settings(exp: Experiment, task: TaskConfig) -> PassageSettings:
+    """Return how the documents of a task are cut into passages for the run's backbone."""
     training = exp.config.training
-    settings = PassageSettings(
+    return PassageSettings(
         max_length=training.max_length,
         stride=training.stride,
         segments=task.segments,
         last_subword=exp.backbone.causal,
     )
-    encoded = encode(samples, spec, exp.backbone.tokenizer, settings)
+
+
+def encode_samples(
+    exp: Experiment, task: TaskConfig, spec: TaskSpec, samples: Sequence[UnifiedSample]
+) -> EncodedTask:
+    """Return the token file of one task's samples; the log says which annotations it lacks."""
+    encoded = encode(samples, spec, exp.backbone.tokenizer, passage_settings(exp, task))
     reach, title = encoded.reach, f"{spec.name}, {samples[0].split}"
     if reach.outside or reach.apart:
         logger.info("%s", reach.summary(title))

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_kit.analysis.anchors import published_best
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.core.artifacts import Metric, RunFolder
+from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.core.schema import RunConfig, TaskConfig
-from kaggle_kit.core.types import TaskSpec, UnifiedSample, relation_parts
+from kaggle_kit.core.types import Access, TaskSpec, UnifiedSample, relation_parts
 from kaggle_kit.data.candidates import with_gold_concepts
 from kaggle_kit.data.corpus import limit
-from kaggle_kit.data.normalise import NO_CONCEPT, ConceptNormaliser
+from kaggle_kit.data.normalise import NO_CONCEPT, ConceptNormaliser, most_frequent
 from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
 from kaggle_kit.evaluation.predict import Predictor
@@ -31,6 +32,7 @@ from kaggle_kit.experiment.preparation import Samples, encode_samples
 if TYPE_CHECKING:
     from kaggle_kit.experiment.experiment import Experiment
 
+CONCEPTS = "concepts.json"
 SELECTION = "selection"  # the figure by which a step is chosen
 CHOOSING = "dev"  # the split on which steps, thresholds and strategies are chosen
 
@@ -43,7 +45,7 @@ def predictions(
     `task` says how the corpus's documents are cut into passages.
     """
     predicted = predictions_of(exp, encode_samples(exp, task, spec, samples), samples)
-    return with_concepts(exp.samples()[spec.name], predicted)
+    return with_concepts(exp.concept_names[spec.name], predicted)
 
 
 def predictions_of(
@@ -113,20 +115,34 @@ def evaluate_split(exp: Experiment, run: RunFolder, split: str) -> list[Metric]:
     return metrics
 
 
-def with_concepts(train: Sequence[UnifiedSample], predicted: Sequence[UnifiedSample]) -> list[UnifiedSample]:
-    """Give predicted mentions without concepts those of the training mentions that are called alike."""
-    known = [
+def concept_names(train: Sequence[UnifiedSample]) -> dict[str, str]:
+    """Return what training mentions are called -> their concepts, tabs between; empty where none has any."""
+    known = most_frequent(
         (mention.text(sample.text), "\t".join(mention.concepts) or NO_CONCEPT)  # no format's id holds a tab
         for sample in train
         for mention in sample.mentions
         if sample.text is not None
-    ]
-    if all(concepts == NO_CONCEPT for _, concepts in known):
+    )
+    return {} if set(known.values()) <= {NO_CONCEPT} else known
+
+
+def save_concepts(exp: Experiment) -> None:
+    """Write `concept_names` of every task beside its adapters; null where the names are restricted text."""
+    restricted = {name for name, spec in exp.specs.items() if spec.access is Access.RESTRICTED}
+    named = {
+        name: None if names and name in restricted else names for name, names in exp.concept_names.items()
+    }
+    write_atomically(exp.run.adapters / CONCEPTS, to_json(named) + "\n")
+
+
+def with_concepts(names: dict[str, str], predicted: Sequence[UnifiedSample]) -> list[UnifiedSample]:
+    """Give predicted mentions without concepts those that training knows for their words or alike ones."""
+    if not names:
         return list(predicted)
     texts = list(
         {mention.text(sample.text or ""): None for sample in predicted for mention in sample.mentions}
     )
-    found = dict(zip(texts, ConceptNormaliser.fit(known).predict(texts), strict=True))
+    found = dict(zip(texts, ConceptNormaliser.of(names).predict(texts), strict=True))
     ids = {text: tuple(concepts.split("\t")) for text, concepts in found.items() if concepts != NO_CONCEPT}
     return [
         replace(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.plan import StepPlan, TaskRows
 from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.artifacts import RunFolder

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.plan import StepPlan
 from kaggle_kit.core.config import changed_strategy, strategy_entry
 from kaggle_kit.core.errors import ConfigError, nearest

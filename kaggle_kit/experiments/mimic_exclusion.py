@@ -26,7 +26,7 @@ from dataclasses import replace
 
 import torch
 
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.pace import StepTargets
 from kaggle_kit.batches.plan import StepPlan
 from kaggle_kit.core.errors import ConfigError

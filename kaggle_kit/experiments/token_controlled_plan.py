@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.pace import StepTargets
 from kaggle_kit.batches.placebo import placebo
 from kaggle_kit.batches.plan import COUNTS, StepPlan

@@ -23,7 +23,7 @@ from scipy.spatial.distance import jensenshannon
 
 from kaggle_kit.analysis.predictors import AFFINITY, SIMILARITY
 from kaggle_kit.batches.batch import PlanDataset
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.plan import TaskRows
 from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.artifacts import RunFolder

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from datasets import Value
 from torch import Tensor, nn
 
 from kaggle_kit.core.types import ComponentSpec, UnifiedSample
@@ -26,9 +24,9 @@ from kaggle_kit.heads.arrays import split as split
 from kaggle_kit.heads.dropout import HEAD_DROPOUT, FastDropout
 
 
-def features(component: ComponentSpec) -> dict[str, Any]:
+def features(component: ComponentSpec) -> dict[str, str]:
     """Return the names and Arrow types of the component's columns in a token file."""
-    return {f"relevant:{component.name}": Value("int8")}
+    return {f"relevant:{component.name}": "int8"}
 
 
 def columns(component: ComponentSpec, sequences: Sequence[PairSequence], sample: UnifiedSample) -> Records:

@@ -34,7 +34,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from datasets import List, Value
 from torch import Tensor, nn
 
 from kaggle_kit.core.types import NOTHING, ComponentSpec, Relation, UnifiedSample
@@ -63,10 +62,10 @@ class _Placed:
     owned: bool
 
 
-def features(component: ComponentSpec) -> dict[str, Any]:
+def features(component: ComponentSpec) -> dict[str, str]:
     """Return the names and Arrow types of the component's columns in a token file."""
     names = (f"mentions:{component.name}", f"candidates:{component.name}")
-    return dict.fromkeys(names, List(Value("int32")))
+    return dict.fromkeys(names, "int32[]")
 
 
 def columns(component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample) -> Records:
@@ -187,7 +186,8 @@ def related(component: ComponentSpec, rows: Iterable[Mapping[str, Any]]) -> Iter
 
 def positive_share(component: ComponentSpec, columns: Columns) -> float:
     """Return the share of candidates with a label, in rows of a token file."""
-    labels = np.concatenate([table(row, CANDIDATE)[:, 3] for row in columns[f"candidates:{component.name}"]])
+    candidates = columns[f"candidates:{component.name}"][:]
+    labels = flat(table(row, CANDIDATE)[:, 3] for row in candidates)
     return int((labels > 0).sum()) / max(1, len(labels))
 
 

@@ -25,12 +25,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from datasets import List, Value
 from torch import Tensor, nn
 
 from kaggle_kit.core.types import ComponentSpec, Mention, UnifiedSample
@@ -39,10 +38,10 @@ from kaggle_kit.heads.arrays import Columns, Records, Scored, before, flat, long
 from kaggle_kit.heads.dropout import HEAD_DROPOUT, FastDropout
 
 
-def features(component: ComponentSpec) -> dict[str, Any]:
+def features(component: ComponentSpec) -> dict[str, str]:
     """Return the names and Arrow types of the component's columns in a token file."""
     names = (f"fragments:{component.name}", f"links:{component.name}")
-    return dict.fromkeys(names, List(Value("int32")))
+    return dict.fromkeys(names, "int32[]")
 
 
 def columns(component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample) -> Records:

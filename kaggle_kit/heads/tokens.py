@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from datasets import List, Value
 from torch import Tensor, nn
 
 from kaggle_kit.core.tags import chunks, may_follow, tag_chunks, tag_names
@@ -28,9 +26,9 @@ from kaggle_kit.heads.arrays import split as split
 from kaggle_kit.heads.dropout import HEAD_DROPOUT, FastDropout
 
 
-def features(component: ComponentSpec) -> dict[str, Any]:
+def features(component: ComponentSpec) -> dict[str, str]:
     """Return the names and Arrow types of the component's columns in a token file."""
-    return {f"tags:{component.name}": List(Value("int16"))}
+    return {f"tags:{component.name}": "int16[]"}
 
 
 def columns(component: ComponentSpec, sequences: Sequence[Passage], sample: UnifiedSample) -> Records:
@@ -107,9 +105,15 @@ HEAD = TokenClassificationHead
 
 
 def viterbi(scores: Tensor, between: Tensor, first: Tensor, last: Tensor) -> list[int]:
-    """Return the highest-scoring path: scores (words, tags), between (tags, tags) from row to column."""
+    """Return the highest-scoring path: scores (words, tags); penalties, at most 0, of each step and end.
+
+    `between` (tags, tags) is from row to column, `first` and `last` are (tags,).
+    """
     if len(scores) == 0:
         return []
+    likeliest = scores.argmax(-1)
+    if not (first[likeliest[0]] + between[likeliest[:-1], likeliest[1:]].sum() + last[likeliest[-1]]):
+        return likeliest.tolist()  # it is legal, so nothing scores higher
     best = scores[0] + first
     back = []
     for row in scores[1:]:

@@ -5,6 +5,7 @@
 
     adapters/<name>/adapter_model.safetensors, adapter_config.json     load in stock PEFT without this module
     adapters/fusion.safetensors, heads.safetensors, strategy.json      what stock PEFT knows nothing of
+    adapters/tasks.json                                                labels and candidates of each task
 
 Stock PEFT would load a fused pair and drop its fusion without a word. Here whatever is missing or left
 over is an error that names it.
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from peft import get_peft_model_state_dict
 from safetensors import SafetensorError
@@ -24,10 +27,12 @@ from torch import Tensor
 from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.integrity import Recorded, reading
+from kaggle_kit.core.types import Access, ComponentSpec, Kind, TaskSpec
 from kaggle_kit.models.multitask import MultiTaskModel
 
 WEIGHTS = "adapter_model.safetensors"
 FUSION, HEADS, STRATEGY = "fusion.safetensors", "heads.safetensors", "strategy.json"
+TASKS = "tasks.json"
 
 
 def save_adapters(model: MultiTaskModel, folder: Path) -> None:
@@ -39,6 +44,8 @@ def save_adapters(model: MultiTaskModel, folder: Path) -> None:
         for name in model.lora.ranks:
             model.lora.peft.peft_config[name].save_pretrained(str(folder / name))
         (folder / STRATEGY).write_text(json.dumps(_description(model), indent=2) + "\n")
+        tasks = {name: asdict(spec) for name, spec in model.specs.items()}
+        (folder / TASKS).write_text(json.dumps(tasks, indent=2) + "\n")
 
 
 def load_adapters(model: MultiTaskModel, folder: Path) -> None:
@@ -63,6 +70,26 @@ def load_adapters(model: MultiTaskModel, folder: Path) -> None:
 def saved_ranks(folder: Path) -> dict[str, int]:
     """Read adapter -> rank, in their order, from a folder of `save_adapters`."""
     return _stored(folder)["ranks"]
+
+
+def saved_specs(folder: Path) -> dict[str, TaskSpec]:
+    """Read task -> what the model knows of it, in their order, from a folder of `save_adapters`."""
+    path = folder / TASKS
+    with reading(path):
+        stored = json.loads(_existing(path).read_text(encoding="utf-8"))
+        return {name: _spec(**record) for name, record in stored.items()}
+
+
+def _spec(components: list[dict[str, Any]], access: str, **others: Any) -> TaskSpec:
+    parts = (
+        ComponentSpec(
+            **part
+            | {"kind": Kind(part["kind"]), "labels": tuple(part["labels"])}
+            | {"candidates": tuple(map(tuple, part["candidates"]))}
+        )
+        for part in components
+    )
+    return TaskSpec(components=tuple(parts), access=Access(access), **others)
 
 
 def _stored(folder: Path) -> Recorded:

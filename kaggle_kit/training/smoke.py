@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.plan import PlanSettings, StepPlan, TaskRows
 from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.training.callbacks.alarms import MAX_SKIPPED_SHARE, SkippedStepCallback, TrainingAlarm

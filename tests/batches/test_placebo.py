@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kaggle_kit.batches.batch import make_batch
-from kaggle_kit.batches.encode import EncodedTask, encode
+from kaggle_kit.batches.encode import encode
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.placebo import Room, placebo
 from kaggle_kit.batches.plan import PlannedBatch
 from kaggle_kit.core.errors import ConfigError

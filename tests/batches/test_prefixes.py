@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaggle_kit.batches.encode import beginnings
+from kaggle_kit.batches.encoded import beginnings
 from kaggle_kit.batches.plan import shared_prefixes
 from kaggle_kit.core.types import WHOLE, Prefix
 

@@ -90,7 +90,7 @@ def test_a_reloaded_run_predicts_to_the_letter_what_the_run_predicted(pair):
     for run in pair.runs:
         again = load_trained_run(run)
         for task in run.facts["tasks"]:
-            predicted = again.predict(task, again.samples("dev")[task])
+            predicted = again.predict_samples(task, again.samples("dev")[task])
             stored = (run.predictions / f"{task}.dev.jsonl").read_text()
             assert "".join(map(prediction_line, predicted)) == stored
             assert assert_reproduced(again, task) == ood_primary(run, task)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kaggle_kit.batches.batch import PlanDataset
-from kaggle_kit.batches.encode import EncodedTask
+from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.plan import PlanSettings, StepPlan, TaskRows
 from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.config import compose

@@ -15,7 +15,7 @@ from kaggle_kit.core.errors import ConfigError, CorpusError, nearest
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.formats.base import Problem, Reading, Tally, checked, origin
 
-FORMATS = ("share_pipe", "share_slots", "anafora", "cqa", "brat", "pubtator", "measeval")
+FORMATS = ("share_pipe", "share_slots", "anafora", "cqa", "brat", "pubtator", "measeval", "jsonl")
 
 __all__ = ["FORMATS", "Problem", "Reading", "Tally", "distinct", "format_module", "read", "write"]
 
@@ -101,8 +101,10 @@ def _told_apart(
     return [one]
 
 
-def write(name: str, samples: Iterable[UnifiedSample], folder: Path) -> list[Path]:
-    """Write annotations in the format's own files below `folder`; texts are never written.
+def write(name: str, samples: Iterable[UnifiedSample], folder: Path, append: bool = False) -> list[Path]:
+    """Write annotations in the format's own files below `folder`; `append` to those that are there.
+
+    No text is written but what the format demands.
 
     Raises CorpusError for a document whose id would lead its file out of the folder, and for annotations
     that no reader would take.
@@ -117,5 +119,6 @@ def write(name: str, samples: Iterable[UnifiedSample], folder: Path) -> list[Pat
     folder.mkdir(parents=True, exist_ok=True)
     for path, lines in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
+        with path.open("a" if append else "w", encoding="utf-8", newline="") as file:
+            file.writelines(f"{line}\n" for line in lines)
     return list(files)

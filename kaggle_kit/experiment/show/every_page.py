@@ -102,7 +102,7 @@ def errors(exp: Experiment, n: int = 3) -> None:
         if any(sample.access == Access.RESTRICTED for sample in gold):
             show_html(f"{task}: errors", f"<i>{WITHHELD}</i>", WITHHELD)
             continue
-        predicted = exp.predict(task, gold[:MAX_SAMPLES])
+        predicted = exp.predict_samples(task, gold[:MAX_SAMPLES])
         views = [(right, error_view(right, told)) for right, told in zip(gold, predicted, strict=False)]
         for right, view in [(right, view) for right, view in views if view][:n]:
             show_html(f"{task}, document {right.document_id}", *view)

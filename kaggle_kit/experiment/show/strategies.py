@@ -78,7 +78,7 @@ def relations_within_reach(exp: Experiment, split: str = "dev") -> None:
         gold = exp.samples(split)[task]
         if not relation_parts(spec) or not any(sample.relations for sample in gold):
             continue
-        counts = relations_reached(gold, exp.predict(task, gold))
+        counts = relations_reached(gold, exp.predict_samples(task, gold))
         every, reached, found = counts.values()
         rows.append({"task": task, **counts, "within reach": reached / every, "recall": found / every})
     if not rows:
