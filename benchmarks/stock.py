@@ -2,7 +2,7 @@
 
     trainer = stock_trainer(config, encoded, source, batch=16, clock=clock, folder=out, grouped=True)
     trainer.train()
-    AsNetwork(trainer.model, encoded.spec)(batch)     # its outputs in the engine's shape, to be scored
+    AsNetwork(trainer.model, encoded.spec)            # its outputs in the engine's shape, to be scored
 
 One component per task, of words (token classification) or ranking (sequence classification). The backbone
 drops what `training.backbone_dropout` says, by torch's own dropout.
@@ -140,15 +140,20 @@ class AsNetwork(nn.Module):
         head = build_head(self.part, model.config.hidden_size, decoder=False)  # decodes; its weights sleep
         self.heads = nn.ModuleDict({spec.name: nn.ModuleDict({self.part.name: head})})
 
-    def forward(self, batch) -> dict[str, Tensor]:
+    def states(self, batch) -> dict[int, Tensor]:
+        """What the head reads is its own output: (sequences, 2), or one row of classes for every token."""
         mask = torch.arange(max(batch.lengths))[None] < torch.tensor(batch.lengths)[:, None]
         inputs = {"input_ids": _grid(batch.input_ids, mask), "attention_mask": mask.long()}
         if getattr(self.model.config, "type_vocab_size", 0) > 1:
             inputs["token_type_ids"] = _grid(batch.type_ids, mask)
         logits = self.model(**inputs).logits
+        return {self.part.level: logits if self.part.kind is Kind.RANKING else logits[mask]}
+
+    def logits(self, batch, states) -> dict[str, Tensor]:
+        found = states[self.part.level]
         if self.part.kind is Kind.RANKING:
-            return {self.part.name: logits[:, 1] - logits[:, 0]}
-        return {self.part.name: logits[mask][batch.targets[self.part.name]["index"]]}
+            return {self.part.name: found[:, 1] - found[:, 0]}
+        return {self.part.name: found[batch.targets[self.part.name]["index"]]}
 
 
 def _grid(row: Tensor, mask: Tensor) -> Tensor:
