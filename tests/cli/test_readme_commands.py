@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from kaggle_kit.cli.app import app
 from kaggle_kit.core.page_files import find_pages
+from kaggle_kit.core.types import Access, Mention, UnifiedSample
 from kaggle_kit.kaggle.build import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,3 +95,18 @@ def test_every_row_of_the_page_table_is_a_page():
 def test_ci_runs_the_readmes_test_command():
     lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line.startswith("make")] == ["make test", "make test-kaggle"]
+
+
+def test_what_the_readme_prints_in_python_runs_as_printed(monkeypatch, capsys):
+    class Found:
+        def predict(self, texts):
+            assert all(isinstance(text, str) for text in texts)
+            mentions = (Mention("T1", ((0, 3),), "Disease", ("D1",), score=0.512),)
+            return (UnifiedSample(text, text, "new", Access.PUBLIC, mentions) for text in texts)
+
+    monkeypatch.setattr("kaggle_kit.experiment.load_trained_run.load_trained_run", lambda folder: Found())
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:3] == [str([(text, "Disease", ("D1",), 0.51)]) for text in ("Mut", "Her", "The")]

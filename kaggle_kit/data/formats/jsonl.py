@@ -204,5 +204,6 @@ def _named(annotation: Mention | Relation) -> dict[str, str]:
 
 
 def _held(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that hold something."""
-    return {name: value for name, value in fields.items() if value not in (None, [], {})}
+    """The fields that hold something, scores to six digits."""
+    held = {name: value for name, value in fields.items() if value not in (None, [], {})}
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in held.items()}
