@@ -15,7 +15,7 @@ from typing import Any
 
 from kaggle_kit.core import schema
 from kaggle_kit.core.errors import ConfigError, nearest
-from kaggle_kit.core.types import Access
+from kaggle_kit.core.types import Access, Kind
 
 BOUNDS = {  # as a field declares it -> how it is tested, and told
     "least": (operator.ge, "at least"),
@@ -37,7 +37,12 @@ ANY_RUN: Mapping[str, Any] = {
 FREE = ("types", "space")  # maps whose keys are the user's own words
 PRACTICE = {field.name: None for field in fields(schema.PracticeConfig)}
 EVERY_FORMAT = ("text_folder",)  # where texts lie that are not beside their annotations
-OPTIONS = {"cqa": ("subtask",)}  # format -> what else its reader looks at
+OPTIONS = {  # format -> what else its reader looks at
+    "cqa": ("subtask",),
+    "conll": ("column", "token"),
+    "hf": ("tokens", "tags", "text", "entities", "id", "classes"),
+}
+ON_THE_HUB = ("dataset", "revision")  # where files of the format `hf` come from, if they are in no folder
 
 
 def validate(config: schema.RunConfig) -> None:
@@ -209,7 +214,9 @@ def _task(place: str, name: str, task: schema.TaskConfig) -> Iterator[str]:
             if (split := key.partition("@")[0]) not in schema.SPLITS:
                 listed = f"{', '.join(schema.SPLITS)}{nearest(split, schema.SPLITS)}"
                 yield f"unknown key '{place}.{map_name}.{key}'; allowed: {listed}"
-    read = (*OPTIONS.get(task.format, ()), *EVERY_FORMAT)
+    yield from _scorer(place, task)
+    hub = ON_THE_HUB if task.format == "hf" else ()
+    read = (*OPTIONS.get(task.format, ()), *hub, *EVERY_FORMAT)
     for key in task.options:
         if key not in read:
             listed = f"{', '.join(read)}{nearest(key, read)}"
@@ -218,6 +225,24 @@ def _task(place: str, name: str, task: schema.TaskConfig) -> Iterator[str]:
         yield from _one_of(f"{place}.held_out.{split}.source", held_out.source, list(task.layout))
     share = sum(held_out.fraction for held_out in task.held_out.values())
     yield from _within(f"{place}.held_out (sum of the fractions)", share, below=1)
+
+
+def _scorer(place: str, task: schema.TaskConfig) -> Iterator[str]:
+    """Yield why the task's scorer cannot score its format or one of its components."""
+    general = schema.GENERAL_SCORERS if task.format in schema.GENERAL else ()
+    scorers = [name for name, files in schema.FILES_OF.items() if files == task.format or name in general]
+    if task.format in schema.FORMATS and task.scorer in schema.FILES_OF and task.scorer not in scorers:
+        yield (
+            f"{place}.scorer={task.scorer} compares {schema.FILES_OF[task.scorer]} files, and the task's "
+            f"format is {task.format}; allowed with it: {', '.join(scorers)}"
+        )
+    ranks = schema.FILES_OF.get(task.scorer) == "cqa"
+    for component in task.components:
+        if (component.kind == Kind.RANKING) != ranks and component.kind in set(Kind):
+            yield (
+                f"{place}.scorer={task.scorer} does not score component {component.name!r}, which is "
+                f"{component.kind}; a ranking, and nothing else, is scored by semeval2017t3"
+            )
 
 
 def _component(place: str, component: schema.ComponentConfig) -> Iterator[str]:

@@ -18,6 +18,23 @@ NF4_ABOVE_PARAMETERS = 4_000_000_000
 LARGEST_SEED = 2**32 - 1  # of NumPy's legacy generators
 SPLITS = ("train", "dev", "test")
 REPORTED = ("dev", "test")  # splits that a finished model may be scored on
+FILES_OF = {  # official scorer -> the format of the files that it compares
+    "semeval2014t7": "share_pipe",
+    "semeval2015t14": "share_slots",
+    "semeval2016t12": "anafora",
+    "semeval2017t3": "cqa",
+    "brat": "brat",
+    "pubtator": "pubtator",
+    "measeval": "measeval",
+}
+GENERAL = (
+    "jsonl",
+    "conll",
+    "bigbio",
+    "hf",
+)  # formats without a scorer: what they hold is scored in another's
+GENERAL_SCORERS = ("brat", "semeval2017t3")  # those that take it: of mentions and relations, of rankings
+FORMATS = (*FILES_OF.values(), *GENERAL)
 STRATEGY_KINDS = ("single", "shared", "private", "shared_private", "hierarchical", "sequential")
 HIERARCHICAL, SEQUENTIAL = ("hierarchical",), ("sequential",)
 WITH_SHARED = tuple(kind for kind in STRATEGY_KINDS if kind != "private")
@@ -118,7 +135,7 @@ class TaskConfig:
     name: str = MISSING
     title: str = MISSING
     reference: str = ""
-    format: str = MISSING  # data/formats/<format>.py
+    format: str = words(FORMATS)  # data/formats/<format>.py
     access: str = words(Access)
     licence: str = ""
     components: list[ComponentConfig] = field(default_factory=list)
@@ -129,7 +146,7 @@ class TaskConfig:
     held_out: dict[str, HeldOut] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)  # for the reader
     segments: str = words(("sentences", "windows"), "sentences")
-    scorer: str = MISSING
+    scorer: str = words(FILES_OF)
     primary_metric: str = MISSING
     secondary_metrics: list[str] = field(default_factory=list)
     published_best: list[PublishedResult] = field(default_factory=list)

@@ -3,19 +3,20 @@
     root = locate(task("ncbi_disease"))
     split_files(task("ncbi_disease"), root, "train")
 
-The order: the task's `path` · the environment · the Kaggle mounts · `data/`. A place that somebody
-named must hold the corpus; one that is merely usual may lack it.
+The order: the task's `path` · the environment · the Kaggle mounts · `data/` · the hub, for a task with
+`options.dataset`. A place that somebody named must hold the corpus; one that is merely usual may lack it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from kaggle_kit.core.errors import CorpusMissing
 from kaggle_kit.core.runtime import KAGGLE_INPUT
 from kaggle_kit.core.schema import TaskConfig
+from kaggle_kit.core.secrets import HUB, read_secret, redact
 from kaggle_kit.data.formats import format_module
 from kaggle_kit.data.formats.base import leftover
 
@@ -91,6 +92,28 @@ def _places(
     yield "working directory", working_dir / "data" / task.name
     if working_dir.resolve() != REPOSITORY:
         yield "repository", REPOSITORY / "data" / task.name
+    if dataset := task.options.get("dataset"):
+        patterns = [pattern for split in splits(task) for pattern in globs(task, split)]
+        yield "hub", hub_folder(dataset, task.options.get("revision"), patterns)
+
+
+def hub_folder(dataset: str, revision: str | None = None, patterns: Iterable[str] = ("*",)) -> Path:
+    """Return the folder in the hub's cache with the files of a dataset that match, or lie below a match.
+
+    They are downloaded once. Raises CorpusMissing where the hub does not give them.
+    """
+    from huggingface_hub import snapshot_download
+
+    named = [way for pattern in patterns for way in (pattern, pattern.removeprefix("**/"), f"{pattern}/*")]
+    settings = {"revision": revision, "allow_patterns": named, "token": read_secret(HUB)}
+    try:
+        return Path(snapshot_download(dataset, repo_type="dataset", **settings))
+    except (OSError, ValueError) as error:
+        reason = redact(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
+        raise CorpusMissing(
+            f"dataset {dataset!r} lies in no folder here, and the hub does not give it ({reason}); check the "
+            f"name and the network, set {HUB} where it is gated, or give a folder that holds its files"
+        ) from error
 
 
 def _missing(task: TaskConfig, looked_at: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Score predicted samples with the task's own scorer, on files in the task's own format.
+"""Score predicted samples with the task's own scorer, on files in the scorer's own format.
 
     figures = score_samples(task, gold, predicted, run.official(task.name))
 
@@ -18,8 +18,8 @@ from pathlib import Path
 from kaggle_kit.core.artifacts import Metric
 from kaggle_kit.core.cache import cache_dir
 from kaggle_kit.core.restricted import for_files, reading
-from kaggle_kit.core.schema import TaskConfig
-from kaggle_kit.core.types import UnifiedSample
+from kaggle_kit.core.schema import FILES_OF, TaskConfig
+from kaggle_kit.core.types import NOTHING, UnifiedSample
 from kaggle_kit.data.formats import write
 from kaggle_kit.evaluation.metrics import score
 
@@ -49,9 +49,20 @@ def metrics_of(
 
 
 def _write(task: TaskConfig, sides: Mapping[str, Sequence[UnifiedSample]], folder: Path) -> None:
+    form = FILES_OF[task.scorer]
     for name, samples in sides.items():
         shutil.rmtree(folder / name, ignore_errors=True)
-        write(task.format, samples, folder / name)
+        write(form, samples if form == task.format else map(_bare, samples), folder / name)
+
+
+def _bare(sample: UnifiedSample) -> UnifiedSample:
+    """Return a sample of a `GENERAL` format as a scorer's files hold it: without attributes and metadata."""
+    mentions = (replace(mention, attributes=NOTHING) for mention in sample.mentions)
+    links = (
+        replace(link, id=f"R{n}", roles=("Arg1", "Arg2"), attributes=NOTHING)
+        for n, link in enumerate(sample.relations, start=1)
+    )
+    return replace(sample, mentions=tuple(mentions), relations=tuple(links), metadata=NOTHING)
 
 
 def _as_gold(samples: Sequence[UnifiedSample]) -> list[UnifiedSample]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.batches.encoded import encode_in_memory
 from kaggle_kit.core.errors import ConfigError, CorpusError, nearest
 from kaggle_kit.core.restricted import for_files, reading
+from kaggle_kit.core.schema import FILES_OF
 from kaggle_kit.core.types import Access, Kind, TaskSpec, UnifiedSample, relation_parts
 from kaggle_kit.data.formats import write
 from kaggle_kit.data.formats.base import Line, Reading, checked, corpus_files, decode
@@ -34,7 +35,7 @@ FORMATS = ("jsonl", "brat", "bigbio", "official")
 
 @dataclass(frozen=True)
 class Destination:
-    """A folder for predictions, and their format: one of `FORMATS`, of which `official` is the task's own."""
+    """A folder for predictions, and one of `FORMATS`, of which `official` is that of the task's scorer."""
 
     folder: Path
     format: str = "jsonl"
@@ -100,7 +101,7 @@ def write_predictions(
     if out.format in ("brat", "bigbio") and _ranks(exp.specs[task]):
         raise ConfigError(f"format {out.format} holds no ranking, which {task} is; allowed: jsonl, official")
     counts = dict.fromkeys(("documents", "mentions", "relations", "pairs"), 0)
-    own = exp.config.tasks[task].format
+    own = FILES_OF[exp.config.tasks[task].scorer]
     seen: set[str] = set()
     for sample in predict_texts(exp, texts, task):
         if sample.document_id in seen:

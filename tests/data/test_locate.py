@@ -93,3 +93,36 @@ def test_practice_data_is_not_a_place(tmp_path):
     (tmp_path / "practice" / "semeval2014t7" / "train").mkdir(parents=True)
     with pytest.raises(CorpusMissing):
         locate(restricted, working_dir=tmp_path, environ={}, kaggle_input=tmp_path / "input")
+
+
+@pytest.fixture
+def on_the_hub(bc5cdr):
+    """A task whose files lie on the hub, where no folder has them."""
+    bc5cdr.options = {"dataset": "somebody/cdr", "revision": "v1"}
+    return bc5cdr
+
+
+def test_a_dataset_of_the_hub_is_taken_where_no_folder_has_the_corpus(tmp_path, on_the_hub, monkeypatch):
+    asked = {}
+
+    def snapshot_download(dataset, **settings):
+        asked.update(settings, dataset=dataset)
+        return str(put(tmp_path / "snapshot"))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    nowhere = {"working_dir": tmp_path, "environ": {}, "kaggle_input": tmp_path / "input"}
+    assert locate(on_the_hub, **nowhere) == tmp_path / "snapshot"
+    assert (asked["dataset"], asked["revision"], asked["repo_type"]) == ("somebody/cdr", "v1", "dataset")
+    assert "CDR_TrainingSet.PubTator.txt" in asked["allow_patterns"]
+    asked.clear()
+    folder = put(tmp_path / "data" / "bc5cdr")
+    assert locate(on_the_hub, **nowhere) == folder and not asked
+
+
+def test_a_dataset_that_the_hub_does_not_give_is_refused_with_what_to_do(tmp_path, on_the_hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(
+        CorpusMissing, match="dataset 'somebody/cdr' lies in no folder here, and the hub does not"
+    ):
+        locate(on_the_hub, working_dir=tmp_path, environ={}, kaggle_input=tmp_path / "input")

@@ -8,8 +8,9 @@ import pytest
 
 from kaggle_kit.core.artifacts import Metric
 from kaggle_kit.core.config import compose
-from kaggle_kit.core.schema import PracticeConfig
-from kaggle_kit.core.types import Access, Mention, UnifiedSample
+from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.schema import GENERAL, PracticeConfig
+from kaggle_kit.core.types import Access, Mention, RankedPair, Relation, UnifiedSample
 from kaggle_kit.data import practice
 from kaggle_kit.data.corpus import load_corpus
 from kaggle_kit.evaluation.official import metrics_of, score_samples
@@ -138,3 +139,38 @@ def test_a_restricted_corpus_scores_the_same_and_leaves_no_word_in_the_run_folde
     assert "five mg" in words[Access.PUBLIC]
     assert "five" not in words[Access.RESTRICTED] and "mg" not in words[Access.RESTRICTED]
     assert list((tmp_path / "cache/scoring").iterdir()) == []
+
+
+@pytest.mark.parametrize("form", GENERAL)
+def test_what_has_no_scorer_of_its_own_is_scored_as_brat_files_by_what_they_count(form, tasks, tmp_path):
+    """Types with blanks, relations without unique ids, and an attribute that BRAT takes for an event."""
+    task = replace(tasks["semeval2021t6"], format=form)
+    mentions = tuple(Mention(f"e{n}", ((n, n + 1),), "Adverse event", ("C 1",)) for n in range(3))
+    links = tuple(
+        Relation("R1", "is a", "e0", f"e{n}", ("from", "to"), {"event": "E1", "a b": "c\nT9\tX 0 1\tx"})
+        for n in (1, 2)
+    )
+    gold = UnifiedSample("a b/1", "abc", "dev", Access.PUBLIC, mentions, links, metadata={"file": "../x"})
+    figures = score_samples(task, [gold], [gold], tmp_path)
+    assert figures["entity_f1"] == figures["relation_strict_f1"] == 1.0
+    half = score_samples(task, [gold], [replace(gold, relations=links[:1])], tmp_path)
+    assert (half["relation_precision"], half["relation_recall"]) == (1.0, 0.5)
+    assert (tmp_path / "gold" / "a b" / "1.ann").read_text().count("\n") == 8
+
+
+def test_rankings_of_json_lines_are_scored_as_files_of_the_forum_task(tasks, tmp_path):
+    task = replace(tasks[RANKING], format="jsonl")
+    pairs = tuple(RankedPair("q1", f"c{n}", "x", n, relevant=n == 2) for n in (1, 2))
+    gold = [UnifiedSample("q1", "Where?", "dev", Access.PUBLIC, pairs=pairs, metadata={"file": "../x"})]
+    predicted = [replace(gold[0], pairs=tuple(replace(p, relevant=None, score=1 / p.rank) for p in pairs))]
+    assert score_samples(task, gold, predicted, tmp_path)["map"] == 0.5
+    assert (tmp_path / "pred" / "predictions.pred").is_file()
+
+
+def test_a_document_whose_file_would_be_hidden_is_refused_and_not_left_unscored(tasks, tmp_path):
+    task, gold = (
+        replace(tasks["semeval2021t6"], format="jsonl"),
+        UnifiedSample(".n1", "a", "dev", Access.PUBLIC),
+    )
+    with pytest.raises(CorpusError, match="document id '.n1'"):
+        score_samples(task, [gold], [gold], tmp_path)

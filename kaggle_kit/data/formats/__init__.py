@@ -12,10 +12,9 @@ from pathlib import Path
 from types import ModuleType
 
 from kaggle_kit.core.errors import ConfigError, CorpusError, nearest
+from kaggle_kit.core.schema import FORMATS
 from kaggle_kit.core.types import UnifiedSample
-from kaggle_kit.data.formats.base import Problem, Reading, Tally, checked, origin
-
-FORMATS = ("share_pipe", "share_slots", "anafora", "cqa", "brat", "pubtator", "measeval", "jsonl")
+from kaggle_kit.data.formats.base import Problem, Reading, Tally, checked, leftover, origin
 
 __all__ = ["FORMATS", "Problem", "Reading", "Tally", "distinct", "format_module", "read", "write"]
 
@@ -111,9 +110,12 @@ def write(name: str, samples: Iterable[UnifiedSample], folder: Path, append: boo
     """
     samples, root = list(samples), folder.resolve()
     for sample in samples:
-        if root not in (root / sample.document_id).resolve().parents:
+        named = Path(sample.document_id)
+        if root not in (root / named).resolve().parents or leftover(named):
             found = f"document id {sample.document_id!r}"
-            raise CorpusError(folder, found=found, expected="a name, or a path below")
+            raise CorpusError(
+                folder, found=found, expected="a name, or a path below, without a dot before it"
+            )
         checked(sample, folder / sample.document_id, Reading(strict=True))
     files = {folder / path: lines for path, lines in format_module(name).files(samples)}
     folder.mkdir(parents=True, exist_ok=True)

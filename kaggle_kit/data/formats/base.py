@@ -1,6 +1,7 @@
 """What every format reader shares: decoding, problems with path and line, and the checks on a sample.
 
-A format is a module with three functions and the constant EXPECTED_FILES, a phrase for errors:
+A format is a module with three functions and the constant EXPECTED_FILES, a phrase for errors; one that is
+only read has no `files`:
 
     find(folder)             -> list[Path]                       the files to read, in a fixed order
     read_file(path, reading) -> list[UnifiedSample]              the samples of one file

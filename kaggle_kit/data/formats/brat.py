@@ -166,10 +166,10 @@ def _annotation_lines(sample: UnifiedSample) -> list[str]:
     for mention in sample.mentions:
         spans = ";".join(f"{start} {end}" for start, end in mention.fragments)
         words = mention.text(sample.text).translate(BLANKS) if sample.text is not None else NO_TEXT
-        written.append(f"{names[mention.id]}\t{mention.type} {spans}\t{words or NO_TEXT}")
+        written.append(f"{names[mention.id]}\t{_word(mention.type)} {spans}\t{words or NO_TEXT}")
     for link in links:
         (role1, role2), source, target = link.roles, names[link.source], names[link.target]
-        written.append(f"{numbers[link.id]}\t{link.type} {role1}:{source} {role2}:{target}")
+        written.append(f"{numbers[link.id]}\t{_word(link.type)} {role1}:{source} {role2}:{target}")
     events: dict[str, str] = {}  # those without arguments are no more than their trigger
     for relation in sample.relations:
         if event := relation.attributes.get("event"):
@@ -177,10 +177,21 @@ def _annotation_lines(sample: UnifiedSample) -> list[str]:
             events[event] = f"{events.get(event, start)} {relation.type}:{names[relation.target]}"
     owners = [(names[mention.id], mention.attributes) for mention in sample.mentions]
     owners += [(numbers[link.id], link.attributes) for link in links]
-    named = [f"{key} {owner} {value}" for owner, given in owners for key, value in given.items()]
-    concepts = [f"{names[m.id]} {concept}" for m in sample.mentions for concept in m.concepts]
+    named = [
+        f"{_word(key)} {owner} {value.translate(BLANKS)}"
+        for owner, given in owners
+        for key, value in given.items()
+    ]
+    concepts = [
+        f"{names[m.id]} {concept.translate(BLANKS)}" for m in sample.mentions for concept in m.concepts
+    ]
     written += [*events.values(), *(f"A{n}\t{attribute}" for n, attribute in enumerate(named, start=1))]
     return written + [f"N{n}\tReference {concept}\t" for n, concept in enumerate(concepts, start=1)]
+
+
+def _word(name: str) -> str:
+    """Return a name without white space, which ends a field: `Adverse event` becomes `Adverse_event`."""
+    return "_".join(name.split())
 
 
 def _numbered(letter: str, ids: Sequence[str]) -> dict[str, str]:

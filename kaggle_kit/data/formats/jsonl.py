@@ -16,7 +16,7 @@ with them. Predictions have the same form, without the document's text and with 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,16 @@ from kaggle_kit.data.formats.base import Line, Reading, corpus_files
 
 EXPECTED_FILES = "JSON lines (*.jsonl or *.ndjson)"
 PREDICTIONS_FILE = "predictions.jsonl"
-TEXT, FLAG, NUMBER, OBJECT, LIST = str, bool, (int, float), dict, list
+TEXT, FLAG, NUMBER, OBJECT, LIST, NAME = str, bool, (int, float), dict, list, (str, int)
 # What an object may hold, and of which type; null counts as absent. What starts the list must be there.
-DOCUMENT = {"text": TEXT, "id": (str, int), "meta": OBJECT}
+DOCUMENT = {"text": TEXT, "id": NAME, "meta": OBJECT}
 DOCUMENT |= dict.fromkeys(("mentions", "relations", "candidates"), LIST)
-ANNOTATION = {"type": TEXT, "id": (str, int), "attributes": OBJECT, "score": NUMBER}
+ANNOTATION = {"type": TEXT, "id": NAME, "attributes": OBJECT, "score": NUMBER}
 MENTION = ANNOTATION | {"start": int, "end": int, "fragments": LIST, "text": TEXT, "concepts": LIST}
-RELATION = ANNOTATION | {"source": (str, int), "target": (str, int)}
-CANDIDATE = {"text": TEXT, "id": (str, int), "label": TEXT, "relevant": FLAG, "score": NUMBER}
+RELATION = ANNOTATION | {"source": NAME, "target": NAME}
+CANDIDATE = {"text": TEXT, "id": NAME, "label": TEXT, "relevant": FLAG, "score": NUMBER}
+
+Maker = Callable[[Any, Line, Reading], UnifiedSample]
 
 
 def find(folder: Path) -> list[Path]:
@@ -48,34 +50,39 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     return list(read_records(path, reading))
 
 
-def read_records(path: Path, reading: Reading) -> Iterator[UnifiedSample]:
-    """Yield the documents of a file, line by line, as they are read; a line that is none is rejected."""
+def read_records(path: Path, reading: Reading, make: Maker | None = None) -> Iterator[UnifiedSample]:
+    """Yield the documents of a file, line by line, as they are read; a line that is none is rejected.
+
+    `make` returns the document of an object; `sample_of` where it is left out.
+    """
+    make = make or sample_of
     for line in _lines(path):
         with reading.record():
             try:
                 record = json.loads(line.text)
             except (ValueError, RecursionError) as error:
                 raise line.error(quoted(line.text, 40), "a JSON object") from error
-            yield sample_of(record, line, reading)
+            yield make(record, line, reading)
 
 
 def sample_of(record: Any, line: Line, reading: Reading) -> UnifiedSample:
     """Return one document. Raises CorpusError for an object that does not follow the format."""
-    fields = _checked(record, DOCUMENT, line, "a document")
+    fields = checked_object(record, DOCUMENT, line, "a document")
     text = fields["text"]
     mentions = [
-        _mention(_checked(one, MENTION, line, "a mention"), place, text, line, reading)
+        _mention(checked_object(one, MENTION, line, "a mention"), place, text, line, reading)
         for place, one in enumerate(fields.get("mentions", ()), start=1)
     ]
     relations = [
-        _relation(_checked(one, RELATION, line, "a relation"), place, line)
+        _relation(checked_object(one, RELATION, line, "a relation"), place, line)
         for place, one in enumerate(fields.get("relations", ()), start=1)
     ]
     name = str(fields.get("id", f"{line.path.stem}-{line.number}"))
     pairs = [
-        _pair(_checked(one, CANDIDATE, line, "a candidate"), place, name, line)
+        _pair(checked_object(one, CANDIDATE, line, "a candidate"), place, name, line)
         for place, one in enumerate(fields.get("candidates", ()), start=1)
     ]
+    reading.tally.records += len(mentions) + len(relations)  # each of which may be rejected
     sample = reading.sample(name, text, mentions, relations, line)
     return replace(sample, pairs=tuple(pairs), metadata=_texts(fields.get("meta"), line))
 
@@ -96,8 +103,11 @@ def files(samples: Iterable[UnifiedSample]) -> Iterator[tuple[str, list[str]]]:
     yield PREDICTIONS_FILE, [json.dumps(_written(sample), ensure_ascii=False) for sample in samples]
 
 
-def _checked(value: Any, allowed: Mapping[str, Any], line: Line, what: str) -> dict[str, Any]:
-    """The object without its nulls, if its keys are known and its values of their types."""
+def checked_object(value: Any, allowed: Mapping[str, Any], line: Line, what: str) -> dict[str, Any]:
+    """Return an object without its nulls.
+
+    Raises CorpusError where it lacks the first key of `allowed`, has others, or values of other types.
+    """
     if not isinstance(value, dict):
         raise line.error(f"{type(value).__name__} for {what}", "a JSON object")
     held = {key: part for key, part in value.items() if part is not None}

@@ -14,17 +14,10 @@ from pathlib import Path
 from types import ModuleType
 
 from kaggle_kit.core.errors import ConfigError, ScoreError, nearest
+from kaggle_kit.core.schema import FILES_OF
 from kaggle_kit.data.formats.base import leftover
 
-SCORERS = (
-    "semeval2014t7",
-    "semeval2015t14",
-    "semeval2016t12",
-    "semeval2017t3",
-    "brat",
-    "measeval",
-    "pubtator",
-)
+SCORERS = tuple(FILES_OF)
 TASKS = {
     "semeval2021t6": "brat",
     "ddi2013": "brat",

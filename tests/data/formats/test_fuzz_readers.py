@@ -70,6 +70,30 @@ ENGLISH = """<?xml version="1.0" encoding="UTF-8"?>
 </RelComment><RelComment RELC_ID="Q1_R1_C2" RELC_RELEVANCE2RELQ="Bad" RELC_RELEVANCE2ORGQ="Bad">
 <RelCText/></RelComment></Thread></OrgQuestion></xml>
 """
+CONLL = """-DOCSTART- -X- O
+
+No DT O
+severe JJ B-Sign
+pain NN I-Sign
+
+Naïve RB O
+opioids NNS B-Drug
+"""
+JSONL = """{"id": "n1", "text": "No pain", "mentions": [{"id": "T1", "type": "Sign", "start": 3, "end": 7}, \
+{"id": "T2", "type": "No", "fragments": [[0, 2]], "concepts": ["C1"], "attributes": {"a": 1}}], \
+"relations": [{"type": "not", "source": "T2", "target": "T1"}]}
+{"id": "q1", "text": "Où?", "candidates": [{"id": "c1", "text": "North", "relevant": true}]}
+"""
+BIGBIO = """{"id": "0", "document_id": "n1", "passages": [{"id": "p", "type": "note", "text": ["No pain"], \
+"offsets": [[0, 7]]}], "entities": [{"id": "e1", "type": "Sign", "text": ["pain"], "offsets": [[3, 7]], \
+"normalized": [{"db_name": "UMLS", "db_id": "C1"}]}, {"id": "e2", "type": "No", "text": ["No"], "offsets": \
+[[0, 2]], "normalized": []}], "events": [{"id": "v", "type": "X", "trigger": {"text": ["No"], "offsets": \
+[[0, 2]]}, "arguments": [{"role": "of", "ref_id": "e1"}]}], "coreferences": [], "relations": [{"id": "r", \
+"type": "not", "arg1_id": "e2", "arg2_id": "e1", "normalized": []}]}
+"""
+ROWS = """[{"id": "1", "tokens": ["No", "pain"], "ner_tags": ["O", "B-Sign"]},
+{"id": "2", "tokens": ["left", "knee", "naïve"], "ner_tags": ["B-Site", "I-Site", "O"]}]
+"""
 ARABIC = """<root><Question QID="7"><Qtext>سؤال</Qtext>
 <QApair QAID="30" QArel="I"><QAquestion>q1</QAquestion><QAanswer>a1</QAanswer></QApair>
 <QApair QAID="4" QArel="D"><QAquestion>q2</QAquestion><QAanswer>a2</QAanswer></QApair></Question></root>
@@ -84,6 +108,10 @@ CORPORA = {
     "brat": {"n1.ann": ANN, "n1.txt": NOTE},
     "pubtator": {"corpus.PubTator": PUBTATOR},
     "measeval": {"tsv/n1.tsv": TSV, "text/n1.txt": NOTE},
+    "jsonl": {"train.jsonl": JSONL},
+    "conll": {"train.conll": CONLL},
+    "bigbio": {"train.jsonl": BIGBIO},
+    "hf": {"train.json": ROWS},
 }
 CORPORA = {
     name: {path: content.encode() if isinstance(content, str) else content for path, content in files.items()}
@@ -235,7 +263,8 @@ def test_the_corpus_that_is_mutated_reads_without_an_error(name, tmp_path):
     _write(tmp_path, CORPORA[name])
     samples = read(name, tmp_path, Reading())
     assert any(sample.mentions or sample.pairs for sample in samples)
-    assert any(sample.relations for sample in samples) == (name not in ("share_pipe", "share_slots", "cqa"))
+    without = ("share_pipe", "share_slots", "cqa", "conll", "hf")
+    assert any(sample.relations for sample in samples) == (name not in without)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -94,6 +94,15 @@ def test_a_stored_text_that_is_not_the_text_at_its_offsets_is_a_warning(tmp_path
     assert "'pain'" in reading.warnings[0].found and reading.tally.shifts.total() == 1
 
 
+def test_a_bad_mention_in_every_document_is_few_among_many_records(tmp_path):
+    """Rejected mentions were held against the number of documents, and so seemed to be all."""
+    past = {"type": "D", "start": 3, "end": 99}
+    _, reading = read_lines(
+        tmp_path, *(NOTE | {"id": n, "mentions": [*NOTE["mentions"], past]} for n in range(9))
+    )
+    assert (reading.tally.records, reading.tally.rejected) == (9 * 5, 9)
+
+
 def test_bytes_that_are_no_utf8_are_an_error_with_their_line(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(json.dumps(NOTE).encode() + b"\n\xff\n")
     with pytest.raises(CorpusError, match=r"a\.jsonl:[12]: .*UTF-8"):
