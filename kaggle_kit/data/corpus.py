@@ -8,6 +8,7 @@ spec = task_spec(task, corpus)
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,6 +129,18 @@ def unlearnable(task: TaskConfig, corpus: Corpus) -> dict[str, str]:
         elif relates and not spec.candidates:
             reasons[part.name] = "the training split has no relations with its labels"
     return reasons
+
+
+def contents(samples: Sequence[UnifiedSample]) -> str:
+    """Return in words what samples hold: documents, mentions and relations by type, ranked candidates."""
+    held = [f"{len(samples):,} document(s)"]
+    for what in ("mentions", "relations"):
+        types = Counter(item.type for sample in samples for item in getattr(sample, what))
+        listed = ", ".join(f"{kind} {number:,}" for kind, number in types.most_common())
+        held += [f"{types.total():,} {what} ({listed})"] if types else []
+    pairs = [pair for sample in samples for pair in sample.pairs]
+    relevant = sum(pair.relevant is True for pair in pairs)
+    return ", ".join(held + ([f"{len(pairs):,} candidates ({relevant:,} relevant)"] if pairs else []))
 
 
 def limit(samples: Sequence[UnifiedSample], n: int | None, seed: int) -> tuple[UnifiedSample, ...]:

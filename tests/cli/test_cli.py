@@ -87,6 +87,8 @@ def _brat_corpus(root: Path, **annotations: str) -> Path:
 def test_data_check_of_a_sound_corpus_ends_with_zero(tmp_path):
     result = kit("data", "check", "semeval2021t6", "--path", _brat_corpus(tmp_path))
     assert result.exit_code == 0 and "0 error(s), 0 warning(s)" in result.stdout
+    held = "1 document(s), 2 mentions (Drug 1, Effect 1)"
+    assert result.stdout.splitlines()[1:] == [f"{split}: {held}" for split in ("train", "dev", "test")]
 
 
 def test_data_check_lists_every_problem_with_its_line_and_ends_with_one(tmp_path):
