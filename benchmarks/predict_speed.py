@@ -74,9 +74,7 @@ def measured(title: str, texts: list[str], run: TrainedRun, options: argparse.Na
     for name, taken in seconds.items():
         middle = median(taken[1:])
         ratio = median(theirs / own for theirs, own in zip(taken[1:], ours, strict=True))
-        rows.append(
-            f"| {title} | {name} | {len(texts) / middle:.1f} | {middle:.2f} | {ratio:.2f}× |"
-        )
+        rows.append(f"| {title} | {name} | {len(texts) / middle:.1f} | {middle:.2f} | {ratio:.2f}× |")
     return rows
 
 
