@@ -20,7 +20,7 @@ from kaggle_kit.core.runs import run_flags, start_run
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, Mention, Relation, TaskSpec, UnifiedSample
 from kaggle_kit.data import practice, registry
 from kaggle_kit.evaluation.documents import document_table, figure
-from kaggle_kit.experiment import training_session
+from kaggle_kit.experiment import scoring, training_session
 from kaggle_kit.experiment.load_trained_run import assert_reproduced, judged_split, load_trained_run
 from kaggle_kit.experiments import ood
 from kaggle_kit.experiments import transfer_runs as arms_module
@@ -66,6 +66,7 @@ def trained(folder, strategy: str, *tasks: str, more: tuple[str, ...] = ()) -> R
     for parameter in study.model.heads.parameters():  # heads that find much, right or wrong, at no cost
         parameter.data.normal_(generator=generator)
     study.record(trainer)
+    scoring.save_concepts(study)
     save_adapters(study.model, study.run.adapters)  # with the thresholds that were chosen on dev
     sign(study.run)
     return study.run
@@ -119,7 +120,7 @@ def test_a_corpus_that_has_changed_since_is_refused(pair, tmp_path):
     manifest["data_hashes"][NER] = "other"
     sign(RunFolder(path), manifest)
     with pytest.raises(ConfigError, match=f"data_hashes.{NER}"):
-        load_trained_run(RunFolder.open(path))
+        load_trained_run(RunFolder.open(path)).corpora  # noqa: B018
 
 
 def copied(run: RunFolder, folder):
