@@ -52,7 +52,7 @@ def predictions_of(
     exp: Experiment, encoded: EncodedTask, samples: Sequence[UnifiedSample]
 ) -> list[UnifiedSample]:
     """Predict the samples that one task's token file was made of."""
-    return _predictor(exp).predict(encoded, samples)
+    return predictor(exp).predict(encoded, samples)
 
 
 def quick_evaluation(exp: Experiment, samples: Samples | None = None) -> Callable[[], dict[str, float]]:
@@ -96,7 +96,7 @@ def evaluate(exp: Experiment, run: RunFolder) -> list[Metric]:
     relating = [name for name in exp.scored_config.tasks if relation_parts(exp.specs[name])]
     dev = {name: exp.samples(CHOOSING)[name] for name in relating}
     for name, encoded in exp.encode(dev).items():
-        _predictor(exp).fit_thresholds(encoded, dev[name])
+        predictor(exp).fit_thresholds(encoded, dev[name])
     metrics = [metric for split in exp.config.profile.report for metric in evaluate_split(exp, run, split)]
     run.write_metrics(metrics)
     return metrics
@@ -156,7 +156,7 @@ def with_concepts(names: dict[str, str], predicted: Sequence[UnifiedSample]) -> 
     ]
 
 
-def _predictor(exp: Experiment) -> Predictor:
+def predictor(exp: Experiment) -> Predictor:
     """Return the model as it stands with how it is read: micro-batches, device, precision."""
     decisions, budget = exp.backbone.decisions, exp.scored_config.training.token_budget
     float16 = decisions["dtype"].value == "float16"

@@ -12,6 +12,7 @@ from pathlib import Path
 from kaggle_kit.analysis.comparability import assert_comparable
 from kaggle_kit.analysis.verdict_inputs import Entry
 from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns
 from kaggle_kit.core.folders import find_run, find_runs
 from kaggle_kit.core.request import name_of
@@ -63,6 +64,20 @@ def assert_arms(config: RunConfig, runs: Sequence[Entry]) -> None:
     reported = [{metric.split for metric in run.run.metrics()} for run in runs]
     split = "test" if all("test" in splits for splits in reported) else "dev"  # as `Reloaded.split`
     assert_comparable("ood", arms, [task], split)
+
+
+def practice_arms(runs_dir: Path | str, named: str = "") -> list[RunFolder]:
+    """Return one or two runs by their ids or folders, commas between; else a practice pair, control first.
+
+    The pair is the newest that is there, as in `comparable_arms`. Raises ConfigError for more than two names.
+    """
+    folder = in_workspace(runs_dir)
+    if named:
+        if len(names := named.split(",")) > 2:
+            raise ConfigError(f"runs names {len(names)} runs; it takes one, or two to compare")
+        return [find_run(folder, name) for name in names]
+    config = compose(model="tiny", task="semeval2014t7", overrides=["training.epochs=1"])
+    return _newest_pair(config, folder)[::-1]
 
 
 def _newest_pair(config: RunConfig, folder: Path) -> list[RunFolder]:
