@@ -50,6 +50,10 @@ OVERRIDES = {
     "token_controlled": ("experiment.twin={s2_shared}",),
     "ood": (f"experiment.corpus={HELD_OUT}", "experiment.types={{Disease: Disease_Disorder}}"),
 }
+READ = {  # finished runs that a page without tasks reads
+    "06_calibration_plots": {"run": "{s2_shared}"},
+    "07_error_analysis": {"runs": "{token_controlled},{s2_shared}"},
+}
 QUICK_OVERRIDES = {
     "ablation_architecture": ("experiment.target=2971276",)
 }  # fusion is no trifle of a model so small
@@ -143,11 +147,12 @@ class SharedKernel:
 
 def page_values(page: Path, quick: bool) -> dict[str, Any]:
     """Restricted corpora for a page that declares tasks; anything else keeps the page's own default."""
+    runs = {name: next((run.name for run in RUNS.glob(f"{name}-*")), "") for name in FIRST}
     own, values = parameters(page), {}
+    values |= {name: told.format(**runs) for name, told in READ.get(page.stem, {}).items()}
     if "task" in own:
         values["task"] = TASKS.get(page.stem, PAIR if "," in own["task"] else RESTRICTED[0])
     if "overrides" in own:
-        runs = {name: next((run.name for run in RUNS.glob(f"{name}-*")), "") for name in FIRST}
         more = [override.format(**runs) for override in OVERRIDES.get(page.stem, ())]
         more += QUICK_OVERRIDES.get(page.stem, ()) if quick else ()
         followed = not quick or page.stem == "s1_single_task"  # the service is slow to refuse
