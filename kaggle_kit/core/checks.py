@@ -142,6 +142,11 @@ def _strategy(config: schema.RunConfig) -> Iterator[str]:
         )
     if strategy.pcgrad and len(tasks) < 2:
         yield f"strategy.pcgrad=true needs conflicting tasks, but tasks are: {names}; name two or more"
+    if strategy.conflict_resolution != "pcgrad" and not strategy.pcgrad:
+        yield (
+            f"strategy.conflict_resolution={strategy.conflict_resolution} acts on the gradients that "
+            "strategy.pcgrad=true keeps apart, but it is false; set it, or leave conflict_resolution out"
+        )
     if strategy.fusion != "none" and kind not in ("shared_private", "sequential"):
         yield (
             f"strategy.fusion={strategy.fusion} fuses a private adapter with the shared one, and "

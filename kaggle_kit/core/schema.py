@@ -185,6 +185,8 @@ class StrategyConfig:
     # The shared adapter in the second phase.
     adapt_shared: str = words(("frozen", "continued"), "frozen", SEQUENTIAL)
     pcgrad: bool = False
+    # How opposing gradients are resolved where `pcgrad` is true; all but the first are ablations of it.
+    conflict_resolution: str = words(("pcgrad", "ortho_lora", "upgrad"), "pcgrad")
     # static: by the components' loss_weight.
     loss_weighting: str = words(("equal", "static", "uncertainty"), "equal")
     sampling: str = words(("proportional", "uniform", "temperature"), "proportional")

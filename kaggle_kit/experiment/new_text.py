@@ -91,9 +91,7 @@ def read_texts(place: Path, access: Access) -> Iterator[UnifiedSample]:
                 yield UnifiedSample(name, decode(path), SPLIT, access)
 
 
-def write_predictions(
-    exp: Experiment, task: str, texts: Iterable[UnifiedSample], out: Destination
-) -> dict[str, int]:
+def write_predictions(exp: Experiment, task: str, texts: Iterable[Text], out: Destination) -> dict[str, int]:
     """Write predictions as they are made; return how many documents, mentions, relations and ranked pairs.
 
     Of restricted text no word is written, as in a run folder. Raises ConfigError for two documents of a name.
@@ -156,7 +154,8 @@ def _ranks(spec: TaskSpec) -> bool:
 
 
 def _predict(exp: Experiment, spec: TaskSpec, samples: list[UnifiedSample]) -> list[UnifiedSample]:
-    bare = [replace(sample, mentions=() if not spec.gold_entities else sample.mentions) for sample in samples]
+    given = spec.gold_entities
+    bare = [replace(one, mentions=one.mentions if given else (), relations=()) for one in samples]
     settings = preparation.passage_settings(exp, exp.config.tasks[spec.name])
     encoded = encode_in_memory(bare, spec, exp.backbone.tokenizer, settings)
     if not len(encoded):  # not a word in any of them

@@ -231,7 +231,8 @@ def make_trainer(
     if target_tokens is not None:
         (task,) = steps.plan.tasks
         kind = partial(TokenControlledTrainer, target_tokens=target_tokens, task=task)
-    return kind(exp.model, steps, arguments, callbacks=callbacks, weighting=weighting, pcgrad_seed=seed)
+    surgery = {"pcgrad_seed": seed, "conflict_resolution": config.strategy.conflict_resolution}
+    return kind(exp.model, steps, arguments, callbacks=callbacks, weighting=weighting, **surgery)
 
 
 def train(exp: Experiment, trainer: MultiTaskTrainer, phase: str = "training") -> SessionEnd:

@@ -20,7 +20,7 @@ be applied before or after it with the same result.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 import torch
@@ -31,6 +31,7 @@ from torch.optim import Optimizer
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.training.conflicts import ConflictReport, GroupConflicts, cosines_of, cosines_of_halves
 
+Weigh = Callable[[Tensor, torch.Generator], Tensor]  # (K, K) Gram matrix -> (K,) factors
 BLOCK = 1 << 14  # terms per dot product: float32 is accurate over so many, and sums of blocks are float64
 
 
@@ -60,22 +61,35 @@ def project_coefficients(gram: Tensor, generator: torch.Generator) -> Tensor:
     return coefficients
 
 
+def surgery(gram: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the (K,) factors of the original gradients in the sum of the projected ones."""
+    return project_coefficients(gram, generator).sum(dim=0)
+
+
 class PCGradOptimizer:
     """Holds the tasks' gradients of the shared parameters and combines them once per step.
 
     `shared` names disjoint groups of parameters that `optimizer` moves; a group is projected over
     the tasks that reach it. The optimiser itself stays the caller's to step: loss scale, clipping
     and schedule act on the combined `.grad` as on any other. `generator` is a CPU generator and the
-    only state between steps: a resumed run needs it to draw the same orders.
+    only state between steps: a resumed run needs it to draw the same orders. `weigh` and `per_matrix` make
+    it another method than PCGrad (`resolvers`).
     """
 
     def __init__(
-        self, optimizer: Optimizer, shared: Mapping[str, Iterable[Parameter]], generator: torch.Generator
+        self,
+        optimizer: Optimizer,
+        shared: Mapping[str, Iterable[Parameter]],
+        generator: torch.Generator,
+        *,
+        weigh: Weigh = surgery,
+        per_matrix: bool = False,
     ) -> None:
         groups = {name: list(parameters) for name, parameters in shared.items()}
         check_groups(optimizer, groups)
         self.groups = {name: GroupRows(parameters) for name, parameters in groups.items()}
         self.generator = generator
+        self.weigh, self.per_matrix = weigh, per_matrix
 
     def leaves(self, reached: Mapping[str, Collection[str]]) -> dict[str, dict[Parameter, Tensor]]:
         """Begin a step: return each task's stand-ins for the parameters of the groups that it reaches.
@@ -124,18 +138,24 @@ class PCGradOptimizer:
         for name, group in self.groups.items():
             if group.tasks:
                 gram = gram_matrix(group.rows)
-                weights = self._weights(gram)
                 noted = (group.cosines_of_halves(), dict(group.components))
+                weights = self._write(group, gram)
                 groups[name] = GroupConflicts(tuple(group.tasks), gram, weights, *noted)
-                group.write(weights)
             group.begin([])
         return ConflictReport(groups)
 
-    def _weights(self, gram: Tensor) -> Tensor:
-        """Return the (K,) factors of the original gradients in the update."""
-        if not gram.diagonal().isfinite().all():  # every comparison with NaN is false: no projection
-            return torch.full((len(gram),), torch.nan, dtype=gram.dtype)
-        return project_coefficients(gram, self.generator).sum(dim=0)
+    def _write(self, group: GroupRows, gram: Tensor) -> Tensor:
+        """Leave the combined gradient; return the (K,) factors in it, of several matrices their mean."""
+        finite = bool(gram.diagonal().isfinite().all())  # every comparison with NaN is false: no projection
+        if not (self.per_matrix and finite):
+            nan = torch.full((len(gram),), torch.nan, dtype=gram.dtype)
+            weights = self.weigh(gram, self.generator) if finite else nan
+            group.write([(0, group.rows.shape[1])], [weights])
+            return weights
+        grams = [gram_matrix(group.rows[:, start:stop]) for start, stop in group.bounds]
+        factors = [self.weigh(one, self.generator) for one in grams]
+        group.write(group.bounds, factors)
+        return torch.stack(factors).mean(dim=0)
 
 
 class GroupRows:
@@ -181,13 +201,17 @@ class GroupRows:
         grams = [gram_matrix(torch.cat([first.to(whole.device), whole])) for first, whole in spans]
         return cosines_of_halves(self.halved, torch.stack(grams).sum(0))
 
-    def write(self, weights: Tensor) -> None:
-        """Set every parameter's `.grad` to the weighted sum of the rows, in the memory of the first one."""
-        weights = weights.to(self.rows)
-        total = self.rows[0].mul_(weights[0])
-        if len(weights) > 1:
-            total.addmv_(self.rows[1:].T, weights[1:])
-        for parameter, part in zip(self.parameters, self._parts(total), strict=True):
+    def write(self, spans: Sequence[tuple[int, int]], weights: Sequence[Tensor]) -> None:
+        """Set every parameter's `.grad` to a weighted sum of the rows, in the memory of the first one.
+
+        Each span of values, [start, stop), has its own weights.
+        """
+        for (start, stop), factors in zip(spans, weights, strict=True):
+            factors = factors.to(self.rows)
+            total = self.rows[0, start:stop].mul_(factors[0])
+            if len(factors) > 1:
+                total.addmv_(self.rows[1:, start:stop].T, factors[1:])
+        for parameter, part in zip(self.parameters, self._parts(self.rows[0]), strict=True):
             parameter.grad = part
 
     def _parts(self, row: Tensor) -> list[Tensor]:

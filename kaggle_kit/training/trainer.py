@@ -27,6 +27,7 @@ from kaggle_kit.models.multitask import MultiTaskModel, TaskLeaves
 from kaggle_kit.training.gradients import TaskTotals, batch_losses, read_together, shared_groups, weighted_sum
 from kaggle_kit.training.losses import EqualLoss, UncertaintyWeightedLoss
 from kaggle_kit.training.pcgrad import PCGradOptimizer
+from kaggle_kit.training.resolvers import RESOLVERS
 from kaggle_kit.training.resume import ResumableMixin
 from kaggle_kit.training.tokens import TokenTracker
 
@@ -35,7 +36,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
     """Trains a `MultiTaskModel` on a `PlanDataset`, counting every token.
 
     `weighting` weighs the tasks' losses (default: equally). `pcgrad_seed` turns gradient surgery on
-    for the parameters that several tasks touch.
+    for the parameters that several tasks touch; `conflict_resolution` is one of `RESOLVERS`.
     """
 
     optimizer: torch.optim.Optimizer  # None until it is created
@@ -48,6 +49,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         callbacks: Sequence[TrainerCallback] = (),
         weighting: EqualLoss | UncertaintyWeightedLoss | None = None,
         pcgrad_seed: int | None = None,
+        conflict_resolution: str = "pcgrad",
     ) -> None:
         one_step = itemgetter(0)  # one item of the dataset
         super().__init__(model, args, one_step, steps, callbacks=list(callbacks))
@@ -55,7 +57,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         self.weighting = (weighting or EqualLoss(steps.plan.tasks)).to(args.device)
         self.pcgrad: PCGradOptimizer | None = None
         self.reached: dict[str, list[str]] = {}  # task -> the groups of parameters that it reaches
-        self.pcgrad_seed = pcgrad_seed
+        self.pcgrad_seed, self.resolver = pcgrad_seed, RESOLVERS[conflict_resolution]
         self.tokens = TokenTracker(steps.plan.tasks, sharing=filter(model.shares, model.specs))
         self.record: dict[str, Any] = {}  # what the step just done leaves for the log
         for callback in callbacks:
@@ -156,7 +158,8 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
             self.optimizer = kind(groups, **options)
             if self.pcgrad_seed is not None:
                 generator = torch.Generator().manual_seed(self.pcgrad_seed)
-                self.pcgrad = PCGradOptimizer(self.optimizer, shared_groups(self.model), generator)
+                shared = shared_groups(self.model)
+                self.pcgrad = PCGradOptimizer(self.optimizer, shared, generator, **self.resolver)
                 self.reached = {task: self.model.reached_by([task]) for task in self.model.specs}
         return self.optimizer
 

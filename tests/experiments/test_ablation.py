@@ -24,6 +24,10 @@ TASKS = ("semeval2014t7", "semeval2021t6", "semeval2017t3")
 ARCHITECTURES = ("a1", "a2", "a3", "a4")
 FACTORS = {  # experiment -> factor, its level as declared, the level as the strategy holds it
     "ablation_pcgrad": ("pcgrad", {"on": True, "off": False}),
+    "ablation_conflict_resolution": (
+        "conflict_resolution",
+        {"pcgrad": "pcgrad", "ortho_lora": "ortho_lora", "upgrad": "upgrad"},
+    ),
     "ablation_fusion": ("fusion", {"attention": "attention", "gated": "gated", "none": "none"}),
     "ablation_cross_level": ("cross_level", {"attention": "attention", "concatenation": "concatenation"}),
     "ablation_detach_l1_for_l2": ("detach_l1_for_l2", {"off": False, "on": True}),
