@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import cache
 from typing import Any
 
@@ -30,9 +31,7 @@ def upgrad(gram: Tensor, generator: torch.Generator) -> Tensor:
 @cache
 def _weighting() -> Any:
     try:
-        from torchjd.aggregation import UPGradWeighting
-
-        return UPGradWeighting()
+        return importlib.import_module("torchjd.aggregation").UPGradWeighting()
     except ImportError as error:
         raise ConfigError(
             "strategy.conflict_resolution=upgrad needs a package that is not installed; "
