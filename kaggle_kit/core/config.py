@@ -35,8 +35,12 @@ from kaggle_kit.core.request import Request, unknown_member
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import Access
 
-# Where files lie on this machine, and who else sees the figures, says nothing about the run.
-MACHINE_KEYS = ("path", "text_folder", "report_to")
+# Where files lie on this machine, who else sees the figures, and what a corpus is known for, says nothing
+# about the run.
+MACHINE_KEYS = (
+    *("path", "text_folder", "report_to"),
+    *("train_size", "dev_size", "test_size", "contamination_risk", "zero_shot_threshold"),
+)
 
 DESCRIBED = "_described_"  # Hydra's name for a model that is no file of params/model
 

@@ -154,6 +154,12 @@ class TaskConfig:
     shares_notes_with: list[str] = field(default_factory=list)  # tasks scored on its training notes
     obtain: str = ""  # the steps to get the corpus, shown when it is missing
     slugs: list[str] = field(default_factory=list)  # Kaggle dataset slugs probed under /kaggle/input
+    # Documents of each split as published, of a ranking task questions, before anything is cut from a split.
+    train_size: int | None = number(None, least=1)
+    dev_size: int | None = number(None, least=1)
+    test_size: int | None = number(None, least=1)
+    contamination_risk: str = words(("low", "medium", "high", "unknown"), "unknown")  # a model has read it
+    zero_shot_threshold: float | None = number(None, above=0, most=1)  # 70 % of the published best
     strict: bool = False  # one record that cannot be used is an error, instead of being reported and skipped
     path: str | None = None  # explicit place of the corpus
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
+from kaggle_kit.analysis.anchors import published_best
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import Kind
 from kaggle_kit.data.formats import FORMATS
@@ -67,3 +70,11 @@ def test_the_table_has_one_row_per_task():
     rows = {row["task"]: row for row in describe()}
     assert list(rows) == task_names()
     assert rows["semeval2016t12"]["levels"] == "1+2"
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_a_zero_shot_threshold_is_70_per_cent_of_the_best_published_score(name):
+    known = task(name)
+    best = published_best(asdict(known))
+    assert known.zero_shot_threshold == (None if best is None else round(0.7 * best, 2))
+    assert known.contamination_risk in ("low", "medium", "high") or name == "semeval2021t6"
