@@ -43,8 +43,9 @@ def execute(
     values: Annotated[Words, typer.Argument(metavar="[NAME=VALUE]...", help="Such as runs_dir=runs.")] = None,
     out: Annotated[Path, typer.Option(help="The executed copy.")] = Path("reports/page.ipynb"),
 ) -> None:
-    """Execute a page that reads run folders; pages that train go by `run`."""
-    from kaggle_kit.core.page_files import named_values, page_path
+    """Execute a page that trains nothing; pages that train go by `run`."""
+    from kaggle_kit.core.page_files import page_path, typed_values
     from kaggle_kit.experiment.page_run import execute_page
 
-    typer.echo(str(execute_page(page_path(page), named_values(values or ()), out)))
+    source = page_path(page)
+    typer.echo(str(execute_page(source, typed_values(source, values or ()), out)))

@@ -112,6 +112,25 @@ def named_values(words: Iterable[str]) -> dict[str, str]:
     return values
 
 
+def typed_values(page: Path, words: Iterable[str]) -> dict[str, Any]:
+    """Parse NAME=VALUE words for a page; values of parameters that are no strings are read as literals.
+
+    ConfigError for a parameter that the page does not declare, and for a value that is no literal.
+    """
+    values, declared = named_values(words), parameters(page)
+    check_declared(page, values)
+    typed: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            typed[name] = value if isinstance(declared[name], str) else ast.literal_eval(value)
+        except (SyntaxError, ValueError) as error:
+            form = repr(declared[name])
+            raise ConfigError(
+                f"{name}={value} is no literal; write it as Python does, such as {form}"
+            ) from error
+    return typed
+
+
 def check_declared(page: Path, values: Iterable[str]) -> None:
     """Raise ConfigError with the nearest name for a value that is none of the page's parameters."""
     declared = parameters(page)

@@ -117,3 +117,15 @@ def test_the_command_reports_a_stale_pair_and_then_writes_it(page, monkeypatch):
 
 def test_every_page_of_the_project_has_its_pair():
     assert [path.name for path in page_files.find_pages().values() if not page_files.is_paired(path)] == []
+
+
+def test_values_of_a_command_line_have_the_types_of_the_pages_defaults(tmp_path):
+    page = tmp_path / "page.py"
+    page.write_text('# %% tags=["parameters"]\nname = "x"\ncount = 3\noverrides = []\n')
+    words = ["name=3", "count=5", "overrides=['training.max_length=auto']"]
+    expected = {"name": "3", "count": 5, "overrides": ["training.max_length=auto"]}
+    assert page_files.typed_values(page, words) == expected
+    with pytest.raises(ConfigError, match="count=many is no literal"):
+        page_files.typed_values(page, ["count=many"])
+    with pytest.raises(ConfigError, match="did you mean 'count'"):
+        page_files.typed_values(page, ["coutn=5"])
