@@ -74,7 +74,7 @@ def misfits(value: Any, place: str = "", declared: Mapping[str, Any] | None = No
     elif declared and value is not None:
         if "allowed" in declared:
             yield from _one_of(place, value, declared["allowed"])
-        if "bounds" in declared:
+        if "bounds" in declared and not isinstance(value, str):
             yield from _within(place, value, **declared["bounds"])
 
 
@@ -193,11 +193,16 @@ def _profile(config: schema.RunConfig) -> Iterator[str]:
 
 def _training(config: schema.RunConfig) -> Iterator[str]:
     training, model = config.training, config.model
-    yield from _within("training.stride", training.stride, below=training.max_length)
-    yield from _within("training.token_budget", training.token_budget, least=training.max_length)
     if training.target_tokens is not None and len(config.tasks) > 1:
         yield f"training.target_tokens is for one task, but tasks are: {', '.join(config.tasks)}; name one"
-    if training.max_length > model.max_positions:
+    if isinstance(length := training.max_length, str):
+        if not schema.AUTO_LENGTH.fullmatch(length):
+            allowed = "a whole number of tokens, auto, or auto50 to auto100 for another percentile"
+            yield f"training.max_length={length!r} is not legal; allowed: {allowed}"
+        return
+    yield from _within("training.stride", training.stride, below=length)
+    yield from _within("training.token_budget", training.token_budget, least=length)
+    if length > model.max_positions:
         yield (
             f"training.max_length={training.max_length} is more than the {model.max_positions} positions "
             f"of model {model.name!r}; set it to {model.max_positions} or less"

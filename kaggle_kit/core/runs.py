@@ -73,6 +73,7 @@ def start_run(
     `run_dir` is opened again, to go on from its checkpoints; any other one is a RunFolderError.
     """
     _refuse_stray_twin(config)
+    config.training.passage_tokens()  # refuses `auto` that nobody has decided
     refuse_misuse(config, page)
     if run_dir and (Path(run_dir) / "config.yaml").is_file():
         return _unfinished(Path(run_dir), config_hash(config))

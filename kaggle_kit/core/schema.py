@@ -5,6 +5,7 @@ an error. `compose` in `config.py` fills a `RunConfig` from them. A field declar
 bounds and the kinds of strategy that read it; `checks.py` holds every configuration against that.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 from omegaconf import MISSING
 
 from kaggle_kit.core.architectures import ARCHITECTURES
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import Access, Kind
 
 NF4_ABOVE_PARAMETERS = 4_000_000_000
 LARGEST_SEED = 2**32 - 1  # of NumPy's legacy generators
+AUTO_LENGTH = re.compile(r"auto([5-9][0-9]|100)?")  # with the percentile
 SPLITS = ("train", "dev", "test")
 REPORTED = ("dev", "test")  # splits that a finished model may be scored on
 FILES_OF = {  # official scorer -> the format of the files that it compares
@@ -246,7 +249,8 @@ class TrainingConfig:
     effective_batch: int = number(16, least=1)  # samples per optimiser step, whatever the micro-batch
     token_budget: int = 2048  # tokens per micro-batch; on a GPU the fastest one that fits is found instead,
     autobatch: bool = True  # unless this is false
-    max_length: int = number(128, least=8)  # tokens per segment
+    # Tokens per segment. auto: what the 99th percentile of the training sequences needs (auto95: the 95th).
+    max_length: int | str = number(128, least=8)
     stride: int = number(32, least=0)  # tokens shared by neighbouring windows of one long segment
     warmup: float = number(0.05, least=0, below=1)  # share of the steps
     weight_decay: float = number(0.0, least=0)
@@ -264,6 +268,15 @@ class TrainingConfig:
     report_to: str = words(("none", "wandb"), "none")  # who else sees the figures while they come
     # Epochs without a new best quick evaluation before the run stops; 0: never stops.
     patience: int = number(3, least=0)
+
+    def passage_tokens(self) -> int:
+        """Return max_length. Raises ConfigError where it is still to be decided."""
+        if isinstance(self.max_length, str):
+            raise ConfigError(
+                f"training.max_length={self.max_length} is decided where Experiment.open starts a run, and "
+                "nothing has decided it here; give a number of tokens"
+            )
+        return self.max_length
 
 
 @dataclass

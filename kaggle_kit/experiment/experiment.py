@@ -31,6 +31,7 @@ from kaggle_kit.core.types import TaskSpec, UnifiedSample
 from kaggle_kit.data.corpus import Corpus
 from kaggle_kit.experiment import preparation, scoring
 from kaggle_kit.experiment.controlled_variables import scored_config
+from kaggle_kit.experiment.lengths import settle_max_length
 from kaggle_kit.experiment.manifest import record_run
 from kaggle_kit.experiment.new_text import Text, predict_texts
 from kaggle_kit.experiment.preparation import Samples
@@ -38,6 +39,7 @@ from kaggle_kit.experiment.startup import Finding, check_startup
 from kaggle_kit.experiment.training_session import Phase, Session, run_session
 from kaggle_kit.models.adapter_files import save_adapters
 from kaggle_kit.models.build import build_model
+from kaggle_kit.models.decisions import Decision
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
 
@@ -57,6 +59,7 @@ class Experiment:
                 hide_values()  # the user's own IPython profile may print whole notes with an error
         self.scored_config = scored_config(config)
         self.metrics: list[Metric] = []
+        self.decided: dict[str, Decision] = {}  # before the run was started
         self._samples: dict[str, dict[str, tuple[UnifiedSample, ...]]] = {}
 
     @classmethod
@@ -88,9 +91,14 @@ class Experiment:
             overrides=list(overrides),
             seed=seed,
         )
-        config = settle(asked)
-        run = start_run(config, page=page, runs_dir=runs_dir, run_dir=run_dir, asked=asked)
-        return cls(config, run)
+        config, opened = settle(asked), {}
+        if isinstance(config.training.max_length, str):
+            corpora = preparation.open_corpora(config)
+            config, decided = settle_max_length(config, corpora)
+            opened = {"corpora": corpora, "decided": {"max_length": decided}}
+        exp = cls(config, start_run(config, page=page, runs_dir=runs_dir, run_dir=run_dir, asked=asked))
+        vars(exp).update(opened)
+        return exp
 
     @cached_property
     def run(self) -> RunFolder:
@@ -122,7 +130,9 @@ class Experiment:
     def backbone(self) -> Loaded:
         """The frozen backbone with the decisions on device, precision and attention, and their reasons."""
         torch.manual_seed(self.config.seed)
-        return preparation.open_backbone(self.config)
+        backbone = preparation.open_backbone(self.config)
+        backbone.decisions.update(self.decided)
+        return backbone
 
     def encode(self, samples: Samples) -> dict[str, EncodedTask]:
         """Return the token files of some tasks' samples."""

@@ -19,7 +19,7 @@ from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runtime import logger
-from kaggle_kit.core.schema import RunConfig, TaskConfig
+from kaggle_kit.core.schema import ModelConfig, RunConfig, TaskConfig
 from kaggle_kit.core.types import TaskSpec, UnifiedSample
 from kaggle_kit.data import practice
 from kaggle_kit.data.corpus import Corpus, limit, load_corpus, task_spec, unlearnable
@@ -95,24 +95,29 @@ def split_samples(exp: Experiment, split: str) -> dict[str, tuple[UnifiedSample,
     return {name: limit(corpus.splits[split], most, seed) for name, corpus in exp.corpora.items()}
 
 
+def backbone_entry(config: RunConfig) -> ModelConfig:
+    """Return the entry of the model; one with the recipe `tiny` is built first, from practice text."""
+    model = config.model
+    if model.recipe != "tiny" or model.path is not None:
+        return model
+    texts = practice.corpus_text(config.practice)
+    return replace(model, path=str(build_tiny(model.architecture, texts)))
+
+
 def open_backbone(config: RunConfig) -> Loaded:
-    """Load the frozen backbone; a model with the recipe `tiny` is built first, from practice text.
+    """Load the frozen backbone.
 
     Raises ConfigError for a `training.max_length` that the backbone has no positions for.
     """
-    model = config.model
-    if model.recipe == "tiny" and model.path is None:
-        texts = practice.corpus_text(config.practice)
-        model = replace(model, path=str(build_tiny(model.architecture, texts)))
     backbone = load_backbone(
-        model,
+        backbone_entry(config),
         device=config.profile.device,
         precision=config.profile.precision,
         quantization=config.strategy.quantization,
         bidirectional=config.strategy.attention == "bidirectional",
     )
     positions = usable_positions(backbone.backbone)
-    if positions is not None and config.training.max_length > positions:
+    if positions is not None and config.training.passage_tokens() > positions:
         raise ConfigError(
             f"training.max_length={config.training.max_length} is more than the {positions} positions that "
             f"{type(backbone.backbone).__name__} has for tokens; set it to {positions} or less"
@@ -126,7 +131,7 @@ def passage_settings(exp: Experiment, task: TaskConfig) -> PassageSettings:
     """Return how the documents of a task are cut into passages for the run's backbone."""
     training = exp.config.training
     return PassageSettings(
-        max_length=training.max_length,
+        max_length=training.passage_tokens(),
         stride=training.stride,
         segments=task.segments,
         last_subword=exp.backbone.causal,

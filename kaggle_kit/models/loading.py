@@ -19,6 +19,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -113,13 +114,37 @@ def load_backbone(
                 f"model {config.name}: {source} is of architecture {own.model_type!r}, and the entry says "
                 f"{config.architecture!r}; name the folder itself: model={source}"
             )
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
+        tokenizer = load_tokenizer(config)
         decisions["attention"] = decide_attention(config, own, decisions["device"], bidirectional)
         backbone = _backbone(source, config.revision, decisions)
         _assert_reads(tokenizer, backbone, config)
     decoder = config.family == "decoder"
     verify_reading(backbone, causal=decoder, name=config.name)
     return Loaded(backbone, tokenizer, decoder and not bidirectional, decisions, config)
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model alone. ConfigError where the place that should hold it does not."""
+    source = source_of(config)
+    with _hub_access(config, source):
+        return AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
+
+
+def load_language_model(
+    config: ModelConfig, device: str = "auto", precision: str = "auto", quantization: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a decoder with its language-model head, to read likelihoods off it; and its tokenizer.
+
+    Raises ConfigError for an encoder, which gives no likelihood of a text.
+    """
+    if config.family != "decoder":
+        raise ConfigError(f"model {config.name} is an encoder, without likelihoods of a text; name a decoder")
+    decisions = decide(config, device, precision, quantization, checkpointing=False)
+    decisions["attention"] = choose_stock_attention(config.architecture, capability(decisions["device"]))
+    source = source_of(config)
+    with _hub_access(config, source):
+        model = _backbone(source, config.revision, decisions, kind=AutoModelForCausalLM)
+    return model.eval(), load_tokenizer(config)
 
 
 def _assert_reads(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel, config: ModelConfig) -> None:
@@ -251,7 +276,11 @@ def assert_trainable_float32(model: nn.Module) -> None:
 
 
 def _backbone(
-    source: str, revision: str | None, decisions: Mapping[str, Decision], nf4: dict[str, Any] | None = None
+    source: str,
+    revision: str | None,
+    decisions: Mapping[str, Decision],
+    nf4: dict[str, Any] | None = None,
+    kind: Any = AutoModel,
 ) -> PreTrainedModel:
     """Weights in place, frozen. `nf4` are settings for bitsandbytes that replace the library's own."""
     values = {name: decision.value for name, decision in decisions.items()}
@@ -259,7 +288,7 @@ def _backbone(
     # bitsandbytes' default compute dtype is float32, which a T4 runs eight times slower
     settings = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"} | (nf4 or {})
     settings = {"bnb_4bit_compute_dtype": dtype, "bnb_4bit_use_double_quant": True} | settings
-    backbone, info = AutoModel.from_pretrained(
+    backbone, info = kind.from_pretrained(
         source,
         revision=revision,
         dtype=dtype,
