@@ -179,7 +179,7 @@ def run_pages(steps: Steps, quick: bool) -> None:
         page, values = pages[name], page_values(pages[name], quick)  # by the runs that are there by now
         if kernel:
             steps.take(f"page {name}", lambda p=page, v=values: kernel.execute(injected(p, v), p.stem))
-        elif "model" in parameters(page):
+        elif "run_dir" in parameters(page):
             steps.take(f"page {name}", lambda n=name, v=values: str(run_page(n, progress=False, **v)))
         else:
             copy = steps.folder / "executed" / f"{name}.ipynb"

@@ -119,16 +119,13 @@ def typed_values(page: Path, words: Iterable[str]) -> dict[str, Any]:
     """
     values, declared = named_values(words), parameters(page)
     check_declared(page, values)
-    typed: dict[str, Any] = {}
-    for name, value in values.items():
-        try:
-            typed[name] = value if isinstance(declared[name], str) else ast.literal_eval(value)
-        except (SyntaxError, ValueError) as error:
-            form = repr(declared[name])
-            raise ConfigError(
-                f"{name}={value} is no literal; write it as Python does, such as {form}"
-            ) from error
-    return typed
+    try:
+        return {n: v if isinstance(declared[n], str) else ast.literal_eval(v) for n, v in values.items()}
+    except (SyntaxError, ValueError) as error:
+        given = " ".join(map("=".join, values.items()))
+        raise ConfigError(
+            f"{given}: a value is no literal ({error}); write numbers and lists as in Python"
+        ) from error
 
 
 def check_declared(page: Path, values: Iterable[str]) -> None:

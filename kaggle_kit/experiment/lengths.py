@@ -77,28 +77,13 @@ def decide_max_length(config: RunConfig, lengths: Mapping[str, np.ndarray]) -> D
 
 def settle_max_length(config: RunConfig, corpora: Mapping[str, Corpus]) -> tuple[RunConfig, Decision]:
     """Return the configuration with a number for `auto`, and the decision. Raises ConfigError as above."""
-    tokenizer = load_tokenizer(backbone_entry(config))
-    decided = decide_max_length(
-        config,
-        {
-            name: sequence_lengths(task, corpora[name].splits["train"], tokenizer)
-            for name, task in config.tasks.items()
-        },
-    )
+    tokenizer, tasks = load_tokenizer(backbone_entry(config)), config.tasks
+    samples = {name: corpora[name].splits["train"] for name in tasks}
+    lengths = {name: sequence_lengths(tasks[name], found, tokenizer) for name, found in samples.items()}
+    decided = decide_max_length(config, lengths)
     settled = replace(config, training=replace(config.training, max_length=int(decided.value)))
     validate(settled)
     return settled, decided
-
-
-def length_rows(tokens: Mapping[str, np.ndarray], longest: int) -> pd.DataFrame:
-    """Return quantiles of the tokens of each task's sequences, and the share longer than `longest`."""
-    rows = []
-    for name, found in tokens.items():
-        row = {"task": name, "sequences": len(found)}
-        for title, at in {"median": 50, "95 %": 95, "99 %": 99, "most": 100}.items():
-            row[title] = int(np.percentile(found, at, method="inverted_cdf"))
-        rows.append(row | {"longer": float((found > longest).mean())})
-    return pd.DataFrame(rows)
 
 
 def reach_table(

@@ -125,7 +125,7 @@ def test_values_of_a_command_line_have_the_types_of_the_pages_defaults(tmp_path)
     words = ["name=3", "count=5", "overrides=['training.max_length=auto']"]
     expected = {"name": "3", "count": 5, "overrides": ["training.max_length=auto"]}
     assert page_files.typed_values(page, words) == expected
-    with pytest.raises(ConfigError, match="count=many is no literal"):
+    with pytest.raises(ConfigError, match="count=many: a value is no literal"):
         page_files.typed_values(page, ["count=many"])
     with pytest.raises(ConfigError, match="did you mean 'count'"):
         page_files.typed_values(page, ["coutn=5"])

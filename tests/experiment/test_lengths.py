@@ -11,7 +11,7 @@ from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.experiment.experiment import Experiment
-from kaggle_kit.experiment.lengths import decide_max_length, length_rows, sequence_lengths
+from kaggle_kit.experiment.lengths import decide_max_length, sequence_lengths
 from tests.experiment.test_rounds import NER, RANKING, small_models  # noqa: F401
 
 AUTO = ("training.max_length=auto", "practice.documents=6", "practice.terms=20")
@@ -81,5 +81,3 @@ def test_sequences_are_sentences_documents_or_pairs_and_none_is_cut(tmp_path):
     assert len(sentences) > 1 and document == sentences.sum() - (len(sentences) - 1)  # one <s> each
     question = exp.samples()[RANKING][0]
     assert len(sequence_lengths(exp.config.tasks[RANKING], [question], tokenizer)) == len(question.pairs)
-    table = length_rows({NER: sentences}, int(sentences.max()) - 1)
-    assert table["longer"][0] == (sentences == sentences.max()).mean() and table["most"][0] == sentences.max()

@@ -15,6 +15,7 @@ from typing import Any
 
 EXPORTS = {  # module -> its names
     "counts": ("curve_over_tokens", "ledgers", "optimisation", "parity", "token_ledger"),
+    "data_pages": ("order",),
     "error_examples": ("error_browser",),
     "every_page": (
         *("adapters", "differences", "errors", "learning_curve"),
