@@ -88,13 +88,15 @@ def look_at(asked: NewTask) -> Look:
     components = components_of(train, root)
     ranks = components[0]["kind"] == str(Kind.RANKING)
     scorer = "semeval2017t3" if ranks else "pubtator" if asked.format == "pubtator" else "brat"
+    primary, others = SCORED[scorer]
+    secondary = [one for one in others if len(components) > 1 or not one.startswith("relation")]
     shares = {"held_out": {split: vars(one) for split, one in held_out.items()}} if held_out else {}
     return Look(
         named
         | {"components": components, "layout": layout}
         | shares
         | ({"segments": "windows"} if _across(train) > ACROSS else {})
-        | {"scorer": scorer, "primary_metric": SCORED[scorer][0], "secondary_metrics": SCORED[scorer][1]}
+        | {"scorer": scorer, "primary_metric": primary, "secondary_metrics": secondary}
         | {
             "obtain": "An own corpus: whoever made this task has it.",
             "slugs": [asked.name.replace("_", "-")],

@@ -91,6 +91,7 @@ def test_mentions_relations_and_rankings_become_components_with_their_scorer(tmp
         ("relations", "relation_extraction", 2),
     ]
     assert (notes["scorer"], notes["segments"]) == ("brat", "windows")  # the relation leaves its sentence
+    assert notes["secondary_metrics"] == ["entity_f1", "relation_strict_f1"]
     asked = look(put(tmp_path / "b", every(QUESTION)))
     assert [part["kind"] for part in asked.task["components"]] == ["sequence_ranking"]
     assert (asked.task["scorer"], asked.task["primary_metric"]) == ("semeval2017t3", "map")
@@ -121,6 +122,7 @@ def test_the_file_composes_and_the_printed_commands_run(tmp_path, monkeypatch):
     assert told.exit_code == 0, told.output
     text = (own / "task" / "mine.yaml").read_text()
     assert len(text.splitlines()) <= 18 and yaml.safe_load(text)["options"] == {"column": "2"}
+    assert yaml.safe_load(text)["secondary_metrics"] == ["entity_f1"]
     export, check, run = told.stdout.splitlines()[-3:]
     assert export == f"export KAGGLE_KIT_PARAMS={own}"
     monkeypatch.setenv("KAGGLE_KIT_PARAMS", str(own))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_kit.core.errors import CorpusError
+from kaggle_kit.core.restricted import unless_withheld
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.formats.base import Line, Reading, corpus_files, decode, lines
 from kaggle_kit.data.formats.conll import Tagged, report_illegal, tag_of, tagged_sample
@@ -52,7 +53,8 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     content, marks = (tokens, tags) if tagged else (text, entities)
     if rows and not {content, marks} <= having:
         expected = f"{content} and {marks}; options.tokens and tags, or text and entities, name other columns"
-        raise CorpusError(path, found=f"columns {', '.join(sorted(having))}", expected=expected)
+        found = unless_withheld(f"columns {', '.join(sorted(having))}", f"{len(having)} other columns")
+        raise CorpusError(path, found=found, expected=expected)
     classes = named.split(",") if named else _classes(features.get(marks))
     samples: list[UnifiedSample] = []
     sentences: list[Tagged] = []
