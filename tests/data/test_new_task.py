@@ -158,3 +158,38 @@ def test_the_file_composes_and_the_printed_commands_run(tmp_path, monkeypatch):
 def test_what_cannot_be_is_refused_before_anything_is_read(change, told):
     with pytest.raises(ConfigError, match=told):
         look(Path("nowhere"), **{"format": "conll"} | change)
+
+
+TOKENS = {"tokens": ["zyxqwv", "fever"], "ner_tags": ["O", "B-Sign"]}
+SAID = {"text": "zyxqwv fever", "mentions": [{"type": "Sign", "start": 7, "end": 12}]}
+PASSAGE = {"id": "p", "type": "note", "text": [SAID["text"]], "offsets": [[0, 12]]}
+ENTITY = {"id": "e", "type": "Sign", "text": ["fever"], "offsets": [[7, 12]], "normalized": []}
+GRAPH = {"passages": [PASSAGE], "entities": [ENTITY], "events": [], "relations": []}
+DAMAGED = '{"zyxqwv": "zyxqwv"}\n{"zyxqwv\n'
+
+
+@pytest.mark.parametrize(
+    ("form", "rows", "damaged"),
+    [
+        ("jsonl", [json.dumps(SAID | {"id": n}) for n in range(20)], DAMAGED),
+        ("bigbio", [json.dumps(GRAPH | {"document_id": str(n)}) for n in range(20)], DAMAGED),
+        (
+            "hf",
+            [json.dumps(TOKENS)] * 20,
+            '{"zyxqwv": "zyxqwv"}\n{"tokens": ["zyxqwv"], "ner_tags": ["zyxqwv"]}\n',
+        ),
+        ("conll", ["zyxqwv O\nfever B-Sign\n"] * 20, "\nzyxqwv zyxqwv zyxqwv\n\nzyxqwv zyxqwv\n"),
+    ],
+)
+def test_no_word_of_a_restricted_corpus_is_printed_or_written(tmp_path, monkeypatch, form, rows, damaged):
+    for split in ("train", "dev", "test"):
+        (tmp_path / "corpus" / split).mkdir(parents=True)
+        name = "a.conll" if form == "conll" else "a.jsonl"
+        (tmp_path / "corpus" / split / name).write_text("\n".join(rows) + "\n" + damaged)
+    words = ["--name", "mine", "--format", form, "--path", tmp_path / "corpus", "--out", tmp_path / "own"]
+    told = new(*words)
+    monkeypatch.setenv("KAGGLE_KIT_PARAMS", str(tmp_path / "own"))
+    checked = CliRunner().invoke(app, ["data", "check", "mine", "--path", str(tmp_path / "corpus")])
+    assert (told.exit_code, checked.exit_code) == (0, 0) and "6 record(s) skipped" in checked.stdout
+    written = (tmp_path / "own" / "task" / "mine.yaml").read_text()
+    assert "20 mentions (Sign 20)" in checked.stdout and "zyxq" not in told.output + checked.output + written
