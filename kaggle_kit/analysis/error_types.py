@@ -215,14 +215,14 @@ def _errors(
     cases = []
     for right, other in zip(gold, predicted, strict=True):
         size = float("inf") if right.text is None else len(right.text)
-        sides = _mentions(right), _mentions(other)
+        nested = [_nested(_mentions(sample)) for sample in (right, other)]
         for category, one, (two, score) in _paired(categories, items(right), items(other), match):
             places = places_of(one or two)
             shape = any(len(place.fragments) > 1 for place in places)
-            nested = any(_nested(place, sides[one is None]) for place in places)
+            inner = not nested[one is None].isdisjoint(places)
             ends = [end for place in places_of(two) for end in place.fragments]
             outside = any(not 0 <= start < end <= size for start, end in ends)
-            cases.append(Case(right.document_id, category, one, two, score, shape, nested, outside))
+            cases.append(Case(right.document_id, category, one, two, score, shape, inner, outside))
     return Errors(categories, ids, tuple(cases))
 
 
@@ -257,10 +257,15 @@ def _overlap(one: Fragments, two: Fragments) -> float:
     return shared / (sum(end - start for start, end in (*one, *two)) - shared) if shared else 0.0
 
 
-def _nested(place: Place, mentions: Sequence[Place]) -> bool:
-    start, end = min(place.fragments)[0], max(place.fragments)[1]
-    around = [(min(one.fragments)[0], max(one.fragments)[1]) for one in mentions if one[0] != place[0]]
-    return any((first - start) * (last - end) <= 0 and first < end and start < last for first, last in around)
+def _nested(mentions: Sequence[Place]) -> set[Place]:
+    """Return the mentions that lie within another one's span, or around it."""
+    numbers: dict[Fragments, int] = {}
+    place = np.array([numbers.setdefault(one.fragments, len(numbers)) for one in mentions])
+    first = np.array([min(one.fragments)[0] for one in mentions])
+    last = np.array([max(one.fragments)[1] for one in mentions])
+    meet = (first[:, None] < last) & (first < last[:, None]) & (place[:, None] != place)
+    within = meet & (np.subtract.outer(first, first) * np.subtract.outer(last, last) <= 0)
+    return {one for one, inner in zip(mentions, within.any(axis=1), strict=True) if inner}
 
 
 def _mentions(sample: UnifiedSample) -> list[Place]:

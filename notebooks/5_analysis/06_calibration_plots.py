@@ -59,6 +59,7 @@ words = True  # load the model, too, for the probabilities of single words
 
 # %%
 from kaggle_kit.analysis.overview import TOYS, arm_of, flag_names
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.experiment import finished_runs
 from kaggle_kit.experiment.load_trained_run import judged_split
 
@@ -105,6 +106,10 @@ dev = (
 # %%
 from kaggle_kit.analysis.calibration import ece, reliability_table
 
+if not scored:
+    raise ConfigError(
+        f"{trained.run.run_id} predicts nothing that has a probability; name another run by run"
+    )
 first = next(iter(scored))
 example = scored[first]
 by_hand = reliability_table(example, bins=5)

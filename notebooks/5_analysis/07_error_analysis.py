@@ -55,14 +55,13 @@ runs = ""  # ids or folders of one or two finished runs, the first one's errors 
 
 # %%
 from kaggle_kit.analysis.overview import TOYS, arm_of, flag_names
+from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.experiment.finished_runs import errors_of, judged, opened
 from kaggle_kit.experiment.load_trained_run import judged_split
 from kaggle_kit.experiments.transfer_runs import practice_arms
 
-arms = {
-    f"{place}: {arm_of(run.manifest())}": opened(run)
-    for place, run in enumerate(practice_arms(runs_dir, runs), 1)
-}
+runs_read = enumerate(practice_arms(runs_dir, runs), 1)
+arms = {f"{place}: {arm_of(run.manifest())}": opened(run) for place, run in runs_read}
 flags = {flag for arm in arms.values() for flag in flag_names(arm.run.facts["flags"])}
 note = " (no result)" if flags & set(TOYS) else ""
 about = [{"arm": name, "run": arm.run.run_id, "split": judged_split(arm)} for name, arm in arms.items()]
@@ -73,7 +72,8 @@ for name, arm in arms.items():
         gold[task], predicted = judged(arm, task, judged_split(arm))
         for what, errors in errors_of(arm, task, gold[task], predicted).items():
             found[name, task, what] = errors
-mentions = {key: errors for key, errors in found.items() if key[2] == "mentions"}
+if not found:
+    raise ConfigError(f"{', '.join(arms)}: no mentions or relations between them; name other runs")
 
 # %% [markdown]
 # ## 2 One document by hand
@@ -85,10 +85,10 @@ mentions = {key: errors for key, errors in found.items() if key[2] == "mentions"
 # %%
 from kaggle_kit.experiment.show.error_examples import case_table
 
-(name, task, _), errors = next(iter(mentions.items()))
+(name, task, what), errors = next(iter(found.items()))
 document = errors.counts.drop(columns="correct").gt(0).sum(axis=1).idxmax()
 cases = [case for case in errors.cases if case.document == document]
-title = f"{task}, {document}, {name}: {len(cases)} cases, at most two of a kind{note}"
+title = f"{task}, {document}, {what}, {name}: {len(cases)} cases, at most two of a kind{note}"
 show.table(case_table(cases, gold[task], 2), title, {"score": "{:.2f}"})
 
 # %% [markdown]
@@ -104,9 +104,9 @@ import pandas as pd
 from kaggle_kit.analysis.instrument_figures import confusion_figure, error_bars
 
 generator = np.random.default_rng(0)
-for what in sorted({key[2] for key in found}):
-    kind = {f"{key[1]}, {key[0]}": errors for key, errors in found.items() if key[2] == what}
-    bars = {name: errors.counts.sum() for name, errors in kind.items()}
+kinds = sorted({key[2] for key in found})
+for what in kinds:
+    bars = {f"{key[1]}, {key[0]}": each.counts.sum() for key, each in found.items() if key[2] == what}
     show.figure(error_bars(pd.DataFrame(bars).T.drop(columns="correct"), f"Errors of {what}{note}"))
 gains = {key: errors.gains(generator) for key, errors in found.items()}
 signed = {"share": "{:.1%}"} | dict.fromkeys(("ΔF1", "low", "high"), "{:+.4f}")
@@ -115,14 +115,16 @@ for (name, task, what), gain in gains.items():
     show.table(gain, f"{task}, {what}, {name}: F1 {found[name, task, what].f1(total):.4f}{note}", signed)
 
 # %% [markdown]
-# ## 4 Where mentions are hard
+# ## 4 Where it is hard
 #
-# Mentions in several fragments, mentions within others, and predictions at offsets that the text does not have.
+# Mentions in several fragments, mentions within others, and predictions at offsets that the text does not have. A
+# relation is where either of its ends is.
 
 # %%
-hard = [errors.subsets().assign(arm=name, task=task) for (name, task, _), errors in mentions.items()]
-order = ["arm", "task", "subset", "gold", "recall", *next(iter(mentions.values())).columns]
-show.table(pd.concat(hard)[order], f"Mentions by subset{note}", {"recall": "{:.1%}"})
+for what in kinds:
+    rows = {key[:2]: errors.subsets() for key, errors in found.items() if key[2] == what}
+    hard = pd.concat(rows, names=["arm", "task"]).reset_index(["arm", "task"])
+    show.table(hard, f"{what} by subset{note}", {"recall": "{:.1%}"})
 
 # %% [markdown]
 # ## 5 Which types are taken for which
@@ -147,8 +149,8 @@ beside, (first, *second) = {}, arms
 for (name, task, what), errors in found.items():
     if name in second and (first, task, what) in found:
         beside[task, what] = compared(found[first, task, what], errors, generator)
-        p_values = dict.fromkeys(("p", "p, Holm"), "{:.3f}")
-        show.table(beside[task, what], f"{task}, {what}: from {first} to {name}{note}", p_values)
+        title = f"{task}, {what}: from {first} to {name}{note}"
+        show.table(beside[task, what], title, {"p": "{:.3f}", "p, Holm": "{:.3f}"})
 
 # %% [markdown]
 # ## 7 Examples
@@ -157,8 +159,8 @@ for (name, task, what), errors in found.items():
 # corpus is withheld.
 
 # %%
-key, errors = list(mentions.items())[-1]
-show.error_browser(errors, gold[key[1]])
+(_, task, _), errors = max(found.items(), key=lambda one: (one[0][0], one[0][2] == "mentions"))
+show.error_browser(errors, gold[task])
 
 # %% [markdown]
 # ## 8 In words
@@ -172,9 +174,9 @@ for (name, task, what), gain in gains.items():
     said.append(f"{task}, {what}, {name}: {gain['n'].sum():,} errors. {mended}")
 for (task, what), table in beside.items():
     total, sure = table.iloc[-1], table[table["p, Holm"] <= 0.05]
-    moved = ", ".join(sure["category"] + sure["change"].map(" {:+,}".format)) or "none beyond chance"
-    change = f"{total['removed']:,} errors removed and {total['added']:,} added"
-    said.append(f"{task}, {what}, from {first} to {second[0]}: {change}. Categories that changed: {moved}.")
+    moved = ", ".join(f"{row.category} {row.change:+,}" for row in sure.itertuples()) or "none beyond chance"
+    change = f"{total['removed']:,} errors removed, {total['added']:,} added"
+    said.append(f"{task}, {what}: {change}. Categories that changed: {moved}.")
 show.sentences(said, f"What it says{note}")
 
 # %% [markdown]
@@ -183,11 +185,10 @@ show.sentences(said, f"What it says{note}")
 # Every item has one category, changes are what was added less what was removed, and mending never harms.
 
 # %%
-for (_, task, what), errors in found.items():
+for errors in found.values():
     counts = errors.counts.sum()
     known = counts[["correct", *errors.categories[:3], "missed"]].sum()
     assert errors.table["gold"].notna().sum() == known, "every gold item is in one case"
-    assert what != "mentions" or known <= sum(len(one.mentions) for one in gold[task])
     assert errors.confusion().to_numpy().sum() == len(errors.cases)
 assert all((table["change"] == table["added"] - table["removed"]).all() for table in beside.values())
 assert all(gain["ΔF1"].between(-1e-9, 1).all() for gain in gains.values()), "mending never harms"

@@ -78,6 +78,14 @@ def test_every_gold_and_predicted_mention_of_a_real_run_is_in_one_case(run):
     assert (errors["relations"].counts[MISSED] <= [len(sample.relations) for sample in gold]).all()
 
 
+def test_f1_recounted_from_the_categories_is_the_official_one(run):
+    exp = opened(run)
+    official = {metric.name: metric.value for metric in run.metrics() if metric.task == RELATIONS}
+    for what, errors in errors_of(exp, RELATIONS, *judged(exp, RELATIONS, "dev")).items():
+        f1 = errors.f1(errors.counts.to_numpy().sum(axis=0))
+        assert f1 == pytest.approx(official[{"mentions": "entity_f1", "relations": "relation_f1"}[what]])
+
+
 def test_words_carry_the_probabilities_of_their_tags_and_the_gold_tag(run):
     exp = opened(run)
     (words,) = word_scores(exp, NER, "dev").values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 import ipywidgets
 import pandas as pd
@@ -12,7 +13,7 @@ from IPython.display import display
 from kaggle_kit.analysis.error_types import CORRECT, Case, Errors, Item, places_of
 from kaggle_kit.core.types import Access, Mention, UnifiedSample
 from kaggle_kit.experiment.show.marked import GOLD, WITHHELD, WRONG, marked_text
-from kaggle_kit.experiment.show.views import show_html, table
+from kaggle_kit.experiment.show.views import table
 
 MOST = 60  # characters shown of a mention
 
@@ -47,21 +48,23 @@ def _words(item: Item | None, sample: UnifiedSample) -> str:
 
 def _browser(kinds: Sequence[str], cases: Sequence[Case], samples: dict[str, UnifiedSample]) -> None:
     kind = ipywidgets.Dropdown(options=kinds, description="category")
-    number, output = ipywidgets.BoundedIntText(1, min=1, description="example"), ipywidgets.Output()
+    number, shown = ipywidgets.BoundedIntText(1, min=1, description="example"), ipywidgets.HTML()
 
     def draw(_: object) -> None:
         chosen = [case for case in cases if kind.value in ("all", case.category)]
         number.max = max(1, len(chosen))
-        output.clear_output(wait=True)
-        with output:
-            for case in chosen[number.value - 1 : number.value]:
-                title = f"{case.category}: {number.value} of {len(chosen):,}, document {case.document}"
-                show_html(title, *case_view(case, samples[case.document]))
+        views = [
+            (case, case_view(case, samples[case.document]))
+            for case in chosen[number.value - 1 : number.value]
+        ]
+        shown.value = "".join(
+            f"<b>{case.category}</b>, {escape(case.document)}{html}" for case, (html, _) in views
+        )
 
     kind.observe(draw, "value")
     number.observe(draw, "value")
-    display(ipywidgets.VBox([kind, number, output]))
     draw(None)
+    display(ipywidgets.VBox([kind, number, shown]))
 
 
 def case_view(case: Case, sample: UnifiedSample) -> tuple[str, str]:
