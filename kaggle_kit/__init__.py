@@ -21,7 +21,7 @@ EXPORTS = {
     "show": "kaggle_kit.experiment",
     "RunFolder": "kaggle_kit.core.artifacts",
     "load_trained_run": "kaggle_kit.experiment.load_trained_run",
-    "load_model": "kaggle_kit.models.loading",
+    "load_model": "kaggle_kit.models.load_model",
     "SharedPrivateLoRA": "kaggle_kit.models.adapters",
     "AttentionFusion": "kaggle_kit.models.fusion",
     "MultiTaskModel": "kaggle_kit.models.multitask",

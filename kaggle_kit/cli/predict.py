@@ -28,12 +28,13 @@ def predict(
 
     Without --access the text counts as restricted where the run's own corpus is.
     """
+    from kaggle_kit.evaluation.texts import chosen_task, read_texts
     from kaggle_kit.experiment.load_trained_run import load_trained_run
-    from kaggle_kit.experiment.new_text import Destination, chosen_task, read_texts, write_predictions
+    from kaggle_kit.experiment.new_text import Destination, write_predictions
 
     target = Destination(out, form)
     trained = load_trained_run(run, model)
-    name = chosen_task(trained, task)
+    name = chosen_task(trained.specs, task)
     said = access or trained.specs[name].access
     counts = write_predictions(trained, name, _shown(read_texts(place, said)), target)
     found = ", ".join(

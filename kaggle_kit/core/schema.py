@@ -10,12 +10,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from omegaconf import MISSING
-
 from kaggle_kit.core.architectures import ARCHITECTURES
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import Access, Kind
 
+MISSING: Any = "???"  # OmegaConf's own word for a value that must be given
 NF4_ABOVE_PARAMETERS = 4_000_000_000
 LARGEST_SEED = 2**32 - 1  # of NumPy's legacy generators
 AUTO_LENGTH = re.compile(r"auto([5-9][0-9]|100)?")  # with the percentile

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import TfidfVectorizer
 
+from kaggle_kit.core.types import Mention, UnifiedSample
 from kaggle_kit.data.formats.share import NO_CONCEPT
 from kaggle_kit.data.segments import canonical
 
@@ -30,8 +30,8 @@ class ConceptNormaliser:
 
     known: dict[str, str]
     names: list[str]
-    vectorizer: TfidfVectorizer | None
-    vectors: csr_matrix | None
+    vectorizer: Any  # scikit-learn's, and SciPy's rows; None where no phrase has a concept
+    vectors: Any
     threshold: float
 
     @classmethod
@@ -48,6 +48,8 @@ class ConceptNormaliser:
         names = sorted(phrase for phrase, cui in known.items() if phrase and cui != NO_CONCEPT)
         if not names:
             return cls(known, [], None, None, threshold)
+        from sklearn.feature_extraction.text import TfidfVectorizer  # a second, and only concepts need it
+
         vectorizer = TfidfVectorizer(
             analyzer="char_wb", ngram_range=(3, 5), lowercase=False, dtype=np.float32
         )
@@ -82,3 +84,24 @@ def most_frequent(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {
         phrase: min(seen.items(), key=lambda item: (-item[1], item[0]))[0] for phrase, seen in counts.items()
     }
+
+
+def concept_names(train: Sequence[UnifiedSample]) -> dict[str, str]:
+    """Return what training mentions are called -> their concepts, tabs between; empty where none has any."""
+    named = ((m.text(one.text), m.concepts) for one in train if one.text is not None for m in one.mentions)
+    known = most_frequent((words, "\t".join(ids) or NO_CONCEPT) for words, ids in named)  # no id holds a tab
+    return {} if set(known.values()) <= {NO_CONCEPT} else known
+
+
+def with_concepts(names: dict[str, str], predicted: Sequence[UnifiedSample]) -> list[UnifiedSample]:
+    """Give predicted mentions without concepts those that training knows for their words or alike ones."""
+    if not names:
+        return list(predicted)
+    texts = list({mention.text(one.text or ""): None for one in predicted for mention in one.mentions})
+    found = dict(zip(texts, ConceptNormaliser.of(names).predict(texts), strict=True))
+    ids = {text: tuple(concepts.split("\t")) for text, concepts in found.items() if concepts != NO_CONCEPT}
+
+    def named(mention: Mention, text: str) -> Mention:
+        return replace(mention, concepts=mention.concepts or ids.get(mention.text(text), ()))
+
+    return [replace(one, mentions=tuple(named(m, one.text or "") for m in one.mentions)) for one in predicted]

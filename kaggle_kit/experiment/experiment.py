@@ -29,11 +29,13 @@ from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import TaskSpec, UnifiedSample
 from kaggle_kit.data.corpus import Corpus
+from kaggle_kit.data.normalise import concept_names
+from kaggle_kit.evaluation.texts import Text
 from kaggle_kit.experiment import preparation, scoring
 from kaggle_kit.experiment.controlled_variables import scored_config
 from kaggle_kit.experiment.lengths import settle_max_length
 from kaggle_kit.experiment.manifest import record_run
-from kaggle_kit.experiment.new_text import Text, predict_texts
+from kaggle_kit.experiment.new_text import text_reader
 from kaggle_kit.experiment.preparation import Samples
 from kaggle_kit.experiment.startup import Finding, check_startup
 from kaggle_kit.experiment.training_session import Phase, Session, run_session
@@ -192,7 +194,7 @@ class Experiment:
     @cached_property
     def concept_names(self) -> Mapping[str, dict[str, str]]:
         """Task -> what its training mentions are called -> their concepts."""
-        return {name: scoring.concept_names(samples) for name, samples in self.samples().items()}
+        return {name: concept_names(samples) for name, samples in self.samples().items()}
 
     def predict_samples(self, task: str, samples: Sequence[UnifiedSample]) -> list[UnifiedSample]:
         """Predict samples of one of the tasks' corpora, as its official predictions are made."""
@@ -205,7 +207,7 @@ class Experiment:
         Scores are probabilities of mentions and relations; those of candidates order them.
         Raises ConfigError for another task and CorpusError for a text that the task cannot read.
         """
-        return predict_texts(self, texts, task)
+        return text_reader(self)(texts, task)
 
     def evaluate(self) -> list[Metric]:
         """Write predictions in the official formats, and score them by the official rules."""

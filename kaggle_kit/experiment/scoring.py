@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.core.types import Access, TaskSpec, UnifiedSample, relation_parts
 from kaggle_kit.data.candidates import with_gold_concepts
 from kaggle_kit.data.corpus import limit
-from kaggle_kit.data.normalise import NO_CONCEPT, ConceptNormaliser, most_frequent
+from kaggle_kit.data.normalise import with_concepts
 from kaggle_kit.evaluation.documents import document_statistics
 from kaggle_kit.evaluation.official import metrics_of, score_samples
 from kaggle_kit.evaluation.predict import Predictor
@@ -115,17 +115,6 @@ def evaluate_split(exp: Experiment, run: RunFolder, split: str) -> list[Metric]:
     return metrics
 
 
-def concept_names(train: Sequence[UnifiedSample]) -> dict[str, str]:
-    """Return what training mentions are called -> their concepts, tabs between; empty where none has any."""
-    known = most_frequent(
-        (mention.text(sample.text), "\t".join(mention.concepts) or NO_CONCEPT)  # no format's id holds a tab
-        for sample in train
-        for mention in sample.mentions
-        if sample.text is not None
-    )
-    return {} if set(known.values()) <= {NO_CONCEPT} else known
-
-
 def save_concepts(exp: Experiment) -> None:
     """Write `concept_names` of every task beside its adapters; null where the names are restricted text."""
     restricted = {name for name, spec in exp.specs.items() if spec.access is Access.RESTRICTED}
@@ -135,29 +124,8 @@ def save_concepts(exp: Experiment) -> None:
     write_atomically(exp.run.adapters / CONCEPTS, to_json(named) + "\n")
 
 
-def with_concepts(names: dict[str, str], predicted: Sequence[UnifiedSample]) -> list[UnifiedSample]:
-    """Give predicted mentions without concepts those that training knows for their words or alike ones."""
-    if not names:
-        return list(predicted)
-    texts = list(
-        {mention.text(sample.text or ""): None for sample in predicted for mention in sample.mentions}
-    )
-    found = dict(zip(texts, ConceptNormaliser.of(names).predict(texts), strict=True))
-    ids = {text: tuple(concepts.split("\t")) for text, concepts in found.items() if concepts != NO_CONCEPT}
-    return [
-        replace(
-            sample,
-            mentions=tuple(
-                replace(mention, concepts=mention.concepts or ids.get(mention.text(sample.text or ""), ()))
-                for mention in sample.mentions
-            ),
-        )
-        for sample in predicted
-    ]
-
-
 def predictor(exp: Experiment) -> Predictor:
-    """Return the model as it stands with how it is read: micro-batches, device, precision."""
+    """Return the model as it stands, with how it is read: micro-batches, device, precision."""
     decisions, budget = exp.backbone.decisions, exp.scored_config.training.token_budget
     float16 = decisions["dtype"].value == "float16"
     return Predictor(exp.model, budget, decisions["device"].value, float16)

@@ -1,4 +1,4 @@
-"""Loading a backbone: from the hub, a local folder or a local build, in the precision the device can do.
+"""Loading a backbone: from the hub or a local folder, in the precision the device can do.
 
 loaded = load_backbone(config.model, device="cuda", precision="auto")
 loaded.backbone, loaded.tokenizer, loaded.decisions["dtype"].reason
@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +26,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from kaggle_kit.core.config import compose
-from kaggle_kit.core.errors import ConfigError, KitError, nearest
+from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.core.schema import ModelConfig
 from kaggle_kit.core.secrets import HUB, read_secret
-from kaggle_kit.core.types import Kind
 from kaggle_kit.models.adapters import enable_checkpointing
 from kaggle_kit.models.decisions import Decision, capability, choose_stock_attention, decide, decide_attention
 from kaggle_kit.models.four_bit import keep_exact
-from kaggle_kit.models.tiny import build_tiny
 from kaggle_kit.models.verify import verify_reading
 
 PROBE = "the patient has 1 pain, المريض يعاني, 患者, пациент"
-TASK_TYPES = {"ner": Kind.TOKENS, "re": Kind.RELATIONS, "qa": Kind.RANKING} | {k.value: k for k in Kind}
-ALLOWED: Mapping[str, tuple[Any, ...]] = {  # what a quantization dict may say
-    "enabled": (True, False),
-    "bits": (4,),
-    "quant_type": ("nf4",),
-    "compute_dtype": ("float16", "bfloat16", "float32"),
-    "double_quant": (True, False),
-}
 
 
 @dataclass(frozen=True)
@@ -107,7 +96,7 @@ def load_backbone(
     """
     decisions = decide(config, device, precision, quantization, checkpointing=False)
     source = source_of(config)
-    with _hub_access(config, source):
+    with hub_access(config, source):
         own = AutoConfig.from_pretrained(source, revision=config.revision)
         if own.model_type != config.architecture:
             raise ConfigError(
@@ -116,7 +105,7 @@ def load_backbone(
             )
         tokenizer = load_tokenizer(config)
         decisions["attention"] = decide_attention(config, own, decisions["device"], bidirectional)
-        backbone = _backbone(source, config.revision, decisions)
+        backbone = frozen_backbone(source, config.revision, decisions)
         _assert_reads(tokenizer, backbone, config)
     decoder = config.family == "decoder"
     verify_reading(backbone, causal=decoder, name=config.name)
@@ -126,7 +115,7 @@ def load_backbone(
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model alone. ConfigError where the place that should hold it does not."""
     source = source_of(config)
-    with _hub_access(config, source):
+    with hub_access(config, source):
         return AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
 
 
@@ -142,8 +131,8 @@ def load_language_model(
     decisions = decide(config, device, precision, quantization, checkpointing=False)
     decisions["attention"] = choose_stock_attention(config.architecture, capability(decisions["device"]))
     source = source_of(config)
-    with _hub_access(config, source):
-        model = _backbone(source, config.revision, decisions, kind=AutoModelForCausalLM)
+    with hub_access(config, source):
+        model = frozen_backbone(source, config.revision, decisions, kind=AutoModelForCausalLM)
     return model.eval(), load_tokenizer(config)
 
 
@@ -159,7 +148,7 @@ def _assert_reads(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel,
 
 
 @contextmanager
-def _hub_access(config: ModelConfig, source: str) -> Iterator[None]:
+def hub_access(config: ModelConfig, source: str) -> Iterator[None]:
     """Hand the hub its token, if there is one and the weights come from the hub.
 
     ConfigError instead of the library's error where the hub does not give the model, for a gated one that no
@@ -192,75 +181,6 @@ def _hub_access(config: ModelConfig, source: str) -> Iterator[None]:
         raise ConfigError(f"model {config.name}: {reason}") from error
 
 
-def load_model(
-    model_name: str,
-    task_type: str = "ner",
-    quantization: Mapping[str, Any] | None = None,
-    gradient_checkpointing: bool = True,
-) -> tuple[PreTrainedModel, bool]:
-    """Load the frozen backbone of an entry, local folder or hub id; return it and whether it is quantised.
-
-    `task_type` is what a head will predict: ner, re, qa or a `core.types.Kind`. Each of them reads hidden
-    states, so the language-model head is left out; `model.task_kind` keeps it. Over 4B parameters are loaded
-    in NF4 unless `quantization` says otherwise, a dict with any of enabled, bits, quant_type, compute_dtype
-    and double_quant. `model.decisions` holds each choice with its reason. It takes input_ids and a mask as
-    any model of the library does; `load_backbone` is for the study's unpadded rows. Raises ConfigError for
-    unknown names and values.
-    """
-    kind = kind_of(task_type)
-    requested, nf4 = read_quantization(quantization)
-    config = entry_of(model_name)
-    decisions = decide(config, "auto", "auto", requested, checkpointing=gradient_checkpointing)
-    decisions["attention"] = choose_stock_attention(config.architecture, capability(decisions["device"]))
-    source = source_of(config)
-    with _hub_access(config, source):
-        model = _backbone(source, config.revision, decisions, nf4)
-    model.decisions, model.task_kind = decisions, kind
-    return model, decisions["quantization"].value != "none"
-
-
-def read_quantization(requested: Mapping[str, Any] | None) -> tuple[str | None, dict[str, Any]]:
-    """Return "nf4", "none", or None for the rule by size, and bitsandbytes' settings. Raises ConfigError."""
-    if requested is None:
-        return None, {}
-    if not isinstance(requested, Mapping):
-        raise ConfigError(f"quantization is {requested!r}; give a dict with {', '.join(ALLOWED)}, or None")
-    for key, value in requested.items():
-        if key not in ALLOWED:
-            known = f"{', '.join(ALLOWED)}{nearest(key, ALLOWED)}"
-            raise ConfigError(f"unknown key 'quantization.{key}'; allowed: {known}")
-        if not any(type(value) is type(one) and value == one for one in ALLOWED[key]):
-            allowed = ", ".join(map(repr, ALLOWED[key]))
-            raise ConfigError(f"quantization.{key}={value!r} is not offered; allowed: {allowed}")
-    names = {"compute_dtype": "bnb_4bit_compute_dtype", "double_quant": "bnb_4bit_use_double_quant"}
-    settings = {names[key]: value for key, value in requested.items() if key in names}
-    return "nf4" if requested.get("enabled", True) else "none", settings
-
-
-def kind_of(task_type: str) -> Kind:
-    """Return the kind of a task type. Raises ConfigError for an unknown word."""
-    if task_type not in TASK_TYPES:
-        known = f"{', '.join(TASK_TYPES)}{nearest(task_type, TASK_TYPES)}"
-        raise ConfigError(f"task_type is {task_type!r}; allowed: {known}")
-    return TASK_TYPES[task_type]
-
-
-def entry_of(model_name: str) -> ModelConfig:
-    """Find the entry of a registry name, or read one off the config.json of a folder or of a hub id.
-
-    A model with a recipe is built first (models/tiny.py), as the pages' default profile builds it. Raises
-    ConfigError for a name that is none of these, with the nearest, for an architecture that is not supported
-    and for a repository that cannot be reached.
-    """
-    from kaggle_kit.data.practice import corpus_text
-
-    run = compose(model=model_name)
-    if not run.model.recipe:
-        return run.model
-    place = place_of(run.model) or str(build_tiny(run.model.architecture, corpus_text(run.practice)))
-    return replace(run.model, path=place)
-
-
 def assert_trainable_float32(model: nn.Module) -> None:
     """Raise ConfigError unless all that trains is float32: float16 has no unscaling, nor bfloat16 on a T4."""
     wrong = [
@@ -275,7 +195,7 @@ def assert_trainable_float32(model: nn.Module) -> None:
         )
 
 
-def _backbone(
+def frozen_backbone(
     source: str,
     revision: str | None,
     decisions: Mapping[str, Decision],

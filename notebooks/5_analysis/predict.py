@@ -85,7 +85,7 @@ show.table(
 # %%
 from pathlib import Path
 
-from kaggle_kit.experiment.new_text import read_texts
+from kaggle_kit.evaluation.texts import read_texts
 from kaggle_kit.experiment.show.marked import sample_view
 from kaggle_kit.experiment.show.views import show_html
 

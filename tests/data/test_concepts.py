@@ -21,9 +21,9 @@ from kaggle_kit.data.candidates import (
     with_gold_concepts,
 )
 from kaggle_kit.data.formats import Reading, read, write
+from kaggle_kit.data.normalise import concept_names, with_concepts
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.evaluation.metrics import documents, score
-from kaggle_kit.experiment.scoring import with_concepts
 from kaggle_kit.heads.relations import Link
 from kaggle_kit.heads.thresholds import UNDECIDED, choose_thresholds
 from kaggle_kit.models.tiny import train_tokenizer
@@ -125,11 +125,11 @@ def test_mentions_get_the_concepts_that_training_gave_to_their_words(sample):
     composite = replace(sample.mentions[4], concepts=("D2", "D3"))
     unknown = replace(sample.mentions[2], concepts=())
     train = replace(sample, mentions=(sample.mentions[0], composite, unknown))
-    (found,) = with_concepts([train], [bare(sample, concepts=False)])
+    (found,) = with_concepts(concept_names([train]), [bare(sample, concepts=False)])
     assert [m.concepts for m in found.mentions] == [("C1",)] * 2 + [(), ("D2", "D3"), ("D2", "D3"), ()]
-    (given,) = with_concepts([train], [sample])
+    (given,) = with_concepts(concept_names([train]), [sample])
     assert given.mentions[2].concepts == ("D1",)
-    assert with_concepts([bare(sample, concepts=False)], [bare(sample, concepts=False)]) == [
+    assert with_concepts(concept_names([bare(sample, concepts=False)]), [bare(sample, concepts=False)]) == [
         bare(sample, concepts=False)
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,10 +14,12 @@ from kaggle_kit.cli.app import app
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import ConfigError, CorpusError, CorpusMissing
 from kaggle_kit.core.types import Access, Kind, UnifiedSample
-from kaggle_kit.experiment import new_text, preparation, scoring
+from kaggle_kit.evaluation import texts
+from kaggle_kit.evaluation.texts import read_texts
+from kaggle_kit.experiment import preparation, scoring
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.load_trained_run import TrainedRun, load_trained_run
-from kaggle_kit.experiment.new_text import Destination, read_texts, write_predictions
+from kaggle_kit.experiment.new_text import Destination, write_predictions
 from tests.experiment.test_rounds import small_models  # noqa: F401
 
 SPANS, RELATIONS, RANKING = "semeval2015t14", "semeval2021t6", "semeval2017t3"
@@ -99,7 +102,7 @@ def test_candidates_of_a_question_are_ranked_as_the_run_ranked_them(finished, tr
 
 def test_texts_are_read_a_portion_at_a_time_and_only_as_they_are_asked_for(finished, trained, monkeypatch):
     sample = finished.samples("dev")[RELATIONS][0]
-    monkeypatch.setattr(new_text, "CHARACTERS", 3 * len(sample.text))
+    monkeypatch.setattr(texts, "CHARACTERS", 3 * len(sample.text))
     taken = []
 
     def endless():
@@ -118,7 +121,7 @@ def test_a_text_of_blanks_or_without_a_word_has_no_annotation(trained):
 
 
 @pytest.mark.parametrize(
-    ("texts", "task", "error", "says"),
+    ("asked", "task", "error", "says"),
     [
         (["x"], None, ConfigError, "several tasks and none was named"),
         (["x"], "semeval2014t7", ConfigError, "no task 'semeval2014t7'"),
@@ -133,9 +136,9 @@ def test_a_text_of_blanks_or_without_a_word_has_no_annotation(trained):
         ),
     ],
 )
-def test_what_a_task_cannot_read_is_refused(trained, texts, task, error, says):
+def test_what_a_task_cannot_read_is_refused(trained, asked, task, error, says):
     with pytest.raises(error, match=says):
-        list(trained.predict(texts, task))
+        list(trained.predict(asked, task))
 
 
 def test_relations_between_given_mentions_take_the_given_ones(trained, monkeypatch):
@@ -173,8 +176,8 @@ def test_a_folder_of_notes_becomes_the_official_files_of_the_run(finished, tmp_p
 
 def test_of_restricted_text_no_word_is_written(finished, trained, tmp_path):
     samples = finished.samples("dev")[RELATIONS]
-    texts = read_texts(folder_of(samples, tmp_path / "notes"), Access.RESTRICTED)
-    counts = write_predictions(trained, RELATIONS, texts, Destination(tmp_path / "out"))
+    notes = read_texts(folder_of(samples, tmp_path / "notes"), Access.RESTRICTED)
+    counts = write_predictions(trained, RELATIONS, notes, Destination(tmp_path / "out"))
     records = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     assert counts["documents"] == len(samples) and counts["mentions"] > 0
     assert all("text" not in mention for record in records for mention in record.get("mentions", ()))
@@ -201,6 +204,7 @@ def test_concepts_are_kept_with_the_run_but_not_those_of_restricted_notes(
     assert named[SPANS] and trained.concept_names == named
     specs = finished.specs | {SPANS: replace(finished.specs[SPANS], access=Access.RESTRICTED)}
     (tmp_path / "adapters").mkdir()
+    shutil.copy(finished.run.manifest_json, tmp_path)
     run = RunFolder(tmp_path, finished.run.facts)
     scoring.save_concepts(SimpleNamespace(specs=specs, concept_names=named, run=run))
     assert json.loads((run.adapters / "concepts.json").read_text())[SPANS] is None

@@ -11,8 +11,9 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import Kind
+from kaggle_kit.models import load_model as by_name
 from kaggle_kit.models import loading, tiny
-from kaggle_kit.models.loading import entry_of, load_model
+from kaggle_kit.models.load_model import entry_of, load_model
 
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 NF4 = {"enabled": True, "bits": 4, "quant_type": "nf4", "compute_dtype": "float32", "double_quant": True}
@@ -73,7 +74,7 @@ def test_an_entry_is_read_off_a_folders_own_config(llama, tmp_path):
 def test_a_model_of_unknown_name_is_quantised_by_its_size(llama, monkeypatch, billions, expected):
     entry = entry_of(str(llama))
     entry.parameters = int(billions * 1e9)
-    monkeypatch.setattr(loading, "entry_of", lambda name: entry)
+    monkeypatch.setattr(by_name, "entry_of", lambda name: entry)
     assert load_model(str(llama))[1] is expected
 
 
@@ -89,14 +90,14 @@ def test_a_quantization_dict_with_the_specifications_keys_is_honoured(llama, dou
 def test_quantization_that_is_not_enabled_overrules_the_size(llama, monkeypatch):
     entry = entry_of(str(llama))
     entry.parameters = 8_000_000_000
-    monkeypatch.setattr(loading, "entry_of", lambda name: entry)
+    monkeypatch.setattr(by_name, "entry_of", lambda name: entry)
     assert load_model(str(llama), quantization={"enabled": False})[1] is False
 
 
 def test_the_tiny_model_is_built_where_it_is_asked_for_by_name(monkeypatch, tmp_path):
     build = tiny.build_tiny
     monkeypatch.setenv("KAGGLE_KIT_CACHE", str(tmp_path))
-    monkeypatch.setattr(loading, "build_tiny", lambda name, texts: build(name, texts[:50], steps=0))
+    monkeypatch.setattr(by_name, "build_tiny", lambda name, texts: build(name, texts[:50], steps=0))
     model, is_quantized = load_model("tiny", "qa")
     assert not is_quantized and model.config.model_type == "llama"
 

@@ -17,9 +17,9 @@ from kaggle_kit.core.schema import PracticeConfig
 from kaggle_kit.core.types import Mention, UnifiedSample
 from kaggle_kit.data.corpus import load_corpus
 from kaggle_kit.data.formats import Reading, read
+from kaggle_kit.data.normalise import concept_names, with_concepts
 from kaggle_kit.data.practice import CLASSES, FIVE, corpus_text, generate, planted
 from kaggle_kit.evaluation.official import score_samples
-from kaggle_kit.experiment.scoring import with_concepts
 
 TRAIN = {
     "semeval2014t7": ("share_pipe", "train"),
@@ -196,7 +196,7 @@ def test_finding_what_the_partner_alone_shows_raises_the_official_figure(tmp_pat
             replace(s, mentions=tuple(m for m in s.mentions if m.text(s.text).casefold() in shown))
             for s in splits["dev"]
         ]
-        predicted = with_concepts(splits["train"], found)
+        predicted = with_concepts(concept_names(splits["train"]), found)
         folder = tmp_path / str(len(figures))
         figures.append(score_samples(task, splits["dev"], predicted, folder)[task.primary_metric])
     assert figures[1] > figures[0] + 0.1
