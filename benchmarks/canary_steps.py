@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from typer.testing import CliRunner
 
 from benchmarks.canary import HELD_OUT, RESTRICTED
 from kaggle_kit.cli.app import app
+from kaggle_kit.core.cache import cache_dir
 from kaggle_kit.core.page_files import find_pages, notebook, parameters
 from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.experiment.page_run import ThisInterpreter, execute_page, run_page
@@ -231,6 +233,12 @@ def run_readers(steps: Steps) -> None:
     """What reads finished runs, and what plans them."""
     steps.command("verdict", "--runs", str(RUNS), "--out", "verdict.json", expected=None)
     steps.command("study", "status", "first_look")
+    if run := next((path.parent for path in RUNS.glob("s1_single_task-*/manifest.json")), None):
+        os.environ["KAGGLE_KIT_MODEL_TINY"] = str(next(cache_dir("tiny").iterdir()))  # as the pages built it
+        stated = ("--agreement", "It allows this test.")
+        steps.command("export", str(run), "--out", "refused", expected=False)
+        steps.command("export", str(run), "--out", "shared", *stated)
+        steps.command("hub", "push", str(run), "--repo", "jane/run", *stated, expected=False)
     steps.command("study", "plan", "first_look", f"tasks=[{','.join(RESTRICTED)}]", expected=None)
 
 

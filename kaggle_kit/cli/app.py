@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from kaggle_kit.cli import config, data, kernels, pages, predict, study, verdict
+from kaggle_kit.cli import config, data, kernels, pages, predict, share, study, verdict
 from kaggle_kit.cli.options import RUNS, Names, Page, RunsDir, spread
 from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import STOPPED, ConfigError, KitError
@@ -52,6 +52,8 @@ app.add_typer(study.app, name="study")
 app.command("config")(config.show)
 app.command("verdict")(verdict.judge_runs)
 app.command("predict")(predict.predict)
+app.command("export")(share.export)
+app.add_typer(share.hub, name="hub")
 
 
 @app.command()

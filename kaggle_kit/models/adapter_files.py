@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -33,6 +34,7 @@ from kaggle_kit.models.multitask import MultiTaskModel
 WEIGHTS = "adapter_model.safetensors"
 FUSION, HEADS, STRATEGY = "fusion.safetensors", "heads.safetensors", "strategy.json"
 TASKS = "tasks.json"
+MARKS = 64  # embeddings, of all of them the same ones, by which a backbone is known
 
 
 def save_adapters(model: MultiTaskModel, folder: Path) -> None:
@@ -43,7 +45,9 @@ def save_adapters(model: MultiTaskModel, folder: Path) -> None:
             _write(state, folder / place)
         for name in model.lora.ranks:
             model.lora.peft.peft_config[name].save_pretrained(str(folder / name))
-        (folder / STRATEGY).write_text(json.dumps(_description(model), indent=2) + "\n")
+        described = _description(model) | {"backbone": _marks(model)}
+        described["adapters"] = {task: model.adapters_of(task) for task in model.specs}
+        (folder / STRATEGY).write_text(json.dumps(described, indent=2) + "\n")
         tasks = {name: asdict(spec) for name, spec in model.specs.items()}
         (folder / TASKS).write_text(json.dumps(tasks, indent=2) + "\n")
 
@@ -53,13 +57,14 @@ def load_adapters(model: MultiTaskModel, folder: Path) -> None:
 
     Raises RunFolderError naming a file, a tensor or a setting that is missing, left over or different.
     """
-    stored, expected = _stored(folder), _description(model)
+    stored, expected = saved_description(folder), _description(model)
     for key in expected:
         if stored.get(key) != expected[key]:
             raise RunFolderError(
                 f"{folder}: {key} is {stored.get(key)}, but this model has {expected[key]}; "
                 "build the model with the run's own config"
             )
+    _assert_same_backbone(model, stored.get("backbone", {}), folder)
     states = _states(model)
     tensors = {place: _checked(folder / place, state) for place, state in states.items()}
     for place, state in states.items():
@@ -67,9 +72,16 @@ def load_adapters(model: MultiTaskModel, folder: Path) -> None:
             tensor.copy_(tensors[place][name])
 
 
+def saved_description(folder: Path) -> Recorded:
+    """Read what `save_adapters` says of the model: ranks, fusion, the adapters of each task, the backbone."""
+    with reading(folder / STRATEGY):
+        values = json.loads(_existing(folder / STRATEGY).read_text(encoding="utf-8"))
+        return Recorded(values.items(), folder / STRATEGY)
+
+
 def saved_ranks(folder: Path) -> dict[str, int]:
     """Read adapter -> rank, in their order, from a folder of `save_adapters`."""
-    return _stored(folder)["ranks"]
+    return saved_description(folder)["ranks"]
 
 
 def saved_specs(folder: Path) -> dict[str, TaskSpec]:
@@ -92,12 +104,6 @@ def _spec(components: list[dict[str, Any]], access: str, **others: Any) -> TaskS
     return TaskSpec(components=tuple(parts), access=Access(access), **others)
 
 
-def _stored(folder: Path) -> Recorded:
-    with reading(folder / STRATEGY):
-        values = json.loads(_existing(folder / STRATEGY).read_text(encoding="utf-8"))
-        return Recorded(values.items(), folder / STRATEGY)
-
-
 def _description(model: MultiTaskModel) -> dict[str, object]:
     return {
         "model": type(model).__name__,
@@ -107,6 +113,24 @@ def _description(model: MultiTaskModel) -> dict[str, object]:
         "fusion": model.lora.fusion,
         "tasks": {task: sorted(heads) for task, heads in model.heads.items()},
     }
+
+
+def _marks(model: MultiTaskModel) -> dict[str, Any]:
+    """Say by what the frozen backbone is known again: its commit on the hub, and a few of its embeddings."""
+    weights = model.backbone.get_input_embeddings().weight.detach()
+    places = torch.linspace(0, weights.numel() - 1, MARKS, dtype=torch.float64).long()
+    embeddings = [] if weights.requires_grad else weights.flatten()[places.to(weights.device)].tolist()
+    return {"commit": getattr(model.backbone.config, "_commit_hash", None), "embeddings": embeddings}
+
+
+def _assert_same_backbone(model: MultiTaskModel, marks: Mapping[str, Any], folder: Path) -> None:
+    """RunFolderError where the embeddings differ by more than float16 rounds: it would predict anything."""
+    saved, own = (torch.tensor(one.get("embeddings", ())) for one in (marks, _marks(model)))
+    if len(saved) and not torch.allclose(saved, own, rtol=1e-3, atol=1e-6):
+        raise RunFolderError(
+            f"{folder}: the adapters belong to another backbone than {model.backbone.config.name_or_path}, "
+            "for its embeddings differ; give the one that they were trained on"
+        )
 
 
 def _states(model: MultiTaskModel) -> dict[str, dict[str, Tensor]]:

@@ -32,7 +32,7 @@ OF_A_KERNEL = ("--model-source", "--kit-dataset", "--kernel")  # with a value th
 
 @pytest.mark.parametrize("words", KIT, ids=" ".join)
 def test_the_command_knows_the_options_it_is_shown_with(words):
-    command = words[:2] if words[0] in ("data", "pages", "kernels", "study") else words[:1]
+    command = words[:2] if words[0] in ("data", "pages", "kernels", "study", "hub") else words[:1]
     told = CliRunner().invoke(app, [*command, "--help"], env={"TERMINAL_WIDTH": "200"})
     assert told.exit_code == 0
     for option in (word for word in words if word.startswith("--")):

@@ -126,3 +126,14 @@ def test_a_tensor_of_another_shape_is_an_error(toys, tmp_path):
     save_file(state | {first: torch.zeros(3, 3)}, path)
     with pytest.raises(RunFolderError, match=r"is \(3, 3\), but this model has"):
         load_adapters(toys.model(**STRATEGIES["s2"]), tmp_path)
+
+
+def test_another_backbone_of_the_same_shape_is_refused(toys, tmp_path):
+    model = trained(toys, kind="shared")
+    save_adapters(model, tmp_path)
+    embeddings = model.backbone.get_input_embeddings().weight.data
+    embeddings.copy_(embeddings.half())  # as a GPU holds them
+    load_adapters(model, tmp_path)
+    embeddings.mul_(1.01)
+    with pytest.raises(RunFolderError, match="belong to another backbone"):
+        load_adapters(model, tmp_path)
