@@ -5,8 +5,6 @@
 Importing the package loads nothing heavy: each name arrives, and torch with it, when it is first used.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 from typing import Any

@@ -7,8 +7,6 @@
 units of this distance they can be averaged over tasks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

@@ -9,8 +9,6 @@ A field that the table lists for no row is refused too. Library versions and com
 verdict lists where they differ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any

@@ -3,8 +3,6 @@
 print(conflict_table(run).to_string(index=False))
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

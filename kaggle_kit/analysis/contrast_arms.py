@@ -7,8 +7,6 @@ Runs belong together by model, profile, tasks and what the question asks about; 
 is for `comparability` to say. Every declared pair is there, whether its runs are or not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

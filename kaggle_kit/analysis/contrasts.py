@@ -9,8 +9,6 @@ and its p adjusted by Holm over all declared pairs and tasks of the question. On
 no inference. Out of distribution two figures are compared: the score there, and the drop to it from inside.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

@@ -7,8 +7,6 @@ total control at its last step, over the margin's band; small dots are single se
 the differences to the other controls, with their intervals: genuine transfer has to beat them as well.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

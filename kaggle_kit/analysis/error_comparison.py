@@ -3,8 +3,6 @@
 table = compared(single_task, multi_task, rng)     # Errors of each; a negative change is a gain
 """
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

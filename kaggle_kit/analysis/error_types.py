@@ -11,8 +11,6 @@ Gold that is left over is *missed*. The place of a relation is its two ends: *di
 *both* is that with another label, and a relation has a *loose end* where one of them is no gold mention.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import product

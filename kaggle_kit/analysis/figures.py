@@ -5,8 +5,6 @@
 They are plain matplotlib `Figure`s made without pyplot, so no display, backend or global state matters.
 """
 
-from __future__ import annotations
-
 import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

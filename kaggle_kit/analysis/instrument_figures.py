@@ -3,8 +3,6 @@
 reliability_figure({"notes, mentions": reliability_table(found)}, "not a result")
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 table = overview_table(find_runs(Path("runs")))
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

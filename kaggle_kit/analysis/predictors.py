@@ -5,8 +5,6 @@
 Every matrix is laid out as the transfer matrix: entry [i, j] is about what j may do to i.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

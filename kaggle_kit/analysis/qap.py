@@ -8,8 +8,6 @@ shuffled (Mantel 1967; Krackhardt 1988). With five tasks all 120 relabellings ar
 smaller than 1/120: whatever comes out is exploratory. Diagonals are left out everywhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import permutations
 from math import factorial

@@ -5,8 +5,6 @@
 Figures are data URIs. A report with smoke or practice runs says at its top that they are no results.
 """
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

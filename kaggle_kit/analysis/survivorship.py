@@ -9,8 +9,6 @@ worst run of the first, for the best run of the others. A gain of the first arm 
 of the missing runs' making; a loss may be.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 

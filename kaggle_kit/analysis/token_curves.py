@@ -4,8 +4,6 @@ token_curve(run, "semeval2014t7")     # one row a step: step, tokens, loss, dev 
 phase_scores(run.events(), ends=[60, 121], best=True)   # [{"semeval2017t3.map": 0.41}, {…: 0.45}]
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

@@ -6,8 +6,6 @@ A control has its multi-task run's configuration hash, seed and, to the token, i
 parameters learn from a token in it. Every seed has a control of every task.
 """
 
-from __future__ import annotations
-
 from kaggle_kit.analysis.comparability import MAX_PARAMETER_GAP, assert_comparable
 from kaggle_kit.analysis.survivorship import Unfinished, lost
 from kaggle_kit.analysis.verdict_inputs import CONTROLS, Arms, Entry

@@ -8,8 +8,6 @@ Two runs that differ in anything but the second task are not compared: Incompara
 cell without such a pair is missing, and is never a zero.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations

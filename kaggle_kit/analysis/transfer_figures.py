@@ -3,8 +3,6 @@
 Image(png(transfer_heatmap(found)))
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl

@@ -3,8 +3,6 @@
 trials_table(run); Image(png(trial_curves(run)))
 """
 
-from __future__ import annotations
-
 from math import nan
 from statistics import median
 from typing import Any

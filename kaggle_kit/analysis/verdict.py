@@ -9,8 +9,6 @@ together is `verdict_inputs`, which may be compared `token_parity` and `comparab
 they differ `verdict_estimates`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

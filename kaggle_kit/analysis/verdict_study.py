@@ -14,8 +14,6 @@ A false *genuine transfer* has a chance of at most half the level in either, and
 study. A declared comparison that is not there yet counts in its family with p = 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -5,8 +5,6 @@
 Each has its columns even where nothing could be judged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from statistics import fmean
 from typing import Any

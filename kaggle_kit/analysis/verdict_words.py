@@ -3,8 +3,6 @@
 for sentence in (*in_words(document), *training_in_words(document)): print(sentence)
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any

@@ -3,8 +3,6 @@
 encoded = encode(samples, spec, tokenizer, PassageSettings(max_length=128))
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -15,8 +15,6 @@ words carry a label is chance. Neither only the types are permuted (where mentio
 taught) nor mentions moved within their own sentence or document (that such words are near would be).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any

@@ -4,8 +4,6 @@ reach.add(spec, passages, sample, columns)      # document by document, while a 
 reach.summary("bc5cdr, train")  # bc5cdr, train: 3 of 5,134 mentions and 12 of 801 relations are in no passage
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 

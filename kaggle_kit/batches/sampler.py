@@ -4,8 +4,6 @@ sampler = MultiTaskBatchSampler({"ner": TaskRows(lengths, groups)}, PlanSettings
 plan = sampler.plan()
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -3,8 +3,6 @@
 samples = read_predictions(run, "semeval2014t7", "dev")
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from kaggle_kit.core.artifacts import RunFolder

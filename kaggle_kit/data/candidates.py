@@ -9,8 +9,6 @@ mentions stand where. A reader links one to the first mention of either concept 
 attribute `CONCEPTS`; here it is taken back to all their mentions.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -7,8 +7,6 @@
 The tables hold counts and labels, and no word of a text.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -7,8 +7,6 @@ The order: the task's `path` · the environment · the Kaggle mounts · `data/` 
 `options.dataset`. A place that somebody named must hold the corpus; one that is merely usual may lack it.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

@@ -5,8 +5,6 @@ mark(root); check_marker(root)     # Marked(some=True, all=True)
 A name proves nothing: `practice` is also what a general practice calls its notes.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import NamedTuple

@@ -7,8 +7,6 @@ Splits are told by the names of folders and files, components by what is annotat
 ten lines can change them.
 """
 
-from __future__ import annotations
-
 import glob
 import re
 from bisect import bisect

@@ -8,8 +8,6 @@ words do (PaLM, Chowdhery et al. 2022). A single 13-gram in common (Brown et al.
 phrases of a form, such as a note's heading, have it too. An id in common is shown for the same reason.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache

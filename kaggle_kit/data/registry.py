@@ -3,8 +3,6 @@
 task("semeval2017t3").primary_metric        # "map"
 """
 
-from __future__ import annotations
-
 from copy import deepcopy
 from functools import cache
 from pathlib import Path

@@ -8,8 +8,6 @@ that break only wraps a line (`_wraps`). On NCBI, DDI, MACCROBAT and MeasEval fe
 cut, as published or wrapped at 40 to 120 columns.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence

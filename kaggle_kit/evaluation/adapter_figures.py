@@ -7,8 +7,6 @@ mean_shared_weights(model, {"ner": batches})  # {"ner": {0: 0.52, 1: 0.47, …}}
 Micro-batches are on the model's device.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping

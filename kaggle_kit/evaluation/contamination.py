@@ -14,8 +14,6 @@ Orders that say something, such as by type or by topic, are not exchangeable, an
 cannot have read. Where a bag of words tells the two apart as well, it is a difference of texts, and none.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -11,8 +11,6 @@ a mean over rows, so a document's own mean is weighted by its rows; the closure 
 other hits for recall (`found`) than for precision (`tp`). Records hold ids and numbers, never text.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

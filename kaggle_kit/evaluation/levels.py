@@ -6,8 +6,6 @@ cross_level_figures(model, {"task": batches})    # {"task": {"size": 0.1, "entro
 relations_reached(gold, predicted)               # {"relations": 20, "both mentions found": 12, …}
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -7,8 +7,6 @@ handed to the organisers' script as it lies there. No text is written but what a
 restricted corpus none is: where a scorer counts the words of a mention, it reads files in the local cache.
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence

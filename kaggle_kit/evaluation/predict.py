@@ -8,8 +8,6 @@ Relations are found in a second pass, between the mentions that the first one fo
 row once for both, as far as memory allows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

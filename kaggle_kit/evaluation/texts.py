@@ -8,8 +8,6 @@ Texts are read a few hundred at a time, so memory does not grow with their numbe
 written: token files are made in memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

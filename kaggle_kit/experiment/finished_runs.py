@@ -5,8 +5,6 @@ sides = judged(run, "semeval2014t7", "dev")
 errors_of(run, "semeval2014t7", *sides), scores_of(run, "semeval2014t7", *sides)
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -10,8 +10,6 @@ the run does not train on it, so that a run on the task alone learns from the sa
 run always do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 

@@ -8,8 +8,6 @@ candidate. What is longer than max_length is cut into windows that share `traini
 pairs of a ranking task are shortened.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 

@@ -8,8 +8,6 @@ Nothing is trained here. What is loaded must predict again what the run predicte
 is not the one that was trained.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace

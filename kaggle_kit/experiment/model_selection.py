@@ -3,8 +3,6 @@
 config, reason = better_candidate(config, runs_dir, run_dir)
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 folder = run_page("s1_single_task", model="minilm", task="ncbi_disease", profile="open", seed=42)
 """
 
-from __future__ import annotations
-
 import fcntl
 import logging
 import os

@@ -6,8 +6,6 @@ A kernel really runs on the device that the profile asks for; what would stop th
 disk, packages that do not fit together) stops it here.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import dataclass

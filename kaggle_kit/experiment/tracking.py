@@ -12,8 +12,6 @@ one it is kept in the run folder, for `wandb sync` at any time. The service neve
 cannot be reached, the files are kept, too.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sys

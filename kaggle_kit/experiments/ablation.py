@@ -12,8 +12,6 @@ them, so their tokens and their steps are equal by construction; a manifest's `s
 that are declared; with a `target`, a number of parameters, they are solved for it instead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields, replace
 

@@ -7,8 +7,6 @@ A trial's folder lies inside the search's own, so it counts as no run of the stu
 and tokens stay, checkpoints go when it ends.
 """
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections import Counter

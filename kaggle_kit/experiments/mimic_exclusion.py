@@ -19,8 +19,6 @@ is the question: which tasks the tokens of the first phase come from. Models are
 every arm, so that all start from the same values.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 

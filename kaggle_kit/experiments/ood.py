@@ -9,8 +9,6 @@ The runs are loaded, not trained. Each arm's predictions, official files and per
 `arms/<its run id>/` of the page's own run folder.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

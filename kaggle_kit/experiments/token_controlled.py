@@ -11,8 +11,6 @@ seed and steps included, is read from that run's folder and cannot be chosen ane
 own, at the baseline's tokens and with as many trials as that run's, may have set what `TUNED` names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial

@@ -6,8 +6,6 @@
 Steps and tokens are read from the multi-task run's `tokens.jsonl`, which its manifest must confirm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any

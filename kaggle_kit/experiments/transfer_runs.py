@@ -3,8 +3,6 @@
 folders = comparable_arms(config, runs_dir)         # refuses, naming the field, what is not comparable
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path

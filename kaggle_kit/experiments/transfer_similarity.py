@@ -8,8 +8,6 @@
 What is written are figures over whole corpora; no word of a text is.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

@@ -6,8 +6,6 @@ The words are in `card.txt`. The head is YAML as the hub reads it. A smoke or pr
 title, and its scores stay out of the head, from which the hub makes tables of results.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

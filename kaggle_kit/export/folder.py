@@ -9,8 +9,6 @@ mine/settings.json             the backbone, how it is loaded and read
 mine/backbone/                 only of a model that is built from practice text
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import asdict, replace

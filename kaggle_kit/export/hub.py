@@ -3,8 +3,6 @@
 address = push(run, "me/my-model", Terms(), private=True)
 """
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

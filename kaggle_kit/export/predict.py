@@ -8,8 +8,6 @@
 A shared folder carries a copy of this file and of the modules that it imports.
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser
 from importlib.util import find_spec

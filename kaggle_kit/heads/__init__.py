@@ -18,8 +18,6 @@ A head sees real tokens only: `hidden` is (tokens, hidden_size), one flat row wi
     loss = head.loss(logits, targets)        # a sum; the trainer divides by what was counted
 """
 
-from __future__ import annotations
-
 from types import ModuleType
 
 from torch import nn

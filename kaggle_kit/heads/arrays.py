@@ -3,8 +3,6 @@
 long(flat([[1, 2], [], [3]]))               # tensor([1, 2, 3])
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Dropout that is cheap on a CPU, and the dropout of a frozen backbone."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -7,8 +7,6 @@
 The probability orders the candidates, and from `RELEVANT_FROM` on they are labelled relevant.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

@@ -22,8 +22,6 @@ is the likeliest? One arg-max over `none` and the labels would say no where the 
 more than 1/2.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -19,8 +19,6 @@ next one that holds it whole: windows of one long stretch share `training.stride
 longer than that can be lost.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -8,8 +8,6 @@ cross-fitted: its documents fall into two halves by their id, and each half is d
 of the other. Every other split, and every later prediction, is decided by the best threshold on all of dev.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Sequence
 from itertools import product

@@ -8,8 +8,6 @@ A word is counted in the passage that owns it, and its scores come from that pas
 window's edge is neither lost nor doubled. A discontiguous mention is tagged fragment by fragment.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 

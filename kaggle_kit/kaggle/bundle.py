@@ -8,8 +8,6 @@ comes from an attached private dataset instead, beside wheels of what the image 
 the configuration travel with the page either way, and are unpacked over the shipped ones.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json

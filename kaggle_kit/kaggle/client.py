@@ -7,8 +7,6 @@ The client ends with code 0 where the service refused a push politely ("Maximum 
 count of 2 reached."), so its text is read. `KaggleBusy` means: the same call may work later.
 """
 
-from __future__ import annotations
-
 import csv
 import os
 import re

@@ -7,8 +7,6 @@ Field names and their checks: `kernels_push` of the kaggle client. A kernel is a
 output may hold what a data use agreement covers, and so the files and `push` both insist on it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -6,8 +6,6 @@ Two T4s finish two experiments in the time of one, while splitting each over bot
 QLoRA runs several times slower.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

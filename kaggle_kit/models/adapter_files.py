@@ -11,8 +11,6 @@ Stock PEFT would load a fused pair and drop its fusion without a word. Here what
 over is an error that names it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -10,8 +10,6 @@ recomputed with whatever adapters are active by then. Here switching touches no 
 recompute runs with the adapters of its forward pass.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence

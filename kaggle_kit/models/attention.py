@@ -12,8 +12,6 @@ library checks packages, not hardware, and on a T4 the kernel raises at the firs
 runs forward and backward on a small row and compares both with `packed_attention`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import product
 from typing import Any

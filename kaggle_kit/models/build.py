@@ -7,8 +7,6 @@ and one per task, S3b a shared one and one per level. Draws the adapters from
 torch's global generator: seed it before.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 choose_dtype("cuda", "auto", (7, 5))      # Decision("float16", "compute capability 7.5: …")
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

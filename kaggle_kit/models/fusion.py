@@ -12,8 +12,6 @@ the side that would tell tokens apart starts at zero. So they also work from B =
 Parameters are float32, and so are the scores, under autocast too.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 

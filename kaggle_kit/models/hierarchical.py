@@ -17,8 +17,6 @@ starts as if there were no level 1 (as LoRA's B does). Its inputs are RMS-normal
 hidden states of decoders hold values that differ by a factor of thousands.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any

@@ -3,8 +3,6 @@
 model, is_quantized = load_model("llama3b", "ner")       # an entry of params/model, a folder or a hub id
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -4,8 +4,6 @@ loaded = load_backbone(config.model, device="cuda", precision="auto")
 loaded.backbone, loaded.tokenizer, loaded.decisions["dtype"].reason
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Mapping

@@ -9,8 +9,6 @@ One class serves S1 (one adapter), S2 (one shared by all tasks), A2 (one per tas
 PCGrad projects within what is shared and nowhere else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

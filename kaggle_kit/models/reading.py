@@ -18,8 +18,6 @@ an architecture does before, between and after its layers stays its own business
 norm, masks, rotary positions of each kind of layer, the final norm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

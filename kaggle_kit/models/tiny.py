@@ -6,8 +6,6 @@ It has the real architectures (Llama, Gemma-2, Phi-3, Mistral) at toy size, so t
 study does to a 3B model can be run in seconds without a download. Nothing it scores means anything.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

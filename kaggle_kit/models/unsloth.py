@@ -8,8 +8,6 @@ So the backbone is used only if its hidden states on a probe row are those of th
 unsloth is imported.
 """
 
-from __future__ import annotations
-
 import importlib
 from dataclasses import replace
 

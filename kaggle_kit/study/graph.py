@@ -8,8 +8,6 @@ and what two studies share is trained once. What has to be finished before what 
 in the `Snakefile`, by the links that a run carries: `twin_of` and `candidates`.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

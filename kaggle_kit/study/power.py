@@ -7,8 +7,6 @@ It asks the judge's own functions, about the standard deviations that `params/co
 miss each, so each has to be found with power 1 - (1 - power) / controls, all true differences being alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from statistics import fmean

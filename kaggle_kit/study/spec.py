@@ -3,8 +3,6 @@
 selection = load_selection("rq5_practice", ["seeds=[1,2]"])
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,6 @@ narrator = Narrator(study, runs_dir, say)
 while it_runs: narrator.look(); time.sleep(PAUSE_SECONDS)
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable, Mapping

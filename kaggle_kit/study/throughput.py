@@ -6,8 +6,6 @@
 Corpora and finished runs of this machine come first; `params/cost/kaggle_t4.yaml` stands in for them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime

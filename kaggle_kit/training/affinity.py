@@ -8,8 +8,6 @@ Fifty, Amid, Zhao, Yu, Anil and Finn, NeurIPS 2021 (arXiv 2109.04617), eq. 1, wi
 the parameters that the tasks share, averaged over several points of a training.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 training_arguments(config.training, steps=len(plan), output_dir=run.checkpoints, seed=42, device="cpu")
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -11,8 +11,6 @@ measured only if what was measured before says that it fits, even if memory grew
 budget.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 

@@ -5,8 +5,6 @@ report.groups["shared"].cosines     # {"ner × relations": -0.12, ...}
 report.record()                     # the same, ready for the run's log
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations

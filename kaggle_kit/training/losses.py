@@ -8,8 +8,6 @@ projection, which gives the same update as after it (positive weights commute), 
 are private parameters.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any

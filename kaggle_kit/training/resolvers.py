@@ -8,8 +8,6 @@
   Rey 2024, arXiv 2406.16232), by the package torchjd.
 """
 
-from __future__ import annotations
-
 import importlib
 from functools import cache
 from typing import Any

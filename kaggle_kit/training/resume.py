@@ -9,8 +9,6 @@ Resuming is the library's own path (`train(resume_from_checkpoint=…)`: it read
 skips the plan's first items); only what it loads, and how it saves, is replaced.
 """
 
-from __future__ import annotations
-
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any

@@ -7,8 +7,6 @@ Parameters and the optimiser's memory go by the parameters' names, so neither or
 that happens to be active matters. The base model's frozen weights are no part of it.
 """
 
-from __future__ import annotations
-
 import copy
 import random
 from collections import defaultdict

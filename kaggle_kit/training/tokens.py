@@ -13,8 +13,6 @@ and beside them the queries without a token that attention pads its groups with 
 see none, nor does FlashAttention).
 """
 
-from __future__ import annotations
-
 import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -9,8 +9,6 @@ micro-batch; the optimiser also moves the loss weights that are learnt; checkpoi
 (`resume.py`). Schedule, gradient scaler, clipping, callbacks and logging stay the library's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any

@@ -3,8 +3,6 @@
 samples = read("brat", folder, Reading(split="train"))
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module

@@ -5,8 +5,6 @@
     samples = read("anafora", folder, Reading(split="train"))
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -14,8 +14,6 @@ and a relation per argument, named by its role; coreferences are read past. Even
 Format: https://github.com/bigscience-workshop/biomedical/blob/main/bigbio/schemas/kb.py
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace

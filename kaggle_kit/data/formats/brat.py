@@ -7,8 +7,6 @@ used, its trigger is meant. Offsets are characters of the text file, ends exclus
 Format: https://brat.nlplab.org/standoff.html
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence

@@ -13,8 +13,6 @@ one -DOCSTART- to the next; in a file without them every sentence is one. The te
 between tokens, a line break between sentences. Source: Tjong Kim Sang and De Meulder 2003, W03-0419.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise

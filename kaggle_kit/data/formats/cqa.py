@@ -11,8 +11,6 @@ answers as `….xml.subtaskA.relevancy`: lines of query, item, rank, score and t
 differ from copy to copy, so that file is told by what it lists.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite

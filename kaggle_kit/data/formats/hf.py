@@ -10,8 +10,6 @@ A row is a document. The options name its columns: `tokens` and `tags` (usually 
 commas between. Files are read one by one, so that no code of a dataset runs and nothing is copied to a cache.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -13,8 +13,6 @@ Only `text` must be there. Offsets count characters of `text`, ends exclusive; `
 with them. Predictions have the same form, without the document's text and with a `score`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace

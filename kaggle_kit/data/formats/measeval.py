@@ -6,8 +6,6 @@ A set (`annotSet`) is one quantity with its entity, property and qualifiers; rel
 Offsets are characters of the paragraph, ends exclusive. Format: https://github.com/harperco/MeasEval
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping

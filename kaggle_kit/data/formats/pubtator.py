@@ -12,8 +12,6 @@ releases end the title in the separator itself: the way that makes more of the s
 Format: https://www.ncbi.nlm.nih.gov/research/pubtator3/tutorial and the BioCreative V CDR readme.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

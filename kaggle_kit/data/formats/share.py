@@ -5,8 +5,6 @@
 `parse(line)` is the mention of one line, `merge(mentions, path, reading)` makes one of those of one span.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -7,8 +7,6 @@ offsets counted in characters from 0 into the untouched note, ends exclusive. Th
 stands beside it as `.text`. Source: Pradhan et al. 2014 (S14-2007) and its `eval.pl`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path

@@ -9,8 +9,6 @@ locations. Source: Elhadad et al. 2015 (S15-2051). The 22-field layout of ShARe/
 which adds three fields on time and marks defaults with `*`, is read too and never written.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest

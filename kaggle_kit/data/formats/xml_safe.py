@@ -3,8 +3,6 @@
 root = parse(path)          # an lxml element; `element.sourceline` counts from 1
 """
 
-from __future__ import annotations
-
 import gzip
 import zlib
 from pathlib import Path

@@ -27,8 +27,6 @@ something. The texts depend on neither `transfer` nor `noise`: they are composed
 pre-training on them cannot leak a label.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence

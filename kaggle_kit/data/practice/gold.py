@@ -4,8 +4,6 @@ labelled = label("practice0001", note, lexicon, "semeval2014t7", noise=0.0, rng=
 disorders(labelled)         # a sample of 2014 Task 7 and 2015 Task 14
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 

@@ -7,8 +7,6 @@ so neither a sentence nor a pre-training text tells what a term is.
     note.text[slice(*note.sentences[0].spans[0].fragments[0])]
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

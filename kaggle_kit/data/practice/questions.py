@@ -8,8 +8,6 @@ names is drawn without looking at the question or at any class.
     write(threads, classes, path, noise=0.0, rng=rng)
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -7,8 +7,6 @@ Figures are unrounded floats; a figure that the scorer does not give is left out
 scorer, so task ids that have none of their own name may be used as well.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType

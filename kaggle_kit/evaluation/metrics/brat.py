@@ -8,8 +8,6 @@ are taken greedily in the order of a Java HashMap over the ids. `entity_strict_*
 compare sets of (document, type, pieces) instead, and count the T lines that brateval drops.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ for line in file_lines(path): ...
 ratios("entity_{}", right=3, predicted=4, gold=6)  # entity_precision 0.75, entity_recall 0.5, entity_f1 0.6
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager

@@ -8,8 +8,6 @@ Relaxed asks for one shared character and the same type, one to one, as many pai
 Relations are BC5CDR's official measure: document, type and both concepts are equal, wherever mentions stand.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

@@ -10,8 +10,6 @@ on one mention raise it. The figures with the suffix `_corrected` have neither. 
 al. 2014 (S14-2007).
 """
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 from pathlib import Path

@@ -6,8 +6,6 @@ Reference: bethard/anaforatools, run on EVENT and TIMEX3 of all notes, and on CO
 notes, without and with temporal closure (UzZaman & Allen 2011).
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping

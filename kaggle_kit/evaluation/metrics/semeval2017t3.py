@@ -5,8 +5,6 @@
 Reference: the organisers' scorer package, `MAP_scripts`, without options.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate

@@ -8,8 +8,6 @@ Text of restricted corpora is withheld, and whatever is no result says so. Impor
 each name arrives when it is first used, and torch with it only where a model is looked into.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

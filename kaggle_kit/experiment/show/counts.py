@@ -1,7 +1,5 @@
 """Views of tokens and parameters: of one run against its plan, and of arms beside each other."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate

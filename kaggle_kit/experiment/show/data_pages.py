@@ -1,7 +1,5 @@
 """Views of the pages that look at corpora before anything is trained."""
 
-from __future__ import annotations
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure

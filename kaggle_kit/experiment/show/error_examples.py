@@ -1,7 +1,5 @@
 """Examples of errors: a table of a few, and in a live notebook a browser of all; never restricted text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 

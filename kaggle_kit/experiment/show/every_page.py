@@ -1,7 +1,5 @@
 """Views of every training page: set-up, samples, adapters, training, scores, errors, the record."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any

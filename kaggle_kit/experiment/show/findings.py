@@ -7,8 +7,6 @@
 Nothing here reads a model, so a page that only reads run folders imports no torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

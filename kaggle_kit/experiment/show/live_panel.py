@@ -5,8 +5,6 @@
 The log's own lines go on beside it; they are what remains where nothing can be redrawn.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections import Counter, deque

@@ -1,7 +1,5 @@
 """A document with its annotations marked in the text, as HTML and as plain text."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from html import escape
 

@@ -1,7 +1,5 @@
 """Views of a step and of one model's adapters: losses, gradients, conflicts, weights (S1 to S3a)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 

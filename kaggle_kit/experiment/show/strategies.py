@@ -1,7 +1,5 @@
 """Views of the later strategies: two levels (S3b), two phases (S4), a base of 4 bits (S5)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 

@@ -4,8 +4,6 @@ table(rows, "Scores on dev", {"score": "{:.4f}"})
 lines({"task": {0: 0.5, 1: 0.6}}, "Weight of the shared adapter", xlabel="layer", ylabel="weight")
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ trainer.train()
 run.finish(..., training=summary(callbacks))
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -5,8 +5,6 @@ trainer = MultiTaskTrainer(..., callbacks=[VRAMCallback(), RunLogCallback(run), 
 The alarms stand behind the log, so that the line of the step that raised one is written.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from statistics import median

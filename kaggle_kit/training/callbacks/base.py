@@ -5,8 +5,6 @@ there; `RunLogCallback` writes the record once a step. Stock callbacks know noth
 ever.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -8,8 +8,6 @@ quick.best_step, quick.best_score, quick.stopped_at
 curve.curve[0]          # {"share": 0.1, "step": 261, "tokens": 235_913, "scores": {...}, "score": 0.7}
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 MultiTaskTrainer(..., callbacks=[TokenCallback(run), SpeedCallback(), RunLogCallback(run)])
 """
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Callable, Mapping
