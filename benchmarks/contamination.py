@@ -1,11 +1,11 @@
 """How often do layers 1 and 2 of the contamination report find what is planted, and what is not there?
 
-    python -m benchmarks.contamination --runs 100
+    python -m benchmarks.contamination --draws 100 --planted 5 --first 101
 
-Each run invents practice corpora of its own and pre-trains a small decoder on their training texts. Both
-layers look at it untouched: the order of the test questions of 2017 Task 3 is random there, so that every
-suspicion is a false alarm. Then the same decoder is trained on the test file in its order (layer 2 should
-find it), and one test note is copied into the training notes of 2014 Task 7 (layer 1 should).
+A small decoder is pre-trained on invented question threads of 2017 Task 3. Every draw invents other threads.
+Both layers look at them untouched: the order of the test questions is random, so that every suspicion is a
+false alarm. In the first draws a copy of the decoder is then trained on the file of the test questions in its
+order (layer 2 should find it), and one test thread is copied into training (layer 1 should).
 """
 
 from __future__ import annotations
@@ -13,23 +13,26 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.measuring import publish
 from kaggle_kit.core.config import compose
+from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.exploration import find_corpora
 from kaggle_kit.data.overlap import overlap_table
 from kaggle_kit.evaluation import contamination
 from kaggle_kit.models import tiny
 
-ORDERED, NOTES = "semeval2017t3", "semeval2014t7"
+TASK = "semeval2017t3"
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-PRETRAINING, MEMORISING = 20, 200  # steps
+PRETRAINING, MEMORISING = 60, 200  # steps
 
 
 def train_in_order(
@@ -50,55 +53,64 @@ def train_in_order(
     model.eval()
 
 
-def one_run(seed: int) -> dict[str, float]:
-    """What both layers find in one draw of corpora and weights, untouched and planted."""
-    overrides = [f"practice.seed={seed}", "practice.documents=48", "practice.held_out=32"]
-    corpora, _ = find_corpora(compose(task=[NOTES, ORDERED], strategy="s2_shared", overrides=overrides))
-    threads, notes = (corpora[name].splits for name in (ORDERED, NOTES))
-    training = [sample.text for splits in (threads, notes) for sample in splits["train"]]
-    test = [sample.text for sample in threads["test"]]
-    tokenizer = tiny.train_tokenizer(training)
-    model = tiny.random_model("llama", len(tokenizer), seed)
-    train_in_order(model, tokenizer, training, PRETRAINING, seed)
-    rng = np.random.default_rng(seed)
+def threads(seed: int) -> tuple[Sequence[UnifiedSample], Sequence[UnifiedSample]]:
+    """The training and test threads of one draw."""
+    overrides = [f"practice.seed={seed}", "practice.documents=32", "practice.held_out=32"]
+    splits = find_corpora(compose(task=TASK, overrides=overrides))[0][TASK].splits
+    return splits["train"], splits["test"]
+
+
+def one_draw(
+    seed: int, planted: bool, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, float]:
+    """What both layers find in one draw of threads, untouched and `planted`."""
+    train, held_out = threads(seed)
+    test, rng = [sample.text for sample in held_out], np.random.default_rng(seed)
 
     def p_value() -> float:
         return contamination.exchangeability(contamination.order_scores(model, tokenizer, test), rng).p
 
-    leaked = [*notes["train"], replace(notes["test"][seed % len(notes["test"])], document_id="leaked")]
-    found = {
-        "layer 1, untouched": any(
-            overlap_table(splits["test"], splits["train"])["flagged"].any() for splits in (threads, notes)
-        ),
-        "layer 1, planted": overlap_table(notes["test"], leaked)["flagged"].sum() == 1,
-        "p, untouched": p_value(),
-    }
-    train_in_order(model, tokenizer, test, MEMORISING, seed)
-    return found | {"p, planted": p_value()}
+    found = {"p": p_value(), "flagged": overlap_table(held_out, train)["flagged"].sum()}
+    if planted:
+        leaked = replace(held_out[seed % len(held_out)], document_id="leaked")
+        found["flagged, planted"] = overlap_table(held_out, [*train, leaked])["flagged"].sum()
+        model = deepcopy(model)
+        train_in_order(model, tokenizer, test, MEMORISING, seed)
+        found["p, planted"] = p_value()
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=int, default=100)
-    runs = parser.parse_args().runs
+    parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--planted", type=int, default=10, help="draws in which something is planted, too")
+    parser.add_argument("--first", type=int, default=1, help="seed of the first draw")
+    arguments = parser.parse_args()
     tiny.SHAPE.update(SMALL)
-    found = []
-    for seed in range(1, runs + 1):
-        found.append(one_run(seed))
-        sys.stderr.write(f"{seed} {found[-1]}\n")
-    said = {name: np.array([run[name] for run in found]) for name in found[0]}
-    level = contamination.ALPHA
-    alarms = said["layer 1, untouched"] | (said["p, untouched"] <= level)
+    texts, runs = [sample.text for sample in threads(seed=0)[0]], []
+    tokenizer = tiny.train_tokenizer(texts)
+    model = tiny.random_model("llama", len(tokenizer), seed=0)
+    train_in_order(model, tokenizer, texts, PRETRAINING, seed=0)
+    for number in range(arguments.draws):
+        seed = arguments.first + number
+        runs.append(one_draw(seed, number < arguments.planted, model, tokenizer))
+        sys.stderr.write(f"{seed} {runs[-1]}\n")
+    found, level = pd.DataFrame(runs), contamination.ALPHA
+    planted = found.dropna()
     rows = [
-        ("untouched: layer 1 or 2 suspects", alarms, "at most 5 %"),
-        ("untouched: layer 1 flags a document", said["layer 1, untouched"], "none"),
-        (f"untouched: layer 2, p ≤ {level}", said["p, untouched"] <= level, "1 %"),
-        ("untouched: layer 2, p ≤ 0.05", said["p, untouched"] <= 0.05, "5 %"),
-        ("one test note in training: layer 1 flags it alone", said["layer 1, planted"], "all"),
-        (f"test file learnt in order: layer 2, p ≤ {level}", said["p, planted"] <= level, "all"),
+        (
+            "untouched: one of both layers suspects",
+            (found["flagged"] > 0) | (found["p"] <= level),
+            "at most 5 %",
+        ),
+        ("untouched: layer 1 flags a document", found["flagged"] > 0, "none"),
+        (f"untouched: layer 2, p ≤ {level}", found["p"] <= level, "1 %"),
+        ("untouched: layer 2, p ≤ 0.05", found["p"] <= 0.05, "5 %"),
+        ("one test thread in training: layer 1 flags it alone", planted["flagged, planted"] == 1, "all"),
+        (f"test file learnt in order: layer 2, p ≤ {level}", planted["p, planted"] <= level, "all"),
     ]
-    lines = [f"| {runs} runs | found | expected |", "|---|---:|---|"]
-    lines += [f"| {what} | {int(hits.sum())} | {expected} |" for what, hits, expected in rows]
+    lines = ["| what | found | of draws | expected |", "|---|---:|---:|---|"]
+    lines += [f"| {what} | {hits.sum()} | {len(hits)} | {expected} |" for what, hits, expected in rows]
     publish("contamination", "Contamination: planted and untouched", lines)
 
 

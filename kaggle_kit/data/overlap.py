@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from kaggle_kit.core.types import UnifiedSample
-from kaggle_kit.data.corpus import Corpus, fingerprint, fingerprints
-from kaggle_kit.data.segments import WORD
+from kaggle_kit.data.corpus import Corpus
+from kaggle_kit.data.segments import WORD, canonical
 
 FLAGGED_SHARE = 0.7  # of a document's 8-grams
 MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that no word of an n-gram is lost modulo 2**64
@@ -46,13 +46,14 @@ def overlap_table(scored: Sequence[UnifiedSample], training: Iterable[UnifiedSam
     that stand there, NaN for a shorter text; `flagged`: it should not be scored after such a training.
     """
     training = list(training)
-    ids, whole = {sample.document_id for sample in training}, fingerprints(training)
+    ids = {sample.document_id for sample in training}
+    whole = {canonical(whole_text(sample)) for sample in training}
     known = {n: _all_grams(training, n) for n in (8, 13)}
     rows = []
     for sample in scored:
         if not (text := whole_text(sample)):
             continue
-        row: dict[str, Any] = {"document": sample.document_id, "exact": fingerprint(sample) in whole}
+        row: dict[str, Any] = {"document": sample.document_id, "exact": canonical(text) in whole}
         row["same id"] = sample.document_id in ids
         for n, grams in known.items():
             own = hashed_grams(text, n)

@@ -56,6 +56,18 @@ def test_a_question_counts_with_its_candidates_and_a_document_without_text_not_a
     assert overlap_table([empty], []).empty
 
 
+def test_a_question_asked_again_with_other_answers_is_no_exact_match():
+    """Short questions recur: one in four draws of practice threads was flagged for nothing else."""
+
+    def thread(name: str, answer: str) -> UnifiedSample:
+        pairs = (RankedPair(name, f"{name}1", answer, 1),)
+        return UnifiedSample(name, "Which medicine helps?", "test", Access.PUBLIC, pairs=pairs)
+
+    asked = [thread("a", "A walk."), thread("b", "Some  TEA.")]
+    table = overlap_table(asked, [thread("c", "Some tea.")])
+    assert table["exact"].tolist() == [False, True]
+
+
 class Read:
     def __init__(self, *train: UnifiedSample) -> None:
         self.splits = {"train": train}

@@ -20,6 +20,6 @@ def order(task: str, scores: np.ndarray, test: Exchangeability) -> None:
         chart.colorbar(image, ax=left, shrink=0.85)
         right.hist(test.random, bins=40, color="#b9bec6")
         right.axvline(test.released, color=COLOURS[1], lw=1.8)
-        right.set(title=f"{len(test.random):,} random orders; line: released, p = {test.p:.4f}")
+        right.set(title=f"released among random orders, p = {test.p:.4f}")
         right.set(xlabel="log-likelihood of the order, nats", ylabel="orders")
     figure(chart)
