@@ -103,6 +103,7 @@ def label_table(corpora: Corpora) -> pd.DataFrame:
     ]
     groups = pd.DataFrame(found, columns=["task", "component", "label"]).groupby(OF_LABELS, sort=False)
     table = groups["label"].value_counts().rename("count").reset_index()
+    table = table.sort_values(OF_LABELS, kind="stable", ignore_index=True)  # pandas 3 orders by count alone
     return table.assign(share=table["count"] / table.groupby(OF_LABELS)["count"].transform("sum"))
 
 

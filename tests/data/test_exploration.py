@@ -66,6 +66,7 @@ def test_labels_have_shares_within_their_component_and_a_balance(corpora):
     labels = exploration.label_table(corpora)
     ner = labels[labels["component"] == "ner"].set_index("label")
     assert ner["count"].to_dict() == {"Symptom": 8, "Drug": 2} and ner["share"]["Drug"] == 0.2
+    assert labels["component"].tolist() == ["ranking", "ranking", "ner", "ner", "relations"]
     balance = exploration.balance_table(labels).set_index("component")
     assert balance["largest share"].to_dict() == {"ner": 0.8, "relations": 1.0, "ranking": 0.75}
     assert balance["balance"]["ner"] == pytest.approx(0.7219, abs=1e-4)  # the entropy of 0.8 and 0.2 in bits
