@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-EMBEDDED = re.compile(rb'b64decode\((?:\\"|"){3}(?:\\n|\s)*([A-Za-z0-9+/=\\n\s]{100,}?)(?:\\"|"){3}')
+EMBEDDED = re.compile(rb'b85decode\((?:\\"|"){3}(?:\\n|\s)*([!#-&(-+\-0-Z^-~\\n\s]{100,}?)(?:\\"|"){3}')
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def contents(raw: bytes) -> Iterator[bytes]:
     yield raw
     for match in EMBEDDED.finditer(raw):
         try:
-            text = match[1].replace(b"\\n", b"")
-            yield from contents(base64.b64decode(text))
+            text = match[1].replace(b"\\n", b"").translate(None, b" \n")
+            yield from contents(base64.b85decode(text))
         except (binascii.Error, ValueError):
             continue
     try:

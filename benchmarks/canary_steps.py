@@ -54,6 +54,7 @@ OVERRIDES = {
 }
 READ = {  # finished runs that a page without tasks reads
     "06_calibration_plots": {"run": "{s2_shared}"},
+    "predict": {"run": "{s2_shared}"},
     "07_error_analysis": {"runs": "{token_controlled},{s2_shared}"},
 }
 QUICK_OVERRIDES = {
@@ -234,7 +235,8 @@ def run_readers(steps: Steps) -> None:
     steps.command("verdict", "--runs", str(RUNS), "--out", "verdict.json", expected=None)
     steps.command("study", "status", "first_look")
     if run := next((path.parent for path in RUNS.glob("s1_single_task-*/manifest.json")), None):
-        os.environ["KAGGLE_KIT_MODEL_TINY"] = str(next(cache_dir("tiny").iterdir()))  # as the pages built it
+        built = next(path for path in cache_dir("tiny").iterdir() if path.is_dir())  # by the pages
+        os.environ["KAGGLE_KIT_MODEL_TINY"] = str(built)
         stated = ("--agreement", "It allows this test.")
         steps.command("export", str(run), "--out", "refused", expected=False)
         steps.command("export", str(run), "--out", "shared", *stated)

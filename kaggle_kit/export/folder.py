@@ -69,6 +69,8 @@ def export_run(run: RunFolder, out: Path, terms: Terms) -> Path:
             place = place_of(config.model) or build_tiny(
                 config.model.architecture, corpus_text(config.practice)
             )
+            if not Path(place).is_dir():
+                raise ConfigError(f"{place} is no folder; the backbone {config.model.name} has to lie in one")
             shutil.copytree(place, out / BACKBONE)
         (out / "README.md").write_text(card, encoding="utf-8")
     return out

@@ -60,8 +60,9 @@ kits = list(Path({inputs!r}).rglob({file!r}))
 if not kits:
     raise FileNotFoundError("no {file} in {inputs}: add the dataset of `kernels dataset` under Add Input")
 archives = [kits[0].read_bytes()]"""
-EMBEDDED = 'archives = [base64.b64decode("""\n{}\n""")]'
-OWN = '\narchives.append(base64.b64decode("""\n{}\n"""))  # own files of the configuration'
+DECODED = 'base64.b85decode("""\n{}\n""".replace("\\n", ""))'
+EMBEDDED = f"archives = [{DECODED}]"
+OWN = f"\narchives.append({DECODED})  # own files of the configuration"
 
 
 class WheelsMissing(KitError):
@@ -125,5 +126,5 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
 
 
 def _text(packed: bytes) -> str:
-    text = base64.b64encode(packed).decode()
+    text = base64.b85encode(packed).decode()
     return "\n".join(text[start : start + WIDTH] for start in range(0, len(text), WIDTH))

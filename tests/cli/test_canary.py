@@ -38,8 +38,8 @@ def test_the_search_finds_a_word_in_plain_files_archives_names_and_embedded_kits
     planted = b"xx Zqwxvbnk xx"
     (tmp_path / "plain.bin").write_bytes(b"\x00" + planted)
     (tmp_path / "packed.xz").write_bytes(lzma.compress(planted * 40))
-    text = base64.b64encode(lzma.compress(planted * 40)).decode()
-    (tmp_path / "page.ipynb").write_text(f'base64.b64decode(\\"\\"\\"\\n{text}\\n\\"\\"\\")')
+    text = base64.b85encode(lzma.compress(planted * 40)).decode()
+    (tmp_path / "page.ipynb").write_text(f'base64.b85decode(\\"\\"\\"\\n{text}\\n\\"\\"\\")')
     (tmp_path / "zqwxvbnk.txt").write_bytes(b"innocent")
     (tmp_path / "clean.txt").write_bytes(b"zqwx vbnk")
     findings, looked = search([tmp_path], {"canary": ["zqwxvbnk"], "token": ["absent"]})
