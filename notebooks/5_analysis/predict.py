@@ -28,8 +28,8 @@
 #                                                           └ concepts: those of training mentions
 # ```
 #
-# **What would refute it.** Texts of the development split, read as new ones, give other annotations or other scores than
-# those that the run stored.
+# **What would refute it.** Texts of the split that the run reports, read as new ones, give other annotations or other
+# scores than those that the run stored.
 #
 # Before this page: any page that trains; its run is read. At its defaults it takes the newest practice run below `runs/`,
 # and only where there is none does it first train one, in minutes. The same from a shell:
@@ -46,7 +46,7 @@ from kaggle_kit import load_trained_run, show
 runs_dir = "runs"
 run = ""  # a finished run's id or folder; empty: the newest practice run
 task = ""  # one of the run's tasks; empty: its first
-texts = []  # strings, or objects of the format JSONL; empty: the first texts of the development split
+texts = []  # strings, or objects of the format JSONL; empty: the first texts of the split that it reports
 place = ""  # a .txt or .jsonl file or a folder of them, to be read instead of `texts`
 out = ""  # a new folder for the predictions; empty: they are only shown
 
@@ -86,11 +86,13 @@ show.table(
 from pathlib import Path
 
 from kaggle_kit.evaluation.texts import read_texts
+from kaggle_kit.experiment.load_trained_run import judged_split
 from kaggle_kit.experiment.show.marked import sample_view
 from kaggle_kit.experiment.show.views import show_html
 
 new = list(read_texts(Path(place), spec.access)) if place else texts
-known = () if new else trained.samples("dev")[task][:20]  # with gold, which prediction does not look at
+split = judged_split(trained)
+known = () if new else trained.samples(split)[task][:20]  # with gold, which prediction does not look at
 found = list(trained.predict(new or known, task))
 for sample in found[:3]:
     show_html(f"Found in {sample.document_id}", *sample_view(sample))
@@ -150,12 +152,12 @@ if out:
 # %% [markdown]
 # ## Checks
 #
-# Read as new text, development texts give what the run stored of them.
+# Read as new text, the corpus's own texts give what the run stored of them.
 
 # %%
 from kaggle_kit.core.predictions import read_predictions
 
-kept = {s.document_id: s for s in read_predictions(trained.run, task, "dev")} if known else {}
+kept = {s.document_id: s for s in read_predictions(trained.run, task, split)} if known else {}
 for sample in found if known else ():
     stored = kept[sample.document_id]
     same = [(m.type, m.fragments) for m in sample.mentions] == [
