@@ -27,7 +27,7 @@ CONSTRAINTS = ROOT / ".ci" / "constraints-cpu.txt"
 KAGGLE_CONSTRAINTS = ROOT / ".ci" / "constraints-kaggle.txt"
 # What the image has though nothing here asks for it, and what the tests themselves need.
 KAGGLE_PACKAGES = ["nbconvert", "notebook", "torchao"]
-KAGGLE_PACKAGES += ["hypothesis>=6.100", "pytest-xdist>=3.6", "torchjd[quadprog_projector]>=0.8"]
+KAGGLE_PACKAGES += ["hypothesis>=6.100", "pytest-xdist>=3.6", "torchjd[quadprog-projector]>=0.8"]
 INPUTS = [ROOT / "requirements.txt", ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__)]
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 SUPPORTED = [(3, 11), (3, 12), (3, 13)]

@@ -33,7 +33,7 @@ def _weighting() -> Any:
     except ImportError as error:
         raise ConfigError(
             "strategy.conflict_resolution=upgrad needs a package that is not installed; "
-            "pip install 'torchjd[quadprog_projector]', or take pcgrad or ortho_lora"
+            "pip install 'torchjd[quadprog-projector]', or take pcgrad or ortho_lora"
         ) from error
 
 

@@ -54,7 +54,7 @@ def test_upgrad_is_the_other_librarys_and_no_task_loses_by_it():
 def test_upgrad_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
     resolvers._weighting.cache_clear()
-    with pytest.raises(ConfigError, match=r"pip install 'torchjd\[quadprog_projector\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'torchjd\[quadprog-projector\]'"):
         resolvers.upgrad(torch.eye(2), torch.Generator())
     resolvers._weighting.cache_clear()
 
