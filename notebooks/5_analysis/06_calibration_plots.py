@@ -164,7 +164,9 @@ show.table(errors, f"Expected calibration error{note}", formats)
 # %%
 cooled = []
 for name, found in scored.items():
-    fitted = finished_runs.temperatures(split, found, dev.get(name))
+    if name not in dev:  # nothing of the kind was predicted there, so no temperature can be fitted
+        continue
+    fitted = finished_runs.temperatures(split, found, dev[name])
     if np.isfinite(fitted).all():
         before, after = (ece(one, bins) for one in (found, found.at(fitted)))
         row = {"what": name, "T": " and ".join(map("{:.2f}".format, np.unique(fitted)))}
