@@ -109,11 +109,9 @@ import pandas as pd
 rows = [("mention", m.type, m.score) for sample in found for m in sample.mentions]
 rows += [("relation", link.type, link.score) for sample in found for link in sample.relations]
 rows += [("candidate", "relevant" if p.relevant else "not relevant", p.score) for s in found for p in s.pairs]
-scores = pd.DataFrame(rows, columns=["annotation", "label", "score"])
-sure = (
-    scores.groupby(["annotation", "label"])["score"].describe()[["count", "min", "50%", "max"]].reset_index()
-)
-shown = {"count": "{:,.0f}"} | dict.fromkeys(("min", "50%", "max"), "{:.3f}")
+scores = pd.DataFrame(rows, columns=["annotation", "label", "score"]).astype({"score": float})
+sure = scores.groupby(["annotation", "label"])["score"].agg(["count", "min", "median", "max"]).reset_index()
+shown = {"count": "{:,.0f}"} | dict.fromkeys(("min", "median", "max"), "{:.3f}")
 show.table(sure, f"Scores of what was found in {len(found)} texts", shown)
 
 # %% [markdown]
