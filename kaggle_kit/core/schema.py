@@ -29,12 +29,7 @@ FILES_OF = {  # official scorer -> the format of the files that it compares
     "pubtator": "pubtator",
     "measeval": "measeval",
 }
-GENERAL = (
-    "jsonl",
-    "conll",
-    "bigbio",
-    "hf",
-)  # formats without a scorer: what they hold is scored in another's
+GENERAL = ("jsonl", "conll", "bigbio", "hf")  # without a scorer: what they hold is scored in another's files
 GENERAL_SCORERS = ("brat", "semeval2017t3")  # those that take it: of mentions and relations, of rankings
 FORMATS = (*FILES_OF.values(), *GENERAL)
 STRATEGY_KINDS = ("single", "shared", "private", "shared_private", "hierarchical", "sequential")

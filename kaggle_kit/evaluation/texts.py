@@ -4,8 +4,8 @@
     for sample in reader(["No history of diabetes."], "ncbi_disease"): ...
     for sample in reader(read_texts(Path("notes"), Access.PUBLIC)): ...
 
-Texts are read a few hundred at a time, so memory does not grow with their number, and nothing of them is
-written: token files are made in memory.
+Texts are read half a million characters at a time, so memory does not grow with their number. Nothing of them
+is written: token files are made in memory.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 
 import pytest
 import torch
 from torch.nn import Parameter
+from torchjd.aggregation import UPGrad
 
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.schema import StrategyConfig
 from kaggle_kit.training import resolvers
 from kaggle_kit.training.pcgrad import PCGradOptimizer, gram_matrix
 from kaggle_kit.training.resolvers import RESOLVERS
@@ -42,13 +45,17 @@ def test_ortho_lora_projects_inside_each_matrix_and_pcgrad_over_all_of_them():
 
 
 def test_upgrad_is_the_other_librarys_and_no_task_loses_by_it():
-    aggregation = pytest.importorskip("torchjd.aggregation")
     rows = torch.randn(4, 30, generator=torch.Generator().manual_seed(3))
     rows[1] -= rows[0]
     rows[2] -= 2 * rows[3]
     weights = resolvers.upgrad(gram_matrix(rows), torch.Generator())
-    torch.testing.assert_close(weights.float() @ rows, aggregation.UPGrad()(rows), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(weights.float() @ rows, UPGrad()(rows), rtol=1e-4, atol=1e-4)
     assert (gram_matrix(rows) @ weights >= -1e-6).all() and weights.dtype == torch.float64
+
+
+def test_every_method_that_may_be_asked_for_is_there():
+    declared = {field.name: field.metadata for field in fields(StrategyConfig)}
+    assert tuple(declared["conflict_resolution"]["allowed"]) == tuple(RESOLVERS)
 
 
 def test_upgrad_without_its_package_says_what_to_install(monkeypatch):
