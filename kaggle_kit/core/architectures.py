@@ -10,6 +10,7 @@ from typing import Any
 
 QKV = ("query", "key", "value")
 QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
+BEHIND_PADDING = ("roberta", "xlm-roberta")  # they count positions from behind the padding's
 ENCODER_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers")
 DECODER_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads")
 
@@ -47,9 +48,9 @@ ARCHITECTURES = {
 
 
 def positions(config: Mapping[str, Any]) -> int:
-    """Return the longest sequence in tokens. RoBERTa counts its positions from behind the padding's."""
+    """Return the longest sequence in tokens."""
     most = int(config.get("max_position_embeddings", 512))
-    if config["model_type"] in ("roberta", "xlm-roberta"):
+    if config["model_type"] in BEHIND_PADDING:
         return most - int(config.get("pad_token_id", 1)) - 1
     return most
 

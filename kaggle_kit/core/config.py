@@ -31,7 +31,7 @@ from kaggle_kit.core.errors import ConfigError, RunFolderError, nearest
 from kaggle_kit.core.integrity import reading
 from kaggle_kit.core.params import members, own_params, params_dir, params_file
 from kaggle_kit.core.records import flat
-from kaggle_kit.core.request import Request, unknown_member
+from kaggle_kit.core.request import OF_RELATIONS, Request, unknown_member
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import Access
 
@@ -85,6 +85,9 @@ def compose(
     problems = request.problems + _misnamed(request) + _unread(config, request.values)
     problems += [problem for key, value in request.values for problem in _apply(config, key, value)]
     problems += _refer(config.experiment, request.chosen("strategy"))
+    for name, entry in config.tasks.items():
+        if entry.gold_entities and f"tasks.{name}.primary_metric" not in dict(request.values):
+            _measure_relations(entry)
     problems += [
         f"tasks.{name}.access={config.tasks[name].access}: no override lifts a data use agreement"
         for name in restricted
@@ -188,6 +191,14 @@ def _refer(experiment: DictConfig, strategy: str) -> list[str]:
         return [f"experiment.reference={named}, but the strategy is {strategy!r}; leave the reference out"]
     experiment["reference"] = strategy
     return []
+
+
+def _measure_relations(task: DictConfig) -> None:
+    """Make the relations' figure the primary one of a task whose mentions are given, and score 1."""
+    if OF_RELATIONS in task.secondary_metrics:
+        others = [task.primary_metric, *task.secondary_metrics]
+        task.primary_metric = OF_RELATIONS
+        task.secondary_metrics = [name for name in others if name != OF_RELATIONS]
 
 
 @contextmanager

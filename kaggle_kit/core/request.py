@@ -32,6 +32,7 @@ FILLED = {  # keys that may be left empty -> what they follow then
     "training.head_learning_rate": "empty: training.learning_rate",
     "experiment.reference": "empty: the strategy",
 }
+OF_RELATIONS = "relation_f1"  # the primary metric of a task whose mentions are given
 DEFAULTS = {"model": "tiny", "strategy": "s1_single", "profile": "smoke"}  # where nobody names another
 
 
@@ -206,6 +207,8 @@ def value_sources(values: Mapping[str, Any], request: Request) -> dict[str, str]
     for key, value in flat(values).items():
         source, written = said.get(key, (SCHEMA, None))
         sources[key] = FILLED[key] if key in FILLED and written is None and value is not None else source
+        if key.endswith("_metric") and value == OF_RELATIONS != written:
+            sources[key] = "the mentions are given: gold_entities=true"
     for key, value in request.values:
         argument = f"argument {key}={value}"
         sources |= dict.fromkeys(sources.keys() & flat({key: value}), argument)

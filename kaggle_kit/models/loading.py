@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from kaggle_kit.core.architectures import BEHIND_PADDING
 from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.core.schema import ModelConfig
 from kaggle_kit.core.secrets import HUB, read_secret
@@ -143,6 +144,13 @@ def _assert_reads(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel,
         raise ConfigError(
             f"model {config.name}: its tokenizer {fault}; put the model's own tokenizer beside the weights"
         )
+    if config.architecture in BEHIND_PADDING and backbone.config.type_vocab_size > 1:
+        places = backbone.get_parameter("embeddings.position_embeddings.weight")
+        if places[backbone.config.pad_token_id].any():  # the library's own is zero there, and stays so
+            raise ConfigError(
+                f"model {config.name}: its config.json says {config.architecture}, which has no position "
+                f"{backbone.config.pad_token_id}, and the weights have one, as BERT's do; correct model_type"
+            )
 
 
 @contextmanager

@@ -70,6 +70,18 @@ def test_phi3_names_its_fused_layers():
     assert compose(model="phi3mini").model.lora.targets == ["qkv_proj", "o_proj"]
 
 
+def test_where_mentions_are_given_the_relations_are_what_is_measured():
+    """The mentions' own figure would be 1 whatever the model does."""
+    given = compose(task="ddi2013", profile="open", overrides=["tasks.ddi2013.gold_entities=true"])
+    entry = given.tasks["ddi2013"]
+    assert (entry.primary_metric, entry.secondary_metrics) == ("relation_f1", ["entity_f1"])
+    assert from_yaml(to_yaml(given)).tasks["ddi2013"].primary_metric == "relation_f1"
+    assert compose(task="ddi2013", profile="open").tasks["ddi2013"].primary_metric == "entity_f1"
+    asked = ["tasks.ddi2013.gold_entities=true", "tasks.ddi2013.primary_metric=entity_f1"]
+    said = compose(task="ddi2013", profile="open", overrides=asked).tasks["ddi2013"]
+    assert said.primary_metric == "entity_f1"
+
+
 @pytest.mark.parametrize("task", members("task"))
 def test_every_task_composes_under_its_own_id(task):
     config = compose(task=task)

@@ -379,6 +379,16 @@ def test_a_folder_that_holds_no_whole_model_is_refused_by_its_name(tmp_path, spo
     assert tmp_path.name in str(caught.value)
 
 
+def test_weights_of_bert_under_the_name_of_roberta_are_refused(tmp_path):
+    """Its positions would be wrong by one and nobody would see it; the names of the tensors are the same."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=2048, **sizes)).save_pretrained(tmp_path)
+    train_tokenizer(["an invented note about the patient"]).save_pretrained(tmp_path)
+    spoil_config(tmp_path, model_type="roberta", architectures=["RobertaModel"])
+    with pytest.raises(ConfigError, match="says roberta, which has no position 0, and the weights have one"):
+        loading.load_backbone(compose(overrides=[f"model={tmp_path}"]).model, device="cpu")
+
+
 def test_a_tokenizer_of_more_words_than_the_model_has_is_refused(tmp_path):
     config = BertConfig(
         vocab_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32

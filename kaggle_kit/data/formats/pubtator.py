@@ -15,6 +15,7 @@ Format: https://www.ncbi.nlm.nih.gov/research/pubtator3/tutorial and the BioCrea
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from kaggle_kit.core.restricted import quoted, unless_withheld
@@ -61,9 +62,8 @@ def concept_relations(place: Path) -> dict[str, set[tuple[str, str, str]]]:
     for path in find(place) if place.is_dir() else [place]:
         for document in _documents(path, Reading(strict=True)):
             related = found.setdefault(document.name, set())
-            related.update(
-                (kind, *in_order(kind, (one, two))) for _, (_, kind, one, two, *_) in document.relations
-            )
+            for _, (_, kind, one, two, *_) in document.relations:
+                related.update((kind, *in_order(kind, pair)) for pair in _pairs(one, two))
     return found
 
 
@@ -135,15 +135,18 @@ class _Document:
             for concept in mention.concepts:
                 first.setdefault(concept, mention.id)
         for place, (line, (_, kind, *ends)) in enumerate(self.relations, start=1):
-            concepts, remark = ends[:2], ends[2:]
-            if not first.keys() >= set(concepts):
-                pair = " and ".join(quoted(concept, 40) for concept in concepts)
+            more = {REMARK: ends[2]} if ends[2:] else {}
+            pairs = _pairs(*ends[:2]) or [(ends[0], ends[1])]
+            linked = [pair for pair in pairs if first.keys() >= set(pair)]
+            for lost in [pair for pair in pairs if pair not in linked]:
+                pair = " and ".join(quoted(concept, 40) for concept in lost)
                 found = f"{unless_withheld(kind, 'a relation')} between {pair}"
                 reading.warn(line.error(found, "a mention of both concepts; the relation is dropped"))
-                continue
-            source, target = (first[concept] for concept in concepts)
-            more = {CONCEPTS: "|".join(concepts)} | ({REMARK: remark[0]} if remark else {})
-            yield Relation(f"R{place}", kind, source, target, attributes=more, provenance=line.provenance)
+            for number, (one, two) in enumerate(linked, start=1):
+                name = f"R{place}" if len(linked) == 1 else f"R{place}.{number}"
+                concepts = {CONCEPTS: f"{one}|{two}"} | more
+                ends_at = first[one], first[two]
+                yield Relation(name, kind, *ends_at, attributes=concepts, provenance=line.provenance)
 
 
 def _documents(path: Path, reading: Reading) -> list[_Document]:
@@ -193,6 +196,11 @@ def _concepts(fields: list[str]) -> tuple[str, ...]:
     listed = [part.strip() for part in _LIST.split(fields[0])] if fields else []
     parts = [name for part in listed for name in ([part] if _VARIANT.match(part) else part.split("|"))]
     return tuple(part for part in map(str.strip, parts) if part not in ("", "-", NO_CONCEPT))
+
+
+def _pairs(one: str, two: str) -> list[tuple[str, str]]:
+    """Return what a relation's two fields relate: each concept of a list with each of the other."""
+    return [*dict.fromkeys(product(_concepts([one]), _concepts([two])))]
 
 
 def _annotation_lines(sample: UnifiedSample) -> list[str]:

@@ -173,6 +173,23 @@ def test_relations_of_listed_concepts_and_with_a_remark_are_read_and_written_as_
     assert path.read_text().endswith(relations)
 
 
+def test_a_relation_between_lists_of_concepts_is_one_between_each_two_of_them(tmp_path):
+    content = "9\tAssociation\t1111, 3333\tD2;D5\tNovel\n9\tCID\t2222;D7\tD2\n9\tCID\t-1\tD2\n"
+    [sample], reading = _read(tmp_path, CONCEPTS + content)
+    assert [(link.id, link.attributes["concepts"], link.source) for link in sample.relations] == [
+        ("R1.1", "1111|D2", "T1"),
+        ("R1.2", "1111|D5", "T1"),
+        ("R1.3", "3333|D2", "T2"),
+        ("R1.4", "3333|D5", "T2"),
+        ("R2", "2222|D2", "T1"),
+    ]
+    assert [warning.line for warning in reading.warnings] == [8, 9]
+    file = tmp_path / "official.PubTator"
+    file.write_text("9|t|x\n9|a|y\n9\tAssociation\t1111,3333\tD2\n")
+    expected = {("Association", "1111", "D2"), ("Association", "3333", "D2")}
+    assert pubtator.concept_relations(file) == {"9": expected}
+
+
 def test_the_separator_is_the_one_that_makes_the_stored_texts_agree(tmp_path):
     line = "{id}|t|Fever after zelor{end}\n{id}|a|The fever was high.\n{id}\t{at}\t{to}\tfever\tDisease\tD1\n"
     content = line.format(id=1, end=" ", at=22, to=27) + line.format(id=2, end="", at=22, to=27)
