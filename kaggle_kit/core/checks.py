@@ -55,6 +55,7 @@ def validate(config: schema.RunConfig) -> None:
         *_strategy(config),
         *_profile(config),
         *_training(config),
+        *_whole(config),
     ]
     for name, task in config.tasks.items():
         problems += _task(f"tasks.{name}", name, task)
@@ -207,6 +208,27 @@ def _training(config: schema.RunConfig) -> Iterator[str]:
             f"training.max_length={training.max_length} is more than the {model.max_positions} positions "
             f"of model {model.name!r}; set it to {model.max_positions} or less"
         )
+
+
+def _whole(config: schema.RunConfig) -> Iterator[str]:
+    """Yield what a backbone that trains as a whole has no place for."""
+    strategy, parameters = config.strategy, config.model.parameters
+    if not config.training.full_finetuning:
+        return
+    said = "training.full_finetuning=true trains the whole backbone, in float32, without an adapter"
+    if strategy.kind not in schema.WHOLE:
+        yield (
+            f"{said}, and strategy {strategy.name!r} is of kind {strategy.kind}; the kinds that can: "
+            f"{', '.join(schema.WHOLE)}"
+        )
+    if (strategy.quantization or schema.quantization_for(parameters)) == "nf4":
+        yield (
+            f"{said}, and {config.model.name} would be in 4 bits, which do not train; name a model of at "
+            "most 4B parameters, or set strategy.quantization=none where 16 bytes a parameter fit"
+        )
+    for key, value in {"pcgrad": strategy.pcgrad, "unsloth": strategy.unsloth, "rank": strategy.rank}.items():
+        if value:
+            yield f"{said}, and strategy.{key}={value} is made for adapters; leave it out"
 
 
 def _task(place: str, name: str, task: schema.TaskConfig) -> Iterator[str]:

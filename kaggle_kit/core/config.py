@@ -42,6 +42,12 @@ MACHINE_KEYS = (
     *("train_size", "dev_size", "test_size", "contamination_risk", "zero_shot_threshold"),
 )
 
+# Keys that came later, with what they were before: runs from then keep their hash and can go on.
+LATER: tuple[tuple[str, str, Any], ...] = (("model", "weights", None), ("training", "full_finetuning", False))
+# What `training.backbone_dropout` is where nobody says it.
+UNSAID_DROPOUT = "${backbone_dropout:${training.full_finetuning}}"
+OmegaConf.register_new_resolver("backbone_dropout", lambda whole: None if whole else 0.0, replace=True)
+
 DESCRIBED = "_described_"  # Hydra's name for a model that is no file of params/model
 
 _hydra_lock = threading.RLock()  # Hydra keeps its state in a process-wide singleton
@@ -102,11 +108,18 @@ def config_hash(config: RunConfig) -> str:
 
     The order of the tasks counts: the step plan and the model's first weights are drawn in it.
     """
-    plain = without_machine_keys(asdict(config)) | {"order": list(config.tasks)}
-    if config.model.weights is None:  # so that runs from before there was this key keep their hash
-        del plain["model"]["weights"]
+    plain = identifying_values(config) | {"order": list(config.tasks)}
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def identifying_values(config: RunConfig) -> dict[str, Any]:
+    """Return all that tells two runs apart as plain values, without machine paths and unset later keys."""
+    plain = without_machine_keys(asdict(config))
+    for group, key, before in LATER:
+        if plain[group][key] == before:
+            del plain[group][key]
+    return plain
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -155,6 +168,7 @@ def _compose_groups(request: Request, seed: int) -> DictConfig:
         store.store(name=DESCRIBED, group="model", node=request.described or {})
         shipped = {"hydra": {"searchpath": [f"file://{params_dir()}"]}}  # behind the folder of own files
         run = {"defaults": ["run_schema", "_self_", *defaults], "seed": seed, **shipped}
+        run["training"] = {"backbone_dropout": UNSAID_DROPOUT}
         store.store(name="run", node=run)
         try:
             with initialize_config_dir(str(own_params() or params_dir()), version_base="1.3"):

@@ -16,6 +16,10 @@ from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.core.types import Access
 
+# Pages that look into adapters, and the one that trains without any.
+OF_ADAPTERS = ("s1_single_task", "s2_shared", "ablation_architecture")
+OF_WHOLE = "encoder_baselines"
+
 
 def config_run_id(config: RunConfig, page: str) -> str:
     """Return the id of a page's run: readable names, then the hash that tells configurations apart."""
@@ -37,8 +41,13 @@ def run_flags(config: RunConfig, also: Iterable[TaskConfig] = ()) -> dict[str, b
 
 
 def refuse_misuse(config: RunConfig, page: str) -> None:
-    """Raise ConfigError for a toy model under a paper profile, and for an experiment of another page."""
+    """Raise ConfigError for a toy model under a paper profile, and for what another page carries out."""
     model, profile, experiment = config.model, config.profile, config.experiment
+    if config.training.full_finetuning and page in OF_ADAPTERS:
+        raise ConfigError(
+            f"page {page} shows what adapters do, and training.full_finetuning=true trains without any: "
+            f"`run {OF_WHOLE}` trains one or several tasks so; or leave it out"
+        )
     if profile.paper and model.recipe and model.path is None:
         raise ConfigError(
             f"model {model.name!r} is built on the spot from practice text, and {profile.name!r} is a paper "

@@ -35,6 +35,7 @@ FORMATS = (*FILES_OF.values(), *GENERAL)
 STRATEGY_KINDS = ("single", "shared", "private", "shared_private", "hierarchical", "sequential")
 HIERARCHICAL, SEQUENTIAL = ("hierarchical",), ("sequential",)
 WITH_SHARED = tuple(kind for kind in STRATEGY_KINDS if kind != "private")
+WHOLE = ("single", "shared")  # where one adapter takes all tokens, a whole backbone can stand in its place
 WITH_PRIVATE = ("private", "shared_private", "sequential")
 
 
@@ -249,7 +250,8 @@ class TrainingConfig:
     warmup: float = number(0.05, least=0, below=1)  # share of the steps
     weight_decay: float = number(0.0, least=0)
     max_grad_norm: float = number(1.0, above=0)
-    # Of the frozen layers; empty: what the model itself declares.
+    full_finetuning: bool = False  # every weight of the backbone trains, in float32, and there is no adapter
+    # Of the backbone; empty: what the model itself declares. Where all of it trains, empty is the default.
     backbone_dropout: float | None = number(0.0, least=0, below=1)
     # Token-controlled: train to exactly so many, whatever the epochs.
     target_tokens: int | None = number(None, least=1)
@@ -308,6 +310,8 @@ def plain_values(config: RunConfig) -> dict[str, Any]:
     strategy = filled_ranks(config.strategy, config.model.lora)
     strategy.quantization = strategy.quantization or quantization_for(config.model.parameters) or "none"
     training = replace(config.training)
+    if training.full_finetuning:
+        strategy.rank = None
     if training.head_learning_rate is None:
         training.head_learning_rate = training.learning_rate
     return asdict(replace(config, strategy=strategy, training=training))

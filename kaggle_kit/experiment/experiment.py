@@ -40,6 +40,7 @@ from kaggle_kit.experiment.preparation import Samples
 from kaggle_kit.experiment.startup import Finding, check_startup
 from kaggle_kit.experiment.training_session import Phase, Session, run_session
 from kaggle_kit.models.adapter_files import save_adapters
+from kaggle_kit.models.adapters import BACKBONE
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.decisions import Decision
 from kaggle_kit.models.loading import Loaded
@@ -130,7 +131,7 @@ class Experiment:
 
     @cached_property
     def backbone(self) -> Loaded:
-        """The frozen backbone with the decisions on device, precision and attention, and their reasons."""
+        """The backbone with the decisions on device, precision and attention, and their reasons."""
         torch.manual_seed(self.config.seed)
         backbone = preparation.open_backbone(self.config)
         backbone.decisions.update(self.decided)
@@ -223,6 +224,8 @@ class Experiment:
         """Save the adapters and heads, then write the manifest; without it the run counts as unfinished."""
         self._assert_finished()
         save_adapters(self.model, self.run.adapters)
+        if self.backbone.whole:
+            self.backbone.tokenizer.save_pretrained(self.run.adapters / BACKBONE)
         scoring.save_concepts(self)
         return record_run(self, self.session.trainers)
 

@@ -26,6 +26,7 @@ from kaggle_kit.experiment import preparation, scoring
 from kaggle_kit.experiment.controlled_variables import with_saved_ranks
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.models.adapter_files import load_adapters, saved_specs
+from kaggle_kit.models.adapters import BACKBONE
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.multitask import MultiTaskModel
 
@@ -75,15 +76,14 @@ class TrainedRun(Experiment):
 def load_trained_run(run: RunFolder | Path | str, model_path: str | None = None) -> TrainedRun:
     """Return a finished run, or the run in a folder, with its model.
 
-    `model_path` is where the base lies here. Raises RunFolderError for adapters that are missing, were edited
-    or do not fit the run's configuration.
+    `model_path` is where the base lies here; a run that trained all of it has its own. Raises RunFolderError
+    for weights that are missing, were edited or do not fit the run's configuration.
     """
     run = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
     run.verify()
     config = read_config(run.config_yaml)
-    trained = TrainedRun(
-        replace(config, model=replace(config.model, path=model_path or config.model.path)), run
-    )
+    own = str(run.adapters / BACKBONE) if config.training.full_finetuning else config.model.path
+    trained = TrainedRun(replace(config, model=replace(config.model, path=model_path or own)), run)
     trained.model.eval()
     return trained
 

@@ -27,6 +27,7 @@ from kaggle_kit.data.locate import locate
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.experiment.leakage import drop_leaked_documents
 from kaggle_kit.heads.dropout import set_backbone_dropout
+from kaggle_kit.models.decisions import Decision
 from kaggle_kit.models.loading import Loaded, load_backbone
 from kaggle_kit.models.reading import usable_positions
 from kaggle_kit.models.tiny import build_tiny
@@ -105,14 +106,15 @@ def backbone_entry(config: RunConfig) -> ModelConfig:
 
 
 def open_backbone(config: RunConfig) -> Loaded:
-    """Load the frozen backbone.
+    """Load the frozen backbone, or one that is to train as a whole, in float32.
 
     Raises ConfigError for a `training.max_length` that the backbone has no positions for.
     """
+    whole = config.training.full_finetuning
     backbone = load_backbone(
         backbone_entry(config),
         device=config.profile.device,
-        precision=config.profile.precision,
+        precision="float32" if whole else config.profile.precision,
         quantization=config.strategy.quantization,
         bidirectional=config.strategy.attention == "bidirectional",
     )
@@ -124,7 +126,9 @@ def open_backbone(config: RunConfig) -> Loaded:
         )
     backbone = with_unsloth(backbone) if config.strategy.unsloth else backbone
     set_backbone_dropout(backbone.backbone, config.training.backbone_dropout)
-    return backbone
+    if whole:
+        backbone.decisions["dtype"] = Decision("float32", "training.full_finetuning: every weight trains")
+    return replace(backbone, whole=whole)
 
 
 def passage_settings(exp: Experiment, task: TaskConfig) -> PassageSettings:

@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import psutil
 import torch
 
 from kaggle_kit.core.artifacts import RunFolder
@@ -20,7 +21,9 @@ from kaggle_kit.core.kaggle_outputs import last_step
 from kaggle_kit.core.runtime import GIB, kaggle_run_type, library_versions
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.models.decisions import allocator_in_force, choose_device, choose_dtype
+from kaggle_kit.models.whole import BYTES_A_PARAMETER, CHECKPOINT_BYTES
 from kaggle_kit.training.autobatch import SHARE
+from kaggle_kit.training.checkpoint import KEPT
 from kaggle_kit.training.session import SessionClock
 
 MIN_DISK_GIB = 0.5  # two checkpoints and the best one of a small model, its predictions and logs
@@ -41,7 +44,8 @@ def check_startup(config: RunConfig, run: RunFolder, clock: SessionClock | None 
     device = choose_device(config.profile.device).value
     findings = [
         *_device(config, device),
-        _disk(run),
+        *_memory(config, device),
+        _disk(run, config),
         _session(clock or SessionClock()),
         _packages(),
         Finding("batch", _batch(config, run, device)),
@@ -93,10 +97,28 @@ def _kernel(device: str, dtype: torch.dtype, size: int = 64) -> Finding:
     return Finding("kernel", f"{named} right to {off:.0e}", wrong)
 
 
-def _disk(run: RunFolder) -> Finding:
-    free = shutil.disk_usage(run.path).free / GIB
-    short = f"{free:.1f} GiB are free in {run.path}; {MIN_DISK_GIB} are needed, delete old runs"
-    return Finding("disk", f"{free:.1f} GiB free", short if free < MIN_DISK_GIB else None)
+def _memory(config: RunConfig, device: str) -> list[Finding]:
+    """Return whether weights, gradients and AdamW's states fit where the whole backbone trains."""
+    if not config.training.full_finetuning:
+        return []
+    needed, name = config.model.parameters * BYTES_A_PARAMETER / GIB, config.model.name
+    on_gpu = device == "cuda"
+    held = SHARE * torch.cuda.mem_get_info()[1] if on_gpu else psutil.virtual_memory().available
+    found = f"weights, gradients and AdamW's states: {needed:.1f} of {held / GIB:.1f} GiB"
+    short = (
+        f"training.full_finetuning=true takes {needed:.1f} GiB for {name} before the first token, and "
+        f"{held / GIB:.1f} can be had; take a smaller model, or leave it out and train adapters"
+    )
+    return [Finding("memory", found, short if needed * GIB > held else None)]
+
+
+def _disk(run: RunFolder, config: RunConfig) -> Finding:
+    free, needed = shutil.disk_usage(run.path).free / GIB, MIN_DISK_GIB
+    if config.training.full_finetuning:  # two checkpoints, the best one, the one that is being written
+        written = sum(file.stat().st_size for file in run.checkpoints.rglob("*.safetensors"))
+        needed += max(0, (KEPT + 2) * CHECKPOINT_BYTES * config.model.parameters - written) / GIB
+    short = f"{free:.1f} GiB are free in {run.path}; {needed:.1f} are needed, delete old runs"
+    return Finding("disk", f"{free:.1f} GiB free", short if free < needed else None)
 
 
 def _session(clock: SessionClock) -> Finding:

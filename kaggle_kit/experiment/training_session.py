@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.batches.plan import StepPlan, steps_per_epoch
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.config import without_machine_keys
+from kaggle_kit.core.config import identifying_values
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.experiment.controlled_variables import scores_best_development
@@ -93,6 +93,11 @@ def run_session(exp: Experiment) -> Session:
     `assert_everything_learns` raises.
     """
     run = exp.run
+    if exp.config.training.full_finetuning and not exp.model.lora.whole:
+        raise ConfigError(
+            "training.full_finetuning=true, and the model of this page has adapters; leave it out, or take "
+            "page encoder_baselines"
+        )
     run.go_on()
     notes = [find_token_budget(exp)]
     assert_everything_learns(exp.model, exp.phases)
@@ -244,7 +249,7 @@ def train(exp: Experiment, trainer: MultiTaskTrainer, phase: str = "training") -
     run = exp.run
     (checkpointer,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, CheckpointCallback))
     inputs = identity(
-        config=without_machine_keys(asdict(exp.config)),
+        config=identifying_values(exp.config),
         corpus={name: corpus.sha256 for name, corpus in exp.corpora.items()},
         plan=trainer.train_dataset.plan.sha256,
     )

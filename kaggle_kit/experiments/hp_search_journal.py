@@ -33,6 +33,7 @@ SEVERAL_TASKS = ("strategy.sampling", "strategy.temperature", "strategy.loss_wei
 # Of no consequence where a run's tokens are given, and where its steps and its parameters are, too.
 WITH_TOKENS = ("training.epochs",)
 OF_A_BASELINE = ("training.effective_batch", "strategy.rank")
+OF_ADAPTERS = ("strategy.rank",)  # of no consequence where the whole backbone trains
 ARMS = {
     "multi-task": (),
     "single-task": SEVERAL_TASKS,
@@ -216,6 +217,7 @@ def overrides(values: Mapping[str, Any], tuning: Mapping[str, Any] | None = None
 def _settings(config: RunConfig, skipped: Sequence[str]) -> SearchSettings:
     """The declaration without the keys that do not concern an arm. ConfigError where it is not sound."""
     said = config.experiment
+    skipped = (*skipped, *(OF_ADAPTERS if config.training.full_finetuning else ()))
     space = {key: choices for key, choices in said["space"].items() if key not in skipped}
     for key, choices in space.items():
         if not (isinstance(choices, list) and choices):

@@ -256,12 +256,17 @@ def _tuned(
 
 
 def _matched(multi: RunFolder, theirs: RunConfig, task: str) -> StrategyConfig:
-    """One adapter of the rank that gives the run's active parameters, heads included, within 5 %."""
+    """One adapter of the rank that gives the run's active parameters, heads included, within 5 %.
+
+    Where the whole backbone trained, there is none, and the parameters are the same.
+    """
     manifest, shared = multi.manifest(), _saved_strategy(multi, theirs)
-    groups = manifest["parameter_groups"]
-    head, unit = groups[f"heads:{task}"], groups["shared"] // (shared.rank or theirs.model.lora.rank)
-    rank = max(1, round((manifest["active_parameters"][task] - head) / unit))  # a unit is that of one rank
-    _assert_parity(multi, task, rank * unit + head)
+    groups, rank = manifest["parameter_groups"], None
+    if not theirs.training.full_finetuning:
+        head, unit = groups[f"heads:{task}"], groups["shared"] // (shared.rank or theirs.model.lora.rank)
+        active = manifest["active_parameters"][task]
+        rank = max(1, round((active - head) / unit))  # a unit is that of one rank
+        _assert_parity(multi, task, rank * unit + head)
     taken = ("attention", "quantization", "unsloth")
     weighting = "static" if shared.loss_weighting == "static" else "equal"
     same = {name: getattr(shared, name) for name in taken}

@@ -51,6 +51,11 @@ class Shared:
         return stock and all(len(names) == 1 for names in self.described["adapters"].values())
 
     @property
+    def whole(self) -> bool:
+        """Whether all of the backbone was trained, and lies in the folder."""
+        return not self.described["ranks"]
+
+    @property
     def toys(self) -> list[str]:
         """The marks of a run that is no result: smoke, practice."""
         return [name for name in flag_names(self.run.manifest()["flags"]) if name in TOYS]
@@ -82,6 +87,7 @@ def model_card(shared: Shared, terms: Terms) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         vars(shared),
         plain=shared.plain,
+        whole=shared.whole,
         toys=shared.toys,
         head=_head(shared),
         mark=f"NOT A RESULT ({' and '.join(shared.toys)} run): " if shared.toys else "",
@@ -89,7 +95,7 @@ def model_card(shared: Shared, terms: Terms) -> str:
         thresholds=manifest["relation_thresholds"]["values"],
         first=next(iter(shared.specs)),
         several=len(shared.specs) > 1,
-        found=model.hub_id or model.recipe,
+        found=model.hub_id or model.recipe or shared.whole,
         four_bit=manifest["decisions"]["quantization"][0] == "nf4",
         scores=[(one, _interval_of(shared, one)) for one in shared.scores],
         resamples=RESAMPLES,
@@ -139,13 +145,13 @@ def _head(shared: Shared) -> str:
     ]
     return ModelCardData(
         base_model=model.hub_id,
-        base_model_relation="adapter" if model.hub_id else None,
-        library_name="peft",
+        base_model_relation=("finetune" if shared.whole else "adapter") if model.hub_id else None,
+        library_name="transformers" if shared.whole else "peft",
         license="other",
         license_name="several",
         license_link="README.md",
         pipeline_tag=next(iter(kinds.values())) if len({*kinds.values()}) == 1 else None,
-        tags=["lora", "clinical", *shared.config.tasks, *shared.toys],
+        tags=[*([] if shared.whole else ["lora"]), "clinical", *shared.config.tasks, *shared.toys],
         model_name=shared.run.run_id,
         eval_results=None if shared.toys else results or None,
     ).to_yaml()

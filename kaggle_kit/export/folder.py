@@ -6,6 +6,7 @@ mine/README.md                 the model card
 mine/predict.py, kaggle_kit/   prediction, and copies of exactly the modules that it imports
 mine/adapters/                 as in the run: one PEFT folder each, fusion, heads, tasks, concepts
 mine/settings.json             the backbone, how it is loaded and read
+mine/adapters/backbone/        the whole backbone, where all of it was trained
 mine/backbone/                 only of a model that is built from practice text
 """
 
@@ -27,8 +28,9 @@ from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.core.types import Access
 from kaggle_kit.data.practice import corpus_text
 from kaggle_kit.export.card import NOT_ALONE, Shared, Terms, model_card
-from kaggle_kit.export.predict import ADAPTERS, BACKBONE, CONCEPTS, SETTINGS
+from kaggle_kit.export.predict import ADAPTERS, CONCEPTS, SETTINGS
 from kaggle_kit.models.adapter_files import saved_description, saved_ranks, saved_specs
+from kaggle_kit.models.adapters import BACKBONE
 from kaggle_kit.models.build import with_ranks
 from kaggle_kit.models.loading import place_of
 from kaggle_kit.models.tiny import build_tiny
@@ -65,7 +67,7 @@ def export_run(run: RunFolder, out: Path, terms: Terms) -> Path:
         _name_backbone(out / ADAPTERS, shared)
         (out / SETTINGS).write_text(to_json(_settings(config, run.adapters), indent=2), encoding="utf-8")
         _copy_modules(out)
-        if config.model.recipe:
+        if config.model.recipe and not shared.whole:
             place = place_of(config.model) or build_tiny(
                 config.model.architecture, corpus_text(config.practice)
             )
@@ -83,7 +85,7 @@ def _settings(config: RunConfig, adapters: Path) -> dict[str, Any]:
     return {
         "model": asdict(config.model) | {"path": None},
         "strategy": asdict(with_ranks(config.strategy, saved_ranks(adapters))),
-        "precision": config.profile.precision,
+        "precision": "float32" if training.full_finetuning else config.profile.precision,
         "token_budget": training.token_budget,
         "passages": {name: cut | {"segments": task.segments} for name, task in config.tasks.items()},
     }

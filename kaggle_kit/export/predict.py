@@ -10,6 +10,7 @@ A shared folder carries a copy of this file and of the modules that it imports.
 
 import sys
 from argparse import ArgumentParser
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,11 +23,12 @@ from kaggle_kit.data.formats.jsonl import files
 from kaggle_kit.data.passages import PassageSettings
 from kaggle_kit.evaluation.predict import Predictor
 from kaggle_kit.evaluation.texts import TextReader, chosen_task, read_texts
-from kaggle_kit.models.adapter_files import load_adapters, saved_specs
+from kaggle_kit.models.adapter_files import load_adapters, saved_ranks, saved_specs
+from kaggle_kit.models.adapters import BACKBONE
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.loading import Loaded, load_backbone, place_of, variable_of
 
-ADAPTERS, BACKBONE, CONCEPTS, SETTINGS = "adapters", "backbone", "concepts.json", "settings.json"
+ADAPTERS, CONCEPTS, SETTINGS = "adapters", "concepts.json", "settings.json"
 
 
 def load(folder: Path | str, *, model: str | None = None, device: str = "auto") -> TextReader:
@@ -39,6 +41,7 @@ def load(folder: Path | str, *, model: str | None = None, device: str = "auto") 
     settings = Recorded.read(folder / SETTINGS)
     strategy = StrategyConfig(**settings["strategy"])
     loaded = _backbone(folder, settings, model, device, strategy)
+    loaded = replace(loaded, whole=not saved_ranks(folder / ADAPTERS))
     specs = saved_specs(folder / ADAPTERS)
     trained = build_model(loaded, specs.values(), strategy).eval()
     load_adapters(trained, folder / ADAPTERS)
@@ -59,7 +62,8 @@ def _backbone(
 ) -> Loaded:
     parts = {"lora": LoraSettings, "unsloth": UnslothSettings}
     stored = settings["model"] | {name: kind(**settings["model"][name]) for name, kind in parts.items()}
-    own = str(folder / BACKBONE) if (folder / BACKBONE).is_dir() else None
+    places = (folder / ADAPTERS / BACKBONE, folder / BACKBONE)  # the first where all of it was trained
+    own = next((str(place) for place in places if place.is_dir()), None)
     config = ModelConfig(**stored | {"path": model or own})
     if place_of(config) is None and config.hub_id is None:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Adapters on disk: one stock PEFT folder each; fusion, cross-level and heads beside them.
+"""What a run trained, on disk: a stock PEFT folder per adapter; fusion, cross-level and heads beside them.
 
     save_adapters(model, run.adapters)
     load_adapters(model, run.adapters)        # into a model built for the same strategy and tasks
@@ -6,6 +6,7 @@
     adapters/<name>/adapter_model.safetensors, adapter_config.json     load in stock PEFT without this module
     adapters/fusion.safetensors, heads.safetensors, strategy.json      what stock PEFT knows nothing of
     adapters/tasks.json                                                labels and candidates of each task
+    adapters/backbone/model.safetensors, config.json                   where all of it trained, and no adapter
 
 Stock PEFT would load a fused pair and drop its fusion without a word. Here whatever is missing or left
 over is an error that names it.
@@ -27,6 +28,7 @@ from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import RunFolderError
 from kaggle_kit.core.integrity import Recorded, reading
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, TaskSpec
+from kaggle_kit.models.adapters import BACKBONE
 from kaggle_kit.models.multitask import MultiTaskModel
 
 WEIGHTS = "adapter_model.safetensors"
@@ -41,6 +43,8 @@ def save_adapters(model: MultiTaskModel, folder: Path) -> None:
         for place, state in _states(model).items():
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             _write(state, folder / place)
+        if model.lora.whole:
+            model.lora.base.config.save_pretrained(folder / BACKBONE)
         for name in model.lora.ranks:
             model.lora.peft.peft_config[name].save_pretrained(str(folder / name))
         described = _description(model) | {"backbone": _marks(model)}
@@ -114,10 +118,10 @@ def _description(model: MultiTaskModel) -> dict[str, object]:
 
 
 def _marks(model: MultiTaskModel) -> dict[str, Any]:
-    """Say by what the frozen backbone is known again: its commit on the hub, and a few of its embeddings."""
-    weights = model.backbone.get_input_embeddings().weight.detach()
-    places = torch.linspace(0, weights.numel() - 1, MARKS, dtype=torch.float64).long()
-    embeddings = [] if weights.requires_grad else weights.flatten()[places.to(weights.device)].tolist()
+    """Say by what a frozen backbone is known again: its commit on the hub, and a few of its embeddings."""
+    weights = model.backbone.get_input_embeddings().weight.detach().flatten()
+    places = torch.linspace(0, len(weights) - 1, MARKS, dtype=torch.float64).long()
+    embeddings = [] if model.lora.whole else weights[places.to(weights.device)].tolist()
     return {"commit": getattr(model.backbone.config, "_commit_hash", None), "embeddings": embeddings}
 
 
@@ -137,6 +141,8 @@ def _states(model: MultiTaskModel) -> dict[str, dict[str, Tensor]]:
     groups = model.parameter_groups()
     between = [name for name in groups if name.startswith("fusion:") or name == "cross_level"]
     states = {FUSION: {names[id(p)]: p.detach() for name in between for p in groups[name].parameters}}
+    if model.lora.whole:  # under its own names, so that the library loads the folder
+        states[f"{BACKBONE}/model.safetensors"] = {n: p.detach() for n, p in model.lora.whole.items()}
     for name in model.lora.ranks:  # under the names of stock PEFT, which would count the fusion to an adapter
         state = get_peft_model_state_dict(model.lora.peft, adapter_name=name, save_embedding_layers=False)
         states[f"{name}/{WEIGHTS}"] = {key: part for key, part in state.items() if ".fusion." not in key}

@@ -31,6 +31,7 @@ from kaggle_kit.models.segments import Segment
 LINEAR = (nn.Linear, LoraLayer)  # bitsandbytes' layers are subclasses of nn.Linear
 LAYER = r"\.(\d+)\."  # in the name of a module inside one of the backbone's numbered layers
 SHARED = "shared"
+BACKBONE = "backbone"  # the group of what trains of the backbone itself
 PRIVATE = "private_"
 
 
@@ -47,6 +48,8 @@ class SharedPrivateLoRA(nn.Module):
     With a fusion, each private adapter is fused with the shared one. Raises ConfigError where a
     target matches no linear layer.
     """
+
+    whole: Mapping[str, nn.Parameter] = {}  # what trains of the backbone itself, by its name there
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class SharedPrivateLoRA(nn.Module):
         self.fusion = fusion
         layers, every = only_layers or {}, whole_layers(backbone, settings.targets)
         configs = {name: lora_config(settings, rank, layers.get(name, every)) for name, rank in ranks.items()}
-        self.peft = _with_adapters(backbone, configs)
+        self.peft: PeftModel | PreTrainedModel = _with_adapters(backbone, configs)
         self.layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
         self._active: list[str] = []
         self._input = SharedInput()
@@ -86,6 +89,11 @@ class SharedPrivateLoRA(nn.Module):
         self.activate(next(iter(self.ranks)))
         if any(getattr(module, "gradient_checkpointing", False) for module in backbone.modules()):
             enable_checkpointing(backbone, self._contexts)
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """Return the backbone with the adapters in its layers, without PEFT's own forward."""
+        return self.peft.get_base_model() if isinstance(self.peft, PeftModel) else self.peft
 
     @property
     def active(self) -> tuple[str, ...]:
@@ -113,7 +121,7 @@ class SharedPrivateLoRA(nn.Module):
 
     def checkpoint_layers(self, count: int) -> None:
         """Recompute the first `count` layers in the backward pass, and keep the states of the others."""
-        backbone = self.peft.get_base_model()
+        backbone = self.base
         if count:
             enable_checkpointing(backbone, self._contexts)
         layers = [module for module in backbone.modules() if isinstance(module, GradientCheckpointingLayer)]

@@ -3,8 +3,8 @@
     model = build_model(loaded, specs.values(), config.strategy)
 
 S1 has one adapter, S2 one shared by all tasks, A2 one per task and none shared, S3a and S4 a shared one
-and one per task, S3b a shared one and one per level. Draws the adapters from
-torch's global generator: seed it before.
+and one per task, S3b a shared one and one per level. A backbone that is to train as a whole gets none. Draws
+the adapters from torch's global generator: seed it before.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +18,7 @@ from kaggle_kit.models.hierarchical import LEVEL, HierarchicalMTLModel
 from kaggle_kit.models.loading import Loaded
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.models.verify import verify_stages
+from kaggle_kit.models.whole import WholeBackbone
 
 SINGLE = "single"
 
@@ -28,6 +29,9 @@ def build_model(loaded: Loaded, specs: Iterable[TaskSpec], strategy: StrategyCon
     Raises ConfigError where a backbone cut in two is not the backbone.
     """
     specs, settings = tuple(specs), loaded.config.lora
+    look = {"causal": loaded.causal, "decoder": loaded.decoder}
+    if loaded.whole:
+        return MultiTaskModel(WholeBackbone(loaded.backbone), specs, **look).to(loaded.backbone.device)
     layers = loaded.backbone.config.num_hidden_layers
     cut = cut_layer(strategy, layers) if strategy.kind == "hierarchical" else None
     lora = SharedPrivateLoRA(
@@ -39,13 +43,11 @@ def build_model(loaded: Loaded, specs: Iterable[TaskSpec], strategy: StrategyCon
         only_layers=dict.fromkeys(LEVEL.values(), range(cut, layers)) if cut else None,
     )
     if cut is None:
-        model = MultiTaskModel(lora, specs, causal=loaded.causal, decoder=loaded.decoder)
-        return model.to(loaded.backbone.device)
+        return MultiTaskModel(lora, specs, **look).to(loaded.backbone.device)
     model = HierarchicalMTLModel(
         lora,
         specs,
-        causal=loaded.causal,
-        decoder=loaded.decoder,
+        **look,
         cut=cut,
         cross_level=strategy.cross_level,
         cross_level_rank=strategy.cross_level_rank,

@@ -38,13 +38,17 @@ PROBE = "the patient has 1 pain, المريض يعاني, 患者, пациент
 
 @dataclass(frozen=True)
 class Loaded:
-    """A frozen backbone with its tokenizer, the choices made for it, and the entry it came from."""
+    """A backbone with its tokenizer, the choices made for it, and the entry it came from.
+
+    It is frozen; `whole` says that the model built on it is to train all of it.
+    """
 
     backbone: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     causal: bool  # false of encoders, and of decoders with strategy.attention=bidirectional
     decisions: dict[str, Decision]
     config: ModelConfig
+    whole: bool = False
 
     @property
     def source(self) -> str:

@@ -5,8 +5,8 @@
     loss_sums = model.losses(batch, outputs)   # component -> scalar sum
 
 One class serves S1 (one adapter), S2 (one shared by all tasks), A2 (one per task, none shared), S3a (shared
-+ private, fused) and S4 (the same in two phases). `parameter_groups` says which tasks touch what, so that
-PCGrad projects within what is shared and nowhere else.
++ private, fused) and S4 (the same in two phases), and S1 and S2 on a backbone that trains as a whole.
+`parameter_groups` says which tasks touch what, so that PCGrad projects within what is shared, nowhere else.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -15,11 +15,12 @@ from typing import Any
 
 from peft import PeftModel
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.types import Kind, TaskSpec
 from kaggle_kit.heads import build_head
-from kaggle_kit.models.adapters import PRIVATE, SHARED, SharedPrivateLoRA, private
+from kaggle_kit.models.adapters import BACKBONE, PRIVATE, SHARED, SharedPrivateLoRA, private
 from kaggle_kit.models.joint_row import JointRow
 from kaggle_kit.models.packing import PackedLayout
 from kaggle_kit.models.reading import Reader
@@ -53,7 +54,7 @@ class MultiTaskModel(nn.Module):
     ) -> None:
         super().__init__()
         self.lora = lora
-        self.reader = Reader(lora.peft.get_base_model())  # the injected layers, without PEFT's own forward
+        self.reader = Reader(lora.base)
         self.causal = causal
         self.decoder = causal if decoder is None else decoder
         self.private_off = False  # the first phase of S4 trains without private adapters
@@ -65,8 +66,8 @@ class MultiTaskModel(nn.Module):
             self.heads[name] = nn.ModuleDict(heads)
 
     @property
-    def backbone(self) -> PeftModel:
-        """Return the frozen backbone with its adapters, as PEFT wraps it."""
+    def backbone(self) -> PeftModel | PreTrainedModel:
+        """Return the frozen backbone with its adapters, as PEFT wraps it, or the one that trains itself."""
         return self.lora.peft
 
     def activate(self, task: str) -> None:
@@ -146,7 +147,7 @@ class MultiTaskModel(nn.Module):
         return {name: heads[name].loss(logits, batch.targets[name]) for name, logits in outputs.items()}
 
     def parameter_groups(self) -> dict[str, ParameterGroup]:
-        """Group all that may train by name: `shared`, `private:<task>`, `fusion:<task>`, `heads:<task>`."""
+        """Group what may train: `backbone`, `shared`, `private:<task>`, `fusion:<task>`, `heads:<task>`."""
         groups = {name: ParameterGroup(tuple(part), tasks) for name, part, tasks in self._groups()}
         return {name: group for name, group in groups.items() if group.parameters}
 
@@ -179,6 +180,7 @@ class MultiTaskModel(nn.Module):
     def _groups(self) -> Iterator[tuple[str, list[nn.Parameter], tuple[str, ...]]]:
         """(name, parameters, tasks that touch them)"""
         everyone = tuple(self.specs)
+        yield BACKBONE, list(self.lora.whole.values()), everyone
         for adapter in self.lora.ranks:
             task = adapter.removeprefix(PRIVATE)
             if adapter.startswith(PRIVATE):

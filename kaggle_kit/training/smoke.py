@@ -143,10 +143,10 @@ def smoke_plan(
 def _unchanged(model: nn.Module) -> Iterator[None]:
     """Put the model back bit for bit when the block ends: what trains, buffers, flags and mode.
 
-    Only what trains is copied: the frozen base may be larger than the memory left.
+    Only what trains is copied, and to main memory: the rest may be larger than the memory left.
     """
     moved = [*(p for p in model.parameters() if p.requires_grad), *model.buffers()]
-    values = [tensor.detach().clone() for tensor in moved]
+    values = [tensor.detach().to("cpu", copy=True) for tensor in moved]
     flags = [(p, p.requires_grad) for p in model.parameters()]  # PEFT flips them with the active adapter
     training, forward = model.training, vars(model).get("forward")  # the library wraps it for float16
     try:

@@ -38,6 +38,7 @@ OFTEN = (
     "training.quick_samples=2",
     "profile.max_dev_samples=3",
 )
+WHOLE = ("training.full_finetuning=true", "training.backbone_dropout=0.1")
 ABLATION = ("experiment=ablation_architecture",)  # and the target that its ranks are solved for
 
 
@@ -164,6 +165,8 @@ CASES = {
     ),
     "S2": ("s2_shared", BOTH, ()),
     "S2 uncertainty": ("s2_shared", BOTH, ("strategy.loss_weighting=uncertainty",)),
+    "S1 whole": ("s1_single", (NER_AND_RELATIONS,), WHOLE),
+    "S2 whole": ("s2_shared", BOTH, WHOLE),
     "S3a": ("s3a_flat", BOTH, ("training.null_every=2",)),
     "S3b": ("s3b_hierarchical", BOTH, ()),
     "S5 on NF4": ("s5_qlora", BOTH, ()),
@@ -182,8 +185,10 @@ def test_a_run_that_died_ends_as_one_that_never_did(tmp_path, strategy, tasks, m
     session = Session(config, tmp_path / "dying")
     run = session.to_the_end()
     assert_same(run, whole)
-    rank, declared = session.exp.model.lora.ranks, config.strategy.rank or config.model.lora.rank
-    assert (next(iter(rank.values())) == declared) == (more[:1] != ABLATION)  # those of A1–A4 are solved
+    ranks, declared = session.exp.model.lora.ranks, config.strategy.rank or config.model.lora.rank
+    assert (more is WHOLE) == (not ranks)
+    if ranks:
+        assert (next(iter(ranks.values())) == declared) == (more[:1] != ABLATION)  # those of A1–A4 are solved
     manifest = run.manifest()
     assert manifest["decisions"]["quantization"][0] == (config.strategy.quantization or "none")
     assert manifest.get("token_parity_error", 0) == 0
