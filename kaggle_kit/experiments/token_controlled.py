@@ -37,6 +37,7 @@ from kaggle_kit.experiment import preparation
 from kaggle_kit.experiment.controlled_variables import active_parameters, with_saved_ranks
 from kaggle_kit.experiment.page_run import run_page
 from kaggle_kit.experiments.token_controlled_plan import TOTALS, matched
+from kaggle_kit.models.adapters import BACKBONE, SHARED
 from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.models.parity import MAX_DIFFERENCE
 
@@ -213,7 +214,7 @@ def _controllable(multi: RunFolder, task: str) -> tuple[dict[str, Any], RunConfi
         raise ConfigError(f"tasks of {multi.run_id} has no {task!r}; name one of {', '.join(tasks)}")
     if absent := [key for key in RECORDED if key not in manifest]:
         raise RunFolderError(f"{multi.run_id} records no {', '.join(absent)}; run its page again")
-    if "shared" not in manifest["parameter_groups"]:
+    if not {SHARED, BACKBONE} & manifest["parameter_groups"].keys():
         raise RunFolderError(
             f"the tasks of {multi.run_id} share no adapter: each is trained as a single-task model already, "
             f"and nothing could be transferred; name a run of another strategy, such as {MULTI}"

@@ -53,6 +53,7 @@ def multi_task(runs_dir, strategy: str = "s2_shared", *more: str, settings=SETTI
     overrides = [*settings, "training.max_steps=3", "training.quick_every=2", "training.patience=1", *more]
     config = compose(task=[NER, RELATIONS], strategy=strategy, overrides=overrides, seed=3)
     page = config.experiment.get("page", strategy)
+    page = "encoder_baselines" if config.training.full_finetuning else page
     return train(config, start_run(config, page=page, runs_dir=runs_dir))
 
 
@@ -73,6 +74,15 @@ def altered(multi: RunFolder, folder, **fields) -> RunFolder:
     (path / "config.yaml").write_text(multi.config_yaml.read_text())
     sign(RunFolder(path), multi.manifest() | fields)
     return RunFolder.open(path)
+
+
+def test_the_control_of_a_whole_backbone_trains_the_whole_backbone(tmp_path, small_models):  # noqa: F811
+    multi = multi_task(tmp_path, "s2_shared", "training.full_finetuning=true")
+    config = token_controlled.control_of(multi, asked(multi))
+    assert config.training.full_finetuning and config.strategy.rank is None
+    run = train(config, start_run(config, page="token_controlled", runs_dir=tmp_path), multi)
+    assert run.manifest()["active_parameters"][NER] == multi.manifest()["active_parameters"][NER]
+    assert run.manifest()["token_parity_error"] == 0
 
 
 @pytest.mark.parametrize("control", ["total", "share"])

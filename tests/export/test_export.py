@@ -40,13 +40,16 @@ from tests.experiment.test_rounds import small_models  # noqa: F401
 from tests.signing import sign
 
 TOKENS, SPANS, RELATIONS, RANKING = "semeval2014t7", "semeval2015t14", "semeval2021t6", "semeval2017t3"
+WHOLE = "s2_shared"  # of which the whole backbone trains
 RUNS = {
+    WHOLE: f"{TOKENS},{RANKING}",
     "s1_single": f"{TOKENS}",
     "s3a_flat": f"{SPANS},{RELATIONS},{RANKING}",
     "s3b_hierarchical": f"{TOKENS},{RELATIONS}",
 }
-PAGES = {"s1_single": "s1_single_task"}
-CAUSAL = {"s1_single": ["strategy.attention=causal"]}  # as stock PEFT reads a decoder
+PAGES = {"s1_single": "s1_single_task", WHOLE: "encoder_baselines"}
+# As stock PEFT reads a decoder; and without adapters.
+MORE = {"s1_single": ["strategy.attention=causal"], WHOLE: ["training.full_finetuning=true"]}
 QUICK = ["training.max_steps=4", "profile.max_train_samples=12", "profile.max_dev_samples=4"]
 FOUND = """
 import json, sys
@@ -74,12 +77,12 @@ def exported(tmp_path_factory, small_models) -> Iterator[dict[str, tuple[Experim
                 page,
                 task=tasks,
                 strategy=strategy,
-                overrides=QUICK + CAUSAL.get(strategy, []),
+                overrides=QUICK + MORE.get(strategy, []),
                 runs_dir=place / "runs",
             )
             exp.train()
             for name, parameter in exp.model.named_parameters():
-                if parameter.requires_grad:
+                if parameter.requires_grad and not (strategy == WHOLE and name.startswith("lora.")):
                     parameter.data.normal_(0.3 if name.endswith("bias") else 0.0, 0.5)
             exp.evaluate()
             exp.finish()
@@ -169,7 +172,7 @@ def test_predict_py_finds_in_a_clean_environment_what_the_run_finds(
     assert "take scikit-learn" in done.stderr  # the practice notes give concepts
 
 
-@pytest.mark.parametrize("strategy", ["s3a_flat", "s3b_hierarchical"])
+@pytest.mark.parametrize("strategy", ["s3a_flat", "s3b_hierarchical", WHOLE])
 def test_several_tasks_find_there_what_the_run_finds(exported, in_a_clean_environment, tmp_path, strategy):
     exp, folder = exported[strategy]
     asked = {task: questions(exp, task) for task in exp.specs}
@@ -206,6 +209,21 @@ def test_stock_peft_reads_with_a_plain_adapter_what_the_heads_of_the_run_read(ex
         for ids, states in zip(batch.input_ids.split(batch.lengths), mine, strict=True):
             theirs = stock(input_ids=ids[None]).last_hidden_state[0]
             torch.testing.assert_close(theirs, states, rtol=1e-4, atol=1e-4)
+
+
+def test_a_whole_model_lies_in_its_folder_says_so_and_is_read_by_the_library_alone(exported):
+    exp, folder = exported[WHOLE]
+    assert not (folder / "backbone").exists()
+    card = (folder / "README.md").read_text()
+    assert "A whole model: backbone and heads were trained together, in float32" in card
+    assert (
+        "LoRA" not in card and "--model" not in card and "`adapters/backbone` is the trained backbone" in card
+    )
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["library_name"] == "transformers" and "lora" not in head["tags"]
+    stock = dict(AutoModel.from_pretrained(folder / "adapters" / "backbone").named_parameters())
+    trained = exp.model.lora.whole
+    assert stock.keys() == trained.keys() and all(torch.equal(stock[n], trained[n].cpu()) for n in trained)
 
 
 def test_stock_peft_is_told_that_a_fused_adapter_is_not_the_model(exported):
