@@ -15,8 +15,9 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from kaggle_kit.analysis.overview import TOY_FLAGS
+from kaggle_kit.analysis.overview import TOY_FLAGS, arm_of
 from kaggle_kit.core.artifacts import RunFolder
 
 COLOURS = ("#2f6690", "#d1603d", "#4f8a5b", "#8a5a94", "#c2962f", "#3d9aa1", "#8c4a4a", "#6b6b6b")
@@ -52,7 +53,7 @@ def png(figure: Figure) -> bytes:
 
 @mpl.rc_context(STYLE)
 def loss_curves(runs: Sequence[RunFolder]) -> Figure:
-    """Draw the training loss over optimiser steps: one panel per task, one line per run.
+    """Draw the training loss over optimiser steps: one panel per task, one line per run, one colour per arm.
 
     Reads `step` and `losses` (by task), or `loss` where a run has one task, from each run's events.
     """
@@ -60,13 +61,15 @@ def loss_curves(runs: Sequence[RunFolder]) -> Figure:
     for run in runs:
         for task in run.facts["tasks"]:
             if points := loss_points(run.events(), task):
-                curves[task].append((_label(run.facts), points))
+                curves[task].append((_arm(run), points))
     if not curves:
         return no_data("no run has recorded a loss")
     figure, panels = stacked([PANEL] * len(curves))
     for axes, (task, lines) in zip(panels, curves.items(), strict=True):
-        for (label, points), colour in zip(lines, cycle(COLOURS), strict=False):
-            axes.plot(*zip(*points, strict=True), color=colour, lw=1.4, label=label)
+        colours = dict(zip(dict(lines), cycle(COLOURS), strict=False))
+        for number, (arm, points) in enumerate(lines):
+            first = arm not in dict(lines[:number])
+            axes.plot(*zip(*points, strict=True), color=colours[arm], lw=1, label=arm if first else None)
         axes.set(title=task, xlabel="optimiser step", ylabel="training loss")
         axes.set_ylim(bottom=0)
         if len(runs) > 1:
@@ -84,9 +87,12 @@ def tokens_per_task(runs: Sequence[RunFolder]) -> Figure:
     left = totals.cumsum(axis=1) - totals
     for task, colour in zip(totals, cycle(COLOURS), strict=False):
         axes.barh(totals.index, totals[task], 0.6, left=left[task], color=colour, label=task)
-    name_rows(axes, [_label(run.facts) for run in runs])
+    name_rows(
+        axes, [f"{_arm(run)} · {'+'.join(run.facts['tasks'])}, seed {run.facts['seed']}" for run in runs]
+    )
     axes.set_xlim(0, 1.05 * totals.sum(axis=1).max() or 1)
-    axes.xaxis.set_major_formatter(lambda tokens, _: f"{tokens:,.0f}")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set(xlabel="training tokens", title="Tokens per task")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
@@ -121,8 +127,10 @@ def loss_points(events: Sequence[Mapping[str, Any]], task: str) -> list[tuple[in
     return [(int(step), float(loss)) for step, loss in points if loss is not None]
 
 
-def _label(facts: Mapping[str, Any]) -> str:
-    return f"{'+'.join(facts['tasks'])} · {facts['model']} · {facts['profile']} · seed {facts['seed']}"
+def _arm(run: RunFolder) -> str:
+    """Return the run's arm, and its model; only a manifest knows of what a run is a control."""
+    known = run.manifest() if run.manifest_json.is_file() else run.facts
+    return f"{arm_of(known)} · {run.facts['model']}"
 
 
 def stacked(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:

@@ -11,7 +11,7 @@ import pandas as pd
 from kaggle_kit.analysis.anchors import published_best, trivial_baseline
 from kaggle_kit.core.artifacts import RunFolder
 
-COLUMNS: tuple[str, ...] = ("run", "task", "model", "strategy", "profile", "flags", "seed", "metric")
+COLUMNS: tuple[str, ...] = ("run", "task", "model", "arm", "profile", "flags", "seed", "metric")
 COLUMNS += ("split", "score", "n", "published", "trivial", "tokens", "parameters", "seconds")
 TYPES = dict.fromkeys(COLUMNS, "str") | dict.fromkeys(("seed", "tokens", "parameters"), "int64")
 TYPES |= dict.fromkeys(("score", "published", "trivial", "seconds"), "float64") | {"n": "Int64"}
@@ -42,14 +42,14 @@ def arm_of(manifest: Mapping[str, Any]) -> str:
     return twin["control"] if twin["control"] == "placebo" else f"control, {twin['control']} tokens"
 
 
-def arm_table(runs: Sequence[RunFolder], table: pd.DataFrame) -> pd.DataFrame:
+def arm_table(table: pd.DataFrame) -> pd.DataFrame:
     """Group the scored rows of `overview_table(runs)` by arm: runs; mean, extreme and anchor scores.
 
     Best arms of a task first. Runs of one arm may differ in more than the seed; only a verdict compares arms.
     """
-    arms = {run.run_id: arm_of(run.manifest()) for run in runs}
-    results = table[table["score"].notna()].assign(arm=lambda rows: rows["run"].map(arms))
-    score = results.groupby(["task", "split", "metric", "model", "profile", "flags", "arm"])
+    score = table[table["score"].notna()].groupby(
+        ["task", "split", "metric", "model", "profile", "flags", "arm"]
+    )
     by_arm = score["score"].agg(runs="size", mean="mean", lowest="min", highest="max")
     by_arm = by_arm.join(score[["published", "trivial"]].max()).reset_index()
     ordered = by_arm.sort_values(["task", "split", "mean"], ascending=[True, True, False])
@@ -69,8 +69,9 @@ def summary_in_words(table: pd.DataFrame, left_out: Sequence[str] = ()) -> Itera
 def _rows(run: RunFolder, task: str) -> list[dict[str, Any]]:
     manifest, config = run.manifest(), run.config()["tasks"][task]
     name, totals, practice = config["primary_metric"], manifest["totals"], manifest["flags"].get("practice")
-    common = {key: manifest[key] for key in ("model", "strategy", "profile", "seed")} | {
+    common = {key: manifest[key] for key in ("model", "profile", "seed")} | {
         "run": run.run_id,
+        "arm": arm_of(manifest),
         "task": task,
         "metric": name,
         "published": None if practice else published_best(config),

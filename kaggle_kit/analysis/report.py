@@ -88,7 +88,7 @@ def sound_runs(runs_dir: Path) -> tuple[list[RunFolder], list[str]]:
 def write_report(runs: Sequence[RunFolder], path: Path, verdicts: Sequence[Mapping[str, Any]] = ()) -> Path:
     """Write the report of finished runs, the answers of `verdicts` first; without runs it says so."""
     table = overview_table(runs)
-    arms = arm_table(runs, table)
+    arms = arm_table(table)
     commit = f" from commit {git_sha()}" if git_sha() else ""
     written = f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC{commit} · {len(runs)} finished run(s)"
     parts = [HEAD, f"<p>{written}</p>"]

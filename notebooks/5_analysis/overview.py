@@ -97,7 +97,7 @@ if whole:
 # %%
 from kaggle_kit.analysis.figures import arm_ranges, loss_curves, tokens_per_task
 
-arms = arm_table(runs, found)
+arms = arm_table(found)
 show.figure(arm_ranges(arms))
 numbers = ("mean", "lowest", "highest", "published", "trivial")
 show.table(arms, "Arms by task", dict.fromkeys(numbers, "{:.4f}"))

@@ -20,13 +20,21 @@ from kaggle_kit.data import registry
 
 
 def add_run(
-    folder, *, task="semeval2017t3", model="tiny", profile="smoke", metric="map", value=0.25, splits=("dev",)
+    folder,
+    *,
+    task="semeval2017t3",
+    model="tiny",
+    profile="smoke",
+    metric="map",
+    value=0.25,
+    splits=("dev",),
+    **facts,
 ):
     run = start_run(compose(task=task, model=model, profile=profile), page="s1_single_task", runs_dir=folder)
     for step, loss in enumerate((0.9, math.nan, 0.3), start=1):
         run.append_event({"step": step, "losses": {task: loss}})
     run.write_metrics([Metric(metric, value, "share", split, 500, task, task) for split in splits])
-    run.finish(totals=Totals({task: 1200}, 64, 3.5), device="cpu", data_hashes={task: "ab" * 32})
+    run.finish(totals=Totals({task: 1200}, 64, 3.5), device="cpu", data_hashes={task: "ab" * 32}, **facts)
     return run
 
 
@@ -77,10 +85,10 @@ def test_arms_of_a_task_stand_with_their_number_of_runs_and_the_best_first(tmp_p
     add_run(tmp_path, value=0.5, splits=("test",))
     add_run(tmp_path, metric="mrr")  # has no primary score
     runs = find_runs(tmp_path)
-    dev, test = arm_table(runs, overview_table(runs)).to_dict("records")
+    dev, test = arm_table(overview_table(runs)).to_dict("records")
     assert (dev["arm"], dev["runs"], dev["lowest"], dev["highest"]) == ("s1_single", 2, 0.2, 0.3)
     assert (dev["mean"], test["mean"], test["split"]) == (pytest.approx(0.25), 0.5, "test")
-    upper, lower = arm_ranges(arm_table(runs, overview_table(runs))).axes
+    upper, lower = arm_ranges(arm_table(overview_table(runs))).axes
     assert [list(line.get_xdata()) for line in upper.lines] == [[0.2, 0.3], [pytest.approx(0.25)]]
     assert list(lower.lines[1].get_xdata()) == [0.5]
 
@@ -100,13 +108,23 @@ def test_a_loss_curve_leaves_out_the_step_that_overflowed(tmp_path):
     assert list(line.get_ydata()) == [0.9, 0.3]
 
 
+def test_runs_of_one_arm_are_drawn_in_one_colour_and_named_once(tmp_path):
+    runs = [add_run(tmp_path), add_run(tmp_path), add_run(tmp_path, twin={"control": "total"})]
+    (axes,) = loss_curves(runs).axes
+    one, two, control = [line.get_color() for line in axes.lines]
+    assert one == two != control
+    named = ["s1_single · tiny", "control, total tokens · tiny"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == named
+    assert overview_table(runs)["arm"].tolist() == ["s1_single", "s1_single", "control, total tokens"]
+
+
 def test_bars_are_as_long_as_the_tokens(tmp_path):
     add_run(tmp_path)
     assert [bar.get_width() for bar in tokens_per_task(find_runs(tmp_path)).axes[0].patches] == [1200]
 
 
 def test_figures_of_no_runs_say_so_and_still_draw():
-    arms = arm_table([], overview_table([]))
+    arms = arm_table(overview_table([]))
     for figure in (loss_curves([]), tokens_per_task([]), arm_ranges(arms)):
         assert "no run" in figure.texts[0].get_text()
         assert png(figure).startswith(b"\x89PNG")
