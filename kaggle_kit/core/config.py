@@ -35,10 +35,11 @@ from kaggle_kit.core.request import OF_RELATIONS, Request, unknown_member
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import Access
 
-# Where files lie on this machine, who else sees the figures, and what a corpus is known for, says nothing
-# about the run.
+# Where files lie on this machine, who else sees the figures, what a corpus is known for, and how an API is
+# asked and paid, says nothing about the run.
 MACHINE_KEYS = (
     *("path", "text_folder", "report_to"),
+    *("prices", "most_usd", "most_usd_in_all", "batches", "parallel", "timeout_seconds", "wait_seconds"),
     *("train_size", "dev_size", "test_size", "contamination_risk", "zero_shot_threshold"),
 )
 

@@ -13,7 +13,7 @@ from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.runtime import SOURCE_ROOT
 
 GROUPS = ("model", "task", "strategy", "profile", "experiment")
-FILLED = (*GROUPS, "study")  # groups to which an own file adds a member; of others it replaces one
+FILLED = (*GROUPS, "study", "api")  # groups to which an own file adds a member; of others it replaces one
 OWN = "KAGGLE_KIT_PARAMS"
 
 

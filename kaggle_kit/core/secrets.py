@@ -13,8 +13,8 @@ from collections.abc import Mapping, MutableMapping
 from kaggle_kit.core.errors import KitError
 from kaggle_kit.core.runtime import kaggle_run_type
 
-WANDB, HUB = "WANDB_API_KEY", "HF_TOKEN"
-TOKENS = (WANDB, HUB, "HUGGING_FACE_HUB_TOKEN", "KAGGLE_KEY", "KAGGLE_API_TOKEN")
+WANDB, HUB, API = "WANDB_API_KEY", "HF_TOKEN", "OPENAI_API_KEY"
+TOKENS = (WANDB, HUB, API, "HUGGING_FACE_HUB_TOKEN", "KAGGLE_KEY", "KAGGLE_API_TOKEN")
 SHORTEST = 8  # characters; anything shorter is no token and would hit ordinary words
 
 

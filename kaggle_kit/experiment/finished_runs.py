@@ -38,7 +38,8 @@ def practice_run(runs_dir: Path | str, named: str = "") -> RunFolder:
     if named:
         return find_run(folder, named)
     runs = [run for run in find_runs(folder, damaged=[]) if run.facts["flags"].get("practice")]
-    if kept := [run for run in runs if any(run.predictions.glob("*.jsonl"))]:
+    trained = [run for run in runs if run.manifest()["totals"]["trainable_parameters"]]  # no zero-shot run
+    if kept := [run for run in trained if any(run.predictions.glob("*.jsonl"))]:
         return max(kept, key=lambda run: run.manifest()["finished"])
     logger.info("%s holds no practice run with predictions: the page %s trains one first", folder, FIRST)
     return RunFolder.open(run_page(FIRST, model="tiny", task=TASKS, profile="smoke", runs_dir=folder))

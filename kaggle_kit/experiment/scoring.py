@@ -107,12 +107,22 @@ def evaluate_split(exp: Experiment, run: RunFolder, split: str) -> list[Metric]:
     metrics: list[Metric] = []
     for name, task in exp.scored_config.tasks.items():
         gold = exp.samples(split)[name]
-        predicted = predictions(exp, task, exp.specs[name], gold)
-        run.write_predictions(name, split, predicted)
-        figures = score_samples(task, gold, predicted, run.official(name))
-        run.write_documents(name, split, document_statistics(task, gold, run.official(name)))
-        metrics += metrics_of(task, figures, gold, split)
+        metrics += record_split(run, task, gold, predictions(exp, task, exp.specs[name], gold), split)
     return metrics
+
+
+def record_split(
+    run: RunFolder,
+    task: TaskConfig,
+    gold: Sequence[UnifiedSample],
+    predicted: Sequence[UnifiedSample],
+    split: str,
+) -> list[Metric]:
+    """Write the predictions of a task's split, its official files and its documents; return the figures."""
+    run.write_predictions(task.name, split, predicted)
+    figures = score_samples(task, gold, predicted, run.official(task.name))
+    run.write_documents(task.name, split, document_statistics(task, gold, run.official(task.name)))
+    return metrics_of(task, figures, gold, split)
 
 
 def save_concepts(exp: Experiment) -> None:

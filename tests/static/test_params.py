@@ -11,7 +11,11 @@ from kaggle_kit.core import schema
 from kaggle_kit.core.config import compose
 
 PARAMS = Path(__file__).resolve().parents[2] / "params"
-OTHERS = {"study": "tests/study", "cost": "tests/study"}  # typed by their readers, tested there
+OTHERS = {
+    "study": "tests/study",
+    "cost": "tests/study",
+    "api": "tests/evaluation/test_api_prices.py",
+}  # typed by their readers, tested there
 FILES = sorted(path for path in PARAMS.rglob("*.yaml") if path.parent.name not in OTHERS)
 SCHEMAS = {
     "model": schema.ModelConfig,

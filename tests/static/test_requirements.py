@@ -74,5 +74,5 @@ def test_the_readme_names_every_extra_and_no_other():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     closing = readme.partition("pip install -e '.[NAME]'")[2].partition("Licence:")[0]
     extras = set(project["optional-dependencies"])
-    assert extras == {"dev", "check", "kaggle", "cluster"}
+    assert extras == {"dev", "check", "kaggle", "cluster", "api"}
     assert extras <= set(re.findall(r"`(\w+)`", closing))
