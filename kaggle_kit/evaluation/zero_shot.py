@@ -145,7 +145,7 @@ class Form:
             yield f'{attribute} of a mention is one of {", ".join(labels)}; "" where none holds.'
         if self.binary:
             listed = ", ".join(self.binary)
-            yield f"List every relation between two mentions by their ids, from source to target: {labels}."
+            yield f"List every relation between two mentions by their ids, from source to target: {listed}."
 
     def bare(self, sample: UnifiedSample) -> UnifiedSample:
         """Return the sample as an answer finds it: given mentions alone, and no rating."""

@@ -109,6 +109,9 @@ show.table(
 # leaves only if the most that it can cost fits into what is left for this run, and for all runs together.
 
 # %%
+from time import perf_counter
+
+began = perf_counter()
 counts = zero_shot_run.evaluate(exp, reader)
 show.scores(exp)
 ceiling = zero_shot_run.ceiling(exp, split)
@@ -137,10 +140,10 @@ import pandas as pd
 
 from kaggle_kit.experiment.finished_runs import errors_of, judged, opened
 
-zero_shot_run.finish(exp, reader, counts)
+zero_shot_run.finish(exp, reader, counts, perf_counter() - began)
 finished = opened(exp.run)
 kinds = errors_of(finished, task, *judged(finished, task, split))
-errors = pd.DataFrame({what: each.counts.sum() for what, each in kinds.items()}).T
+errors = pd.DataFrame({what: each.counts.sum() for what, each in kinds.items()}).T.fillna(0).astype(int)
 show.table(errors.rename_axis("of").reset_index(), f"Errors by kind, {exp.run.run_id}")
 spent = zero_shot_run.request_facts(reader)
 show.table([spent] if spent else [], "Requests and dollars" if spent else "No request was made")
@@ -158,9 +161,8 @@ manifest, totals = (
 assert totals == {task: sum(len(exp.samples(name)[task]) for name in exp.config.profile.report)}
 assert manifest["totals"]["trainable_parameters"] == 0 and manifest["selection"]["rule"] == "untrained"
 assert all(metric.value <= ceiling[metric.name] + 1e-9 for metric in exp.metrics if metric.name in ceiling)
-assert len(back.mentions) + found["mentions not in the text"] >= len(placed), (
-    "every answered mention is counted"
-)
+said = best.text.count('"text": ')
+assert len(back.mentions) + found[zero_shot.ABSENT] == said, "each mention is placed or counted"
 assert not spent or spent["usd_of_this_run"] <= exp.config.experiment["most_usd"], "the cap holds"
 
 # %% [markdown]
