@@ -108,7 +108,7 @@ def test_a_copy_whose_name_was_not_changed_is_refused(own):
         ((), "the folder holds no file such as model/mine.yaml"),
         ((".DS_Store", "model/._mine.yaml", "model/.ipynb_checkpoints/mine.yaml"), "holds no file such as"),
         (("models/mine.yaml",), "models/mine.yaml lies in no group; .*did you mean 'model'"),
-        (("mine.yaml",), "mine.yaml lies in no group; allowed: cost/, experiment/, model/"),
+        (("mine.yaml",), "mine.yaml lies in no group; allowed: api/, cost/, experiment/, model/"),
         (("model/good.yaml", "model/mine.yml"), "mine.yml is not read; call it model/mine.yaml"),
         (("model/good.yaml", "params/model/mine.yaml"), None),  # three folders deep: nobody's business
         (("cost/kaggle_t5.yaml",), "allowed: kaggle_t4, spread — did you mean 'kaggle_t4'"),
