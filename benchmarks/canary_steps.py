@@ -55,6 +55,8 @@ OVERRIDES = {
 READ = {  # finished runs that a page without tasks reads
     "06_calibration_plots": {"run": "{s2_shared}"},
     "predict": {"run": "{s2_shared}"},
+    "inference_benchmark": {"run": "{s2_shared}"},
+    "04_pareto_frontier": {"runs": "{token_controlled},{s2_shared}"},
     "07_error_analysis": {"runs": "{token_controlled},{s2_shared}"},
 }
 QUICK_OVERRIDES = {

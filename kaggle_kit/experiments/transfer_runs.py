@@ -64,15 +64,15 @@ def assert_arms(config: RunConfig, runs: Sequence[Entry]) -> None:
     assert_comparable("ood", arms, [task], split)
 
 
-def practice_arms(runs_dir: Path | str, named: str = "") -> list[RunFolder]:
-    """Return one or two runs by their ids or folders, commas between; else a practice pair, control first.
+def practice_arms(runs_dir: Path | str, named: str = "", most: int = 2) -> list[RunFolder]:
+    """Return runs by their ids or folders, commas between; else a practice pair, control first.
 
-    The pair is the newest that is there, as in `comparable_arms`. Raises ConfigError for more than two names.
+    The pair is the newest that is there, as in `comparable_arms`. ConfigError for more than `most` names.
     """
     folder = in_workspace(runs_dir)
     if named:
-        if len(names := named.split(",")) > 2:
-            raise ConfigError(f"runs names {len(names)} runs; it takes one, or two to compare")
+        if len(names := named.split(",")) > most:
+            raise ConfigError(f"runs names {len(names)} runs; this page compares at most {most}")
         return [find_run(folder, name) for name in names]
     config = compose(model="tiny", task="semeval2014t7", overrides=["training.epochs=1"])
     return _newest_pair(config, folder)[::-1]

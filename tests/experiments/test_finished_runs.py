@@ -21,6 +21,8 @@ from kaggle_kit.experiment.finished_runs import (
     scores_of,
     word_scores,
 )
+from kaggle_kit.experiment.inference import Load, bare, inference_rows
+from kaggle_kit.experiment.load_trained_run import load_trained_run
 from kaggle_kit.experiments.transfer_runs import practice_arms
 from tests.experiment.test_rounds import RANKING, small_models  # noqa: F401
 from tests.experiments.test_ood import NER, RELATIONS, trained
@@ -113,5 +115,20 @@ def test_the_newest_practice_run_is_taken_and_one_is_trained_where_there_is_none
 def test_one_or_two_runs_are_named(run):
     both = f"{run.run_id},{run.run_id}"
     assert [one.path for one in practice_arms(run.path.parent, both)] == [run.path] * 2
-    with pytest.raises(ConfigError, match="names 3 runs; it takes one, or two"):
+    with pytest.raises(ConfigError, match="names 3 runs; this page compares at most 2"):
         practice_arms(run.path.parent, f"{both},{run.run_id}")
+    assert len(practice_arms(run.path.parent, f"{both},{run.run_id}", most=3)) == 3
+
+
+def test_a_run_is_timed_as_it_is_and_merged_at_every_size_of_a_request(run):
+    trained = load_trained_run(run)
+    rows = list(inference_rows(trained, NER, Load(batches=(1, 2), repeats=2, dollars_per_hour=1.0)))
+    assert [(row["adapters"], row["batch"]) for row in rows] == [
+        *(("as trained", 1), ("as trained", 2)),
+        *(("merged", 1), ("merged", 2)),
+    ]
+    samples = trained.samples("dev")[NER]
+    tokens = trained.encode({NER: samples})[NER].lengths.sum() / len(samples)
+    assert all(row["tokens/s"] == pytest.approx(tokens * row["texts/s"]) for row in rows)
+    assert {row["precision"] for row in rows} == {"float32"} and rows[0]["$ per 1,000"] > 0
+    assert all(not one.mentions and not one.relations for one in bare(samples, keep_mentions=False))
