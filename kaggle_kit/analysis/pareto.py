@@ -84,7 +84,7 @@ def latency_figure(rows: pd.DataFrame, note: str = "") -> Figure:
     """Draw texts a second over p95 latency: a panel per task, a line per way, a point per request size."""
     groups = list(rows.groupby("task", sort=False))
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
-    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    panels = list(figure.subplots(1, len(groups), squeeze=False)[0])
     for panel, (task, part) in zip(panels, groups, strict=True):
         for colour, (way, line) in zip(COLOURS, part.groupby("adapters", sort=False), strict=False):
             panel.errorbar(line["p95 ms"], line["texts/s"], line["SD"], fmt="o-", color=colour, label=way)
@@ -107,12 +107,12 @@ def pareto_figure(table: pd.DataFrame, costs: Sequence[str], note: str = "") -> 
     if table.empty:
         return no_data("no run was measured")
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    panels = list(figure.subplots(1, len(costs), sharey=True, squeeze=False)[0])
     for panel, cost in zip(panels, costs, strict=True):
         for colour, row in zip(COLOURS * len(table), table.to_dict("records"), strict=False):
             ends = [[max(0, row[SCORE] - row[LOW])], [max(0, row[HIGH] - row[SCORE])]]
             face = colour if row[CHANCE] >= 0.5 else "white"
-            label = f"{row['name']} ({row[CHANCE]:.0%})" if panel is panels[0] else None
+            label = f"{row['name']} ({row[CHANCE]:.0%})" if panel == panels[0] else None
             style = {"fmt": "o", "color": colour, "mfc": face, "ms": 7, "lw": 1.2, "label": label}
             panel.errorbar(row[cost], row[SCORE], ends, **style)
         steps = table[~is_dominated(table.assign(cost=-table[cost])[[SCORE, "cost"]].to_numpy())]
@@ -126,7 +126,7 @@ def pareto_figure(table: pd.DataFrame, costs: Sequence[str], note: str = "") -> 
 
 
 def _few_ticks(panel: Axes, costs: pd.Series) -> None:
-    """Write at most four plain numbers below a panel; by powers of ten where the costs go over two of them."""
+    """Write few plain numbers below a panel; by powers of ten where the costs go over two of them."""
     if 0 < 100 * costs.min() < costs.max():
         panel.set_xscale("log")
     else:

@@ -10,6 +10,7 @@ the time of a whole request, from strings to predictions on the CPU, so a GPU ha
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import cycle, islice
 from typing import Any
 
@@ -80,8 +81,7 @@ def timed(
 def _joules() -> float | None:
     """Return what the GPU has used since its driver was loaded; None without one, or where it cannot tell."""
     try:
-        import pynvml
-
+        pynvml = import_module("pynvml")  # of the package nvidia-ml-py, where somebody has installed it
         pynvml.nvmlInit()
         device = pynvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
         return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(device)) / 1000  # it counts in mJ

@@ -34,7 +34,12 @@ def inference_rows(run: TrainedRun, task: str, load: Load) -> Iterator[dict[str,
     tokens = run.encode({task: texts})[task].lengths.sum() / len(texts)
     decided = {name: run.backbone.decisions[name].value for name in ("quantization", "dtype", "device")}
     precision = decided["dtype"] if decided["quantization"] == "none" else decided["quantization"]
-    common = {"run": run.run.run_id, "task": task, "precision": precision, "device": decided["device"]}
+    common: dict[str, Any] = {
+        "run": run.run.run_id,
+        "task": task,
+        "precision": precision,
+        "device": decided["device"],
+    }
     common["size MiB"] = model_bytes(run.model) / MIB
     for way in (AS_TRAINED, MERGED) if why_unmergeable(run.model) is None else (AS_TRAINED,):
         with merged(run.model, task) if way == MERGED else nullcontext():
