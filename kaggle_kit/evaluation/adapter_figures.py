@@ -1,4 +1,4 @@
-"""What adapters and fusions do in a model, layer by layer.
+"""What adapters, fusions and all that trains do in a model, layer by layer.
 
 adapter_shares(model, {"ner": batches})       # {"q_proj": {0: 0.031, 1: 0.027, …}}
 adapter_sizes(model.lora)                     # {"shared": {0: 0.41, 1: 0.38}, "private_ner": {0: 0.02, …}}
@@ -109,6 +109,14 @@ def mean_shared_weights(
                     model.encode(batch)
             found[task] = {layer: fmean(weights) for layer, weights in sorted(kept.items())}
     return found
+
+
+def part_of(parameter: str) -> str:
+    """Return where in a model a parameter lies: `layer 03`, counted from 1, or outside of the layers."""
+    if parameter.startswith("heads."):
+        return "heads"
+    layer = re.search(LAYER, parameter)
+    return f"layer {int(layer[1]) + 1:02}" if layer else "embeddings, norms"
 
 
 def _modules(model: nn.Module, kind: type[Any]) -> list[tuple[str, int, Any]]:

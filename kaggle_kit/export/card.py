@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from kaggle_kit.analysis.overview import TOYS, flag_names
-from kaggle_kit.analysis.stats import by_cluster, resampled_scores
+from kaggle_kit.analysis.reproduction import RESAMPLES, interval
 from kaggle_kit.analysis.verdict import read_verdict
 from kaggle_kit.analysis.verdict_words import in_words
 from kaggle_kit.core.artifacts import Metric, RunFolder
@@ -24,11 +23,9 @@ from kaggle_kit.core.disk import sha256_of
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec
-from kaggle_kit.evaluation.documents import document_table
 
 TEMPLATE = Path(__file__).with_name("card.txt")
 NOT_ALONE = "alone_this_adapter_is_not_the_model_see_README"  # PEFT warns of a key that it does not know
-RESAMPLES, ENDS = 10_000, (0.025, 0.975)  # of the bootstrap over documents
 HUB_TASKS = {Kind.RELATIONS: "text-classification", Kind.RANKING: "text-ranking"}  # the hub's names of tasks
 MENTIONS = "token-classification"
 LIBRARIES = ("torch", "transformers", "peft", "safetensors")
@@ -106,22 +103,6 @@ def model_card(shared: Shared, terms: Terms) -> str:
         libraries=LIBRARIES,
         not_alone=NOT_ALONE,
     )
-
-
-def interval(run: RunFolder, task: str, split: str) -> tuple[float, float, int] | None:
-    """Return the ends of the 95 % interval of the primary metric, and how many documents were resampled.
-
-    Documents are drawn with replacement, those of one patient or question together; the seed of the training
-    is not in it. None where the metric has no parts by document.
-    """
-    records = run.read_documents(task, split)
-    if not records:
-        return None
-    arm = document_table(records)[1][None]  # (1, documents, columns)
-    if all(record.get("cluster") is not None for record in records):
-        arm = by_cluster(arm, [record["cluster"] for record in records])
-    low, high = np.quantile(resampled_scores(arm, RESAMPLES, np.random.default_rng(0)), ENDS)
-    return float(low), float(high), arm.shape[1]
 
 
 def _interval_of(shared: Shared, metric: Metric) -> tuple[float, float, int] | None:

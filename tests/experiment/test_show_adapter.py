@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.evaluation.adapter_figures import adapter_shares
+from kaggle_kit.evaluation.adapter_figures import adapter_shares, part_of
 from kaggle_kit.experiment import show
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.training.gradients import component_losses, task_loss
@@ -32,6 +32,30 @@ def test_losses_by_component_are_means_over_the_step_and_add_up_to_the_tasks_los
     torch.testing.assert_close(sum(losses.values()), task_loss(exp.model, batches))
     show.component_losses(exp, batches, losses)
     assert all(name in displayed[0] for name in losses)
+
+
+def test_weights_are_said_to_have_moved_by_as_much_as_they_have(exp, displayed):  # noqa: F811
+    learns = {name: p for name, p in exp.model.named_parameters() if p.requires_grad}
+    first = {name: p.detach().clone() for name, p in learns.items()}
+    for name, p in learns.items():
+        p.data += 3.0 if part_of(name) == "layer 02" else 0.0
+    show.weights_moved(exp, first)
+    moved = {line.split()[0] + line.split()[1]: line for line in displayed[0].splitlines()[2:]}
+    count = sum(p.numel() for name, p in learns.items() if part_of(name) == "layer 02")
+    assert f"{3 * count**0.5:.3f}" in moved["layer02"] and " 0.000 " in moved["layer01"]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "part"),
+    [
+        ("lora.peft.encoder.layer.11.output.dense.weight", "layer 12"),
+        ("lora.peft.base_model.model.layers.0.self_attn.q_proj.lora_A.single.weight", "layer 01"),
+        ("lora.peft.embeddings.word_embeddings.weight", "embeddings, norms"),
+        ("heads.ner.tags.1.weight", "heads"),
+    ],
+)
+def test_a_parameter_is_placed_by_its_name(parameter, part):
+    assert part_of(parameter) == part
 
 
 def test_an_adapter_adds_nothing_before_the_first_step(exp):

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 from typer.testing import CliRunner
 
+from kaggle_kit.analysis.reproduction import interval
 from kaggle_kit.analysis.verdict import no_verdict, write_verdict
 from kaggle_kit.cli.app import app
 from kaggle_kit.core.artifacts import RunFolder
@@ -32,7 +33,7 @@ from kaggle_kit.data.formats.jsonl import files
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.load_trained_run import load_trained_run
 from kaggle_kit.export import folder as exporting
-from kaggle_kit.export.card import Terms, interval
+from kaggle_kit.export.card import Terms
 from kaggle_kit.export.folder import export_run
 from kaggle_kit.export.predict import load
 from kaggle_kit.models import tiny

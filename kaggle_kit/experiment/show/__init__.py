@@ -26,7 +26,7 @@ EXPORTS = {  # module -> its names
     "live_panel": ("live",),
     "method": (
         *("adapter_shares", "component_losses", "conflict_excess", "conflicts"),
-        *("fusion_weights", "loss_weights", "plain_sum", "sampling"),
+        *("fusion_weights", "loss_weights", "plain_sum", "sampling", "weights_moved"),
     ),
     "strategies": (
         *("attention_map", "base_memory", "candidate", "cross_level", "level_passes", "nf4_errors"),

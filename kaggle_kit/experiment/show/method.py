@@ -11,7 +11,7 @@ from kaggle_kit.analysis.conflict_table import conflict_table
 from kaggle_kit.analysis.figures import COLOURS, loss_points, name_rows, no_data
 from kaggle_kit.batches.batch import MicroBatch
 from kaggle_kit.evaluation.adapter_figures import adapter_shares as shares_of
-from kaggle_kit.evaluation.adapter_figures import mean_shared_weights
+from kaggle_kit.evaluation.adapter_figures import mean_shared_weights, part_of
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.show.views import figure, lines, panel, table
 from kaggle_kit.training.conflicts import cosines, followed
@@ -46,6 +46,26 @@ def adapter_shares(exp: Experiment, split: str = "dev", samples: int = 20) -> No
     shares = shares_of(exp.model, exp.batches(split, samples))
     title = f"What the adapter adds, on {samples} {split} samples of each task"
     lines(shares, title, xlabel="layer", ylabel="‖B·A·x‖ / ‖W·x‖")
+
+
+def weights_moved(exp: Experiment, first: Mapping[str, Tensor]) -> None:
+    """Show how far each part of the model lies from where it began; `first` holds those weights by name."""
+    rows = [
+        {
+            "part": part_of(name),
+            "weights": weight.numel(),
+            "moved by": (weight.detach().cpu() - first[name]).square().sum().item(),
+            "length before": first[name].square().sum().item(),
+        }
+        for name, weight in exp.model.named_parameters()
+        if name in first
+    ]
+    parts = pd.DataFrame(rows).groupby("part", as_index=False).sum()
+    for column in ("moved by", "length before"):
+        parts[column] **= 0.5
+    parts["share"] = parts["moved by"] / parts["length before"]
+    formats = {"weights": "{:,}", "moved by": "{:.3f}", "length before": "{:.2f}", "share": "{:.2%}"}
+    table(parts, "Distance from the first weights, by part (norms over all of its weights)", formats)
 
 
 def fusion_weights(exp: Experiment, split: str = "dev", samples: int = 20) -> None:
