@@ -27,7 +27,7 @@ def add_run(
     run = start_run(compose(**named, overrides=overrides), page=page, runs_dir=folder)
     metrics = [Metric("map", value, "share", split, 4, task, task) for task in tasks if task == CQA]
     run.write_metrics(metrics)
-    halves = [value - 0.1, value + 0.1] * 2
+    halves = [value - 0.05, value + 0.05] * 2
     records = ({"document": f"q{n}", "value": one} for n, one in enumerate(halves))
     run.write_documents(CQA, split, records)
     totals = Totals(dict.fromkeys(tasks, 1200), 64, 3.5)
@@ -87,8 +87,8 @@ def test_decoders_controls_and_multi_task_runs_are_no_baselines(tmp_path):
 def test_the_interval_of_a_mean_over_seeds_is_that_of_documents_drawn_for_all_seeds_at_once(tmp_path):
     runs = [add_run(tmp_path, value, seed=seed) for seed, value in ((1, 0.5), (2, 0.7))]
     low, high, documents = interval(runs, CQA, "test")
-    # of four questions .1 below or above the mean, drawn four times: all of one kind in 1 of 16 draws
-    assert (documents, low, high) == (4, pytest.approx(0.5), pytest.approx(0.7))
+    # of four questions .05 below or above the mean, drawn four times: all of one kind in 1 of 16 draws
+    assert (documents, low, high) == (4, pytest.approx(0.55), pytest.approx(0.65))
     runs[1].write_documents(CQA, "test", [{"document": "another", "value": 0.5}])
     assert interval(runs, CQA, "test") is None
     row = reproduction_table(runs).iloc[0]
