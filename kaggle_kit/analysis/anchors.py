@@ -42,10 +42,8 @@ def scale(task: Mapping[str, Any], practice: bool) -> dict[str, Any]:
         why = "practice data" if practice else "no published score or trivial baseline is known"
         return {"unit": DECLARED_UNIT, "trivial": None, "published": None, "why": f"{why}: a whole score"}
     if best <= trivial:
-        raise ConfigError(
-            f"tasks.{task['name']}: the best published {task['primary_metric']} is {best:g} and the trivial "
-            f"baseline {trivial:g}; allowed: a best one above it. Correct published_best or trivial_baselines"
-        )
+        values = f"the best published {task['primary_metric']} is {best:g}, the trivial baseline {trivial:g}"
+        raise ConfigError(f"tasks.{task['name']}: {values}; allowed: a best one above it. Correct its file")
     why = f"from the trivial baseline {trivial:g} to the best published score {best:g}"
     return {"unit": best - trivial, "trivial": trivial, "published": best, "why": why}
 

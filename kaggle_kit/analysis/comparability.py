@@ -166,9 +166,8 @@ def documents_of(entries: Sequence[Entry], task: str, split: str) -> np.ndarray:
         if differing.size and entry.config["tasks"][task]["scorer"] not in ROWS_OF_BOTH_SIDES:
             at = differing[0]
             found = f"{what} of {ids[at]} is {gold[at]:g} in {entry.id} and {theirs[at]:g} in {first}"
-            raise IncomparableRuns(
-                where, f"{found}, yet it is the corpus's gold; one was edited, run it again"
-            )
+            why = "yet it is the corpus's gold; one was edited, run it again"
+            raise IncomparableRuns(where, f"{found}, {why}")
     return np.stack([sums for _, sums in tables])
 
 
@@ -200,11 +199,8 @@ def assert_fixed(question: str, arms: ArmRuns, tasks: Sequence[str], split: str)
                     fixed = f"they may be {MAX_PARAMETER_GAP:.0%} apart"
                     if abs(value - expected) <= MAX_PARAMETER_GAP * expected:
                         continue
-                differ, then = (
-                    f"{expected!r} in {one.id} but {value!r} in {run.id}",
-                    REMEDY.get(question, AGAIN),
-                )
-                raise IncomparableRuns(field, f"{differ}; {fixed}: {then}")
+                differ = f"{expected!r} in {one.id} but {value!r} in {run.id}"
+                raise IncomparableRuns(field, f"{differ}; {fixed}: {REMEDY.get(question, AGAIN)}")
 
 
 def _rule_for(question: str, field: str, run: Entry) -> str:

@@ -25,12 +25,11 @@ def compared(one: Errors, other: Errors, rng: np.random.Generator) -> pd.DataFra
     Raises IncomparableRuns where the documents or their gold differ.
     """
     gold = [Counter((case.document, case.gold) for case in each.cases if case.gold) for each in (one, other)]
+    sides = zip((one, other), gold, strict=True)
     if (one.documents, gold[0]) != (other.documents, gold[1]):
-        told = [
-            f"{len(each.documents)} documents with {n.total()} gold items"
-            for each, n in ((one, gold[0]), (other, gold[1]))
-        ]
-        raise IncomparableRuns("documents", f"{told[0]} and {told[1]}, or other ones; name runs of one split")
+        one_has, other_has = (f"{len(e.documents)} documents with {n.total()} gold items" for e, n in sides)
+        other_gold = f"{one_has} and {other_has}, or other ones"
+        raise IncomparableRuns("documents", f"{other_gold}; name runs of one split")
     before, after = one.counts, other.counts
     moved = after - before
     moved[ALL] = moved.drop(columns=CORRECT).sum(axis=1)

@@ -166,9 +166,7 @@ def relation_errors(component: ComponentSpec, gold: Samples, predicted: Samples)
     """
     if component.concepts or component.attribute:
         what = "labels mentions" if component.attribute else "relates concepts of a document"
-        raise ConfigError(
-            f"component {component.name} {what}; only relations between mentions have such errors"
-        )
+        raise ConfigError(f"{component.name} {what}; only relations between mentions have such errors")
 
     def items(sample: UnifiedSample) -> Side:
         places = {m.id: Place(m.fragments, m.type) for m in sample.mentions}
@@ -206,10 +204,8 @@ def _errors(
     """Classify the items of all documents. `match`: a pair's category and weight, 0 for no pair."""
     ids, told = (tuple(sample.document_id for sample in side) for side in (gold, predicted))
     if ids != told:
-        raise RunFolderError(
-            f"{len(told)} documents were predicted and {len(ids)} are gold, or not the same ones in order; "
-            "give both sides of one split"
-        )
+        found = f"{len(told)} documents were predicted and {len(ids)} are gold, or others or in another order"
+        raise RunFolderError(f"{found}; give both sides of one split")
     cases = []
     for right, other in zip(gold, predicted, strict=True):
         size = float("inf") if right.text is None else len(right.text)
@@ -232,9 +228,8 @@ def _paired(
     pairs = [match(one, two) for (two, _), (one, _) in product(predicted, gold)]
     kinds = np.array([kind for kind, _ in pairs], dtype=object).reshape(shape)
     weights = np.array([weight for _, weight in pairs], dtype=float).reshape(shape)
-    surest = 1 + 1e-6 * np.array([[score or 0.0] for _, score in predicted]).reshape(
-        -1, 1
-    )  # decides of equals
+    scores = np.array([score or 0.0 for _, score in predicted]).reshape(-1, 1)
+    surest = 1 + 1e-6 * scores  # decides of equals
     rows: np.ndarray = np.ones(shape[0], bool)
     columns: np.ndarray = np.ones(shape[1], bool)
     found: list[tuple[str, Item | None, tuple[Item | None, float | None]]] = []

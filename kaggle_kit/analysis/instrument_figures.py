@@ -59,9 +59,8 @@ def error_bars(counts: pd.DataFrame, title: str) -> Figure:
     for name, numbers in counts.items():
         bars = axes.barh(range(len(counts)), numbers, 0.62, left=left, color=OF_CATEGORY[name], label=name)
         small = counts.to_numpy().sum(axis=1).max() / 30
-        axes.bar_label(
-            bars, [f"{n:,}" if n > small else "" for n in numbers], label_type="center", color="white"
-        )
+        words = [f"{n:,}" if n > small else "" for n in numbers]
+        axes.bar_label(bars, words, label_type="center", color="white")
         left += numbers.to_numpy()
     name_rows(axes, list(counts.index))
     axes.set(title=title, xlabel="errors")

@@ -25,10 +25,8 @@ def predictors(run: RunFolder, tasks: Sequence[str], names: Sequence[str]) -> di
     Raises ConfigError for a name that is none, and where the confounder is not among them.
     """
     similarity, affinity = (_read(run, name) for name in (SIMILARITY, AFFINITY))
-    matrices = {
-        name: _matrix(tasks, lambda i, j, table=table: table[i][j])
-        for name, table in similarity["pairs"].items()
-    }
+    pairs = similarity["pairs"].items()
+    matrices = {name: _matrix(tasks, lambda i, j, table=table: table[i][j]) for name, table in pairs}
     # The log is of what a step on one task does to another; the transfer matrix of what happens to a task.
     matrices["affinity"] = _matrix(tasks, lambda i, j: affinity["affinity"][j][i])
     matrices["conflict_excess"] = conflict_excess(run.events(), tasks)

@@ -91,10 +91,8 @@ def predict(
     """
     cells = off_diagonal(transfer)
     if missing := int(np.isnan(cells).sum()):
-        raise ConfigError(
-            f"{missing} of {cells.size} cells of the transfer matrix are missing (or relative to a score of "
-            "0), and the test needs all of them; finish the runs that the page lists, or name fewer tasks"
-        )
+        found = f"{missing} of {cells.size} cells of the matrix are missing, or relative to a score of 0"
+        raise ConfigError(f"{found}; finish the runs that the page lists, or name fewer tasks")
     plain = {name: mantel(transfer, matrix) for name, matrix in predictors.items()}
     controlled = {
         name: plain[name] if name == given else mantel(transfer, matrix, predictors[given])

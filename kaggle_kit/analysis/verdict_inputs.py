@@ -19,12 +19,7 @@ from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns, nearest
 from kaggle_kit.core.records import flat
 
-FLAGS = {
-    "strategy": "--multi-task",
-    "model": "--model",
-    "tasks": "--task",
-    "split": "--split",
-}  # of `kaggle_kit verdict`
+FLAGS = {"strategy": "--multi-task", "model": "--model", "tasks": "--task", "split": "--split"}
 MARKS = ("smoke", "practice", "restricted")
 CONTROLS = ("total", "share", "placebo")  # `verdict_rule` says what each of them rules out
 
@@ -181,10 +176,8 @@ def _choose(what: str, chosen: str, there: Iterable[str]) -> str:
     known = sorted(set(there))
     if chosen in known or (not chosen and len(known) == 1):
         return chosen or known[0]
-    named, listed = (
-        f"{what} {chosen!r}" if chosen else what,
-        (" and " if what == "tasks" else ", ").join(known) or "none",
-    )
+    named = f"{what} {chosen!r}" if chosen else what
+    listed = (" and " if what == "tasks" else ", ").join(known) or "none"
     closest = nearest(chosen, known) if chosen else ""
     raise ConfigError(f"{named}: these runs have {listed}; choose one by {FLAGS[what]}{closest}")
 

@@ -37,10 +37,8 @@ def predict(
     name = chosen_task(trained.specs, task)
     said = access or trained.specs[name].access
     counts = write_predictions(trained, name, _shown(read_texts(place, said)), target)
-    found = ", ".join(
-        f"{number:,} {what}" for what, number in counts.items() if number or what == "documents"
-    )
-    typer.echo(f"{name}: {found} in {out}")
+    held = (f"{number:,} {what}" for what, number in counts.items() if number or what == "documents")
+    typer.echo(f"{name}: {', '.join(held)} in {out}")
 
 
 def _shown(samples: Iterable[Any]) -> Iterable[Any]:

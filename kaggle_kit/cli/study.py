@@ -20,9 +20,7 @@ from kaggle_kit.study import DEFAULT
 if TYPE_CHECKING:
     from kaggle_kit.study.graph import Study
 
-app = typer.Typer(
-    help="The study as a graph: what it costs, running it, where it stands.", no_args_is_help=True
-)
+app = typer.Typer(help="The study as a graph: its cost, running it, where it stands.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A file of params/study/.")]
 

@@ -43,12 +43,11 @@ def judge_runs(
     if changes and not study:
         raise ConfigError(f"{' '.join(changes)} changes a study; name it by --study, or leave it out")
     if study and (multi_task or model or task or question != TRANSFER):
-        raise ConfigError(
-            f"--study {study} judges all its comparisons; leave out --multi-task, --model, --task, --question"
-        )
+        others = "--multi-task, --model, --task, --question"
+        raise ConfigError(f"--study {study} judges all its comparisons; leave out {others}")
     if (multi_task or task) and question != TRANSFER:
         raise ConfigError(
-            f"--multi-task and --task choose baselines; leave them out with --question {question}"
+            f"--multi-task and --task choose baselines; leave them out of --question {question}"
         )
     found = find_runs(runs)
     document: Any
@@ -65,10 +64,8 @@ def judge_runs(
     ):
         sentences = list(contrasts.in_words(document))
     else:
-        raise ConfigError(
-            f"no finished runs of {question} among the {len(found)} there; run its page first, or name "
-            "another folder by --runs"
-        )
+        then = "run its page first, or name another folder by --runs"
+        raise ConfigError(f"no finished runs of {question} among the {len(found)} there; {then}")
     typer.echo("\n".join(sentences))
     typer.echo(f"verdict: {write_verdict(document, out)}")
 

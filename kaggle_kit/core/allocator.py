@@ -30,9 +30,7 @@ def set_allocator(
     if all(environ.get(name) == chosen for name in NAMES):
         return chosen
     if "torch" in modules:
-        raise ConfigError(
-            f"torch is imported already, so {NAMES[0]}={chosen} would not be read; restart the kernel and "
-            "run the bootstrap cell first"
-        )
+        then = "restart the kernel and run the bootstrap cell first"
+        raise ConfigError(f"torch is imported already, and would not read {NAMES[0]}={chosen}; {then}")
     environ.update(dict.fromkeys(NAMES, chosen))
     return chosen

@@ -30,10 +30,9 @@ def cache_dir(name: str) -> Path:
     if override:
         root = Path(override)
         if root.resolve().is_relative_to(KAGGLE_WORKING.resolve()):
-            raise ConfigError(
-                f"KAGGLE_KIT_CACHE={override} lies below {KAGGLE_WORKING}, whose files leave the machine "
-                f"with the kernel's output; the cache may hold restricted text: take {KAGGLE_SCRATCH} instead"
-            )
+            saved = f"lies below {KAGGLE_WORKING}, which is saved with the kernel's output"
+            then = f"the cache may hold restricted text: take {KAGGLE_SCRATCH} instead"
+            raise ConfigError(f"KAGGLE_KIT_CACHE={override} {saved}; {then}")
     elif KAGGLE_WORKING.is_dir():
         root = KAGGLE_SCRATCH / "kaggle_kit"
     else:

@@ -129,42 +129,31 @@ def _model(model: schema.ModelConfig) -> Iterator[str]:
 
 
 def _strategy(config: schema.RunConfig) -> Iterator[str]:
-    strategy, tasks = config.strategy, config.tasks
-    names, kind = ", ".join(tasks) or "none", strategy.kind
+    strategy, tasks, kind = config.strategy, config.tasks, config.strategy.kind
+    named, found = f"strategy {strategy.name!r}", f"but tasks are: {', '.join(tasks) or 'none'}"
     if kind == "single" and len(tasks) != 1:
-        yield f"strategy {strategy.name!r} trains exactly one task, but tasks are: {names}; name one"
+        yield f"{named} trains exactly one task, {found}; name one"
     if kind in ("shared", "private", "shared_private", "sequential") and len(tasks) < 2:
-        yield f"strategy {strategy.name!r} trains several tasks, but tasks are: {names}; name two or more"
+        yield f"{named} trains several tasks, {found}; name two or more"
     levels = {component.level for task in tasks.values() for component in task.components}
     for level in {1, 2} - levels if kind == "hierarchical" else ():
-        yield (
-            f"strategy {strategy.name!r} needs components on both levels, but no task of {names} has one on "
-            f"level {level}; add such a task"
-        )
+        yield f"{named} needs components on both levels, {found}; add a task with one on level {level}"
     if strategy.pcgrad and len(tasks) < 2:
-        yield f"strategy.pcgrad=true needs conflicting tasks, but tasks are: {names}; name two or more"
+        yield f"strategy.pcgrad=true needs conflicting tasks, {found}; name two or more"
     if strategy.conflict_resolution != "pcgrad" and not strategy.pcgrad:
-        yield (
-            f"strategy.conflict_resolution={strategy.conflict_resolution} acts on the gradients that "
-            "strategy.pcgrad=true keeps apart, but it is false; set it, or leave conflict_resolution out"
-        )
+        asked = f"strategy.conflict_resolution={strategy.conflict_resolution}"
+        yield f"{asked} does nothing without strategy.pcgrad=true; set that, or leave it out"
     if strategy.fusion != "none" and kind not in ("shared_private", "sequential"):
-        yield (
-            f"strategy.fusion={strategy.fusion} fuses a private adapter with the shared one, and "
-            f"{kind} has no such pair: set none"
-        )
+        fuses = f"strategy.fusion={strategy.fusion} fuses a private adapter with the shared one"
+        yield f"{fuses}, and {kind} has no such pair: set none"
     if strategy.unsloth and not (kind in ("single", "shared") and config.model.unsloth.compatible):
-        yield (
-            "strategy.unsloth=true is offered for the kinds single and shared on models with "
-            f"unsloth.compatible; this is {kind} on {config.model.name}; set it to false"
-        )
+        offered = "strategy.unsloth=true is offered for single and shared on models with unsloth.compatible"
+        yield f"{offered}; this is {kind} on {config.model.name}; set it to false"
     for item in fields(strategy) if kind in schema.STRATEGY_KINDS else ():
         value, kinds = getattr(strategy, item.name), item.metadata.get("kinds", schema.STRATEGY_KINDS)
         if kind not in kinds and value != item.default:
-            yield (
-                f"strategy.{item.name}={value} does nothing under strategy {strategy.name!r} of kind "
-                f"{kind}; the kinds that read it: {', '.join(kinds)}. Leave it out"
-            )
+            does = f"strategy.{item.name}={value} does nothing under {named} of kind {kind}"
+            yield f"{does}; the kinds that read it: {', '.join(kinds)}. Leave it out"
 
 
 def _profile(config: schema.RunConfig) -> Iterator[str]:
@@ -173,23 +162,17 @@ def _profile(config: schema.RunConfig) -> Iterator[str]:
         allowed = ", ".join(schema.REPORTED)
         yield f"profile.report is {profile.report}; name one or more of {allowed}, each once"
     if profile.paper and profile.corpora == "practice":
-        yield (
-            f"profile {profile.name!r} is a paper profile but reads practice corpora; "
-            "set profile.corpora=any (or public), or profile.paper=false"
-        )
+        instead = "set profile.corpora=any (or public), or profile.paper=false"
+        yield f"profile {profile.name!r} is a paper profile but reads practice corpora; {instead}"
     if profile.paper and "test" not in profile.report:
-        yield (
-            f"profile.report={profile.report} of the paper profile {profile.name!r}: dev is what settings, "
-            "steps and strategies are chosen on; set [test], or [dev,test] for runs that S5 chooses among"
-        )
+        given = f"profile.report={profile.report} of the paper profile {profile.name!r}"
+        yield f"{given}: dev is what is chosen on; set [test], or [dev,test] for runs that S5 chooses among"
     if profile.device == "cpu" and profile.precision == "float16":
         yield "profile.precision=float16 needs a GPU, but profile.device is cpu; set precision to float32"
     for task in config.tasks.values():
         if profile.corpora == "public" and task.access == Access.RESTRICTED:
-            yield (
-                f"profile {profile.name!r} admits public corpora only, and {task.name!r} is restricted; "
-                "choose a public task, or a profile with corpora practice or any"
-            )
+            admits = f"profile {profile.name!r} admits public corpora only, and {task.name!r} is restricted"
+            yield f"{admits}; choose a public task, or a profile with corpora practice or any"
 
 
 def _training(config: schema.RunConfig) -> Iterator[str]:
@@ -204,10 +187,8 @@ def _training(config: schema.RunConfig) -> Iterator[str]:
     yield from _within("training.stride", training.stride, below=length)
     yield from _within("training.token_budget", training.token_budget, least=length)
     if length > model.max_positions:
-        yield (
-            f"training.max_length={training.max_length} is more than the {model.max_positions} positions "
-            f"of model {model.name!r}; set it to {model.max_positions} or less"
-        )
+        most = f"the {model.max_positions} positions of model {model.name!r}"
+        yield f"training.max_length={length} is more than {most}; set it to {model.max_positions} or less"
 
 
 def _whole(config: schema.RunConfig) -> Iterator[str]:
@@ -264,30 +245,22 @@ def _scorer(place: str, task: schema.TaskConfig) -> Iterator[str]:
     general = schema.GENERAL_SCORERS if task.format in schema.GENERAL else ()
     scorers = [name for name, files in schema.FILES_OF.items() if files == task.format or name in general]
     if task.format in schema.FORMATS and task.scorer in schema.FILES_OF and task.scorer not in scorers:
-        yield (
-            f"{place}.scorer={task.scorer} compares {schema.FILES_OF[task.scorer]} files, and the task's "
-            f"format is {task.format}; allowed with it: {', '.join(scorers)}"
-        )
+        compared = f"{schema.FILES_OF[task.scorer]} files, and the task's format is {task.format}"
+        yield f"{place}.scorer={task.scorer} compares {compared}; allowed with it: {', '.join(scorers)}"
     ranks = schema.FILES_OF.get(task.scorer) == "cqa"
     for component in task.components:
         if (component.kind == Kind.RANKING) != ranks and component.kind in set(Kind):
-            yield (
-                f"{place}.scorer={task.scorer} does not score component {component.name!r}, which is "
-                f"{component.kind}; a ranking, and nothing else, is scored by semeval2017t3"
-            )
+            what = f"component {component.name!r}, which is {component.kind}"
+            yield f"{place}.scorer={task.scorer} does not score {what}; semeval2017t3 scores rankings alone"
 
 
 def _component(place: str, component: schema.ComponentConfig) -> Iterator[str]:
     if (component.relation_type is None) != (component.relation_attribute is None):
-        yield (
-            f"{place}.relation_type={component.relation_type} without its pair relation_attribute="
-            f"{component.relation_attribute}; set both (TLINK and Type) or neither"
-        )
+        pair = f"relation_type={component.relation_type}, relation_attribute={component.relation_attribute}"
+        yield f"{place}.{pair}; set both (TLINK and Type) or neither"
     if component.attribute is not None and component.relation_attribute is not None:
-        yield (
-            f"{place}.attribute={component.attribute} makes it a relation to the document, and "
-            f"relation_attribute={component.relation_attribute} one between mentions; set one of them"
-        )
+        both = f"attribute={component.attribute}, relation_attribute={component.relation_attribute}"
+        yield f"{place}.{both}: a relation to the document, and one between mentions; set one of them"
 
 
 def _one_of(key: str, value: object, allowed: Sequence[object]) -> Iterator[str]:

@@ -136,10 +136,8 @@ def from_yaml(text: str) -> RunConfig:
     try:
         stored = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
         if open_ends := [key for key, value in flat({"": stored}).items() if "${" in str(value)]:
-            raise ConfigError(
-                f"{', '.join(open_ends)}: a stored configuration holds values, and this one an interpolation "
-                "(${…}); write the value in its place"
-            )
+            held = "is stored as an interpolation (${…}); write the value in its place"
+            raise ConfigError(f"{', '.join(open_ends)} {held}")
         config = OmegaConf.merge(OmegaConf.structured(RunConfig), stored)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(explain(error)) from error

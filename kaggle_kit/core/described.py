@@ -41,9 +41,7 @@ def describe(source: str, revision: str | None = None, taken: Iterable[str] = ()
     if folder.is_dir():
         file = folder / CONFIG
         if not file.is_file():
-            raise ConfigError(
-                f"model {source!r}: the folder holds no {CONFIG}; give the folder with the weights"
-            )
+            raise ConfigError(f"model {source!r}: the folder holds no {CONFIG}; give one with the weights")
         where = {"path": str(folder.resolve()), "weights": _digest(folder)}
         name, identity = _folder_name(folder.resolve()), where["weights"]
     elif source.count("/") == 1 and source[0] not in "./~":
@@ -66,14 +64,11 @@ def _read(source: str, file: Path) -> dict[str, Any]:
         config = json.loads(file.read_text(encoding="utf-8"))
         kind = config["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"model {source!r}: {file} is no model's {CONFIG} ({type(error).__name__}: {error})"
-        ) from error
+        why = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"model {source!r}: {file} is no model's {CONFIG} ({why})") from error
     if str(kind) not in ARCHITECTURES:
-        raise ConfigError(
-            f"model {source!r} is of architecture {kind!r}, which is not supported; supported: "
-            f"{', '.join(ARCHITECTURES)}{nearest(str(kind), ARCHITECTURES)}"
-        )
+        known = f"{', '.join(ARCHITECTURES)}{nearest(str(kind), ARCHITECTURES)}"
+        raise ConfigError(f"model {source!r} has architecture {kind!r}, not supported; supported: {known}")
     known = ARCHITECTURES[kind]
     try:
         size, longest = parameters(config), positions(config)

@@ -43,10 +43,8 @@ class CorpusError(KitError):
 
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}" if self.line is not None else f"{self.path}"
-        return (
-            f"{where}: found {self.found}; expected {self.expected} "
-            f"({self.files_read} file(s) read before it)"
-        )
+        before = f"({self.files_read} file(s) read before it)"
+        return f"{where}: found {self.found}; expected {self.expected} {before}"
 
 
 class StartupError(KitError):

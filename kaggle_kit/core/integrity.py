@@ -100,9 +100,8 @@ def checked_metrics(records: Any, path: Path) -> list[dict[str, Any]]:
     """Return the records of `metrics.json`; RunFolderError naming the field that is no figure."""
     for record in records:
         if not isinstance(record, dict) or record.keys() != METRIC.keys():
-            raise RunFolderError(
-                f"{path}: a figure has the fields {_keys(record)}, not {_keys(METRIC)}; {AGAIN}"
-            )
+            fields = f"{_keys(record)}, not {_keys(METRIC)}"
+            raise RunFolderError(f"{path}: a figure has the fields {fields}; {AGAIN}")
         for name, kind in METRIC.items():
             value, where = record[name], f"{path}: {name} of {record['name']} on {record['split']}"
             if kind is str and not isinstance(value, str):

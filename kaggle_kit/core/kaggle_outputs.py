@@ -34,9 +34,8 @@ def inspect(path: Path, config_hash: str | None = None) -> Progress:
     run = RunFolder.open(path, finished=False)
     found = run.facts.get("asked_hash", run.facts.get("config_hash"))
     if config_hash is not None and found != config_hash:
-        raise RunFolderError(
-            f"{path} was made with configuration {found}, not {config_hash}; it is another experiment's"
-        )
+        other = f"configuration {found}, not {config_hash}"
+        raise RunFolderError(f"{path} was made with {other}; it is another experiment's")
     if run.finished:
         run.verify()
     with reading(path):

@@ -98,9 +98,8 @@ def parameters(page: Path) -> dict[str, Any]:
     try:
         return dict(_assignment(statement) for statement in ast.parse(cells[0].source).body)
     except (SyntaxError, ValueError) as error:
-        raise ConfigError(
-            f'{page}: the "parameters" cell must hold `name = literal` only ({error})'
-        ) from error
+        expected = 'the "parameters" cell must hold `name = literal` only'
+        raise ConfigError(f"{page}: {expected} ({error})") from error
 
 
 def named_values(words: Iterable[str]) -> dict[str, str]:
@@ -123,9 +122,9 @@ def typed_values(page: Path, words: Iterable[str]) -> dict[str, Any]:
         return {n: v if isinstance(declared[n], str) else ast.literal_eval(v) for n, v in values.items()}
     except (SyntaxError, ValueError) as error:
         given = " ".join(map("=".join, values.items()))
-        raise ConfigError(
-            f"{given}: a value is no literal ({error}); write numbers and lists as in Python"
-        ) from error
+        given = " ".join(map("=".join, values.items()))
+        then = "write numbers and lists as in Python"
+        raise ConfigError(f"{given}: a value is no literal ({error}); {then}") from error
 
 
 def check_declared(page: Path, values: Iterable[str]) -> None:

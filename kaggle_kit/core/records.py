@@ -47,10 +47,8 @@ def _record(line: str, where: str) -> dict[str, Any]:
         problem = "no object"
     except (ValueError, RecursionError) as error:
         problem = str(error)
-    raise RunFolderError(
-        f"{where}: not a JSON object ({problem}); the log is damaged: delete that "
-        "line, or run the page again in a new folder"
-    )
+    then = "delete that line, or run the page again in a new folder"
+    raise RunFolderError(f"{where}: not a JSON object ({problem}); the log is damaged: {then}")
 
 
 def write_atomically(path: Path, text: str) -> Path:

@@ -110,9 +110,7 @@ def given_names(
     given = {group: name for group, name in named.items() if name is not None}
     for group, name in given.items():
         if chosen.get(group, name) != name:
-            raise ConfigError(
-                f"--{group} {name} and the override {group}={chosen[group]} contradict each other; give one"
-            )
+            raise ConfigError(f"--{group} {name} and {group}={chosen[group]} contradict each other; give one")
     experiments = [name for name in _listed(chosen.get("experiment")) if name in members("experiment")]
     found = {**own, **names_in(experiments), **given, **chosen}
     return {group: found.get(group) for group in named}

@@ -49,16 +49,12 @@ def refuse_misuse(config: RunConfig, page: str) -> None:
             f"`run {OF_WHOLE}` trains one or several tasks so; or leave it out"
         )
     if profile.paper and model.recipe and model.path is None:
-        raise ConfigError(
-            f"model {model.name!r} is built on the spot from practice text, and {profile.name!r} is a paper "
-            "profile; name another model of params/model/, such as llama3b, or set profile.paper=false"
-        )
+        built = f"model {model.name!r} is built on the spot, and {profile.name!r} is a paper profile"
+        raise ConfigError(f"{built}; name another model, such as llama3b, or set profile.paper=false")
     wanted = experiment.get("page", page)
     if wanted != page and "twin_config" not in experiment:  # a control holds its run's experiment
-        raise ConfigError(
-            f"experiment {experiment.get('name')!r} is carried out by page {wanted}, and page {page} "
-            f"would train without it: `run {wanted}`, or leave the experiment out"
-        )
+        name, then = experiment.get("name"), f"`run {wanted}`, or leave the experiment out"
+        raise ConfigError(f"experiment {name!r} is carried out by page {wanted}, not by {page}: {then}")
 
 
 def start_run(
@@ -108,10 +104,8 @@ def _refuse_stray_twin(config: RunConfig) -> None:
         return
     for key, none in (("twin", None), ("placebo", False), ("control", "total")):
         if (value := config.experiment.get(key, none)) != none:
-            raise ConfigError(
-                f"experiment.{key}={value} makes a run the control of another, which page token_controlled "
-                f"alone does: `run token_controlled`, or leave experiment.{key} out"
-            )
+            does = f"experiment.{key}={value} makes a run a control, which page token_controlled alone does"
+            raise ConfigError(f"{does}: `run token_controlled`, or leave experiment.{key} out")
 
 
 def _unfinished(path: Path, wanted: str) -> RunFolder:
@@ -119,8 +113,6 @@ def _unfinished(path: Path, wanted: str) -> RunFolder:
     if run.finished:
         raise RunFolderError(f"{path} is a finished run; a result is never replaced, start a new one")
     if run.facts["config_hash"] != wanted:
-        raise RunFolderError(
-            f"{path} was started with configuration {run.facts['config_hash']}, not {wanted}; "
-            "resume it with the options of its config.yaml"
-        )
+        other = f"configuration {run.facts['config_hash']}, not {wanted}"
+        raise RunFolderError(f"{path} was started with {other}; resume it with those of its config.yaml")
     return run

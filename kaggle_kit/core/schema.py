@@ -268,10 +268,8 @@ class TrainingConfig:
     def passage_tokens(self) -> int:
         """Return max_length. Raises ConfigError where it is still to be decided."""
         if isinstance(self.max_length, str):
-            raise ConfigError(
-                f"training.max_length={self.max_length} is decided where Experiment.open starts a run, and "
-                "nothing has decided it here; give a number of tokens"
-            )
+            why = "is decided where Experiment.open starts a run"
+            raise ConfigError(f"training.max_length={self.max_length} {why}; give a number of tokens here")
         return self.max_length
 
 

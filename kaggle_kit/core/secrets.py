@@ -61,10 +61,8 @@ def refuse_secrets(text: str, what: str, environ: Mapping[str, str] = os.environ
     """Return `text` itself; SecretLeak naming the token where `text` holds one."""
     for name, value in _values(environ):
         if value in text:
-            raise SecretLeak(
-                f"{what} holds the value of {name}; take it out of the parameters: on Kaggle, attach it "
-                "to the notebook under Add-ons > Secrets"
-            )
+            then = "on Kaggle, attach it to the notebook under Add-ons > Secrets"
+            raise SecretLeak(f"{what} holds the value of {name}; take it out of the parameters: {then}")
     return text
 
 

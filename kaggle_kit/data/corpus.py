@@ -173,9 +173,8 @@ def _read(
     paths = split_files(task, root, split)
     if not paths:
         patterns = " | ".join(globs(task, split)) or "nothing: the layout has no such split"
-        raise CorpusMissing(
-            f"no file of split {split!r} of {task.name!r} below {root}; looked for {patterns}"
-        )
+        what = f"no file of split {split!r} of {task.name!r} below {root}"
+        raise CorpusMissing(f"{what}; looked for {patterns}")
     text_folder = task.options.get("text_folder")
     texts = root / text_folder if text_folder else None
     tally = Tally()

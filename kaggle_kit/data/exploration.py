@@ -129,9 +129,8 @@ def length_table(corpora: Corpora) -> pd.DataFrame:
             found += [(name, "document", sum(parts)), *((name, "sentence", part) for part in parts)]
         if sample.text:
             found += [(name, "mention", _words(mention.text(sample.text))) for mention in sample.mentions]
-    groups = pd.DataFrame(found, columns=["task", "words per", "words"]).groupby(["task", "words per"])[
-        "words"
-    ]
+    table = pd.DataFrame(found, columns=["task", "words per", "words"])
+    groups = table.groupby(["task", "words per"])["words"]
     figures = {"95 %": groups.quantile(0.95), "most": groups.max()}
     return pd.DataFrame({"n": groups.size(), "median": groups.median(), **figures}).reset_index()
 
@@ -208,6 +207,5 @@ def _shapes(sample: UnifiedSample) -> Iterator[dict[str, bool]]:
 
 def _meet(one: Mention, other: Mention) -> bool:
     """Whether two mentions of different places have a character in common."""
-    return one.fragments != other.fragments and any(
-        a < d and c < b for a, b in one.fragments for c, d in other.fragments
-    )
+    meet = any(a < d and c < b for a, b in one.fragments for c, d in other.fragments)
+    return meet and one.fragments != other.fragments

@@ -145,14 +145,12 @@ def components_of(samples: Sequence[UnifiedSample], root: Path) -> list[dict[str
     if pairs:
         return [{"name": "ranking", "kind": str(Kind.RANKING), "level": 2}]
     if not mentions:
-        raise CorpusError(
-            root, found="no annotation in the training split", expected="mentions or candidates"
-        )
+        raise CorpusError(root, found="no annotation to learn from", expected="mentions or candidates")
     kind = Kind.SPANS if sum(map(_tangled, samples)) > TANGLED * mentions else Kind.TOKENS
-    related = [{"name": "relations", "kind": str(Kind.RELATIONS), "level": 2}]
-    return [{"name": "ner", "kind": str(kind), "level": 1}] + (
-        related if any(s.relations for s in samples) else []
-    )
+    components = [{"name": "ner", "kind": str(kind), "level": 1}]
+    if any(sample.relations for sample in samples):
+        components.append({"name": "relations", "kind": str(Kind.RELATIONS), "level": 2})
+    return components
 
 
 def _refuse(asked: NewTask) -> None:

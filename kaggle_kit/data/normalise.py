@@ -50,9 +50,8 @@ class ConceptNormaliser:
             return cls(known, [], None, None, threshold)
         from sklearn.feature_extraction.text import TfidfVectorizer  # a second, and only concepts need it
 
-        vectorizer = TfidfVectorizer(
-            analyzer="char_wb", ngram_range=(3, 5), lowercase=False, dtype=np.float32
-        )
+        grams = {"analyzer": "char_wb", "ngram_range": (3, 5)}
+        vectorizer = TfidfVectorizer(**grams, lowercase=False, dtype=np.float32)
         return cls(known, names, vectorizer, vectorizer.fit_transform(names), threshold)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
@@ -81,9 +80,7 @@ def most_frequent(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for text, cui in pairs:
         counts[canonical(text)][cui] += 1
-    return {
-        phrase: min(seen.items(), key=lambda item: (-item[1], item[0]))[0] for phrase, seen in counts.items()
-    }
+    return {phrase: min(seen, key=lambda cui: (-seen[cui], cui)) for phrase, seen in counts.items()}
 
 
 def concept_names(train: Sequence[UnifiedSample]) -> dict[str, str]:

@@ -124,10 +124,8 @@ def passages(text: str, tokenizer: PreTrainedTokenizerBase, settings: PassageSet
     special = SpecialTokens.of(tokenizer)
     capacity = settings.max_length - len(special.prefix) - len(special.suffix)
     if capacity <= settings.stride:
-        raise ConfigError(
-            f"max_length {settings.max_length} leaves {capacity} tokens, not more than the stride "
-            f"{settings.stride}; raise training.max_length or lower training.stride"
-        )
+        room = f"max_length {settings.max_length} leaves {capacity} tokens, the stride is {settings.stride}"
+        raise ConfigError(f"{room}; raise training.max_length or lower training.stride")
     pieces = _sentence_pieces(text, tokenizer)
     if settings.segments == "windows" and pieces:
         pieces = [

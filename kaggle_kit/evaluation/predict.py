@@ -153,10 +153,8 @@ class Predictor:
 def _refuse_not_finite(output: Any, head: str) -> None:
     """Raise KitError for a score that is NaN or infinite: a comparison with one is silently false."""
     if not all(part.isfinite().all() for part in ([output] if isinstance(output, Tensor) else output)):
-        raise KitError(
-            f"{head}: the model scores NaN or infinity, of which no prediction can be made; train it again "
-            "with a lower training.learning_rate"
-        )
+        then = "train it again with a lower training.learning_rate"
+        raise KitError(f"{head}: the model scores NaN or infinity, of which nothing follows; {then}")
 
 
 def by_length(encoded: EncodedTask, token_budget: int) -> Iterator[PlannedBatch]:

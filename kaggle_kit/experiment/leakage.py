@@ -43,10 +43,7 @@ def drop_leaked_documents(
                 message = "%s: %d training documents left out, %s is scored on them"
                 logger.warning(message, name, len(ids), other)
             elif other in config.tasks[name].shares_notes_with and not corpus.practice:
-                message = (
-                    "%s shares notes with %s, but none of its texts was found there: compare the releases"
-                )
-                logger.warning(message, name, other)
+                logger.warning("%s shares notes with %s, but none of its texts was found there", name, other)
         kept[name] = _without(corpus, leaked)
     return kept
 
@@ -92,8 +89,6 @@ def _without(corpus: Corpus, ids: Iterable[str]) -> Corpus:
         return corpus
     train = tuple(sample for sample in train if sample.document_id not in unwanted)
     if not train:
-        raise ConfigError(
-            f"{corpus.task.name}: all {len(left_out)} training documents are scored in another task; "
-            "train on the two tasks in separate runs, or give one of them other files"
-        )
+        all_ = f"{corpus.task.name}: all {len(left_out)} training documents are scored in another task"
+        raise ConfigError(f"{all_}; train on the two in separate runs, or give one of them other files")
     return replace(corpus, splits={**corpus.splits, "train": train}, left_out=left_out)

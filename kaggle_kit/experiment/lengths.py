@@ -56,9 +56,8 @@ def decide_max_length(config: RunConfig, lengths: Mapping[str, np.ndarray]) -> D
     found = AUTO_LENGTH.fullmatch(str(training.max_length))
     percentile = int((found and found[1]) or PERCENTILE)
     if empty := [name for name, tokens in lengths.items() if not len(tokens)]:
-        raise ConfigError(
-            f"training.max_length=auto: {', '.join(empty)} has no text to measure; give a number"
-        )
+        names = ", ".join(empty)
+        raise ConfigError(f"training.max_length=auto: {names} has no text to measure; give a number")
     need = {
         name: int(np.percentile(tokens, percentile, method="inverted_cdf"))
         for name, tokens in lengths.items()

@@ -105,8 +105,7 @@ def assert_reproduced(exp: Experiment, task: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         scores = score_samples(exp.config.tasks[task], gold, exp.predict_samples(task, gold), Path(folder))
     if abs(scores.get(metric, 0.0) - recorded[0]) > MAX_DIFFERENCE:
-        raise RunFolderError(
-            f"{exp.run.run_id}: {metric} of {task} on {split} is {scores.get(metric, 0.0):.4f} with the "
-            f"reloaded adapters and {recorded[0]:.4f} in metrics.json; its adapters are not those scored"
-        )
+        now, then = scores.get(metric, 0.0), recorded[0]
+        what = f"{metric} of {task} on {split} is {now:.4f} reloaded and {then:.4f} in metrics.json"
+        raise RunFolderError(f"{exp.run.run_id}: {what}; its adapters are not those scored")
     return recorded[0]

@@ -44,10 +44,8 @@ def better_candidate(
     scores_of = {name: fmean(score for _, score in runs) for name, runs in finished.items()}  # over the seeds
     missing = [name for name in config.strategy.candidates if name not in scores_of]
     if missing and config.profile.paper:
-        raise ConfigError(
-            f"no finished run of {', '.join(missing)} for these tasks is scored on {CHOOSING}, where S5 "
-            f"chooses; run its page first, after a search with profile.report=[{CHOOSING},test]"
-        )
+        none = f"no finished run of {', '.join(missing)} for these tasks is scored on {CHOOSING}"
+        raise ConfigError(f"{none}, where S5 chooses; run its page with profile.report=[{CHOOSING},test]")
     if not scores_of:
         return config, f"no finished run of {', '.join(missing)}: {config.strategy.kind} as declared"
     best = max(scores_of, key=scores_of.__getitem__)
@@ -94,11 +92,9 @@ def _assert_not_asked_otherwise(config: RunConfig, strategy: StrategyConfig, win
     declared = strategy_entry(config.strategy.name)
     for key, value in asdict(config.strategy).items():
         if key not in S5_OWN_KEYS and value not in (getattr(declared, key), getattr(strategy, key)):
-            raise ConfigError(
-                f"strategy.{key} is {value} here and {getattr(strategy, key)} in {winner.run_id}, which S5 "
-                f"trains on an NF4 base; leave it out here and set it on the runs of "
-                f"{', '.join(config.strategy.candidates)} instead"
-            )
+            values = f"{value} here and {getattr(strategy, key)} in {winner.run_id}, which S5 trains"
+            then = f"set it on the runs of {', '.join(config.strategy.candidates)} instead"
+            raise ConfigError(f"strategy.{key} is {values} on an NF4 base; leave it out here and {then}")
 
 
 def _assert_unquantised(config: RunConfig, finished: Mapping[str, list[tuple[RunFolder, float]]]) -> None:
@@ -108,8 +104,6 @@ def _assert_unquantised(config: RunConfig, finished: Mapping[str, list[tuple[Run
         ways = trained or [strategy_entry(name).quantization]
         if "nf4" in {way or quantization_for(config.model.parameters) for way in ways}:
             size = f"{config.model.parameters / 1e9:.2f}B parameters"
-            raise ConfigError(
-                f"{name} on {config.model.name} ({size}) is loaded in NF4 already, so S5 would repeat it; "
-                f"allowed: models of at most {NF4_ABOVE_PARAMETERS / 1e9:g}B, or candidates "
-                "trained with strategy.quantization=none"
-            )
+            what = f"{name} on {config.model.name} ({size}) is loaded in NF4 already, as S5 would"
+            allowed = f"at most {NF4_ABOVE_PARAMETERS / 1e9:g}B, or runs with strategy.quantization=none"
+            raise ConfigError(f"{what}; allowed: {allowed}")

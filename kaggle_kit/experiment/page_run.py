@@ -142,9 +142,7 @@ def run_page(
     config = compose(**choices | {"task": str(choices["task"]).split(",")}, overrides=overrides)
     refuse_misuse(config, page)
     if resume and into:
-        raise ConfigError(
-            "resume and into both name a folder; give one: into starts a run or goes on with it"
-        )
+        raise ConfigError("resume and into both name a folder; give one: into starts a run or goes on")
     if into and _is_finished(into := into.expanduser().resolve(), config, page):
         return into
     for corpus in config.tasks.values() if config.profile.corpora != "practice" else ():
@@ -226,9 +224,8 @@ def _unfinished(resume: Path) -> Path:
     """Return the folder to go on in. RunFolderError for no run or a finished one; nothing is written."""
     run = RunFolder.open(resume.expanduser().resolve(), finished=False)
     if run.finished:
-        raise RunFolderError(
-            f"{run.path} is a finished run; a result is never replaced: leave --resume out to start a new one"
-        )
+        never = "a result is never replaced: leave --resume out to start a new one"
+        raise RunFolderError(f"{run.path} is a finished run; {never}")
     return run.path
 
 
@@ -239,10 +236,8 @@ def _is_finished(run_dir: Path, config: RunConfig, page: str) -> bool:
     run, wanted = RunFolder.open(run_dir), config_hash(config)
     found = run.facts.get("page"), run.facts.get("asked_hash", run.facts["config_hash"])
     if found != (page, wanted):
-        raise RunFolderError(
-            f"{run_dir} holds page {found[0]} with configuration {found[1]}, not {page} with {wanted}; "
-            "name another folder, or ask for what its config.yaml says"
-        )
+        holds = f"{run_dir} holds page {found[0]} with configuration {found[1]}, not {page} with {wanted}"
+        raise RunFolderError(f"{holds}; name another folder, or ask for what its config.yaml says")
     return True
 
 
@@ -270,9 +265,8 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
             )
     except DeadKernelError as error:
         why = "was stopped before it could pause" if stopped else "died, as it does when memory runs out"
-        failed = PageFailed(
-            f"the kernel of page {page.stem} {why}; {_how_to_go_on(page, values)}\nexecuted page: {output}"
-        )
+        then = f"{_how_to_go_on(page, values)}\nexecuted page: {output}"
+        failed = PageFailed(f"the kernel of page {page.stem} {why}; {then}")
         failed.exit_code = STOPPED if stopped else 1
         raise failed from error
     except PapermillExecutionError as error:

@@ -49,10 +49,8 @@ def open_corpora(config: RunConfig, left_out: Mapping[str, Sequence[str]] | None
     """
     practised = config.profile.corpora == "practice"
     if practised and (missing := [name for name in config.tasks if name not in practice.FIVE]):
-        raise ConfigError(
-            f"no practice corpus for {', '.join(missing)}; there is one for {', '.join(practice.FIVE)}. "
-            f"For the real corpus choose profile=open (or profile.corpora=public)"
-        )
+        there = f"for {', '.join(missing)}; there is one for {', '.join(practice.FIVE)}"
+        raise ConfigError(f"no practice corpus {there}. For the real one choose profile=open")
     roots = practice.cached(config.practice, tasks=list(config.tasks)) if practised else {}
     splits = tuple(dict.fromkeys(("train", "dev", *config.profile.report)))
     corpora = {
@@ -67,10 +65,9 @@ def assert_same_data(run: RunFolder, corpora: Mapping[str, Corpus]) -> None:
     hashes = run.manifest()["data_hashes"]
     for name, corpus in corpora.items():
         if corpus.sha256 != hashes.get(name):
-            raise ConfigError(
-                f"data_hashes.{name} is {corpus.sha256} here and {hashes.get(name)} in {run.run_id}: "
-                "the corpus has changed since; put the same files there, or train that run again"
-            )
+            values = f"{corpus.sha256} here and {hashes.get(name)} in {run.run_id}"
+            then = "put the same files there, or train that run again"
+            raise ConfigError(f"data_hashes.{name} is {values}: the corpus has changed since; {then}")
 
 
 def task_specs(exp: Experiment) -> dict[str, TaskSpec]:
@@ -120,10 +117,9 @@ def open_backbone(config: RunConfig) -> Loaded:
     )
     positions = usable_positions(backbone.backbone)
     if positions is not None and config.training.passage_tokens() > positions:
-        raise ConfigError(
-            f"training.max_length={config.training.max_length} is more than the {positions} positions that "
-            f"{type(backbone.backbone).__name__} has for tokens; set it to {positions} or less"
-        )
+        what = f"the {positions} positions that {type(backbone.backbone).__name__} has"
+        given = f"training.max_length={config.training.max_length}"
+        raise ConfigError(f"{given} is more than {what} for tokens; set it to {positions} or less")
     backbone = with_unsloth(backbone) if config.strategy.unsloth else backbone
     set_backbone_dropout(backbone.backbone, config.training.backbone_dropout)
     if whole:

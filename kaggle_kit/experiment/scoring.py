@@ -73,9 +73,8 @@ def quick_evaluation(exp: Experiment, samples: Samples | None = None) -> Callabl
             if any(part.concepts for part in relation_parts(encoded[name].spec)):
                 predicted = list(map(with_gold_concepts, gold, predicted))
             with tempfile.TemporaryDirectory() as folder:
-                primary[name] = score_samples(task, gold, predicted, Path(folder)).get(
-                    task.primary_metric, 0.0
-                )
+                scored = score_samples(task, gold, predicted, Path(folder))
+            primary[name] = scored.get(task.primary_metric, 0.0)
             figures[f"{name}.{task.primary_metric}"] = primary[name]
         return {**figures, SELECTION: selection_score(exp.scored_config, primary)}
 
@@ -128,9 +127,8 @@ def record_split(
 def save_concepts(exp: Experiment) -> None:
     """Write `concept_names` of every task beside its adapters; null where the names are restricted text."""
     restricted = {name for name, spec in exp.specs.items() if spec.access is Access.RESTRICTED}
-    named = {
-        name: None if names and name in restricted else names for name, names in exp.concept_names.items()
-    }
+    names = exp.concept_names.items()
+    named = {name: None if known and name in restricted else known for name, known in names}
     write_atomically(exp.run.adapters / CONCEPTS, to_json(named) + "\n")
 
 

@@ -54,10 +54,8 @@ def open_tracking(config: RunConfig, run: RunFolder) -> bool:
     if config.training.report_to == "none":
         return False
     if os.environ.get("WANDB_LOG_MODEL", "false").lower() not in ("false", "0"):
-        raise ConfigError(
-            f"WANDB_LOG_MODEL={os.environ['WANDB_LOG_MODEL']}: weights are not sent to a service, because "
-            "they have read what may be under a data use agreement; unset it, they lie in the run folder"
-        )
+        asked = f"WANDB_LOG_MODEL={os.environ['WANDB_LOG_MODEL']}"
+        raise ConfigError(f"{asked}: no service gets weights, which may have read restricted text; unset it")
     note = next(note for note in use_secrets() if note.startswith(WANDB))
     logger.info("%s", note)
     import wandb

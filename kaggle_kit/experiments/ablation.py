@@ -69,20 +69,14 @@ def levels(config: RunConfig) -> dict[str, StrategyConfig]:
     """
     experiment = config.experiment
     if missing := [key for key in ("factor", "levels", "level") if key not in experiment]:
-        raise ConfigError(
-            f"experiment has no {', '.join(missing)}; choose an ablation, such as experiment=ablation_pcgrad"
-        )
+        raise ConfigError(f"experiment has no {', '.join(missing)}; take one as experiment=ablation_pcgrad")
     found = _declared(config)
     if found.get(experiment["level"]) != config.strategy:
-        raise ConfigError(
-            f"strategy {config.strategy.name!r} is not what experiment {experiment['name']!r} declares for "
-            f"level {experiment['level']!r} of {experiment['factor']}; leave the strategy to its file"
-        )
+        level = f"level {experiment['level']!r} of {experiment['factor']} in {experiment['name']!r}"
+        raise ConfigError(f"strategy {config.strategy.name!r} is not {level}; leave the strategy to its file")
     if config.training.selection != "last":
-        raise ConfigError(
-            f"training.selection={config.training.selection} would let each level choose its own step, and "
-            "so its own tokens; leave it to the experiment, which sets last"
-        )
+        chosen = f"training.selection={config.training.selection} gives each level its own step and tokens"
+        raise ConfigError(f"{chosen}; leave it to the experiment, which sets last")
     # A plan follows from rows, settings and seed alone.
     plans = {
         level: preparation.plan_settings(replace(config, strategy=s)).drawing for level, s in found.items()
@@ -90,10 +84,8 @@ def levels(config: RunConfig) -> dict[str, StrategyConfig]:
     (first, plan), *others = plans.items()
     if different := [(level, other) for level, other in others if other != plan]:
         level, other = different[0]
-        raise ConfigError(
-            f"levels {first} and {level} would follow two step plans, {plan} and {other}: "
-            "their tokens would differ; give all levels the same sampling"
-        )
+        both = f"levels {first} and {level} would follow two step plans, {plan} and {other}"
+        raise ConfigError(f"{both}: their tokens would differ; give all levels the same sampling")
     return found
 
 
@@ -115,10 +107,8 @@ def matched_strategy(
     if (target := config.experiment.get("target")) is not None:
         reference = strategy_entry(config.experiment.get("reference") or own.name)
         if given := [key for key in RANKS if getattr(own, key) != getattr(reference, key)]:
-            raise ConfigError(
-                f"strategy.{given[0]}={getattr(own, given[0])} beside experiment.target={target}, for which "
-                "ranks are solved; leave one of them out"
-            )
+            beside = f"strategy.{given[0]}={getattr(own, given[0])} beside experiment.target={target}"
+            raise ConfigError(f"{beside}, for which ranks are solved; leave one of them out")
         variants = solve_ranks(strategies, base, target=target, parity=parity)
     assert_parameter_parity(variants, parity=parity)
     return next(v.strategy for v in variants if v.strategy.name == own.name), variants

@@ -92,10 +92,8 @@ def search_settings(config: RunConfig) -> SearchSettings:
     if lacking := sorted(DECLARED - said.keys()):
         raise ConfigError(f"experiment.{lacking[0]} is not declared; a search needs experiment=hp_search")
     if said["split"] != SPLIT:
-        raise ConfigError(
-            f"experiment.split={said['split']}: hyper-parameters are chosen on {SPLIT} only, for a "
-            f"score that chose is no longer a measurement; set experiment.split={SPLIT}"
-        )
+        why = f"a score that chose is no measurement; set experiment.split={SPLIT}"
+        raise ConfigError(f"experiment.split={said['split']}: {why}")
     skipped = (
         *(SEVERAL_TASKS if len(config.tasks) == 1 else ()),
         *(WITH_TOKENS if config.training.target_tokens else ()),
@@ -173,10 +171,8 @@ class Search:
         """The record of the best trial that ran to its end. Raises ConfigError where none did."""
         whole = [record for record in self.records() if record["score"] is not None]
         if not whole:
-            raise ConfigError(
-                f"none of {len(self.counted())} trials ran to its end; raise experiment.random_trials, or "
-                "look into trials.jsonl for why they were given up"
-            )
+            then = "raise experiment.random_trials, or see in trials.jsonl why they were given up"
+            raise ConfigError(f"none of {len(self.counted())} trials ran to its end; {then}")
         return max(whole, key=lambda record: record["score"])
 
     def _next(self, number: int) -> Attempt:
@@ -228,10 +224,9 @@ def _settings(config: RunConfig, skipped: Sequence[str]) -> SearchSettings:
     for number, values in enumerate(reduced):
         for key, value in values.items():
             if value not in space.get(key, ()):
-                raise ConfigError(
-                    f"experiment.reduced[{number}].{key}={value} is outside experiment.space; allowed: "
-                    f"{', '.join(map(str, space.get(key, space)))}"
-                )
+                allowed = ", ".join(map(str, space.get(key, space)))
+                what = f"experiment.reduced[{number}].{key}={value} is outside experiment.space"
+                raise ConfigError(f"{what}; allowed: {allowed}")
     trials = len(reduced) or said["trials"]
     return SearchSettings(space, trials, reduced, said["random_trials"], said["warmup_reports"])
 

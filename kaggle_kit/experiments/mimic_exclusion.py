@@ -55,10 +55,8 @@ def _problems(config: RunConfig) -> Iterator[str]:
     listed = [task for key in SOURCES.values() for task in experiment.get(key) or ()]
     arm, target, mimic = experiment["arm"], experiment.get("target"), ", ".join(experiment["mimic"])
     if kind not in KINDS:
-        yield (
-            f"strategy.kind is {kind!r}: it has no adapter beside the shared one for the second phase, "
-            f"or has phases of its own; allowed: {', '.join(KINDS)}"
-        )
+        why = "it has no adapter beside the shared one, or has phases of its own"
+        yield f"strategy.kind is {kind!r}: {why}; allowed: {', '.join(KINDS)}"
     if sorted(config.tasks) != sorted(listed):
         yield f"tasks are {', '.join(config.tasks)}; every arm needs exactly --task {','.join(listed)}"
     if training.max_steps is not None:

@@ -86,15 +86,11 @@ def held_out_task(config: RunConfig, arms: Sequence[RunFolder]) -> TaskConfig:
     name = config.experiment.get("corpus")
     if config.profile.corpora == "practice":
         if name or not config.experiment.get("practice"):
-            raise ConfigError(
-                "on practice data the held-out corpus is another practice corpus: leave experiment.corpus "
-                "empty and say by experiment.practice how it differs, such as {terms: 80}"
-            )
+            how = "leave experiment.corpus empty and say by experiment.practice how it differs: {terms: 80}"
+            raise ConfigError(f"on practice data the held-out corpus is another practice corpus: {how}")
         return config.tasks[task]
     if not name:
-        raise ConfigError(
-            "experiment.corpus is empty; name an entry of params/task that no run was trained on"
-        )
+        raise ConfigError("experiment.corpus is empty; name a task of params/task that no run was trained on")
     for arm in arms:
         if name in arm.facts["tasks"]:
             raise ConfigError(f"experiment.corpus={name}: {arm.run_id} was trained on it")
@@ -139,10 +135,8 @@ def assert_unseen(samples: Sequence[UnifiedSample], arm: Experiment) -> None:
         seen = fingerprints(corpus.splits["train"])
         for sample in samples:
             if fingerprint(sample) in seen:
-                raise ConfigError(
-                    f"document {sample.document_id}: {arm.run.run_id} was trained on its text, in "
-                    f"{task}; choose another corpus or split"
-                )
+                where = f"document {sample.document_id}: {arm.run.run_id} was trained on its text, in {task}"
+                raise ConfigError(f"{where}; choose another corpus or split")
 
 
 def evaluate_arm(run: RunFolder, arm: Experiment, held_out: HeldOut) -> ArmResult:
@@ -303,10 +297,8 @@ def _spec_of(spec: TaskSpec, entry: TaskConfig) -> TaskSpec:
     kinds = {part.kind for part in entry.components}
     parts = tuple(part for part in spec.components if part.kind in kinds)
     if not parts:
-        trained = ", ".join(part.kind for part in spec.components)
-        raise ConfigError(
-            f"{entry.name} has components {', '.join(kinds)}, the runs {trained}: not of a kind"
-        )
+        kinds, trained = (", ".join(part.kind for part in of.components) for of in (entry, spec))
+        raise ConfigError(f"{entry.name} has components {kinds}, the runs {trained}: not of a kind")
     return replace(spec, components=parts)
 
 
@@ -314,10 +306,9 @@ def _assert_labels(samples: Sequence[UnifiedSample], spec: TaskSpec) -> None:
     known = {label for part in spec.components if part.kind in ENTITIES for label in part.labels}
     found = {mention.type for sample in samples for mention in sample.mentions}
     if known and not found <= known:
-        raise ConfigError(
-            f"the held-out corpus has mentions of {', '.join(sorted(found - known))}, the runs know "
-            f"{', '.join(sorted(known))}; say by experiment.types which type is which label"
-        )
+        new, labels = (", ".join(sorted(names)) for names in (found - known, known))
+        then = "say by experiment.types which type is which label"
+        raise ConfigError(f"the held-out corpus has mentions of {new}, the runs know {labels}; {then}")
 
 
 def _with_mentions(sample: UnifiedSample, mentions: tuple) -> UnifiedSample:

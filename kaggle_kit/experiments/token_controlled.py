@@ -70,11 +70,9 @@ def multi_task_run(asked: RunConfig, runs_dir: Path | str) -> RunFolder:
     model, profile, seed = name_of(asked.model), asked.profile.name, asked.seed
     experiment = f"experiment={asked.experiment['name']}"
     if asked.profile.corpora != "practice":
-        options = f"--task {tasks} --model {model} --profile {profile} --seed {seed}"
-        raise ConfigError(
-            f"experiment.twin is empty; give it the id of a finished multi-task run below {folder}, such as "
-            f"that of `python -m kaggle_kit run {MULTI} {options} {experiment}`"
-        )
+        options = f"--task {tasks} --model {model} --profile {profile} --seed {seed} {experiment}"
+        made = f"such as that of `python -m kaggle_kit run {MULTI} {options}`"
+        raise ConfigError(f"experiment.twin is empty; name a finished multi-task run below {folder}, {made}")
     chosen = {key: value for key, value in _chosen(asked).items() if key.startswith(SETTINGS)}
     if not SHORTENED & chosen.keys():
         chosen["training.epochs"] = 1
@@ -164,10 +162,8 @@ def _placebo(multi: RunFolder, asked: RunConfig) -> RunConfig:
     (task,) = asked.tasks
     manifest, theirs = _controllable(multi, task)
     if (phases := len(manifest["plans"])) > 1:
-        raise ConfigError(
-            f"{multi.run_id} was trained in {phases} phases: experiment.placebo is for runs of one phase; "
-            "leave it out"
-        )
+        what = f"{multi.run_id} was trained in {phases} phases"
+        raise ConfigError(f"{what}: experiment.placebo is for runs of one phase; leave it out")
     return replace(
         theirs,
         model=replace(theirs.model, path=asked.model.path or theirs.model.path),
@@ -205,31 +201,22 @@ def _controllable(multi: RunFolder, task: str) -> tuple[dict[str, Any], RunConfi
     """The run's manifest and configuration. RunFolderError or ConfigError where it has no control."""
     manifest = multi.manifest()
     tasks = manifest["tasks"]
+    other = f"name another by experiment.twin, such as a run of {MULTI}"
+    again = "train it again with experiment=token_controlled"
     if len(tasks) < 2:
-        raise RunFolderError(
-            f"tasks of {multi.run_id} is {tasks}: not a multi-task run, it has no control; "
-            f"name one on several tasks by experiment.twin, such as a run of {MULTI}"
-        )
+        raise RunFolderError(f"tasks of {multi.run_id} is {tasks}: one task alone has no control; {other}")
     if task not in tasks:
         raise ConfigError(f"tasks of {multi.run_id} has no {task!r}; name one of {', '.join(tasks)}")
     if absent := [key for key in RECORDED if key not in manifest]:
         raise RunFolderError(f"{multi.run_id} records no {', '.join(absent)}; run its page again")
     if not {SHARED, BACKBONE} & manifest["parameter_groups"].keys():
-        raise RunFolderError(
-            f"the tasks of {multi.run_id} share no adapter: each is trained as a single-task model already, "
-            f"and nothing could be transferred; name a run of another strategy, such as {MULTI}"
-        )
+        raise RunFolderError(f"the tasks of {multi.run_id} share no adapter: nothing can transfer; {other}")
     if (rule := manifest["selection"]["rule"]) != "last":
-        raise RunFolderError(
-            f"selection.rule of {multi.run_id} is {rule!r}: its weights were chosen among steps, a control's "
-            "are not. Train it with experiment=token_controlled, which sets training.selection=last"
-        )
+        raise RunFolderError(f"selection.rule of {multi.run_id} is {rule!r}; a control has last: {again}")
     stops = [phase.get("QuickEvaluationCallback", {}).get("stopped_at") for phase in manifest["callbacks"]]
     if any(stops):
-        raise RunFolderError(
-            f"stopped_at of {multi.run_id} is step {max(filter(None, stops))}: it ended early; train it "
-            "with experiment=token_controlled, under which no run stops before its last step"
-        )
+        step = max(filter(None, stops))
+        raise RunFolderError(f"stopped_at of {multi.run_id} is step {step}: it ended early; {again}")
     return manifest, read_config(multi.config_yaml)
 
 
@@ -242,16 +229,12 @@ def _tuned(
         return theirs.training, {}
     for key in ("trials", "split"):
         if own.get(key) != other.get(key):
-            raise ConfigError(
-                f"experiment.tuning.{key} is {own.get(key)} here and {other.get(key)} in {multi.run_id}; "
-                "both arms have one budget: search for the control as for that run, or leave it out"
-            )
+            found = f"is {own.get(key)} here and {other.get(key)} in {multi.run_id}"
+            raise ConfigError(f"experiment.tuning.{key} {found}; give both arms one budget, or leave it out")
     if own.get("target_tokens") != target:
-        raise ConfigError(
-            f"experiment.tuning.target_tokens is {own.get('target_tokens')} and the baseline has {target}: "
-            f"search at its own tokens, by the page hp_search with experiment.twin={multi.run_id} "
-            f"experiment.control={asked.experiment['control']}"
-        )
+        found = f"is {own.get('target_tokens')} and the baseline has {target}: search at its own tokens"
+        link = f"experiment.twin={multi.run_id} experiment.control={asked.experiment['control']}"
+        raise ConfigError(f"experiment.tuning.target_tokens {found}, by the page hp_search with {link}")
     found = {name: getattr(asked.training, name) for name in TUNED}
     return replace(theirs.training, **found), {"tuning": dict(own)}
 
@@ -276,20 +259,15 @@ def _matched(multi: RunFolder, theirs: RunConfig, task: str) -> StrategyConfig:
 
 def _saved_strategy(multi: RunFolder, theirs: RunConfig) -> StrategyConfig:
     """The run's strategy; of an ablation with the ranks that were solved for it."""
-    return (
-        with_saved_ranks(theirs.strategy, multi.adapters)
-        if "levels" in theirs.experiment
-        else theirs.strategy
-    )
+    solved = "levels" in theirs.experiment
+    return with_saved_ranks(theirs.strategy, multi.adapters) if solved else theirs.strategy
 
 
 def _assert_parity(multi: RunFolder, task: str, count: int) -> None:
     theirs = multi.manifest()["active_parameters"][task]
     if abs(count / theirs - 1) > MAX_DIFFERENCE:
-        raise ConfigError(
-            f"active_parameters.{task} is {count:,} here and {theirs:,} in {multi.run_id}: more than "
-            f"{MAX_DIFFERENCE:.0%} apart; leave strategy.rank and the model as they follow"
-        )
+        apart = f"is {count:,} here and {theirs:,} in {multi.run_id}, over {MAX_DIFFERENCE:.0%} apart"
+        raise ConfigError(f"active_parameters.{task} {apart}; leave strategy.rank and model as they follow")
 
 
 def _assert_as_asked(config: RunConfig, asked: RunConfig, multi: RunFolder, besides_experiment: bool) -> None:

@@ -46,10 +46,8 @@ def step_targets(multi: RunFolder, config: RunConfig) -> StepTargets:
     tokens = config.training.target_tokens or 0
     targets = course if control_kind(config) == "total" else course.scaled(tokens)
     if targets.total != tokens:
-        raise ConfigError(
-            f"training.target_tokens is {tokens:,}, but {multi.run_id} has "
-            f"{targets.total:,} {matched(config)} tokens; start the control again"
-        )
+        has = f"{multi.run_id} has {targets.total:,} {matched(config)} tokens"
+        raise ConfigError(f"training.target_tokens is {tokens:,}, but {has}; start the control again")
     return targets
 
 
@@ -79,18 +77,14 @@ def logged_steps(multi: RunFolder) -> list[dict[str, Any]]:
     """The lines of `tokens.jsonl`, one a step. RunFolderError unless the manifest says the same."""
     lines, manifest = multi.tokens(), multi.manifest()
     if [line["step"] for line in lines] != list(range(1, manifest["optimiser_steps"] + 1)):
-        raise RunFolderError(
-            f"{multi.tokens_jsonl} has {len(lines)} steps and the manifest {manifest['optimiser_steps']}: "
-            "one was edited or cut; run its page again"
-        )
+        found = f"{len(lines)} steps and the manifest {manifest['optimiser_steps']}"
+        raise RunFolderError(f"{multi.tokens_jsonl} has {found}: one was edited or cut; run its page again")
     for count, field in LOGGED.items():
         recorded = manifest["totals"][TOTALS[count]]
         found = {task: sum(line[field].get(task, 0) for line in lines) for task in recorded}
         if found != recorded:
-            raise RunFolderError(
-                f"{multi.tokens_jsonl}: {field} add up to {found}, but the manifest's totals.{TOTALS[count]} "
-                f"is {recorded}: one was edited; run its page again"
-            )
+            says = f"add up to {found}, but the manifest's totals.{TOTALS[count]} is {recorded}"
+            raise RunFolderError(f"{multi.tokens_jsonl}: {field} {says}: one was edited; run its page again")
     return lines
 
 
@@ -109,10 +103,8 @@ def plan_control(multi: RunFolder, config: RunConfig, encoded: Mapping[str, Enco
         planned = len(plan), plan.counted(matched(config))
         wanted = len(targets), dict.fromkeys(config.tasks, targets.total)
     if planned != wanted:
-        raise ConfigError(
-            f"the plan's steps and tokens are {_brief(planned)}, but {_brief(wanted)} follow from "
-            f"{multi.run_id}: its corpus or its settings are not these; train the multi-task run again"
-        )
+        plans = f"steps and tokens are {_brief(planned)}, but {_brief(wanted)} follow from {multi.run_id}"
+        raise ConfigError(f"the plan's {plans}: its corpus or settings are not these; train that run again")
     return plan
 
 

@@ -42,10 +42,8 @@ def assert_arms(config: RunConfig, runs: Sequence[Entry]) -> None:
     (task,) = config.tasks
     for run in runs:
         if task not in run["tasks"]:
-            raise ConfigError(
-                f"tasks of {run.id} is {run['tasks']}: {task} is none of them; "
-                f"name other runs by experiment.runs, or one of these tasks by --task"
-            )
+            then = "name other runs by experiment.runs, or one of these tasks by --task"
+            raise ConfigError(f"tasks of {run.id} is {run['tasks']}: {task} is none of them; {then}")
         for field, wanted in {"model": config.model.name, "profile": config.profile.name}.items():
             if run[field] != wanted:
                 told = f"{run[field]} in {run.id}, and {wanted} was asked for; name others by experiment.runs"
@@ -55,10 +53,9 @@ def assert_arms(config: RunConfig, runs: Sequence[Entry]) -> None:
         "single-task runs": [run for run in runs if len(run["tasks"]) == 1],
     }
     if not all(arms.values()):
-        raise ConfigError(
-            f"experiment.runs names runs on {[len(run['tasks']) for run in runs]} tasks; it takes multi-task "
-            f"runs and as many single-task ones, such as the controls that the page {CONTROL} trains"
-        )
+        sizes = [len(run["tasks"]) for run in runs]
+        takes = f"multi-task runs and as many single-task ones, such as the controls of page {CONTROL}"
+        raise ConfigError(f"experiment.runs names runs on {sizes} tasks; it takes {takes}")
     reported = [{metric.split for metric in run.run.metrics()} for run in runs]
     split = "test" if all("test" in splits for splits in reported) else "dev"  # as `Reloaded.split`
     assert_comparable("ood", arms, [task], split)
@@ -94,9 +91,8 @@ def _newest_pair(config: RunConfig, folder: Path) -> list[RunFolder]:
         overrides = [f"experiment={CONTROL}", f"training.epochs={config.training.epochs}"]
         control = RunFolder.open(asks(overrides=overrides, runs_dir=folder))
     else:
-        options = f"--task {task} --model {config.model.name} --profile {profile} --seed {seed}"
-        raise ConfigError(
-            f"experiment.runs is empty and {folder} holds no pair for {task}; train a multi-task run, then "
-            f"`python -m kaggle_kit run {CONTROL} {options} experiment={CONTROL} experiment.twin=ITS_ID`"
-        )
+        named = f"--task {task} --model {config.model.name} --profile {profile} --seed {seed}"
+        command = f"python -m kaggle_kit run {CONTROL} {named} experiment={CONTROL} experiment.twin=ITS_ID"
+        none = f"experiment.runs is empty and {folder} holds no pair for {task}"
+        raise ConfigError(f"{none}; train a multi-task run, then `{command}`")
     return [find_run(folder, control.manifest()["twin"]["of"]), control]

@@ -66,10 +66,8 @@ class Experiment:
         """
         own = parameters(page_path(page, pages_dir))
         if not trains(own):
-            raise ConfigError(
-                f"{page} trains nothing, so there is no run to chain: `kernels build {page} --from "
-                "OWNER/NAME` builds it with the kernels whose finished runs it reads"
-            )
+            command = f"`kernels build {page} --from OWNER/NAME`, with the kernels whose runs it reads"
+            raise ConfigError(f"{page} trains nothing, so there is no run to chain; build it by {command}")
         overrides = tuple(named.get("overrides") or ())
         chosen = given_names(own, {name: named.get(name) for name in CHOICES[:-1]}, overrides)
         overrides = tuple(with_page_defaults(own, named.get("profile"), overrides))
@@ -88,18 +86,15 @@ class Experiment:
 def _refuse_local(config: RunConfig) -> None:
     """ConfigError for a model or a corpus that lies where no kernel sees it."""
     if config.model.weights:
-        raise ConfigError(
-            f"model {config.model.path!r} is a folder of this machine, which no kernel sees; give its hub "
-            "id, or a file of params/model with model.path=/kaggle/input/… and --model-source"
-        )
+        instead = "its hub id, or a file of params/model with model.path=/kaggle/input/… and --model-source"
+        raise ConfigError(f"model {config.model.path!r} is a folder of this machine; give {instead}")
     for name, task in config.tasks.items() if config.profile.corpora != "practice" else ():
         mounted = task.path and Path(task.path).is_relative_to(KAGGLE_INPUT)
         if not (mounted or (task.slugs and not task.path)):
-            raise ConfigError(
-                f"task {name!r}: no kernel sees its corpus (path: {task.path}, slugs: {task.slugs}); make it "
-                "a private dataset of yours, named in the task's file (slugs: [NAME]) or by "
-                f"tasks.{name}.path={KAGGLE_INPUT}/… and --dataset OWNER/NAME"
-            )
+            place = f"(path: {task.path}, slugs: {task.slugs})"
+            file = f"its file (slugs: [NAME]) or tasks.{name}.path={KAGGLE_INPUT}/… with --dataset OWNER/NAME"
+            then = f"make it a private dataset of yours, named by {file}"
+            raise ConfigError(f"task {name!r}: no kernel sees its corpus {place}; {then}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +142,8 @@ def build_reading(
     where nothing is named that could hold a run, and as `build_experiment` does.
     """
     if not (sources.kernels or sources.datasets):
-        raise ConfigError(
-            f"{page} trains nothing: name the kernels whose finished runs it reads, --from OWNER/NAME for "
-            "each, or a dataset with run folders, --dataset OWNER/NAME"
-        )
+        options = "--from OWNER/NAME for each, or a dataset with run folders, --dataset OWNER/NAME"
+        raise ConfigError(f"{page} trains nothing: name the kernels whose finished runs it reads, {options}")
     asked = json.dumps([dict(values), asdict(sources)], sort_keys=True)
     hashed = hashlib.sha256(asked.encode()).hexdigest()[:16]
     return _write(out, page_path(page), values, _described(page, hashed, False, owner, sources), hashed)
@@ -212,10 +205,8 @@ def page_text(page: Path, values: Mapping[str, Any] | None = None, packed: bytes
     page_files.settle_ids(built.cells)
     text = nbformat.writes(built).rstrip("\n") + "\n"
     if (size := len(text.encode())) > LARGEST:
-        raise ConfigError(
-            f"{page.stem}: {size:,} bytes to push, at most {LARGEST:,} are allowed; "
-            "take the kit from a dataset (kernels dataset, then --kit-dataset)"
-        )
+        allowed = f"at most {LARGEST:,}; take the kit from a dataset (kernels dataset, then --kit-dataset)"
+        raise ConfigError(f"{page.stem}: {size:,} bytes to push; allowed: {allowed}")
     return refuse_secrets(text, f"the notebook built from {page.name}")
 
 

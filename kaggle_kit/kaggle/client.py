@@ -132,10 +132,8 @@ class KaggleClient:
             raise _failure(refused[1])
         if wrong := INVALID.findall(text):
             said = "; ".join(f"{kind}: {names}" for kind, names in wrong)
-            raise UnknownSource(
-                f"{folder}: pushed, but the service knows no {said}; stop the session on kaggle.com, create "
-                "what is missing (a private dataset, say) or correct its name, and push again"
-            )
+            then = "stop the session on kaggle.com, create or correct what is named, and push again"
+            raise UnknownSource(f"{folder}: pushed, but the service knows no {said}; {then}")
         version = PUSHED.search(text)
         return int(version[1]) if version else 0
 
@@ -144,10 +142,8 @@ class KaggleClient:
         text = self._call("kernels", "status", checked("kernel", ref))
         state = STATUS.search(text)
         if state is None or state[1].upper() not in State.__members__:
-            raise KaggleError(
-                f"{ref}: the client said {_last(text)!r}, which names no known status; allowed: "
-                f"{', '.join(State.__members__)}; see `kaggle kernels status {ref}`, and ask again"
-            )
+            allowed = f"{', '.join(State.__members__)}; see `kaggle kernels status {ref}`"
+            raise KaggleError(f"{ref}: the client said {_last(text)!r}, no known status; allowed: {allowed}")
         message = FAILURE.search(text)
         return Status(State[state[1].upper()], message[1].strip() if message else "")
 
@@ -183,9 +179,8 @@ class KaggleClient:
         except subprocess.TimeoutExpired as error:
             raise KaggleBusy(f"kaggle {arguments[0]}: no answer for {CALL_SECONDS} s") from error
         except FileNotFoundError as error:
-            raise KaggleError(
-                "there is no kaggle client; `pip install -e '.[kaggle]'` in a checkout installs it"
-            ) from error
+            then = "`pip install -e '.[kaggle]'` in a checkout installs it"
+            raise KaggleError(f"there is no kaggle client; {then}") from error
         text = redact(done.stdout + done.stderr, self.environ)
         if done.returncode:
             raise _failure(text)

@@ -48,10 +48,8 @@ def checked(kind: str, name: str) -> str:
     """The name, where Kaggle can have an owner, kernel, dataset or model of that name. ConfigError if not."""
     pattern, form = FORMS[kind]
     if not re.fullmatch(pattern, name, re.ASCII):
-        raise ConfigError(
-            f"{kind} {name!r}: Kaggle has {form}, in lower-case letters, digits and hyphens (an owner's name "
-            "with underscores, too); copy it from the page's address, which is kaggle.com/NAME for an owner"
-        )
+        signs = "in lower-case letters, digits and hyphens (an owner's name with underscores, too)"
+        raise ConfigError(f"{kind} {name!r}: Kaggle has {form}, {signs}; copy it from the page's address")
     return name
 
 
@@ -156,10 +154,8 @@ def known_owner(folder: Path = METADATA_DIR, otherwise: str | None = None) -> st
     if not owners and otherwise:
         return otherwise
     if len(owners) != 1:
-        found = ", ".join(sorted(owners)) or "none"
-        raise ConfigError(
-            f"one Kaggle owner is needed, {folder.name}/ names {found}; run `kernels init --owner NAME`"
-        )
+        named = f"{folder.name}/ names {', '.join(sorted(owners)) or 'none'}"
+        raise ConfigError(f"one Kaggle owner is needed, {named}; run `kernels init --owner NAME`")
     return checked("owner", owners.pop())
 
 
@@ -167,10 +163,8 @@ def refuse_public(metadata: Mapping[str, Any], where: Path) -> None:
     """PublicKernel unless the kernel is private: its output may hold restricted text."""
     private = metadata.get("is_private")
     if private is not True and private != "true":
-        raise PublicKernel(
-            f"{where}: is_private is {private!r}; only private kernels are pushed, "
-            "because corpora under a data use agreement may not become public; set it to true"
-        )
+        why = "only private kernels are pushed, for restricted corpora may not become public"
+        raise PublicKernel(f"{where}: is_private is {private!r}; {why}; set it to true")
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:

@@ -63,11 +63,9 @@ class RunCost:
         """How many it takes: a run goes on in the next one. ConfigError where its start leaves no time."""
         left = limits.session_hours - self.overhead_hours
         if left <= 0:
-            raise ConfigError(
-                f"{self.id}: a session takes {self.overhead_hours:.2f} h beside training, and "
-                f"limits.session_hours is {limits.session_hours:g}; raise that in params/cost/, or plan "
-                "without the runs folder where this was measured (--runs-dir)"
-            )
+            takes = f"{self.overhead_hours:.2f} h of a session's {limits.session_hours:g} go beside training"
+            then = "raise limits.session_hours in params/cost/, or plan without this --runs-dir"
+            raise ConfigError(f"{self.id}: {takes}; {then}")
         return max(1, math.ceil(self._training_hours / left))
 
     def hours(self, limits: Limits) -> float:

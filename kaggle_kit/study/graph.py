@@ -126,9 +126,8 @@ class Study:
         """
         selection, primary = self.selection, self.selection.primary
         if not (names := list(self.verdicts())):
-            raise ConfigError(
-                f"study {selection.name} declares no verdict; set verdict: true, and controls, in its file"
-            )
+            then = "set verdict: true, and controls, in its file"
+            raise ConfigError(f"study {selection.name} declares no verdict; {then}")
         first = f"{primary.strategy}-{primary.model}" if primary else names[0]
         return Family(selection.name, names, first, list(selection.tasks))
 

@@ -124,9 +124,8 @@ def controlled(selection: Selection) -> list[str]:
 def _merged(name: str, *layers: Any) -> Selection:
     merged = OmegaConf.merge(OmegaConf.structured(Selection), *layers)
     if missing := sorted(OmegaConf.missing_keys(merged)):
-        raise ConfigError(
-            f"study {name}: {', '.join(missing)} has no value; set it in params/study/{name}.yaml"
-        )
+        lacks = f"{', '.join(missing)} has no value; set it in params/study/{name}.yaml"
+        raise ConfigError(f"study {name}: {lacks}")
     return OmegaConf.to_object(merged)
 
 
@@ -189,10 +188,8 @@ def _combinations(selection: Selection) -> Iterator[str]:
     if selection.verdict and not compared:
         yield "verdict compares multi-task runs with their controls; set controls: [total, share]"
     if selection.verdict and len(compared) > 1 and not selection.primary:
-        yield (
-            f"verdict is on {len(compared)} comparisons and none of them is primary; add primary: "
-            "{model: …, strategy: …} before anything runs"
-        )
+        then = "add primary: {model: …, strategy: …} before anything runs"
+        yield f"verdict is on {len(compared)} comparisons and none of them is primary; {then}"
     if (primary := selection.primary) and (pair := f"{primary.strategy}-{primary.model}") not in compared:
         yield f"primary is {pair}; the study compares: {', '.join(compared) or 'nothing'}"
 

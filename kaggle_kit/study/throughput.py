@@ -88,10 +88,8 @@ class Known:
             figure = Figure(counted, "counted: corpus and tokenizer are here")
             return self._use("tokens", f"{task}, {config.model.name}", figure)
         if task not in self.table.tokens:
-            raise ConfigError(
-                f"tokens of {task} are not known: its corpus or the tokenizer of {config.model.name} is not "
-                f"here, and {TABLE} declares no tokens.{task}; see `data locate {task}`"
-            )
+            lacks = f"corpus or tokenizer of {config.model.name} is not here, nor does {TABLE} declare them"
+            raise ConfigError(f"tokens of {task} are not known: {lacks}; see `data locate {task}`")
         return self._use("tokens", task, self.table.tokens[task])
 
     def rate(self, config: RunConfig, strategy: str) -> float:
@@ -102,15 +100,13 @@ class Known:
             if runs:
                 unit = sum(sum(m["totals"]["tokens"].values()) * self._weight(m["strategy"]) for m in runs)
                 rate = unit / sum(m["totals"]["seconds"] for m in runs) / weight
-                return self._use(
-                    "rates", name, Figure(rate, f"measured: {len(runs)} finished run(s) of {what} here")
-                )
+                source = f"measured: {len(runs)} finished run(s) of {what} here"
+                return self._use("rates", name, Figure(rate, source))
         declared = self.table.tokens_per_second.get(config.model.name)
         if declared is None:
-            raise ConfigError(
-                f"tokens a second of {config.model.name} are not known: no finished run of it under profile "
-                f"{config.profile.name} is here, nor does {TABLE} declare it"
-            )
+            here = f"no finished run of it under profile {config.profile.name} is here"
+            what = f"tokens a second of {config.model.name} are not known"
+            raise ConfigError(f"{what}: {here}, nor does {TABLE} declare it")
         beside = f"; over {weight:g}" if weight != 1 else ""
         return self._use("rates", name, Figure(declared.value / weight, declared.source + beside))
 

@@ -131,9 +131,8 @@ def _state(places: Places, more: Sequence[str]) -> Iterator[tuple[Path, int | No
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunFolderError(
-                f"{state.parent}: another study is running in it; wait for it, or give another --runs-dir"
-            ) from error
+            then = "wait for it, or give another --runs-dir"
+            raise RunFolderError(f"{state.parent}: another study is running in it; {then}") from error
         yield state, lock.fileno()
 
 

@@ -166,9 +166,7 @@ def test_names_are_the_users_then_the_experiments_then_the_pages():
     named = given_names(own, nobody | {"strategy": "s3b_hierarchical"}, ["experiment=ablation_pcgrad"])
     assert named["strategy"] == "s3b_hierarchical"
     assert given_names(own, nobody, ["strategy=s2_shared"])["strategy"] == "s2_shared"
-    with pytest.raises(
-        ConfigError, match="--strategy s3a_flat and the override strategy=s2_shared contradict"
-    ):
+    with pytest.raises(ConfigError, match="--strategy s3a_flat and strategy=s2_shared contradict"):
         given_names(own, nobody | {"strategy": "s3a_flat"}, ["strategy=s2_shared"])
 
 

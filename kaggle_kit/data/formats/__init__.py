@@ -111,9 +111,7 @@ def write(name: str, samples: Iterable[UnifiedSample], folder: Path, append: boo
         named = Path(sample.document_id)
         if root not in (root / named).resolve().parents or leftover(named):
             found = f"document id {sample.document_id!r}"
-            raise CorpusError(
-                folder, found=found, expected="a name, or a path below, without a dot before it"
-            )
+            raise CorpusError(folder, found=found, expected="a name or a path below, no dot before it")
         checked(sample, folder / sample.document_id, Reading(strict=True))
     files = {folder / path: lines for path, lines in format_module(name).files(samples)}
     folder.mkdir(parents=True, exist_ok=True)

@@ -129,10 +129,9 @@ def _document(sample: UnifiedSample, status: str) -> etree._Element:
     etree.SubElement(etree.SubElement(root, "info"), "progress").text = "completed"
     etree.SubElement(root, "schema", path="./", protocol="file").text = "temporal.schema.xml"
     annotations = etree.SubElement(root, "annotations")
-    entity_ids = _written_ids(
-        [mention.id for mention in sample.mentions], f"@e@{sample.document_id}@{status}"
-    )
-    link_ids = _written_ids([link.id for link in sample.relations], f"@r@{sample.document_id}@{status}")
+    of = f"{sample.document_id}@{status}"
+    entity_ids = _written_ids([mention.id for mention in sample.mentions], f"@e@{of}")
+    link_ids = _written_ids([link.id for link in sample.relations], f"@r@{of}")
     for mention in sample.mentions:
         span = ";".join(f"{start},{end}" for start, end in mention.fragments)
         parts = {"id": entity_ids[mention.id], "span": span, "type": mention.type}

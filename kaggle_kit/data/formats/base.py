@@ -206,10 +206,8 @@ class Reading:
         at: Line,
     ) -> UnifiedSample:
         """Return a document of this split, read from the place."""
-        annotations = tuple(mentions), tuple(relations)
-        return UnifiedSample(
-            document_id, text, self.split, self.access, *annotations, provenance=at.provenance
-        )
+        parts = self.split, self.access, tuple(mentions), tuple(relations)
+        return UnifiedSample(document_id, text, *parts, provenance=at.provenance)
 
 
 def _shift(mention: Mention, stored: str, text: str) -> int | None:

@@ -43,12 +43,11 @@ def _document(record: Any, line: Line, reading: Reading) -> UnifiedSample:
     """Return a document by way of JSONL, whose reader checks mentions and relations."""
     try:
         text = _text(record["passages"], line)
-        triggers = [
-            event["trigger"] | {"id": event["id"], "type": event["type"]} for event in record["events"]
-        ]
+        events = record["events"]
+        triggers = [one["trigger"] | {"id": one["id"], "type": one["type"]} for one in events]
         mentions = [_mention(entity) for entity in (*record["entities"], *triggers)]
         links = [(one["type"], one["arg1_id"], one["arg2_id"]) for one in record["relations"]]
-        for event in record["events"]:
+        for event in events:
             links += [(one["role"], event["id"], one["ref_id"]) for one in event["arguments"]]
         relations = [dict(zip(("type", "source", "target"), link, strict=True)) for link in links]
         held = {"text": text or "", "mentions": mentions, "relations": relations}
@@ -71,17 +70,15 @@ def _text(passages: list[Any], line: Line) -> str | None:
     for start, end, words in sorted(pieces):
         said = text[start : start + len(words)]
         if not 0 <= start == end - len(words) <= len(text) + FARTHEST or not words.startswith(said):
-            raise line.error(
-                f"a passage at {start}-{end} of {len(words)} characters", "its place in one text"
-            )
+            found = f"a passage at {start}-{end} of {len(words)} characters"
+            raise line.error(found, "its place in one text")
         text += "\n" * (start - len(text)) + words[len(said) :]
     return text if passages else None
 
 
 def _mention(entity: Mapping[str, Any]) -> dict[str, Any]:
-    concepts = [
-        ":".join(filter(None, (one["db_name"], one["db_id"]))) for one in entity.get("normalized", ())
-    ]
+    named = ((one["db_name"], one["db_id"]) for one in entity.get("normalized", ()))
+    concepts = [":".join(filter(None, one)) for one in named]
     place = {"fragments": entity["offsets"], "text": " ".join(entity["text"]) or None}
     return {"id": entity["id"], "type": entity["type"], "concepts": concepts, **place}
 

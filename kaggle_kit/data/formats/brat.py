@@ -175,14 +175,8 @@ def _annotation_lines(sample: UnifiedSample) -> list[str]:
             events[event] = f"{events.get(event, start)} {relation.type}:{names[relation.target]}"
     owners = [(names[mention.id], mention.attributes) for mention in sample.mentions]
     owners += [(numbers[link.id], link.attributes) for link in links]
-    named = [
-        f"{_word(key)} {owner} {value.translate(BLANKS)}"
-        for owner, given in owners
-        for key, value in given.items()
-    ]
-    concepts = [
-        f"{names[m.id]} {concept.translate(BLANKS)}" for m in sample.mentions for concept in m.concepts
-    ]
+    named = [f"{_word(key)} {one} {v.translate(BLANKS)}" for one, given in owners for key, v in given.items()]
+    concepts = [f"{names[m.id]} {one.translate(BLANKS)}" for m in sample.mentions for one in m.concepts]
     written += [*events.values(), *(f"A{n}\t{attribute}" for n, attribute in enumerate(named, start=1))]
     return written + [f"N{n}\tReference {concept}\t" for n, concept in enumerate(concepts, start=1)]
 

@@ -69,9 +69,8 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
                     samples.append(sample_of(record, line, reading))
             except (LookupError, TypeError, ValueError, AttributeError) as error:
                 found = f"a row whose {content} and {marks} do not fit ({type(error).__name__})"
-                raise line.error(
-                    found, "a list of tags for one of tokens, or a text with entities"
-                ) from error
+                expected = "a list of tags for one of tokens, or a text with entities"
+                raise line.error(found, expected) from error
     report_illegal(sentences, reading)
     return samples
 
@@ -111,9 +110,8 @@ def _classes(feature: Any) -> Sequence[str]:
 def _class(value: Any, classes: Sequence[str], line: Line) -> str:
     """Return the name of a class that may be stored as a number."""
     if type(value) is int and not 0 <= value < len(classes):
-        raise line.error(
-            f"class {value}", f"one of {len(classes)}; options.classes names them, commas between"
-        )
+        expected = f"one of {len(classes)}; options.classes names them, commas between"
+        raise line.error(f"class {value}", expected)
     return classes[value] if type(value) is int else value
 
 

@@ -200,9 +200,7 @@ def _written(sample: UnifiedSample) -> dict[str, Any]:
         for link in sample.relations
     ]
     ranked = sorted(sample.pairs, key=lambda pair: -(pair.score or 0.0))
-    candidates = [
-        {"id": pair.candidate_id, "relevant": pair.relevant, "score": pair.score} for pair in ranked
-    ]
+    candidates = [{"id": p.candidate_id, "relevant": p.relevant, "score": p.score} for p in ranked]
     parts: dict[str, list[Any]] = {"mentions": mentions, "relations": relations, "candidates": candidates}
     return {"id": sample.document_id} | {name: [*map(_held, part)] for name, part in parts.items() if part}
 

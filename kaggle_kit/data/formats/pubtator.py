@@ -121,10 +121,8 @@ class _Document:
             seen.add(tuple(fields))
             with reading.record(again=True):
                 _, start, end, stored, kind, *concepts = fields
-                span = line.integer(start, "start"), line.integer(end, "end")
-                mention = Mention(
-                    f"T{len(seen)}", (span,), kind, _concepts(concepts), NOTHING, line.provenance
-                )
+                span, where = (line.integer(start, "start"), line.integer(end, "end")), line.provenance
+                mention = Mention(f"T{len(seen)}", (span,), kind, _concepts(concepts), NOTHING, where)
                 if text is not None:
                     reading.compare(mention, stored, text, line.path)
                 yield mention

@@ -135,8 +135,6 @@ def _rows(mention: Mention) -> list[list[str]]:
     ]
     for slot, (default, *_) in SLOTS.items():
         fields += [attributes.get(slot, default), attributes.get(f"{slot}_span", NULL)]
-    locations = attributes.get(LOCATION, NULL).split(",")
-    cues = attributes.get(LOCATION_SPAN, NULL).split(";")
-    return [
-        [*fields, *location] for location in zip_longest(locations, cues[: len(locations)], fillvalue=NULL)
-    ]
+    places = attributes.get(LOCATION, NULL).split(",")
+    cues = attributes.get(LOCATION_SPAN, NULL).split(";")[: len(places)]
+    return [[*fields, *place] for place in zip_longest(places, cues, fillvalue=NULL)]

@@ -203,10 +203,8 @@ def _visibility(
             shown = rng.permutation(len(own))[: round(coverage * len(own))]
             seen[task].update(own[i].id for i in shown)
     if not all(seen.values()):
-        raise ConfigError(
-            f"practice.coverage is {coverage}: with so few terms a training split would show none of them; "
-            "raise practice.coverage or practice.terms"
-        )
+        why = "with so few terms a split would show none; raise practice.coverage or practice.terms"
+        raise ConfigError(f"practice.coverage is {coverage}: {why}")
     return seen
 
 

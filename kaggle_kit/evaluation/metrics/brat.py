@@ -102,9 +102,8 @@ def _entity(cell: str, where: str) -> Item:
         ends = [span.split(" ")[:2] for span in spans.strip().split(";")]
         return ((kind, tuple((int(start), int(end)) for start, end in ends)),)
     except ValueError as error:
-        raise ScoreError(
-            f"{where}: found offsets {quoted(spans)}; expected start end[;start end …]"
-        ) from error
+        expected = "start end[;start end …]"
+        raise ScoreError(f"{where}: found offsets {quoted(spans)}; expected {expected}") from error
 
 
 def _link(line: str, entities: Mapping[str, Item], triggers: Mapping[str, str], where: str) -> Item:
@@ -112,9 +111,8 @@ def _link(line: str, entities: Mapping[str, Item], triggers: Mapping[str, str], 
     names = [_argument(argument) for argument in arguments]
     ends = [entities.get(triggers.get(name, name)) for name in names]
     if "\t" not in head or ends[0] is None or ends[1] is None:
-        raise ScoreError(
-            f"{where}: found {quoted(line)}; expected R<n>, TAB, type Arg1:id Arg2:id, ids of this file"
-        )
+        expected = "R<n>, TAB, type Arg1:id Arg2:id, ids of this file"
+        raise ScoreError(f"{where}: found {quoted(line)}; expected {expected}")
     return ((head.split("\t")[1], ()), *ends[0], *ends[1])
 
 
@@ -133,9 +131,8 @@ def _paired_files(gold: Path, pred: Path) -> list[tuple[Path, Path]]:
         beside = pred / path.relative_to(gold)
         predicted = beside if beside.is_file() else by_name.get(path.name)
         if predicted is None:
-            raise ScoreError(
-                f"{pred}: found no {path.name}; brateval wants one for every gold file, if an empty one"
-            )
+            wants = "brateval wants one for every gold file, if an empty one"
+            raise ScoreError(f"{pred}: found no {path.name}; {wants}")
         pairs.append((path, predicted))
     return pairs
 

@@ -62,15 +62,12 @@ def _mention(line: str, where: str) -> tuple[str, str, tuple[str, ...]]:
     while fields and not fields[-1]:
         fields.pop()  # as Perl's split
     if len(fields) < 5 or len(fields) % 2 == 0:
-        raise ScoreError(
-            f"{where}: {len(fields)} field(s) where the scorer wants document||type||CUI and pairs of "
-            f"offsets; the folder may hold nothing but such files"
-        )
+        wants = "document||type||CUI and pairs of offsets, and nothing but such files in the folder"
+        raise ScoreError(f"{where}: {len(fields)} field(s) where the scorer wants {wants}")
     document, _, cui, *offsets = fields
     if any(_number(later) < _number(earlier) for earlier, later in pairwise(offsets)):
-        raise ScoreError(
-            f"{where}: offsets {quoted('||'.join(offsets))}; the scorer wants them in increasing order"
-        )
+        found = f"offsets {quoted('||'.join(offsets))}"
+        raise ScoreError(f"{where}: {found}; the scorer wants them in increasing order")
     return document, cui.lower(), tuple(offsets)
 
 

@@ -118,10 +118,9 @@ def _line(raw: bytes, path: Path, number: int) -> _Line:
             raise ValueError(value)
         return _Line(query, item, score, {b"true": True, b"false": False}[label])
     except (ValueError, KeyError) as error:
-        raise ScoreError(
-            f"{path}:{number}: found {quoted(_shown(fields), 80)}; "
-            "expected query, item, rank, a finite score and true or false"
-        ) from error
+        expected = "query, item, rank, a finite score and true or false"
+        found = quoted(_shown(fields), 80)
+        raise ScoreError(f"{path}:{number}: found {found}; expected {expected}") from error
 
 
 def _shown(fields: Iterable[bytes]) -> str:

@@ -28,11 +28,9 @@ def case_table(cases: Sequence[Case], gold: Sequence[UnifiedSample], each: int) 
     """Return the first `each` cases of every category with the words of both sides, unless restricted."""
     samples = {sample.document_id: sample for sample in gold}
     rows = pd.DataFrame(cases, columns=Case._fields).groupby("category", sort=False).head(each)
-    sides = (rows[side] for side in ("gold", "predicted"))
-    told = [
-        [_words(*pair) for pair in zip(side, rows["document"].map(samples), strict=True)] for side in sides
-    ]
-    return rows[["category", "document", "score"]].assign(gold=told[0], predicted=told[1])
+    samples_of_rows = rows["document"].map(samples)
+    told = {side: list(map(_words, rows[side], samples_of_rows)) for side in ("gold", "predicted")}
+    return rows[["category", "document", "score"]].assign(**told)
 
 
 def _words(item: Item | None, sample: UnifiedSample) -> str:
@@ -51,13 +49,10 @@ def _browser(kinds: Sequence[str], cases: Sequence[Case], samples: dict[str, Uni
     def draw(_: object) -> None:
         chosen = [case for case in cases if kind.value in ("all", case.category)]
         number.max = max(1, len(chosen))
-        views = [
-            (case, case_view(case, samples[case.document]))
-            for case in chosen[number.value - 1 : number.value]
-        ]
-        shown.value = "".join(
-            f"<b>{case.category}</b>, {escape(case.document)}{html}" for case, (html, _) in views
-        )
+        shown.value = ""
+        for case in chosen[number.value - 1 : number.value]:
+            view, _ = case_view(case, samples[case.document])
+            shown.value = f"<b>{case.category}</b>, {escape(case.document)}{view}"
 
     kind.observe(draw, "value")
     number.observe(draw, "value")
@@ -72,7 +67,7 @@ def case_view(case: Case, sample: UnifiedSample) -> tuple[str, str]:
     views = []
     for item, colour, side in ((case.gold, GOLD, "gold"), (case.predicted, WRONG, "predicted")):
         places = [Mention("", place.fragments, place.label) for place in places_of(item)]
-        views += (
-            [marked_text(sample.text, [(m, colour, f"{m.type}, {side}") for m in places])] if places else []
-        )
+        if places:
+            marks = [(m, colour, f"{m.type}, {side}") for m in places]
+            views.append(marked_text(sample.text, marks))
     return "".join(html for html, _ in views), "\n".join(text for _, text in views)

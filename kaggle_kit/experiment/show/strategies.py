@@ -56,10 +56,9 @@ def attention_map(exp: Experiment, task: str, split: str = "dev") -> None:
         figure(no_data("the levels are joined by concatenation: there is no attention to show"))
         return
     ids = batch.input_ids[: len(weights)][:MAX_TOKENS].tolist()
-    restricted = exp.samples(split)[task][0].access == Access.RESTRICTED
-    words = (
-        list(map(str, range(len(ids)))) if restricted else exp.backbone.tokenizer.convert_ids_to_tokens(ids)
-    )
+    words = exp.backbone.tokenizer.convert_ids_to_tokens(ids)
+    if exp.samples(split)[task][0].access == Access.RESTRICTED:
+        words = list(map(str, range(len(ids))))
     title = f"{task}: attention across levels, {split}, {len(words)} tokens"
     with panel(title, 5.8, xlabel="level-1 features of", ylabel="asking token") as axes:
         axes.grid(False)
