@@ -61,13 +61,11 @@ class ConflictCounts:
         summed: dict[str, Any] = _rates(kinds["cosines"].values()) if kinds["cosines"] else {}
         summed["pairs"] = rates["cosines"]
         summed |= {kind: rates[kind] for kind in KINDS[1:] if rates[kind]}
-        found = {pair_of(a, b): self.excess(group, a, b) for a, b in combinations(self._halved(group), 2)}
+        halved = sorted({name for pair in kinds["halves"] for name in pair.split(PAIR)})
+        found = {pair_of(a, b): self.excess(group, a, b) for a, b in combinations(halved, 2)}
         if known := {pair: value for pair, value in found.items() if value is not None}:
             summed |= {"excess": fmean(known.values()), "excess_by_pair": known}
         return summed
-
-    def _halved(self, group: str) -> list[str]:
-        return sorted({name for pair in self.table[group]["halves"] for name in pair.split(PAIR)})
 
 
 def _cosines(found: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:

@@ -67,8 +67,8 @@ def _read(source: str, file: Path) -> dict[str, Any]:
         why = f"{type(error).__name__}: {error}"
         raise ConfigError(f"model {source!r}: {file} is no model's {CONFIG} ({why})") from error
     if str(kind) not in ARCHITECTURES:
-        known = f"{', '.join(ARCHITECTURES)}{nearest(str(kind), ARCHITECTURES)}"
-        raise ConfigError(f"model {source!r} has architecture {kind!r}, not supported; supported: {known}")
+        named = f"{', '.join(ARCHITECTURES)}{nearest(str(kind), ARCHITECTURES)}"
+        raise ConfigError(f"model {source!r} is of {kind!r}, which is not supported; supported: {named}")
     known = ARCHITECTURES[kind]
     try:
         size, longest = parameters(config), positions(config)

@@ -84,18 +84,10 @@ def start_run(
         return _unfinished(Path(run_dir), config_hash(config))
     path = Path(run_dir) if run_dir else reserve(in_workspace(runs_dir), config_run_id(config, page))
     names = {group: getattr(config, group).name for group in ("model", "strategy", "profile")}
-    return RunFolder.create(
-        path,
-        refuse_secrets(to_yaml(config), "the configuration"),
-        config_hash(config),
-        run_flags(config, also),
-        page=page,
-        tasks=list(config.tasks),
-        **names,
-        paper=config.profile.paper,
-        seed=config.seed,
-        asked_hash=config_hash(asked or config),
-    )
+    facts = {"page": page, "tasks": list(config.tasks), **names, "paper": config.profile.paper}
+    facts |= {"seed": config.seed, "asked_hash": config_hash(asked or config)}
+    text = refuse_secrets(to_yaml(config), "the configuration")
+    return RunFolder.create(path, text, config_hash(config), run_flags(config, also), **facts)
 
 
 def _refuse_stray_twin(config: RunConfig) -> None:

@@ -94,13 +94,11 @@ def size_table(corpora: Corpora) -> pd.DataFrame:
 
 def label_table(corpora: Corpora) -> pd.DataFrame:
     """Count each label of the training split; `share` is among the labels of its component."""
-    found = [
-        (name, part.name, label)
-        for name, corpus in corpora.items()
-        for part in task_spec(corpus.task, corpus).components
-        for sample in corpus.splits["train"]
-        for label in _labels(part, sample)
-    ]
+    found = []
+    for name, corpus in corpora.items():
+        for part in task_spec(corpus.task, corpus).components:
+            labels = (label for sample in corpus.splits["train"] for label in _labels(part, sample))
+            found += [(name, part.name, label) for label in labels]
     groups = pd.DataFrame(found, columns=["task", "component", "label"]).groupby(OF_LABELS, sort=False)
     table = groups["label"].value_counts().rename("count").reset_index()
     table = table.sort_values(OF_LABELS, kind="stable", ignore_index=True)  # pandas 3 orders by count alone
@@ -137,12 +135,9 @@ def length_table(corpora: Corpora) -> pd.DataFrame:
 
 def shape_table(corpora: Corpora) -> pd.DataFrame:
     """Return the shares of training mentions that a tag per token cannot say."""
-    shapes = [
-        {"task": name, **shape}
-        for name, corpus in corpora.items()
-        for sample in corpus.splits["train"]
-        for shape in _shapes(sample)
-    ]
+    shapes = []
+    for name, corpus in corpora.items():
+        shapes += [{"task": name, **shape} for sample in corpus.splits["train"] for shape in _shapes(sample)]
     groups = pd.DataFrame(shapes, columns=["task", *SHAPES]).groupby("task", sort=False)
     return pd.concat([groups.size().rename("mentions"), groups.mean()], axis=1).reset_index()
 
@@ -154,16 +149,12 @@ def documents(corpora: Corpora) -> dict[str, frozenset[str]]:
 
 def long_sentences(corpora: Corpora) -> dict[str, frozenset[str]]:
     """Return task -> its different sentences of five words and more, for counting alone: they are text."""
-    return {
-        name: frozenset(
-            canonical(text[start:end])
-            for sample in _every(corpus)
-            for text in _texts(sample)
-            for start, end in sentences(text)
-            if _words(text[start:end]) >= LEAST_WORDS
-        )
-        for name, corpus in corpora.items()
-    }
+    found = {}
+    for name, corpus in corpora.items():
+        texts = [text for sample in _every(corpus) for text in _texts(sample)]
+        parts = (text[start:end] for text in texts for start, end in sentences(text))
+        found[name] = frozenset(canonical(part) for part in parts if _words(part) >= LEAST_WORDS)
+    return found
 
 
 def in_common(sets: Mapping[str, frozenset[str]]) -> pd.DataFrame:

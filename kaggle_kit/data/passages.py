@@ -128,15 +128,10 @@ def passages(text: str, tokenizer: PreTrainedTokenizerBase, settings: PassageSet
         raise ConfigError(f"{room}; raise training.max_length or lower training.stride")
     pieces = _sentence_pieces(text, tokenizer)
     if settings.segments == "windows" and pieces:
-        pieces = [
-            _Piece(
-                pieces[0].start,
-                pieces[-1].end,
-                [token for piece in pieces for token in piece.ids],
-                [place for piece in pieces for place in piece.offsets],
-                list(accumulate(len(piece.ids) for piece in pieces)),
-            )
-        ]
+        ids = [token for piece in pieces for token in piece.ids]
+        offsets = [place for piece in pieces for place in piece.offsets]
+        ends = list(accumulate(len(piece.ids) for piece in pieces))
+        pieces = [_Piece(pieces[0].start, pieces[-1].end, ids, offsets, ends)]
     for piece in pieces:
         words = _words(text, piece, settings.last_subword)
         for window in _windows(piece.ends, capacity, settings.stride):

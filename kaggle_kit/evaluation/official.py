@@ -26,7 +26,8 @@ def score_samples(
     task: TaskConfig, gold: Sequence[UnifiedSample], predicted: Sequence[UnifiedSample], folder: Path
 ) -> dict[str, float]:
     """Return the official figures of `predicted` against `gold`, under the scorer's own names."""
-    sides = {"gold": _as_gold(gold), "pred": list(predicted)}
+    marked = [replace(sample, metadata={**sample.metadata, "status": "gold"}) for sample in gold]
+    sides = {"gold": marked, "pred": list(predicted)}
     kept = {name: [for_files(sample) for sample in samples] for name, samples in sides.items()}
     _write(task, kept, folder)
     if kept == sides:
@@ -61,7 +62,3 @@ def _bare(sample: UnifiedSample) -> UnifiedSample:
         for n, link in enumerate(sample.relations, start=1)
     )
     return replace(sample, mentions=tuple(mentions), relations=tuple(links), metadata=NOTHING)
-
-
-def _as_gold(samples: Sequence[UnifiedSample]) -> list[UnifiedSample]:
-    return [replace(sample, metadata={**sample.metadata, "status": "gold"}) for sample in samples]

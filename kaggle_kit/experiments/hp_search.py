@@ -94,7 +94,7 @@ def trial_score(exp: Experiment, targets: StepTargets | None, attempt: Attempt) 
             end = training_session.train(trial, trainer, phase.name)
             if end.paused:
                 raise TrialPaused(f"trial {attempt.number}: {end.message}")
-        score = _dev_score(trial)
+        score = quick_evaluation(trial, trial.samples(SPLIT))()[SELECTION]  # over the whole split
     except (Pruned, TrainingAlarm) as ended:
         _close(trial.run, attempt)
         if isinstance(ended, Pruned):
@@ -165,11 +165,6 @@ def _opened(exp: Experiment, attempt: Attempt) -> Experiment:
     shutil.copy(exp.run.batch_json, trial.run.batch_json)
     find_token_budget(trial)
     return trial
-
-
-def _dev_score(trial: Experiment) -> float:
-    """The figure that chooses, over the whole development split."""
-    return quick_evaluation(trial, trial.samples(SPLIT))()[SELECTION]
 
 
 def _phases(trial: Experiment, targets: StepTargets | None) -> list[Phase]:

@@ -297,8 +297,8 @@ def _spec_of(spec: TaskSpec, entry: TaskConfig) -> TaskSpec:
     kinds = {part.kind for part in entry.components}
     parts = tuple(part for part in spec.components if part.kind in kinds)
     if not parts:
-        kinds, trained = (", ".join(part.kind for part in of.components) for of in (entry, spec))
-        raise ConfigError(f"{entry.name} has components {kinds}, the runs {trained}: not of a kind")
+        has, trained = (", ".join(part.kind for part in of.components) for of in (entry, spec))
+        raise ConfigError(f"{entry.name} has components {has}, the runs {trained}: not of a kind")
     return replace(spec, components=parts)
 
 

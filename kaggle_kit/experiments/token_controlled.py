@@ -229,12 +229,14 @@ def _tuned(
         return theirs.training, {}
     for key in ("trials", "split"):
         if own.get(key) != other.get(key):
-            found = f"is {own.get(key)} here and {other.get(key)} in {multi.run_id}"
-            raise ConfigError(f"experiment.tuning.{key} {found}; give both arms one budget, or leave it out")
+            values = f"{own.get(key)} here and {other.get(key)} in {multi.run_id}"
+            raise ConfigError(
+                f"experiment.tuning.{key} is {values}; give both arms one budget, or leave it out"
+            )
     if own.get("target_tokens") != target:
-        found = f"is {own.get('target_tokens')} and the baseline has {target}: search at its own tokens"
+        values = f"{own.get('target_tokens')} and the baseline has {target}: search at its own tokens"
         link = f"experiment.twin={multi.run_id} experiment.control={asked.experiment['control']}"
-        raise ConfigError(f"experiment.tuning.target_tokens {found}, by the page hp_search with {link}")
+        raise ConfigError(f"experiment.tuning.target_tokens is {values}, by the page hp_search with {link}")
     found = {name: getattr(asked.training, name) for name in TUNED}
     return replace(theirs.training, **found), {"tuning": dict(own)}
 

@@ -77,8 +77,8 @@ def logged_steps(multi: RunFolder) -> list[dict[str, Any]]:
     """The lines of `tokens.jsonl`, one a step. RunFolderError unless the manifest says the same."""
     lines, manifest = multi.tokens(), multi.manifest()
     if [line["step"] for line in lines] != list(range(1, manifest["optimiser_steps"] + 1)):
-        found = f"{len(lines)} steps and the manifest {manifest['optimiser_steps']}"
-        raise RunFolderError(f"{multi.tokens_jsonl} has {found}: one was edited or cut; run its page again")
+        counts = f"{len(lines)} steps and the manifest {manifest['optimiser_steps']}"
+        raise RunFolderError(f"{multi.tokens_jsonl} has {counts}: one was edited or cut; run its page again")
     for count, field in LOGGED.items():
         recorded = manifest["totals"][TOTALS[count]]
         found = {task: sum(line[field].get(task, 0) for line in lines) for task in recorded}

@@ -86,19 +86,13 @@ def _mention(entity: Mapping[str, Any]) -> dict[str, Any]:
 def _written(sample: UnifiedSample) -> dict[str, Any]:
     text, name = sample.text, sample.document_id
     whole = {"id": f"{name}-text", "type": "document", "text": [text], "offsets": [[0, len(text or "")]]}
-    entities = [
-        {
-            "id": mention.id,
-            "type": mention.type,
-            "text": [text[start:end] for start, end in mention.fragments] if text is not None else [],
-            "offsets": [list(piece) for piece in mention.fragments],
-            "normalized": [
-                dict(zip(("db_name", "db_id"), concept.rpartition(":")[::2], strict=True))
-                for concept in mention.concepts
-            ],
-        }
-        for mention in sample.mentions
-    ]
+    entities = []
+    for mention in sample.mentions:
+        words = [text[start:end] for start, end in mention.fragments] if text is not None else []
+        entity: dict[str, Any] = {"id": mention.id, "type": mention.type, "text": words}
+        entity["offsets"] = [list(piece) for piece in mention.fragments]
+        names = (concept.rpartition(":")[::2] for concept in mention.concepts)
+        entities.append(entity | {"normalized": [{"db_name": db, "db_id": id} for db, id in names]})
     relations = [
         {"id": link.id, "type": link.type, "arg1_id": link.source, "arg2_id": link.target, "normalized": []}
         for link in sample.relations

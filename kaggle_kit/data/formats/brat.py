@@ -135,19 +135,13 @@ class _Document:
                     concepts[owner].append(value)
                 else:
                     attributes[owner][name] = value
-        self.mentions = [
-            replace(m, attributes=attributes.get(m.id, NOTHING), concepts=tuple(concepts.get(m.id, ())))
-            for m in self.mentions
-        ]
-        self.relations = [
-            replace(
-                link,
-                source=self.triggers.get(link.source, link.source),
-                target=self.triggers.get(link.target, link.target),
-                attributes={**link.attributes, **attributes.get(link.id, {})},
-            )
-            for link in self.relations
-        ]
+        for place, mention in enumerate(self.mentions):
+            of_mention = attributes.get(mention.id, NOTHING), tuple(concepts.get(mention.id, ()))
+            self.mentions[place] = replace(mention, attributes=of_mention[0], concepts=of_mention[1])
+        for place, link in enumerate(self.relations):
+            source, target = (self.triggers.get(end, end) for end in (link.source, link.target))
+            more = {**link.attributes, **attributes.get(link.id, {})}
+            self.relations[place] = replace(link, source=source, target=target, attributes=more)
 
 
 def _piece(span: str, line: Line) -> tuple[int, int]:

@@ -65,11 +65,7 @@ def read_file(path: Path, reading: Reading) -> list[UnifiedSample]:
     report_illegal((sentence for document in documents for sentence in document), reading)
     place = path.relative_to(reading.root) if reading.root else Path(path.name)
     name = place.with_suffix("").as_posix()
-    return [
-        tagged_sample(f"{name}-{document[0].lines[0].number}", document, reading)
-        for document in documents
-        if document
-    ]
+    return [tagged_sample(f"{name}-{one[0].lines[0].number}", one, reading) for one in documents if one]
 
 
 def tag_of(text: str, line: Line) -> str:

@@ -142,15 +142,9 @@ def _pair(query_id: str, element: etree._Element, rank: int, subtask: Subtask, p
     if label not in subtask.relevant and label != WITHHELD:
         allowed = ", ".join([*subtask.relevant, WITHHELD])
         raise line_of(element, path).error(f"{subtask.label} {quoted(label, 40)}", f"one of {allowed}")
-    return RankedPair(
-        query_id,
-        attribute(element, subtask.candidate_id, path),
-        _text(element, subtask.candidate_text, path),
-        rank,
-        label=None if label == WITHHELD else label,
-        relevant=subtask.relevant.get(label),
-        provenance=line_of(element, path).provenance,
-    )
+    name, text = attribute(element, subtask.candidate_id, path), _text(element, subtask.candidate_text, path)
+    told = None if label == WITHHELD else label, subtask.relevant.get(label)
+    return RankedPair(query_id, name, text, rank, *told, line_of(element, path).provenance)
 
 
 def _text(element: etree._Element, tags: Sequence[str], path: Path) -> str:

@@ -66,20 +66,15 @@ def read_records(path: Path, reading: Reading, make: Maker | None = None) -> Ite
 def sample_of(record: Any, line: Line, reading: Reading) -> UnifiedSample:
     """Return one document. Raises CorpusError for an object that does not follow the format."""
     fields = checked_object(record, DOCUMENT, line, "a document")
-    text = fields["text"]
-    mentions = [
-        _mention(checked_object(one, MENTION, line, "a mention"), place, text, line, reading)
-        for place, one in enumerate(fields.get("mentions", ()), start=1)
-    ]
-    relations = [
-        _relation(checked_object(one, RELATION, line, "a relation"), place, line)
-        for place, one in enumerate(fields.get("relations", ()), start=1)
-    ]
-    name = str(fields.get("id", f"{line.path.stem}-{line.number}"))
-    pairs = [
-        _pair(checked_object(one, CANDIDATE, line, "a candidate"), place, name, line)
-        for place, one in enumerate(fields.get("candidates", ()), start=1)
-    ]
+    text, name = fields["text"], str(fields.get("id", f"{line.path.stem}-{line.number}"))
+
+    def parts(key: str, allowed: Mapping[str, Any], what: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Number the objects of a list, each checked."""
+        return enumerate((checked_object(one, allowed, line, what) for one in fields.get(key, ())), start=1)
+
+    mentions = [_mention(one, n, text, line, reading) for n, one in parts("mentions", MENTION, "a mention")]
+    relations = [_relation(one, n, line) for n, one in parts("relations", RELATION, "a relation")]
+    pairs = [_pair(one, n, name, line) for n, one in parts("candidates", CANDIDATE, "a candidate")]
     reading.tally.records += len(mentions) + len(relations)  # each of which may be rejected
     sample = reading.sample(name, text, mentions, relations, line)
     return replace(sample, pairs=tuple(pairs), metadata=_texts(fields.get("meta"), line))
@@ -129,15 +124,10 @@ def _mention(fields: Mapping[str, Any], place: int, text: str, line: Line, readi
     whole = all(isinstance(p, list) and len(p) == 2 and all(type(n) is int for n in p) for p in pieces)
     if not pieces or not whole or ("fragments" in fields and "start" in fields):
         raise line.error("a mention's place", "start and end, or fragments [[start, end], …], in characters")
-    mention = Mention(
-        str(fields.get("id", f"T{place}")),
-        tuple((start, end) for start, end in pieces),
-        fields["type"],
-        tuple(map(str, fields.get("concepts", ()))),
-        _texts(fields.get("attributes"), line),
-        line.provenance,
-        fields.get("score"),
-    )
+    name, concepts = str(fields.get("id", f"T{place}")), tuple(map(str, fields.get("concepts", ())))
+    spans = tuple((start, end) for start, end in pieces)
+    more = _texts(fields.get("attributes"), line), line.provenance, fields.get("score")
+    mention = Mention(name, spans, fields["type"], concepts, *more)
     if "text" in fields:
         reading.compare(mention, fields["text"], text, line.path)
     return mention
@@ -146,28 +136,16 @@ def _mention(fields: Mapping[str, Any], place: int, text: str, line: Line, readi
 def _relation(fields: Mapping[str, Any], place: int, line: Line) -> Relation:
     if not {"source", "target"} <= fields.keys():
         raise line.error("a relation without its ends", "source and target, ids of mentions")
-    ends = str(fields["source"]), str(fields["target"])
-    return Relation(
-        str(fields.get("id", f"R{place}")),
-        fields["type"],
-        *ends,
-        attributes=_texts(fields.get("attributes"), line),
-        provenance=line.provenance,
-        score=fields.get("score"),
-    )
+    name, ends = str(fields.get("id", f"R{place}")), (str(fields["source"]), str(fields["target"]))
+    more: dict[str, Any] = {"provenance": line.provenance, "score": fields.get("score")}
+    attributes = _texts(fields.get("attributes"), line)
+    return Relation(name, fields["type"], *ends, attributes=attributes, **more)
 
 
 def _pair(fields: Mapping[str, Any], place: int, question: str, line: Line) -> RankedPair:
-    return RankedPair(
-        question,
-        str(fields.get("id", f"{question}-{place}")),
-        fields["text"],
-        place,
-        fields.get("label"),
-        fields.get("relevant"),
-        line.provenance,
-        fields.get("score"),
-    )
+    name = str(fields.get("id", f"{question}-{place}"))
+    more = fields.get("label"), fields.get("relevant"), line.provenance, fields.get("score")
+    return RankedPair(question, name, fields["text"], place, *more)
 
 
 def _texts(values: Mapping[str, Any] | None, line: Line) -> Mapping[str, str]:
@@ -178,35 +156,21 @@ def _texts(values: Mapping[str, Any] | None, line: Line) -> Mapping[str, str]:
 
 def _written(sample: UnifiedSample) -> dict[str, Any]:
     """One document's annotations, without what is empty."""
-    mentions = [
-        {
-            **_named(mention),
-            "fragments": [list(piece) for piece in mention.fragments],
-            "text": mention.text(sample.text) if sample.text is not None else None,
-            "concepts": list(mention.concepts),
-            "attributes": dict(mention.attributes),
-            "score": mention.score,
-        }
-        for mention in sample.mentions
-    ]
-    relations = [
-        {
-            **_named(link),
-            "source": link.source,
-            "target": link.target,
-            "attributes": dict(link.attributes),
-            "score": link.score,
-        }
-        for link in sample.relations
-    ]
+    mentions = []
+    for mention in sample.mentions:
+        words = mention.text(sample.text) if sample.text is not None else None
+        pieces = [list(piece) for piece in mention.fragments]
+        mentions.append(_annotation(mention, fragments=pieces, text=words, concepts=list(mention.concepts)))
+    relations = [_annotation(link, source=link.source, target=link.target) for link in sample.relations]
     ranked = sorted(sample.pairs, key=lambda pair: -(pair.score or 0.0))
     candidates = [{"id": p.candidate_id, "relevant": p.relevant, "score": p.score} for p in ranked]
     parts: dict[str, list[Any]] = {"mentions": mentions, "relations": relations, "candidates": candidates}
     return {"id": sample.document_id} | {name: [*map(_held, part)] for name, part in parts.items() if part}
 
 
-def _named(annotation: Mention | Relation) -> dict[str, str]:
-    return {"id": annotation.id, "type": annotation.type}
+def _annotation(of: Mention | Relation, **own: Any) -> dict[str, Any]:
+    """What mentions and relations have in common, around what is their own."""
+    return {"id": of.id, "type": of.type, **own, "attributes": dict(of.attributes), "score": of.score}
 
 
 def _held(fields: Mapping[str, Any]) -> dict[str, Any]:
