@@ -17,7 +17,7 @@ import numpy as np
 
 from kaggle_kit.analysis.verdict_inputs import Entry, chosen_on
 from kaggle_kit.core.artifacts import left_out_of
-from kaggle_kit.core.errors import ConfigError, IncomparableRuns
+from kaggle_kit.core.errors import IncomparableRuns, unknown
 from kaggle_kit.core.records import flat
 from kaggle_kit.evaluation.documents import document_table, figure
 
@@ -108,7 +108,7 @@ QUESTIONS, RULES = _parsed()
 def rule_of(question: str, field: str) -> str:
     """Return the question's rule for a field: that of the longest row which the field begins with."""
     if question not in QUESTIONS:
-        raise ConfigError(f"question is {question!r}; allowed: {', '.join(QUESTIONS)}")
+        raise unknown("question", question, QUESTIONS)
     parts = field.split(".")
     for length in range(len(parts), 0, -1):
         name = ".".join(parts[:length])

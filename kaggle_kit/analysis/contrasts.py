@@ -24,7 +24,7 @@ from kaggle_kit.analysis.verdict_inputs import marks_of, reported_split
 from kaggle_kit.analysis.verdict_rule import Rule
 from kaggle_kit.analysis.verdict_words import toys_in_words
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.errors import ConfigError, KitError, nearest
+from kaggle_kit.core.errors import KitError, unknown
 
 HIGHER, LOWER, NOT_SHOWN, ONE_SEED = "higher", "lower", "no difference shown", "one seed: no inference"
 SETTINGS = ("alpha", "test", "power", "resamples")  # of `experiment`, where it declares them
@@ -42,8 +42,7 @@ def contrasts(
     Raises ConfigError for an unknown question or split, and IncomparableRuns.
     """
     if question not in COMPARISONS:
-        known = f"{', '.join(COMPARISONS)}{nearest(question, COMPARISONS)}"
-        raise ConfigError(f"question is {question!r}; allowed: {known}")
+        raise unknown("question", question, COMPARISONS)
     comparisons = COMPARISONS[question](runs)
     of_model = [each for each in comparisons if not model or each.entries[0]["model"] == model]
     return [_judged(comparison, split, as_they_stand) for comparison in of_model]

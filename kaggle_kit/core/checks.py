@@ -14,7 +14,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from kaggle_kit.core import schema
-from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.errors import nearest, refuse
 from kaggle_kit.core.types import Access, Kind
 
 BOUNDS = {  # as a field declares it -> how it is tested, and told
@@ -47,20 +47,18 @@ ON_THE_HUB = ("dataset", "revision")  # where files of the format `hf` come from
 
 def validate(config: schema.RunConfig) -> None:
     """Raise ConfigError with one line per illegal value or combination."""
-    problems = [
-        *misfits(config),
-        *wrong_seeds("seed", [config.seed]),
-        *wrong_seeds("experiment.seeds", config.experiment.get("seeds") or []),
-        *_model(config.model),
-        *_strategy(config),
-        *_profile(config),
-        *_training(config),
-        *_whole(config),
-    ]
+    refuse(_problems(config))
+
+
+def _problems(config: schema.RunConfig) -> Iterator[str]:
+    yield from misfits(config)
+    yield from wrong_seeds("seed", [config.seed])
+    yield from wrong_seeds("experiment.seeds", config.experiment.get("seeds") or [])
+    yield from _model(config.model)
+    for check in (_strategy, _profile, _training, _whole):
+        yield from check(config)
     for name, task in config.tasks.items():
-        problems += _task(f"tasks.{name}", name, task)
-    if problems:
-        raise ConfigError("\n".join(problems))
+        yield from _task(f"tasks.{name}", name, task)
 
 
 def misfits(value: Any, place: str = "", declared: Mapping[str, Any] | None = None) -> Iterator[str]:
@@ -90,14 +88,11 @@ def wrong_seeds(key: str, seeds: Any) -> Iterator[str]:
             yield f"{key}: {seed!r} is no seed; allowed: {allowed}"
 
 
-def undeclared(experiment: Mapping[str, Any]) -> list[str]:
-    """Return the problems of the level or arm that a run chose among those of its experiment."""
-    return [
-        problem
-        for one, several in (("level", "levels"), ("arm", "arms"))
-        if several in experiment
-        for problem in _one_of(f"experiment.{one}", experiment.get(one), list(experiment[several]))
-    ]
+def undeclared(experiment: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the problems of the level or arm that a run chose among those of its experiment."""
+    for one, several in (("level", "levels"), ("arm", "arms")):
+        if several in experiment:
+            yield from _one_of(f"experiment.{one}", experiment.get(one), list(experiment[several]))
 
 
 def unknown_experiment(declared: Mapping[str, Any], path: Sequence[str], value: Any) -> Iterator[str]:

@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kaggle_kit.core.checks import undeclared, unknown_experiment, validate
-from kaggle_kit.core.errors import ConfigError, RunFolderError, nearest
+from kaggle_kit.core.errors import ConfigError, RunFolderError, nearest, refuse
 from kaggle_kit.core.integrity import reading
 from kaggle_kit.core.params import members, own_params, params_dir, params_file
 from kaggle_kit.core.records import flat
@@ -56,7 +56,7 @@ _hydra_lock = threading.RLock()  # Hydra keeps its state in a process-wide singl
 
 def strategy_entry(name: str) -> StrategyConfig:
     """Return one entry of params/strategy by itself, whatever its tasks. ConfigError if unknown."""
-    _raise(unknown_member("strategy", name))
+    refuse(unknown_member("strategy", name))
     entry = OmegaConf.load(params_file(f"strategy/{name}.yaml"))
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StrategyConfig), entry))
 
@@ -100,7 +100,7 @@ def compose(
         for name in restricted
         if config.tasks[name].access != Access.RESTRICTED
     ]
-    _raise(problems)
+    refuse(problems)
     return _finish(config)
 
 
@@ -278,9 +278,9 @@ def explain(error: Exception) -> str:
 
 def _finish(config: DictConfig) -> RunConfig:
     try:
-        _raise(undeclared(config.experiment))  # first: a strategy may take its value from the level
+        refuse(undeclared(config.experiment))  # first: a strategy may take its value from the level
         missing = sorted(OmegaConf.missing_keys(config))
-        _raise([f"{key} has no value; set it in its file below params/ or override it" for key in missing])
+        refuse(f"{key} has no value; set it in its file below params/ or override it" for key in missing)
         run = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
         raise ConfigError(explain(error)) from error
@@ -293,8 +293,3 @@ def without_machine_keys(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: without_machine_keys(value) for key, value in node.items() if key not in MACHINE_KEYS}
     return [without_machine_keys(item) for item in node] if isinstance(node, list) else node
-
-
-def _raise(problems: list[str]) -> None:
-    if problems:
-        raise ConfigError("\n".join(problems))

@@ -77,6 +77,18 @@ class IncomparableRuns(KitError):
 MOST_HINTS = 3  # allowed names that a hint lists
 
 
+def refuse(problems: Iterable[str]) -> None:
+    """Raise ConfigError with a line for each problem, unless there is none."""
+    if found := list(problems):
+        raise ConfigError("\n".join(found))
+
+
+def unknown(what: str, name: str, allowed: Iterable[str]) -> ConfigError:
+    """Return the error for a name of something that is none of those allowed, with the nearest one."""
+    known = list(allowed)
+    return ConfigError(f"unknown {what} {name!r}; allowed: {', '.join(known)}{nearest(name, known)}")
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return the closest allowed names as a hint: `" — did you mean 'minilm'?"`, or an empty string.
 

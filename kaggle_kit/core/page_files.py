@@ -17,7 +17,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.errors import ConfigError, nearest, unknown
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runtime import SOURCE_ROOT
 
@@ -48,7 +48,7 @@ def page_path(name: str, folder: Path = PAGES_DIR) -> Path:
     """Return the source of one page; ConfigError with the nearest name for an unknown one."""
     pages = find_pages(folder)
     if name not in pages:
-        raise ConfigError(f"unknown page {name!r}; allowed: {', '.join(pages)}{nearest(name, pages)}")
+        raise unknown("page", name, pages)
     return pages[name]
 
 

@@ -6,7 +6,7 @@ chunks(["B-Drug", "I-Drug", "O"])                   # [(0, 2, "Drug")]
 
 from collections.abc import Iterable, Sequence
 
-from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.errors import unknown
 
 OUTSIDE = "O"
 _PREFIXES = {"BIO": "BI", "BIOES": "BIES"}
@@ -15,7 +15,7 @@ _PREFIXES = {"BIO": "BI", "BIOES": "BIES"}
 def tag_names(labels: Sequence[str], scheme: str) -> tuple[str, ...]:
     """Return `O`, then every prefix of every label; the index of a name is its class."""
     if scheme not in _PREFIXES:
-        raise ConfigError(f"unknown tagging scheme {scheme!r}; allowed: {', '.join(_PREFIXES)}")
+        raise unknown("tagging scheme", scheme, _PREFIXES)
     return (OUTSIDE, *(f"{prefix}-{label}" for label in labels for prefix in _PREFIXES[scheme]))
 
 

@@ -18,7 +18,7 @@ import yaml
 
 from kaggle_kit.core.checks import EVERY_FORMAT, OPTIONS
 from kaggle_kit.core.disk import writing
-from kaggle_kit.core.errors import ConfigError, CorpusError, nearest
+from kaggle_kit.core.errors import ConfigError, CorpusError, unknown
 from kaggle_kit.core.schema import GENERAL, HeldOut, TaskConfig
 from kaggle_kit.core.types import Access, Kind, UnifiedSample
 from kaggle_kit.data.corpus import Corpus, load_corpus
@@ -160,12 +160,10 @@ def _refuse(asked: NewTask) -> None:
     if asked.name in task_names():
         raise ConfigError(f"there is a task {asked.name!r} already; choose another name, or edit its file")
     known = (*OPTIONS.get(asked.format, ()), *EVERY_FORMAT)
-    for what, name, allowed in [
-        ("format", asked.format, FORMATS),
-        *(("option", key, known) for key in asked.options),
-    ]:
+    named = [("format", asked.format, FORMATS), *(("option", key, known) for key in asked.options)]
+    for what, name, allowed in named:
         if name not in allowed:
-            raise ConfigError(f"{what} {name!r}; allowed: {', '.join(allowed)}{nearest(name, allowed)}")
+            raise unknown(what, name, allowed)
 
 
 def _split_of(file: Path) -> tuple[str, str] | None:

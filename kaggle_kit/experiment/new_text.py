@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.errors import ConfigError, unknown
 from kaggle_kit.core.restricted import for_files
 from kaggle_kit.core.schema import FILES_OF
 from kaggle_kit.data.formats import write
@@ -33,8 +33,7 @@ class Destination:
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
-            hint = nearest(self.format, FORMATS)
-            raise ConfigError(f"format {self.format!r}; allowed: {', '.join(FORMATS)}{hint}")
+            raise unknown("format", self.format, FORMATS)
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise ConfigError(f"{self.folder} is there and not an empty folder; name a new one")
 

@@ -23,7 +23,7 @@ from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.batches.plan import StepPlan, steps_per_epoch
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import identifying_values
-from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.errors import refuse
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.experiment.controlled_variables import scores_best_development
 from kaggle_kit.experiment.preparation import plan_settings
@@ -135,15 +135,13 @@ def assert_everything_learns(model: MultiTaskModel, phases: Sequence[Phase]) -> 
         reached = model.reached_by(task for task, count in phase.plan.tokens.items() if count)
         learnt |= {name for name in reached if any(p.requires_grad for p in groups[name].parameters)}
     planned = ", ".join(f"{task} ({count:,} tokens)" for task, count in tokens.items())
-    problems = [
+    then = "raise training.epochs or training.max_steps until each task has tokens"
+    refuse(
         f"{name}, which {', '.join(group.tasks) or 'no task'} would train, gets no gradient in any phase of "
-        f"a plan for {planned}; train a task that reaches it, raise training.epochs or training.max_steps "
-        "until each task has tokens, or choose a strategy without it"
+        f"a plan for {planned}; train a task that reaches it, {then}, or choose a strategy without it"
         for name, group in groups.items()
         if name not in learnt and not left_out.issuperset(group.tasks)
-    ]
-    if problems:
-        raise ConfigError("\n".join(problems))
+    )
 
 
 def pass_gate(exp: Experiment, tasks: Sequence[str]) -> str:

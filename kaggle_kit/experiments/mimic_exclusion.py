@@ -27,7 +27,7 @@ import torch
 from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.pace import StepTargets
 from kaggle_kit.batches.plan import StepPlan
-from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.errors import refuse
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.experiment import preparation
 from kaggle_kit.experiment.training_session import Phase
@@ -42,8 +42,7 @@ SOURCES = {"MIMIC notes": "mimic", "other clinical notes": "clinical", "public t
 
 def check(config: RunConfig) -> RunConfig:
     """Return the configuration of one arm. ConfigError for a strategy, task, arm or target of none."""
-    if problems := list(_problems(config)):
-        raise ConfigError("\n".join(problems))
+    refuse(_problems(config))
     return config
 
 

@@ -26,7 +26,7 @@ from kaggle_kit.core.config import (
     validate,
     without_machine_keys,
 )
-from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.errors import ConfigError, RunFolderError, refuse
 from kaggle_kit.core.folders import find_run, find_runs
 from kaggle_kit.core.records import flat
 from kaggle_kit.core.request import name_of
@@ -277,15 +277,12 @@ def _assert_as_asked(config: RunConfig, asked: RunConfig, multi: RunFolder, besi
 
     `besides_experiment`: the run has an experiment of its own, so what that one sets was not chosen.
     """
-    derived = _flat(config)
-    problems = [
-        f"{key} is {value} here and {derived.get(key)} in the control of {multi.run_id}; leave it out, "
-        "or name another run by experiment.twin"
+    derived, other = _flat(config), "leave it out, or name another run by experiment.twin"
+    refuse(
+        f"{key} is {value} here and {derived.get(key)} in the control of {multi.run_id}; {other}"
         for key, value in _chosen(asked, besides_experiment).items()
         if key not in REPLACED and value != derived.get(key)
-    ]
-    if problems:
-        raise ConfigError("\n".join(problems))
+    )
 
 
 def _chosen(asked: RunConfig, besides_experiment: bool = False) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from kaggle_kit.core.checks import wrong_seeds
 from kaggle_kit.core.config import explain, strategy_entry
-from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.errors import ConfigError, nearest, refuse, unknown
 from kaggle_kit.core.params import members, params_file
 from kaggle_kit.study import DEFAULT
 
@@ -82,7 +82,7 @@ def load_selection(name: str = DEFAULT, changes: Sequence[str] = ()) -> Selectio
     """
     known = members("study")
     if name not in known:
-        raise ConfigError(f"unknown study {name!r}; allowed: {', '.join(known)}{nearest(name, known)}")
+        raise unknown("study", name, known)
     try:
         declared = OmegaConf.load(params_file(f"study/{name}.yaml"))
         changed = OmegaConf.from_dotlist(list(changes))
@@ -96,8 +96,7 @@ def load_selection(name: str = DEFAULT, changes: Sequence[str] = ()) -> Selectio
         setattr(selection, key, list(dict.fromkeys(value for part in parts for value in getattr(part, key))))
     problems = dict.fromkeys(problem for part in parts for problem in _problems(part))
     problems |= dict.fromkeys(_names(selection))
-    if found := list(problems or _combinations(selection)):
-        raise ConfigError("\n".join(f"study {name}: {problem}" for problem in found))
+    refuse(f"study {name}: {problem}" for problem in problems or _combinations(selection))
     return selection
 
 

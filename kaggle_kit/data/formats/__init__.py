@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from kaggle_kit.core.errors import ConfigError, CorpusError, nearest
+from kaggle_kit.core.errors import CorpusError, unknown
 from kaggle_kit.core.schema import FORMATS
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.formats.base import Problem, Reading, Tally, checked, leftover, origin
@@ -20,9 +20,7 @@ __all__ = ["FORMATS", "Problem", "Reading", "Tally", "distinct", "format_module"
 def format_module(name: str) -> ModuleType:
     """Return the module that reads and writes a format; ConfigError for an unknown name."""
     if name not in FORMATS:
-        raise ConfigError(
-            f"unknown corpus format {name!r}; allowed: {', '.join(FORMATS)}{nearest(name, FORMATS)}"
-        )
+        raise unknown("corpus format", name, FORMATS)
     return import_module(f"kaggle_kit.data.formats.{name}")
 
 

@@ -39,7 +39,7 @@ import numpy as np
 
 from kaggle_kit.core import cache
 from kaggle_kit.core.checks import misfits
-from kaggle_kit.core.errors import ConfigError, nearest
+from kaggle_kit.core.errors import ConfigError, refuse, unknown
 from kaggle_kit.core.schema import SPLITS, PracticeConfig
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.data.formats import write
@@ -171,11 +171,7 @@ def _rng(settings: PracticeConfig, task: str, split: str, *, purpose: int) -> Rn
 
 
 def _check(settings: PracticeConfig, tasks: Sequence[str]) -> None:
-    problems = [
-        f"unknown practice task {task!r}; allowed: {', '.join(FIVE)}{nearest(task, FIVE)}"
-        for task in tasks
-        if task not in FIVE
-    ]
-    problems += misfits(settings, "practice")
-    if problems:
-        raise ConfigError("; ".join(problems))
+    for task in tasks:
+        if task not in FIVE:
+            raise unknown("practice task", task, FIVE)
+    refuse(misfits(settings, "practice"))

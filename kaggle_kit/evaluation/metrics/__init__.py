@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from kaggle_kit.core.errors import ConfigError, ScoreError, nearest
+from kaggle_kit.core.errors import ScoreError, unknown
 from kaggle_kit.core.schema import FILES_OF
 from kaggle_kit.data.formats.base import leftover
 
@@ -52,8 +52,7 @@ def scorer_of(name: str) -> ModuleType:
     """Return the scorer of that name, or of the task of that name. ConfigError for an unknown one."""
     scorer = TASKS.get(name, name)
     if scorer not in SCORERS:
-        allowed = [*SCORERS, *TASKS]
-        raise ConfigError(f"unknown scorer {name!r}; allowed: {', '.join(allowed)}{nearest(name, allowed)}")
+        raise unknown("scorer", name, [*SCORERS, *TASKS])
     return import_module(f"{__name__}.{scorer}")
 
 
