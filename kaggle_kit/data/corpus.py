@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -229,9 +228,9 @@ def _spec(part: ComponentConfig, corpus: Corpus) -> ComponentSpec:
     spec = ComponentSpec(**vars(part) | {"kind": Kind(part.kind), "labels": _labels(part, corpus)})
     if spec.kind is not Kind.RELATIONS or (train := corpus.splits.get("train")) is None:
         return spec
-    seen: dict[str, Any] = {"candidates": seen_types(spec, train), "farthest": farthest(spec, train)}
-    seen |= {"forward": only_forward(spec, train), "concepts": between_concepts(spec, train)}
-    return replace(spec, **seen)
+    types, words = seen_types(spec, train), farthest(spec, train)
+    forward, concepts = only_forward(spec, train), between_concepts(spec, train)
+    return replace(spec, candidates=types, forward=forward, farthest=words, concepts=concepts)
 
 
 def _labels(part: ComponentConfig, corpus: Corpus) -> tuple[str, ...]:

@@ -50,8 +50,8 @@ class ConceptNormaliser:
             return cls(known, [], None, None, threshold)
         from sklearn.feature_extraction.text import TfidfVectorizer  # a second, and only concepts need it
 
-        grams = {"analyzer": "char_wb", "ngram_range": (3, 5)}
-        vectorizer = TfidfVectorizer(**grams, lowercase=False, dtype=np.float32)
+        sizes, kind = (3, 5), np.float32
+        vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=sizes, lowercase=False, dtype=kind)
         return cls(known, names, vectorizer, vectorizer.fit_transform(names), threshold)
 
     def predict(self, texts: Sequence[str]) -> list[str]:

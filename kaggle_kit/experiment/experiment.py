@@ -118,6 +118,11 @@ class Experiment:
         """Task -> corpus, with the splits that are trained on, chosen on and reported."""
         return preparation.open_corpora(self.config)
 
+    @property
+    def data_hashes(self) -> dict[str, str]:
+        """Task -> the SHA-256 of its corpus."""
+        return {name: corpus.sha256 for name, corpus in self.corpora.items()}
+
     @cached_property
     def specs(self) -> dict[str, TaskSpec]:
         """Task -> what the model must know of it."""

@@ -48,7 +48,7 @@ def record_run(exp: Experiment, trainers: Sequence[MultiTaskTrainer]) -> Path:
     return run.finish(
         totals=Totals(*cost),
         device=exp.backbone.decisions["device"].value,
-        data_hashes={name: corpus.sha256 for name, corpus in exp.corpora.items()},
+        data_hashes=exp.data_hashes,
         plans=[plan.sha256 for plan in plans],
         steps_sha256=[plan.steps_sha256 for plan in plans],
         decisions={name: [made.value, made.reason] for name, made in exp.backbone.decisions.items()},

@@ -130,12 +130,7 @@ def open_backbone(config: RunConfig) -> Loaded:
 def passage_settings(exp: Experiment, task: TaskConfig) -> PassageSettings:
     """Return how the documents of a task are cut into passages for the run's backbone."""
     training = exp.config.training
-    return PassageSettings(
-        max_length=training.passage_tokens(),
-        stride=training.stride,
-        segments=task.segments,
-        last_subword=exp.backbone.causal,
-    )
+    return PassageSettings(training.passage_tokens(), training.stride, task.segments, exp.backbone.causal)
 
 
 def encode_samples(

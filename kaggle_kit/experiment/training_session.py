@@ -246,11 +246,8 @@ def train(exp: Experiment, trainer: MultiTaskTrainer, phase: str = "training") -
     """
     run = exp.run
     (checkpointer,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, CheckpointCallback))
-    inputs = identity(
-        config=identifying_values(exp.config),
-        corpus={name: corpus.sha256 for name, corpus in exp.corpora.items()},
-        plan=trainer.train_dataset.plan.sha256,
-    )
+    config, plan = identifying_values(exp.config), trainer.train_dataset.plan.sha256
+    inputs = identity(config=config, corpus=exp.data_hashes, plan=plan)
     logs = (run.events_jsonl, run.tokens_jsonl)
     facts = {"batch": json.loads(run.batch_json.read_text())} if run.batch_json.is_file() else {}
     checkpoints = CheckpointManager(run.checkpoints / phase, identity=inputs, logs=logs, facts=facts)

@@ -129,18 +129,11 @@ def finish_search(exp: Experiment, search: Search) -> list[str]:
     tokens: Counter[str] = Counter()
     for record in records:
         tokens.update(record["tokens"])
-    run.finish(
-        totals=Totals(dict(tokens), best["trainable_parameters"], sum(r["seconds"] for r in records)),
-        device=best["device"],
-        data_hashes={name: corpus.sha256 for name, corpus in exp.corpora.items()},
-        search={
-            **tuning,
-            "pruned": sum(record["state"] == "pruned" for record in records),
-            "best_trial": best["trial"],
-            "score": best["score"],
-            "values": best["values"],
-        },
-    )
+    pruned = sum(record["state"] == "pruned" for record in records)
+    found = {**tuning, "pruned": pruned, "best_trial": best["trial"], "score": best["score"]}
+    found["values"] = best["values"]
+    totals = Totals(dict(tokens), best["trainable_parameters"], sum(r["seconds"] for r in records))
+    run.finish(totals=totals, device=best["device"], data_hashes=exp.data_hashes, search=found)
     return words
 
 

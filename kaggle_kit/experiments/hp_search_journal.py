@@ -185,10 +185,9 @@ class Search:
         keys = self.settings.reduced[number] if self.settings.reduced else self.settings.space
         if self.settings.reduced and not self.study.get_trials(states=(TrialState.WAITING,)):
             self.study.enqueue_trial(dict(self.settings.reduced[number]))
-        self.study.sampler = optuna.samplers.TPESampler(
-            n_startup_trials=self.settings.random_trials,
-            seed=int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]),
-        )
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        first = self.settings.random_trials
+        self.study.sampler = optuna.samplers.TPESampler(n_startup_trials=first, seed=seed)
         trial = self.study.ask()
         values: dict[str, Any] = {}
         for key in keys:

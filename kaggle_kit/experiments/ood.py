@@ -31,11 +31,10 @@ from kaggle_kit.core.types import Kind, TaskSpec, UnifiedSample
 from kaggle_kit.data import practice, registry
 from kaggle_kit.data.corpus import Corpus, fingerprint, fingerprints, limit, load_corpus
 from kaggle_kit.data.locate import locate
-from kaggle_kit.evaluation.documents import document_statistics, document_table, figure
-from kaggle_kit.evaluation.official import metrics_of, score_samples
+from kaggle_kit.evaluation.documents import document_table, figure
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.load_trained_run import assert_reproduced, judged_split
-from kaggle_kit.experiment.scoring import predictions
+from kaggle_kit.experiment.scoring import predictions, score_into
 from kaggle_kit.experiments.transfer_similarity import count_words
 
 ENTITIES = (Kind.TOKENS, Kind.SPANS)
@@ -151,13 +150,9 @@ def evaluate_arm(run: RunFolder, arm: Experiment, held_out: HeldOut) -> ArmResul
     spec = _spec_of(arm.specs[task], held_out.entry)
     predicted = [only(sample, held_out.labels) for sample in predictions(arm, entry, spec, held_out.samples)]
     folder = RunFolder(run.path / "arms" / arm.run.run_id)
-    folder.predictions.mkdir(parents=True, exist_ok=True)
-    folder.write_predictions(task, SPLIT, predicted)
-    figures = score_samples(entry, held_out.samples, predicted, folder.official(task))
-    folder.write_documents(task, SPLIT, document_statistics(entry, held_out.samples, folder.official(task)))
-    metrics = metrics_of(entry, figures, held_out.samples, SPLIT)
+    metrics = score_into(folder, entry, SPLIT, held_out.samples, predicted)
     folder.write_metrics(metrics)
-    outside = figures.get(entry.primary_metric, 0.0)
+    outside = next((m.value for m in metrics if m.name == entry.primary_metric), 0.0)
     names = (trained.primary_metric, entry.primary_metric)
     return ArmResult(arm.run, judged_split(arm), names, inside, outside, tuple(metrics))
 
@@ -192,13 +187,10 @@ def record(
         arm |= {"active_parameters": manifest["active_parameters"][task]}
         arm |= {"split": result.split, "metrics": list(result.primary), "drop": result.drop}
         facts.append(arm | {"in_domain": result.inside, "out_of_domain": result.outside})
-    return run.finish(
-        totals=Totals(),
-        device=arms[0].backbone.decisions["device"].value,
-        data_hashes={task: arms[0].corpora[task].sha256, SPLIT: held_out.corpus.sha256},
-        held_out={"corpus": held_out.entry.name, "split": held_out.split},
-        arms=facts,
-    )
+    hashes = {task: arms[0].corpora[task].sha256, SPLIT: held_out.corpus.sha256}
+    named = {"corpus": held_out.entry.name, "split": held_out.split}
+    device = arms[0].backbone.decisions["device"].value
+    return run.finish(totals=Totals(), device=device, data_hashes=hashes, held_out=named, arms=facts)
 
 
 def run_table(folders: Sequence[RunFolder], task: str) -> pd.DataFrame:

@@ -137,9 +137,8 @@ def _relation(fields: Mapping[str, Any], place: int, line: Line) -> Relation:
     if not {"source", "target"} <= fields.keys():
         raise line.error("a relation without its ends", "source and target, ids of mentions")
     name, ends = str(fields.get("id", f"R{place}")), (str(fields["source"]), str(fields["target"]))
-    more: dict[str, Any] = {"provenance": line.provenance, "score": fields.get("score")}
-    attributes = _texts(fields.get("attributes"), line)
-    return Relation(name, fields["type"], *ends, attributes=attributes, **more)
+    told, score = _texts(fields.get("attributes"), line), fields.get("score")
+    return Relation(name, fields["type"], *ends, attributes=told, provenance=line.provenance, score=score)
 
 
 def _pair(fields: Mapping[str, Any], place: int, question: str, line: Line) -> RankedPair:
