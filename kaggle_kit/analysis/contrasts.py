@@ -94,11 +94,10 @@ def in_words(documents: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def contrast_table(documents: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return one row per contrast, in the metric's own unit."""
-    rows = [
-        {"comparison": document["title"], **estimates, "seeds": len(estimates["seeds"])}
-        for document in documents
-        for estimates in document.get("contrasts", ())
-    ]
+    rows = []
+    for document in documents:
+        named = {"comparison": document["title"]}
+        rows += [named | one | {"seeds": len(one["seeds"])} for one in document.get("contrasts", ())]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

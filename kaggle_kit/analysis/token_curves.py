@@ -39,15 +39,9 @@ def curve_parts(curve: pd.DataFrame, parts: int = 5) -> pd.DataFrame:
     """
     size = curve["tokens"].max() / parts
     number = (curve["tokens"] / size).round(9).map(lambda share: -(-share // 1)).astype(int)
-    found = curve.groupby(number).agg(
-        **{
-            "tokens up to": ("tokens", "max"),
-            "steps": ("loss", "count"),
-            "mean loss": ("loss", "mean"),
-            "dev score": ("dev score", "last"),
-        }
-    )
-    return found.reset_index(drop=True)
+    parts_of = {"tokens up to": ("tokens", "max"), "steps": ("loss", "count")}
+    parts_of |= {"mean loss": ("loss", "mean"), "dev score": ("dev score", "last")}
+    return curve.groupby(number).agg(**parts_of).reset_index(drop=True)
 
 
 def curve(events: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:

@@ -108,12 +108,10 @@ def transfer_matrix(
         return (twin["of"], run.facts["tasks"][0]) if twin.get("control") == CONTROL else None
 
     known = data or {}
-    scored = [
-        run
-        for run in runs
-        if (run.facts["model"], run.facts["profile"]) == (model, profile) and run.metrics()
-        if all(known.get(task, digest) == digest for task, digest in run.manifest()["data_hashes"].items())
-    ]
+    setting = {"model": model, "profile": profile}.items()
+    here = (run for run in runs if setting <= run.facts.items() and run.metrics())
+    hashes_of = ((run, run.manifest()["data_hashes"].items()) for run in here)
+    scored = [run for run, hashes in hashes_of if all(known.get(name, one) == one for name, one in hashes)]
     pairs, twins = _by_key(scored, pair_key), _by_key(scored, twin_key)
     rows = []
     for (_, seed), pair in pairs.items():

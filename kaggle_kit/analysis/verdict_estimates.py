@@ -145,22 +145,21 @@ def _together(tables: Mapping[str, Table], members: Mapping[str, Member]) -> Mem
 def _family(members: Mapping[str, Member], rule: Rule, plan: bool) -> dict[str, dict[str, Any]]:
     """Return each member's estimates and verdict, by the declared estimand and beside it by the other one."""
     differences = {name: member.differences(rule) for name, member in members.items()}
-    estimates, decisions = {}, {}
+    estimates: dict[str, dict[str, Any]] = {kind: {} for kind in ESTIMANDS}
+    decisions = {}
     for kind in ESTIMANDS:
-        estimates[kind] = {
-            name: {control: _estimates(one, members[name].margin, rule) for control, one in own[kind].items()}
-            for name, own in differences.items()
-        }
-        contrasts = {
-            name: {control: Contrast.of(one) for control, one in own.items()}
-            for name, own in estimates[kind].items()
-        }
+        contrasts = {}
+        for name, own in differences.items():
+            margin = members[name].margin
+            found = {control: _estimates(one, margin, rule) for control, one in own[kind].items()}
+            estimates[kind][name] = found
+            contrasts[name] = {control: Contrast.of(one) for control, one in found.items()}
         decisions[kind] = decide(contrasts, rule.level)
     result = {}
     for name, member in members.items():
-        estimands = {
-            kind: asdict(decisions[kind][name]) | estimates[kind][name][Control.TOTAL] for kind in ESTIMANDS
-        }
+        estimands = {}
+        for kind in ESTIMANDS:
+            estimands[kind] = asdict(decisions[kind][name]) | estimates[kind][name][Control.TOTAL]
         own = estimands[rule.estimand]
         within = {"within_margin": own["equivalence_p_holm"] <= rule.level}
         result[name] = {**own, **within, "contrasts": estimates[rule.estimand][name], "estimands": estimands}

@@ -102,9 +102,8 @@ class Arms:
 
     def trained_arms(self, task: str) -> dict[str, Sequence[Entry]]:
         """Return the multi-task runs and the control runs of a task, by name of the arm."""
-        return {"multi_task": self.multi_task} | {
-            name: tasks[task] for name, tasks in self.controls.items() if task in tasks
-        }
+        own = {name: tasks[task] for name, tasks in self.controls.items() if task in tasks}
+        return {"multi_task": self.multi_task, **own}
 
     def scored_arms(self, task: str) -> dict[str, Sequence[Entry]]:
         """Return those of `trained_arms`, and the total control at its best point, if all have one."""

@@ -109,10 +109,8 @@ def decide(family: Mapping[Name, Contrasts], level: float) -> dict[Name, Decisio
     there = _adjusted(family, lambda member: member[Control.TOTAL].p_value)
     within = _adjusted(family, lambda member: member[Control.TOTAL].equivalence_p)
     transfer = _adjusted(family, transfer_p)
-    above = {
-        name: _adjusted(family, partial(_above_p, control=name))
-        for name in (*REQUIRED, *OPTIONAL, PLACEBO_GAIN)
-    }
+    named = (*REQUIRED, *OPTIONAL, PLACEBO_GAIN)
+    above = {name: _adjusted(family, partial(_above_p, control=name)) for name in named}
     decisions = {}
     for name, member in family.items():
         controls = to_beat(member)

@@ -58,10 +58,9 @@ def study_verdict(documents: Mapping[str, Mapping[str, Any]], declared: Family) 
     parts = (ALL_TASKS, *declared.tasks)
     names = declared.comparisons
     members = {(name, part): _member(present.get(name), part) for name in names for part in parts}
-    contrasts = {
-        key: {control: Contrast.of(one) for control, one in member["contrasts"].items()}
-        for key, member in members.items()
-    }
+    contrasts = {}
+    for key, member in members.items():
+        contrasts[key] = {control: Contrast.of(one) for control, one in member["contrasts"].items()}
     primary = (declared.primary, ALL_TASKS)
     decisions = decide({primary: contrasts.pop(primary)}, rule["level"]) | decide(contrasts, rule["level"])
     waiting = [name for name in names if name not in present]

@@ -50,10 +50,9 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def called(**given: Any) -> None:
-        built = {
-            name: group(**{field: given.pop(field) for field in inspect.signature(group).parameters})
-            for name, group in groups.items()
-        }
+        built = {}
+        for name, group in groups.items():
+            built[name] = group(**{field: given.pop(field) for field in inspect.signature(group).parameters})
         command(**built, **given)
 
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

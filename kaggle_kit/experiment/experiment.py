@@ -86,14 +86,7 @@ class Experiment:
         where the page reads it off other runs.
         Raises ConfigError with everything that is wrong, and RunFolderError for a folder of another run.
         """
-        asked = compose(
-            model=model,
-            task=task.split(","),
-            strategy=strategy,
-            profile=profile,
-            overrides=list(overrides),
-            seed=seed,
-        )
+        asked = compose(model, task.split(","), strategy, profile, overrides=list(overrides), seed=seed)
         config, opened = settle(asked), {}
         if isinstance(config.training.max_length, str):
             corpora = preparation.open_corpora(config)

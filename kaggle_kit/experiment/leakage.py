@@ -40,8 +40,9 @@ def drop_leaked_documents(
             ids = {s.document_id for s in corpus.splits["train"] if fingerprint(s) in scored}
             leaked |= ids
             if ids:
-                message = "%s: %d training documents left out, %s is scored on them"
-                logger.warning(message, name, len(ids), other)
+                logger.warning(
+                    "%s: %d training documents left out, %s is scored on them", name, len(ids), other
+                )
             elif other in config.tasks[name].shares_notes_with and not corpus.practice:
                 logger.warning("%s shares notes with %s, but none of its texts was found there", name, other)
         kept[name] = _without(corpus, leaked)
@@ -64,19 +65,15 @@ def _scored_elsewhere(
         try:
             root = corpora[other].root if other in corpora else locate(entry)
         except CorpusMissing:
-            logger.warning(
-                "%s shares notes with %s, which is not on this machine, so they stay in training; "
-                "`python -m kaggle_kit data locate %s` says how to get it",
-                *(name, other, other),
-            )
+            then = f"`python -m kaggle_kit data locate {other}` says how to get it"
+            logger.warning("%s shares notes with %s, which is not on this machine: %s", name, other, then)
             continue
         scored.setdefault(other, frozenset())
         for split in SCORED:
             try:
                 found = fingerprints(load_corpus(entry, root, (split,)).splits[split])
             except CorpusMissing:  # such as a release without its test notes
-                message = "%s has no split %r at %s: nothing of it is left out of training"
-                logger.warning(message, other, split, root)
+                logger.warning("%s has no split %r at %s: nothing of it is left out", other, split, root)
                 continue
             scored[other] |= found
     return scored

@@ -62,13 +62,9 @@ class MeasuringProcess:
     def measure(self, point: Point) -> Measured:
         """Return what the point's steps needed. ProbeFailed where the process has failed."""
         measured: Measured = self._call(_measure, point)
-        logger.info(
-            "auto-batch: %d tokens, %d layers checkpointed: %.1f GiB, %.0f tokens/s",
-            point.token_budget,
-            point.checkpointed,
-            measured.peak_bytes / GIB,
-            measured.tokens_per_second,
-        )
+        at = f"{point.token_budget} tokens, {point.checkpointed} layers checkpointed"
+        found = f"{measured.peak_bytes / GIB:.1f} GiB, {measured.tokens_per_second:.0f} tokens/s"
+        logger.info("auto-batch: %s: %s", at, found)
         return measured
 
     def _call(self, function: Callable[..., Any], *given: Any) -> Any:

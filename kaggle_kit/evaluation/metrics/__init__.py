@@ -60,11 +60,8 @@ def score_cases(name: str, folder: Path) -> dict[str, dict[str, float]]:
     """Return case name -> figures, for the folders directly below `folder` that hold `gold/` and `pred/`."""
     if not folder.is_dir():
         raise ScoreError(f"{folder}: found no such folder; expected <case>/gold and <case>/pred below it")
-    cases = [
-        case
-        for case in sorted(folder.iterdir())
-        if not leftover(Path(case.name)) and (case / "gold").is_dir() and (case / "pred").is_dir()
-    ]
+    named = (case for case in sorted(folder.iterdir()) if not leftover(Path(case.name)))
+    cases = [case for case in named if (case / "gold").is_dir() and (case / "pred").is_dir()]
     if not cases:
         raise ScoreError(f"{folder}: found no case in it; expected <case>/gold and <case>/pred below it")
     return {case.name: score(name, case / "gold", case / "pred") for case in cases}

@@ -96,14 +96,7 @@ def _figures(
 def _meeting(spans: Spans, others: Spans) -> int:
     """How many of the spans share a character with any of the others; touching shares none."""
     targets = [piece for other in others for piece in _pieces(other)]
-    return sum(
-        any(
-            start < other_end and other_start < end
-            for start, end in _pieces(span)
-            for other_start, other_end in targets
-        )
-        for span in spans
-    )
+    return sum(any(a < d and c < b for a, b in _pieces(span) for c, d in targets) for span in spans)
 
 
 def _pieces(offsets: tuple[str, ...]) -> Pieces:
