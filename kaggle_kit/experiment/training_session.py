@@ -23,7 +23,7 @@ from kaggle_kit.batches.batch import PlanDataset
 from kaggle_kit.batches.plan import StepPlan, steps_per_epoch
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import identifying_values
-from kaggle_kit.core.errors import refuse
+from kaggle_kit.core.errors import ConfigError, refuse
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.experiment.controlled_variables import scores_best_development
 from kaggle_kit.experiment.preparation import plan_settings
@@ -94,10 +94,8 @@ def run_session(exp: Experiment) -> Session:
     """
     run = exp.run
     if exp.config.training.full_finetuning and not exp.model.lora.whole:
-        raise ConfigError(
-            "training.full_finetuning=true, and the model of this page has adapters; leave it out, or take "
-            "page encoder_baselines"
-        )
+        why = "training.full_finetuning=true, and the model of this page has adapters"
+        raise ConfigError(f"{why}; leave it out, or take page encoder_baselines")
     run.go_on()
     notes = [find_token_budget(exp)]
     assert_everything_learns(exp.model, exp.phases)
