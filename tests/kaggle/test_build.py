@@ -196,7 +196,7 @@ def test_a_session_is_numbered_and_its_own_output_attached_once(tmp_path, pages)
 
 def test_a_page_too_large_to_push_is_refused_with_its_size(monkeypatch):
     monkeypatch.setattr(build, "LARGEST", 1000)
-    with pytest.raises(ConfigError, match="bytes to push, at most 1,000 are allowed"):
+    with pytest.raises(ConfigError, match="bytes to push; allowed: at most 1,000"):
         build.page_text(page_path("overview"), packed=bundle.pack())
 
 
