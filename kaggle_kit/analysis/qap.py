@@ -91,7 +91,7 @@ def predict(
     """
     cells = off_diagonal(transfer)
     if missing := int(np.isnan(cells).sum()):
-        found = f"{missing} of {cells.size} cells of the matrix are missing, or relative to a score of 0"
+        found = f"{missing} of {cells.size} cells of the transfer matrix are missing, or relative to 0"
         raise ConfigError(f"{found}; finish the runs that the page lists, or name fewer tasks")
     plain = {name: mantel(transfer, matrix) for name, matrix in predictors.items()}
     controlled = {

@@ -137,7 +137,7 @@ def _strategy(config: schema.RunConfig) -> Iterator[str]:
         yield f"strategy.pcgrad=true needs conflicting tasks, {found}; name two or more"
     if strategy.conflict_resolution != "pcgrad" and not strategy.pcgrad:
         asked = f"strategy.conflict_resolution={strategy.conflict_resolution}"
-        yield f"{asked} does nothing without strategy.pcgrad=true; set that, or leave it out"
+        yield f"{asked} acts on the gradients that strategy.pcgrad=true keeps apart; set it, or drop this"
     if strategy.fusion != "none" and kind not in ("shared_private", "sequential"):
         fuses = f"strategy.fusion={strategy.fusion} fuses a private adapter with the shared one"
         yield f"{fuses}, and {kind} has no such pair: set none"

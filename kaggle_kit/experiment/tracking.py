@@ -54,8 +54,8 @@ def open_tracking(config: RunConfig, run: RunFolder) -> bool:
     if config.training.report_to == "none":
         return False
     if os.environ.get("WANDB_LOG_MODEL", "false").lower() not in ("false", "0"):
-        asked = f"WANDB_LOG_MODEL={os.environ['WANDB_LOG_MODEL']}"
-        raise ConfigError(f"{asked}: no service gets weights, which may have read restricted text; unset it")
+        asked = f"unset WANDB_LOG_MODEL={os.environ['WANDB_LOG_MODEL']}"
+        raise ConfigError(f"{asked}: weights are not sent to a service, they may hold restricted text")
     note = next(note for note in use_secrets() if note.startswith(WANDB))
     logger.info("%s", note)
     import wandb

@@ -69,14 +69,16 @@ def levels(config: RunConfig) -> dict[str, StrategyConfig]:
     """
     experiment = config.experiment
     if missing := [key for key in ("factor", "levels", "level") if key not in experiment]:
-        raise ConfigError(f"experiment has no {', '.join(missing)}; take one as experiment=ablation_pcgrad")
+        then = "choose an ablation, such as experiment=ablation_pcgrad"
+        raise ConfigError(f"experiment has no {', '.join(missing)}; {then}")
     found = _declared(config)
     if found.get(experiment["level"]) != config.strategy:
-        level = f"level {experiment['level']!r} of {experiment['factor']} in {experiment['name']!r}"
-        raise ConfigError(f"strategy {config.strategy.name!r} is not {level}; leave the strategy to its file")
+        declared = f"experiment {experiment['name']!r} declares for level {experiment['level']!r}"
+        unlike = f"strategy {config.strategy.name!r} is not what {declared} of {experiment['factor']}"
+        raise ConfigError(f"{unlike}; leave the strategy to its file")
     if config.training.selection != "last":
-        chosen = f"training.selection={config.training.selection} gives each level its own step and tokens"
-        raise ConfigError(f"{chosen}; leave it to the experiment, which sets last")
+        chosen = f"training.selection={config.training.selection} would let each level choose its own step"
+        raise ConfigError(f"{chosen} and tokens; leave it to the experiment, which sets last")
     # A plan follows from rows, settings and seed alone.
     plans = {
         level: preparation.plan_settings(replace(config, strategy=s)).drawing for level, s in found.items()

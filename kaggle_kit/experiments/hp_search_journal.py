@@ -92,7 +92,7 @@ def search_settings(config: RunConfig) -> SearchSettings:
     if lacking := sorted(DECLARED - said.keys()):
         raise ConfigError(f"experiment.{lacking[0]} is not declared; a search needs experiment=hp_search")
     if said["split"] != SPLIT:
-        why = f"a score that chose is no measurement; set experiment.split={SPLIT}"
+        why = f"hyper-parameters are chosen on {SPLIT} only; set experiment.split={SPLIT}"
         raise ConfigError(f"experiment.split={said['split']}: {why}")
     skipped = (
         *(SEVERAL_TASKS if len(config.tasks) == 1 else ()),

@@ -63,9 +63,9 @@ class RunCost:
         """How many it takes: a run goes on in the next one. ConfigError where its start leaves no time."""
         left = limits.session_hours - self.overhead_hours
         if left <= 0:
-            takes = f"{self.overhead_hours:.2f} h of a session's {limits.session_hours:g} go beside training"
-            then = "raise limits.session_hours in params/cost/, or plan without this --runs-dir"
-            raise ConfigError(f"{self.id}: {takes}; {then}")
+            takes = f"a session takes {self.overhead_hours:.2f} h beside training"
+            limit = f"limits.session_hours is {limits.session_hours:g}; raise that in params/cost/"
+            raise ConfigError(f"{self.id}: {takes}, and {limit}, or plan without this --runs-dir")
         return max(1, math.ceil(self._training_hours / left))
 
     def hours(self, limits: Limits) -> float:

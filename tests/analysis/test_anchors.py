@@ -37,5 +37,5 @@ def test_a_task_without_published_score_and_practice_data_count_whole_scores():
 def test_a_published_best_below_the_trivial_baseline_is_refused():
     wrong = task("semeval2017t3")
     wrong["published_best"][0]["value"] = 0.7
-    with pytest.raises(ConfigError, match=r"is 0.7 and the trivial baseline 0.7261"):
+    with pytest.raises(ConfigError, match=r"is 0.7, the trivial baseline 0.7261"):
         scale(wrong, practice=False)

@@ -95,7 +95,7 @@ def test_a_text_of_white_space_has_no_passage():
 
 
 def test_a_stride_that_leaves_no_room_is_refused():
-    with pytest.raises(ConfigError, match="max_length 16 leaves 15 tokens, not more than the stride 15"):
+    with pytest.raises(ConfigError, match="max_length 16 leaves 15 tokens, the stride is 15"):
         next(passages("a", TOKENIZER, PassageSettings(max_length=16, stride=15)))
 
 
