@@ -193,15 +193,11 @@ def _whole(config: schema.RunConfig) -> Iterator[str]:
         return
     said = "training.full_finetuning=true trains the whole backbone, in float32, without an adapter"
     if strategy.kind not in schema.WHOLE:
-        yield (
-            f"{said}, and strategy {strategy.name!r} is of kind {strategy.kind}; the kinds that can: "
-            f"{', '.join(schema.WHOLE)}"
-        )
+        kinds = f"kind {strategy.kind}; the kinds that can: {', '.join(schema.WHOLE)}"
+        yield f"{said}, and strategy {strategy.name!r} is of {kinds}"
     if (strategy.quantization or schema.quantization_for(parameters)) == "nf4":
-        yield (
-            f"{said}, and {config.model.name} would be in 4 bits, which do not train; name a model of at "
-            "most 4B parameters, or set strategy.quantization=none where 16 bytes a parameter fit"
-        )
+        then = "a model of at most 4B parameters, or strategy.quantization=none where 16 bytes each fit"
+        yield f"{said}, and {config.model.name} would be in 4 bits, which do not train; take {then}"
     for key, value in {"pcgrad": strategy.pcgrad, "unsloth": strategy.unsloth, "rank": strategy.rank}.items():
         if value:
             yield f"{said}, and strategy.{key}={value} is made for adapters; leave it out"

@@ -196,10 +196,9 @@ def _refer(experiment: DictConfig, strategy: str) -> list[str]:
         return []
     allowed, named = list(experiment["strategies"]), experiment.get("reference")
     if strategy not in allowed:
-        return [
-            f"experiment {experiment['name']!r} is for strategy {' or '.join(allowed)}, and the strategy is "
-            f"{strategy!r}; name one of them, or leave the experiment out"
-        ]
+        declared = f"experiment {experiment['name']!r} is for strategy {' or '.join(allowed)}"
+        then = "name one of them, or leave the experiment out"
+        return [f"{declared}, and the strategy is {strategy!r}; {then}"]
     if named not in (None, strategy):
         return [f"experiment.reference={named}, but the strategy is {strategy!r}; leave the reference out"]
     experiment["reference"] = strategy

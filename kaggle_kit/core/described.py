@@ -18,7 +18,7 @@ from kaggle_kit.core.disk import sha256_of
 from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.schema import quantization_for
-from kaggle_kit.core.secrets import HUB, read_secret, redact
+from kaggle_kit.core.secrets import HUB, hub_fault, read_secret
 
 CONFIG = "config.json"
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # the first that a folder has
@@ -99,11 +99,8 @@ def _from_hub(source: str, revision: str | None) -> Path:
     try:
         return Path(hf_hub_download(source, CONFIG, revision=revision, token=read_secret(HUB)))
     except (OSError, ValueError) as error:
-        reason = redact(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
-        raise ConfigError(
-            f"model {source!r}: it is no folder here, and the hub gives no {CONFIG} of it ({reason}); check "
-            f"the name and the network, set {HUB} where it is gated, or give a folder that holds the model"
-        ) from error
+        fault = hub_fault(error, f"{CONFIG} of it")
+        raise ConfigError(f"model {source!r}: it is no folder here, and {fault}") from error
 
 
 def _digest(folder: Path) -> str:

@@ -44,10 +44,8 @@ def refuse_misuse(config: RunConfig, page: str) -> None:
     """Raise ConfigError for a toy model under a paper profile, and for what another page carries out."""
     model, profile, experiment = config.model, config.profile, config.experiment
     if config.training.full_finetuning and page in OF_ADAPTERS:
-        raise ConfigError(
-            f"page {page} shows what adapters do, and training.full_finetuning=true trains without any: "
-            f"`run {OF_WHOLE}` trains one or several tasks so; or leave it out"
-        )
+        shows = f"page {page} shows what adapters do, and training.full_finetuning=true trains without any"
+        raise ConfigError(f"{shows}: `run {OF_WHOLE}` trains one or several tasks so; or leave it out")
     if profile.paper and model.recipe and model.path is None:
         built = f"model {model.name!r} is built on the spot, and {profile.name!r} is a paper profile"
         raise ConfigError(f"{built}; name another model, such as llama3b, or set profile.paper=false")

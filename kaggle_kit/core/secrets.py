@@ -57,6 +57,13 @@ def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
     return text
 
 
+def hub_fault(error: Exception, lacking: str) -> str:
+    """Return why the hub gave nothing, without any token, and what to do."""
+    reason = redact(str(error).strip().partition("\n")[0]) or type(error).__name__
+    then = f"check the name and the network, set {HUB} where it is gated, or give a folder that holds it"
+    return f"the hub gives no {lacking} ({reason}); {then}"
+
+
 def refuse_secrets(text: str, what: str, environ: Mapping[str, str] = os.environ) -> str:
     """Return `text` itself; SecretLeak naming the token where `text` holds one."""
     for name, value in _values(environ):

@@ -14,7 +14,7 @@ from pathlib import Path
 from kaggle_kit.core.errors import CorpusMissing
 from kaggle_kit.core.runtime import KAGGLE_INPUT
 from kaggle_kit.core.schema import TaskConfig
-from kaggle_kit.core.secrets import HUB, read_secret, redact
+from kaggle_kit.core.secrets import HUB, hub_fault, read_secret
 from kaggle_kit.data.formats import format_module
 from kaggle_kit.data.formats.base import leftover
 
@@ -107,11 +107,8 @@ def hub_folder(dataset: str, revision: str | None = None, patterns: Iterable[str
     try:
         return Path(snapshot_download(dataset, repo_type="dataset", **settings))
     except (OSError, ValueError) as error:
-        reason = redact(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
-        raise CorpusMissing(
-            f"dataset {dataset!r} lies in no folder here, and the hub does not give it ({reason}); check the "
-            f"name and the network, set {HUB} where it is gated, or give a folder that holds its files"
-        ) from error
+        fault = hub_fault(error, "file of it")
+        raise CorpusMissing(f"dataset {dataset!r} lies in no folder here, and {fault}") from error
 
 
 def _missing(task: TaskConfig, looked_at: list[str]) -> str:

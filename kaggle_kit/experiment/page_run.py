@@ -271,10 +271,8 @@ def execute_page(page: Path, values: Mapping[str, Any], output: Path, *, progres
         raise failed from error
     except PapermillExecutionError as error:
         code = [line.strip() for line in error.source.splitlines() if line.strip()[:1] not in ("", "#")]
-        failed = PageFailed(
-            f"page {page.stem} failed at In [{error.exec_count}], which begins {code[0]!r}: "
-            f"{error.ename}: {redact(error.evalue)}\nexecuted page: {output}"
-        )
+        where = f"failed at In [{error.exec_count}], which begins {code[0]!r}: {error.ename}"
+        failed = PageFailed(f"page {page.stem} {where}: {redact(error.evalue)}\nexecuted page: {output}")
         if isinstance(getattr(errors, error.ename, None), type):
             failed.refusal = redact(error.evalue)
         raise failed from error

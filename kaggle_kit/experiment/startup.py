@@ -105,10 +105,9 @@ def _memory(config: RunConfig, device: str) -> list[Finding]:
     on_gpu = device == "cuda"
     held = SHARE * torch.cuda.mem_get_info()[1] if on_gpu else psutil.virtual_memory().available
     found = f"weights, gradients and AdamW's states: {needed:.1f} of {held / GIB:.1f} GiB"
-    short = (
-        f"training.full_finetuning=true takes {needed:.1f} GiB for {name} before the first token, and "
-        f"{held / GIB:.1f} can be had; take a smaller model, or leave it out and train adapters"
-    )
+    takes = f"training.full_finetuning=true takes {needed:.1f} GiB for {name} before the first token"
+    then = "take a smaller model, or leave it out and train adapters"
+    short = f"{takes}, and {held / GIB:.1f} can be had; {then}"
     return [Finding("memory", found, short if needed * GIB > held else None)]
 
 

@@ -216,13 +216,10 @@ def make_trainer(
     than so many tokens.
     """
     config, decisions = exp.config, exp.backbone.decisions
+    place, device = exp.run.checkpoints, decisions["device"].value
+    half, count = decisions["dtype"].value == "float16", len(steps)
     arguments = training_arguments(
-        config.training,
-        steps=len(steps),
-        output_dir=exp.run.checkpoints,
-        seed=config.seed,
-        device=decisions["device"].value,
-        float16=decisions["dtype"].value == "float16",
+        config.training, steps=count, output_dir=place, seed=config.seed, device=device, float16=half
     )
     tasks, rate = list(config.tasks), config.training.uncertainty_learning_rate
     uncertain = config.strategy.loss_weighting == "uncertainty"

@@ -80,10 +80,8 @@ def trial_score(exp: Experiment, targets: StepTargets | None, attempt: Attempt) 
     """
     trial = _opened(exp, attempt)
     groups = trial.model.parameter_groups().values()
-    attempt.note(
-        trainable_parameters=sum(p.numel() for group in groups for p in group.parameters),
-        device=trial.backbone.decisions["device"].value,
-    )
+    parameters = sum(p.numel() for group in groups for p in group.parameters)
+    attempt.note(trainable_parameters=parameters, device=trial.backbone.decisions["device"].value)
     phases = _phases(trial, targets)
     training_session.assert_everything_learns(trial.model, phases)
     trainer = None

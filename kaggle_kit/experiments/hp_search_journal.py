@@ -123,12 +123,10 @@ class Search:
     def __init__(self, settings: SearchSettings, folder: Path, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.settings, self.seed = settings, seed
+        storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+        pruner = optuna.pruners.MedianPruner(settings.random_trials, settings.warmup_reports)
         self.study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(folder / "study.journal"))),
-            study_name="search",
-            direction="maximize",
-            pruner=optuna.pruners.MedianPruner(settings.random_trials, settings.warmup_reports),
-            load_if_exists=True,
+            storage=storage, study_name="search", direction="maximize", pruner=pruner, load_if_exists=True
         )
 
     def counted(self) -> list[FrozenTrial]:

@@ -55,11 +55,10 @@ class NoToken(KaggleError):
     """The client has no token of the user's, or one that the service does not take."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "no Kaggle token was found, or it is not valid any more; create one on "
-            "https://www.kaggle.com/settings/api (Generate New Token) and save it in ~/.kaggle/access_token, "
-            "or set KAGGLE_API_TOKEN to it; `kaggle auth login` does without"
-        )
+        created = "create one on https://www.kaggle.com/settings/api (Generate New Token)"
+        kept = "save it in ~/.kaggle/access_token, or set KAGGLE_API_TOKEN to it"
+        none = "no Kaggle token was found, or it is not valid any more"
+        super().__init__(f"{none}; {created} and {kept}; `kaggle auth login` does without")
 
 
 class UnknownSource(KaggleError):

@@ -123,6 +123,6 @@ def test_a_dataset_that_the_hub_does_not_give_is_refused_with_what_to_do(tmp_pat
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
     with pytest.raises(
-        CorpusMissing, match="dataset 'somebody/cdr' lies in no folder here, and the hub does not"
+        CorpusMissing, match="dataset 'somebody/cdr' lies in no folder here, and the hub gives no"
     ):
         locate(on_the_hub, working_dir=tmp_path, environ={}, kaggle_input=tmp_path / "input")
