@@ -34,7 +34,7 @@ from kaggle_kit.data.locate import locate
 from kaggle_kit.evaluation.documents import document_table, figure
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.load_trained_run import assert_reproduced, judged_split
-from kaggle_kit.experiment.scoring import predictions, score_into
+from kaggle_kit.experiment.scoring import predictions, record_split
 from kaggle_kit.experiments.transfer_similarity import count_words
 
 ENTITIES = (Kind.TOKENS, Kind.SPANS)
@@ -150,7 +150,7 @@ def evaluate_arm(run: RunFolder, arm: Experiment, held_out: HeldOut) -> ArmResul
     spec = _spec_of(arm.specs[task], held_out.entry)
     predicted = [only(sample, held_out.labels) for sample in predictions(arm, entry, spec, held_out.samples)]
     folder = RunFolder(run.path / "arms" / arm.run.run_id)
-    metrics = score_into(folder, entry, SPLIT, held_out.samples, predicted)
+    metrics = record_split(folder, entry, held_out.samples, predicted, SPLIT)
     folder.write_metrics(metrics)
     outside = next((m.value for m in metrics if m.name == entry.primary_metric), 0.0)
     names = (trained.primary_metric, entry.primary_metric)
