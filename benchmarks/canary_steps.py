@@ -53,6 +53,7 @@ OVERRIDES = {
     "ood": (f"experiment.corpus={HELD_OUT}", "experiment.types={{Disease: Disease_Disorder}}"),
 }
 READ = {  # finished runs that a page without tasks reads
+    "05_probing_results": {"run": "{s2_shared}"},
     "06_calibration_plots": {"run": "{s2_shared}"},
     "predict": {"run": "{s2_shared}"},
     "inference_benchmark": {"run": "{s2_shared}"},

@@ -1,9 +1,10 @@
-"""Pictures of calibration and errors: reliability diagrams, errors by category, confusion of types.
+"""Pictures of the instruments: reliability diagrams, errors by category, confusion of types, probes by layer.
 
 reliability_figure({"notes, mentions": reliability_table(found)}, "not a result")
 """
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -47,6 +48,33 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], note: str = "") -> Fi
         if column == 0:
             diagram.set_ylabel("share right")
             counts.set_ylabel("predictions")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def probing_figure(
+    tables: Mapping[str, Mapping[str, pd.DataFrame]], name: str, chance: Mapping[str, float], note: str = ""
+) -> Figure:
+    """Draw a figure of `layer_table` over layers: a panel for each property, a line with bars for each model.
+
+    `tables` are by property and model, `chance` by property the height of the dotted line.
+    """
+    rows, columns = -(-len(tables) // ACROSS), min(ACROSS, len(tables))
+    figure = Figure(figsize=(max(4, 2.9 * columns), 2.7 * rows + 0.5), layout="constrained")
+    axes: Any = figure.subplots(rows, columns, squeeze=False).flatten()
+    for panel in axes[len(tables) :]:
+        panel.set_visible(False)
+    for panel, (what, models) in zip(axes, tables.items(), strict=False):
+        for number, ((model, table), colour) in enumerate(zip(models.items(), cycle(COLOURS), strict=False)):
+            place = table["layer"] + 0.08 * (number - (len(models) - 1) / 2)  # bars beside each other
+            ends = [table[name] - table[f"{name} low"], table[f"{name} high"] - table[name]]
+            style = {"ms": 3, "lw": 1.2, "elinewidth": 0.8, "color": colour, "label": model}
+            panel.errorbar(place, table[name], np.maximum(ends, 0), fmt="o-", **style)
+        panel.axhline(chance[what], color="#8a8f98", lw=0.9, ls=":")
+        panel.set(title=f"{what}\nn = {table[f'{name} n'].iloc[0]:,.0f}", xlabel="layer (0: embeddings)")
+        panel.locator_params(axis="x", integer=True)
+        panel.set_ylabel(f"{name}{note}" if panel in axes[::columns] else "")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

@@ -5,6 +5,7 @@ sides = judged(run, "semeval2014t7", "dev")
 errors_of(run, "semeval2014t7", *sides), scores_of(run, "semeval2014t7", *sides)
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,20 +30,26 @@ FIRST = "s2_shared"  # the page that trains a run where there is none, on these 
 TASKS = "semeval2021t6,semeval2017t3"
 
 
-def practice_run(runs_dir: Path | str, named: str = "") -> RunFolder:
-    """Return the run of this id or folder; without one the newest practice run that kept predictions.
+def practice_run(
+    runs_dir: Path | str,
+    named: str = "",
+    tasks: str = TASKS,
+    fits: Callable[[RunFolder], bool] = lambda run: True,
+) -> RunFolder:
+    """Return the run of this id or folder; without one the newest practice run with predictions that `fits`.
 
-    Where there is none a tiny one is trained, in minutes. Raises RunFolderError for a name of no such run.
+    Where there is none a tiny one is trained on `tasks`, in minutes. Raises RunFolderError for a name of no
+    such run.
     """
     folder = in_workspace(runs_dir)
     if named:
         return find_run(folder, named)
     runs = [run for run in find_runs(folder, damaged=[]) if run.facts["flags"].get("practice")]
     trained = [run for run in runs if run.manifest()["totals"]["trainable_parameters"]]  # no zero-shot run
-    if kept := [run for run in trained if any(run.predictions.glob("*.jsonl"))]:
+    if kept := [run for run in trained if any(run.predictions.glob("*.jsonl")) and fits(run)]:
         return max(kept, key=lambda run: run.manifest()["finished"])
-    logger.info("%s holds no practice run with predictions: the page %s trains one first", folder, FIRST)
-    return RunFolder.open(run_page(FIRST, model="tiny", task=TASKS, profile="smoke", runs_dir=folder))
+    logger.info("%s holds no such practice run with predictions: the page %s trains one first", folder, FIRST)
+    return RunFolder.open(run_page(FIRST, model="tiny", task=tasks, profile="smoke", runs_dir=folder))
 
 
 def opened(run: RunFolder) -> TrainedRun:

@@ -86,6 +86,17 @@ class Reader:
         passes = self.passes(batch, layout)
         return torch.cat([one.row(self.backbone(**one.inputs).last_hidden_state) for one in passes])
 
+    def layers(self, batch: Readable, layout: PackedLayout) -> Tensor:
+        """Read the states of the embeddings and behind every layer: (layers + 1, the layout's tokens, hidden)
+
+        The last are those of a call: what the library's final norm makes of them.
+        """
+        parts = []
+        for one in self.passes(batch, layout):
+            states = self.backbone(**one.inputs, output_hidden_states=True).hidden_states
+            parts.append(torch.stack([one.row(state) for state in states]))
+        return torch.cat(parts, dim=1)
+
     def batch_states(self, batch: Readable, layout: PackedLayout) -> Tensor:
         """Read the last hidden states of every token of the batch, (the batch's tokens, hidden)."""
         return layout.unfold(self(batch, layout))
