@@ -54,6 +54,14 @@ def beats(tests: pd.DataFrame) -> pd.DataFrame:
     return tests[(tests["difference"] > 0) & (tests["p, Holm"] <= ALPHA)]
 
 
+def reach_in_words(tests: pd.DataFrame) -> str:
+    """Say how small a p of the whole family can be at all: signs of d documents have 2 ** d orders."""
+    least = min(1.0, len(tests) * 2.0 ** (1 - tests["documents"].max()))
+    verdict = "no gain can be shown" if least > ALPHA else "a gain at one layer can be shown"
+    documents = f"{tests['documents'].max()} documents asked and {len(tests)} tests"
+    return f"With {documents} no adjusted p is below {least:.2g}: {verdict}."
+
+
 def in_words(what: str, tables: Mapping[str, pd.DataFrame], tests: pd.DataFrame) -> str:
     """Say where each model is read best, and at which layers the first one beats the base.
 

@@ -70,22 +70,13 @@ def properties(
     in_time = [part for part in parts if len(ORDERS.intersection(part.labels)) > 1]
     entities = [part.labels for part in encoded.spec.components if part.kind in ENTITY_KINDS]
     types = {label for labels in entities for label in labels}
+    each = lambda read, known: [item for row in rows for item in read(row, known)]  # noqa: E731
+    candidates = [item for part in pairs for item in each(_candidates, part)]
     items = {
-        "mention boundary": [item for row in rows for item in _words(row, types)],
-        "entity type": [item for row in rows for item in _mentions(row, types)],
-        "relation presence": [
-            item._replace(label=RELATED[bool(item.label)])
-            for part in pairs
-            for row in rows
-            for item in _candidates(row, part)
-        ],
-        "temporal order": [
-            item
-            for part in in_time
-            for row in rows
-            for item in _candidates(row, part)
-            if item.label in ORDERS
-        ],
+        "mention boundary": each(_words, types),
+        "entity type": each(_mentions, types),
+        "relation presence": [item._replace(label=RELATED[bool(item.label)]) for item in candidates],
+        "temporal order": [i for part in in_time for i in each(_candidates, part) if i.label in ORDERS],
     }
     chosen = {name: _drawn(some, most, rng, name == "relation presence") for name, some in items.items()}
     reasons = {name: _lacking(some) for name, some in chosen.items()}

@@ -130,7 +130,7 @@ show.table(by_hand, title, {"accuracy": "{:.3f}"})
 
 # %%
 from kaggle_kit.analysis.instrument_figures import probing_figure
-from kaggle_kit.analysis.probe_results import in_words, layer_table, layer_tests
+from kaggle_kit.analysis.probe_results import in_words, layer_table, layer_tests, reach_in_words
 
 generator = np.random.default_rng(probed_runs.SEED)
 outcomes, tables = {what: {} for what in probed.items}, {what: {} for what in probed.items}
@@ -178,7 +178,7 @@ show.table(
 
 # %%
 said = [in_words(what, several, tests[tests["what"] == what]) for what, several in tables.items()]
-show.sentences(said, f"What it says{note}")
+show.sentences([*said, reach_in_words(tests)], f"What it says{note}")
 
 # %% [markdown]
 # ## Checks

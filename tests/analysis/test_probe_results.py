@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from kaggle_kit.analysis.instrument_figures import probing_figure
-from kaggle_kit.analysis.probe_results import FIGURES, beats, in_words, layer_table, layer_tests
+from kaggle_kit.analysis.probe_results import (
+    FIGURES,
+    beats,
+    in_words,
+    layer_table,
+    layer_tests,
+    reach_in_words,
+)
 from kaggle_kit.analysis.stats import holm
 from kaggle_kit.evaluation.probing import (
     Items,
@@ -112,6 +119,17 @@ def test_a_property_that_a_probe_learns_by_heart_shows_no_selectivity():
     outcome = probe_layers(np.eye(12)[items.words][None], items, seed=1)
     assert outcome.right.mean() == outcome.control.mean() == 1.0
     assert layer_table(items, outcome, np.random.default_rng(0))["selectivity"].tolist() == [0.0]
+
+
+def test_the_page_says_where_so_few_documents_can_show_no_gain():
+    """Ten signs give p of 2 / 1024 at the least, 28 times which is .055; eleven give half of it."""
+    few = pd.DataFrame({"documents": [10] * 28})
+    assert reach_in_words(few).endswith("28 tests no adjusted p is below 0.055: no gain can be shown.")
+    assert (
+        "below 0.027" in (said := reach_in_words(few + 1))
+        and "can be shown" in said
+        and "no gain" not in said
+    )
 
 
 def test_no_probe_is_asked_of_a_document_that_it_was_fitted_on():
