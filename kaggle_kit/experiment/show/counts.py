@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from operator import itemgetter
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -58,7 +59,7 @@ def ledgers(arms: Mapping[str, Ledger], title: str) -> None:
             each = ([step.get(source, 0) for step in steps] for source in sources)
             curves = [list(accumulate(tokens, initial=0)) for tokens in each]
             areas = axes.stackplot(range(len(steps) + 1), curves, colors=COLOURS[: len(curves)])
-            axes.set(title=arm, xlabel="optimiser step")
+            axes.set(title=fill(arm, 14), xlabel="optimiser step")
             axes.yaxis.set_major_formatter("{x:,.0f}")
         panels[0].set_ylabel("tokens so far")
         chart.suptitle(title, x=0.01, ha="left", fontsize=10)
