@@ -98,8 +98,12 @@ show.table(lists, f"The answer's form{'; not asked for: ' if left_out else ''}{'
 best = zero_shot.Answer(zero_shot.perfect_answer(asked, gold[0]))
 back, found = zero_shot.read_answer(asked, gold[0], best)
 placed = [{"words": m.text(gold[0].text), "type": m.type, "offsets": str(m.fragments)} for m in back.mentions]
+placed += [
+    {"candidate": pair.candidate_id, "score": pair.score, "relevant": pair.relevant} for pair in back.pairs
+]
+of_gold = len(gold[0].mentions) + len(gold[0].pairs)
 show.table(
-    placed[:8] if public else [], f"{len(back.mentions)} of {len(gold[0].mentions)} gold mentions placed"
+    placed[:8] if public else [], f"{len(placed)} of {of_gold} gold items read back", {"score": "{:.4f}"}
 )
 
 # %% [markdown]
