@@ -27,16 +27,25 @@ from kaggle_kit.core.schema import ModelConfig, RunConfig, StrategyConfig
 from kaggle_kit.core.types import Access, TaskSpec, UnifiedSample
 from kaggle_kit.evaluation.api_ledger import Ledger, ledger_file
 from kaggle_kit.evaluation.api_prices import RestrictedText, api_model
-from kaggle_kit.evaluation.local_reader import LocalReader
+from kaggle_kit.evaluation.local_reader import CUT, TOO_LONG, LocalReader
 from kaggle_kit.evaluation.official import score_samples
-from kaggle_kit.evaluation.zero_shot import Answer, Prompt, askable, perfect_answer, prompt_for, read_answer
-from kaggle_kit.experiment.api_reader import ApiReader, ApiSettings
+from kaggle_kit.evaluation.zero_shot import (
+    UNPARSABLE,
+    Answer,
+    Prompt,
+    askable,
+    perfect_answer,
+    prompt_for,
+    read_answer,
+)
+from kaggle_kit.experiment.api_reader import REFUSED, ApiReader, ApiSettings
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.preparation import backbone_entry
 from kaggle_kit.experiment.scoring import record_split
 from kaggle_kit.models.loading import load_language_model
 
 NAME = "zero_shot"
+LOST = (UNPARSABLE, CUT, TOO_LONG, REFUSED)  # counts of answers of which nothing could be read
 UNTRAINED = {"rule": "untrained", "split": None, "metric": None}
 Reader = Callable[[Sequence[Prompt]], list[Answer]]
 Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # task -> split -> what -> how often

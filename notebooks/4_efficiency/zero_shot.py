@@ -120,6 +120,7 @@ counts = zero_shot_run.evaluate(exp, reader)
 show.scores(exp)
 ceiling = zero_shot_run.ceiling(exp, split)
 beside = zero_shot_run.against_published(exp, split, ceiling)
+best_score = beside[0]["perfect answers"]
 formats = dict.fromkeys(("score", "perfect answers", "trivial", "published", "threshold"), "{:.4f}")
 show.table(beside, "Beside what is known", formats | {"share of the way": "{:.1%}"})
 
@@ -132,6 +133,10 @@ show.table(beside, "Beside what is known", formats | {"share of the way": "{:.1%
 # %%
 rows = [{"split": name, **found} for name, found in counts[task].items()]
 show.table(rows, f"Answers on {task}, counted")
+lost = sum(found.get(what, 0) for found in counts[task].values() for what in zero_shot_run.LOST)
+said = [f"Nothing could be read of {lost} of {sum(found['documents'] for found in rows)} answers."]
+said += [f"In this form {best_score:.4f} can be reached; {beside[0]['score']:.4f} was."]
+show.sentences(said, "In words")
 
 # %% [markdown]
 # ## 6 Record, and the errors
@@ -150,7 +155,10 @@ kinds = errors_of(finished, task, *judged(finished, task, split))
 errors = pd.DataFrame({what: each.counts.sum() for what, each in kinds.items()}).T.fillna(0).astype(int)
 show.table(errors.rename_axis("of").reset_index(), f"Errors by kind, {exp.run.run_id}")
 spent = zero_shot_run.request_facts(reader)
-show.table([spent] if spent else [], "Requests and dollars" if spent else "No request was made")
+if spent:
+    show.table([spent], "Requests and dollars")
+else:
+    show.sentences(["No request was made."])
 
 # %% [markdown]
 # ## Checks
