@@ -29,12 +29,8 @@ class LocalReader:
         """Return one answer per prompt, in order; a prompt that leaves no room for an answer is not read."""
         rows = [self._tokens(prompt) for prompt in prompts]
         answers = [Answer(None, TOO_LONG)] * len(rows)
-        room = (
-            usable_positions(self.model) or max(map(len, rows), default=0) + self.max_output
-        ) - self.max_output
-        order = sorted(
-            (place for place, row in enumerate(rows) if len(row) <= room), key=lambda p: len(rows[p])
-        )
+        room = (usable_positions(self.model) or 10**9) - self.max_output
+        order = sorted((n for n, row in enumerate(rows) if len(row) <= room), key=lambda n: len(rows[n]))
         for start in range(0, len(order), ROWS):
             places = order[start : start + ROWS]
             for place, answer in zip(places, self._generate([rows[p] for p in places]), strict=True):

@@ -134,15 +134,14 @@ def evaluate(exp: Experiment, reader: Reader) -> dict[str, dict[str, dict[str, i
 
 def finish(exp: Experiment, reader: LocalReader | ApiReader, counts: Counts, seconds: float = 0.0) -> Path:
     """Write the manifest: flags, what could not be read, requests, tokens and dollars."""
-    flags = exp.run.facts["flags"]
-    practice = any(corpus.practice for corpus in exp.corpora.values())
+    found = {"practice": True} if any(corpus.practice for corpus in exp.corpora.values()) else {}
     device = str(reader.model.device) if isinstance(reader, LocalReader) else "api"
     return exp.run.finish(
         totals=Totals(seconds=seconds),
         device=device.partition(":")[0],
         data_hashes={name: corpus.sha256 for name, corpus in exp.corpora.items()},
         left_out={name: list(corpus.left_out) for name, corpus in exp.corpora.items()},
-        flags=flags | ({"practice": True} if practice else {}),
+        flags=exp.run.facts["flags"] | found,
         selection=UNTRAINED,
         zero_shot={"answers": counts, "requests": request_facts(reader)},
     )
@@ -193,12 +192,10 @@ def against_published(exp: Experiment, split: str, best: Mapping[str, float]) ->
     ((name, task),) = exp.config.tasks.items()
     primary = (name, task.primary_metric, split)
     score = next(m.value for m in exp.metrics if (m.task, m.name, m.split) == primary)
-    row = {"task": name, "metric": task.primary_metric, "score": score}
-    row["perfect answers"] = best[task.primary_metric]
+    row = {"task": name, "metric": task.primary_metric, "score": score, "perfect answers": best[primary[1]]}
     if exp.corpora[name].practice:
         return [row]
-    known = asdict(task)
-    trivial, published = trivial_baseline(known), published_best(known)
+    trivial, published = (known(asdict(task)) for known in (trivial_baseline, published_best))
     row |= {"trivial": trivial, "published": published, "threshold": task.zero_shot_threshold}
     if task.zero_shot_threshold is not None:
         row["spec_flag"] = "yes" if score >= task.zero_shot_threshold else "no"

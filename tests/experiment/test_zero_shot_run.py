@@ -148,7 +148,7 @@ def test_a_verdict_over_its_folder_does_not_see_it(local, tmp_path):
 def test_the_overview_lists_it_by_its_own_strategy_and_no_page_takes_it_for_a_trained_one(local, monkeypatch):
     exp, _, _ = local
     table = overview_table([exp.run])
-    assert set(table["strategy"]) == {"zero_shot"} == {arm_of(exp.run.manifest())}
+    assert set(table["arm"]) == {"zero_shot"} == {arm_of(exp.run.manifest())}
     assert table["parameters"].tolist() == [0]
     asked = []
     monkeypatch.setattr(finished_runs, "run_page", lambda page, **_: asked.append(page) or exp.run.path)
