@@ -28,6 +28,7 @@ from kaggle_kit.kaggle.metadata import checked
 
 KIT_FILE = "kaggle_kit.kit"  # tar.xz under a name of its own: Kaggle unpacks archives that it knows
 PARTS = ("kaggle_kit", "params", "notebooks", "requirements.txt")  # some pages run others first
+NOT_THERE = ("kaggle_kit/kaggle/", "kaggle_kit/study/")  # what starts kernels and studies; no page reads it
 WIDTH = 100  # characters per line of the embedded text
 SLUG = "kaggle-kit-wheels"
 # What the image of 2026 lacks, with the one dependency that has no wheel on the index.
@@ -74,7 +75,8 @@ def pack(root: Path = SOURCE_ROOT) -> bytes:
     found = [path for part in PARTS for path in ((root / part), *(root / part).rglob("*"))]
     kinds = (".py", ".yaml", ".txt", ".json")
     files = [path for path in found if path.is_file() and path.suffix in kinds]
-    packed = {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+    names = {path.relative_to(root).as_posix(): path for path in files}
+    packed = {name: path.read_bytes() for name, path in names.items() if not name.startswith(NOT_THERE)}
     return _archive(packed | {PACKED_SHA: f"{git_sha(root) or ''}\n".encode()})
 
 

@@ -137,7 +137,9 @@ def test_what_the_service_may_have_done_counts_in_full_and_is_asked_again(reader
 
 
 @pytest.mark.parametrize(
-    "fault", [status(401), status(404), status(400), status(429, "insufficient_quota")], ids=str
+    "fault",
+    [status(401), status(404), status(400), status(429, "insufficient_quota")],
+    ids=["401", "404", "400", "no money left"],
 )
 def test_what_no_attempt_mends_is_told_at_once_and_costs_nothing(reader, service, fault):
     service.faults = [fault]
