@@ -27,7 +27,8 @@ from kaggle_kit.core.secrets import refuse_secrets
 from kaggle_kit.kaggle.metadata import checked
 
 KIT_FILE = "kaggle_kit.kit"  # tar.xz under a name of its own: Kaggle unpacks archives that it knows
-PARTS = ("kaggle_kit", "params", "notebooks", "requirements.txt")  # some pages run others first
+# Some pages first run another one, of these folders.
+PARTS = ("kaggle_kit", "params", "notebooks/2_single_task", "notebooks/3_multi_task", "requirements.txt")
 NOT_THERE = ("kaggle_kit/kaggle/", "kaggle_kit/study/")  # what starts kernels and studies; no page reads it
 WIDTH = 100  # characters per line of the embedded text
 SLUG = "kaggle-kit-wheels"
