@@ -16,7 +16,8 @@ BOTH = {"pair": [{"a": 3, "b": 4}, {"b": 5}], "alone": [{"a": 7}, {"a": 5}]}
 def manifest_of(tmp_path, development):
     """A run's folder with the fields that are read of its manifest and configuration."""
     (tmp_path / "run").mkdir()
-    run = RunFolder(tmp_path / "run", {"tasks": ["a"], "model": "m", "profile": "smoke", "seed": 1})
+    asked = {"tasks": ["a"], "model": "m", "profile": "smoke", "strategy": "s1_single", "seed": 1}
+    run = RunFolder(tmp_path / "run", asked)
     run.config_yaml.write_text("training: {quick_samples: 20}")
     run.append_event({"step": 1, "losses": {"a": 0.5}})
     facts = {"epochs_over_own_data": {"a": 1.5}, "totals": {"tokens": {"a": 30}}, "optimiser_steps": 4}

@@ -106,7 +106,7 @@ def test_without_a_client_the_message_says_what_a_checkout_installs(monkeypatch)
 def test_an_unknown_status_is_told_with_those_that_are_known(monkeypatch):
     client = KaggleClient()
     monkeypatch.setattr(client, "_call", lambda *_: 'jane/a-kernel has status "PONDERING"')
-    with pytest.raises(KaggleError, match="PONDERING.*allowed: QUEUED.*ask again"):
+    with pytest.raises(KaggleError, match="PONDERING.*allowed: QUEUED.*see `kaggle kernels status"):
         client.status(REF)
 
 
