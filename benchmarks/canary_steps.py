@@ -60,19 +60,17 @@ READ = {  # finished runs that a page without tasks reads
     "04_pareto_frontier": {"runs": "{token_controlled},{s2_shared}"},
     "07_error_analysis": {"runs": "{token_controlled},{s2_shared}"},
 }
-TOO_FEW = ("05_probing_results",)  # pages that refuse so few documents, where nothing makes them take them
+TOO_FEW = ("05_probing_results",)  # pages that refuse so few documents
 QUICK_OVERRIDES = {
     "ablation_architecture": ("experiment.target=2971276",)
 }  # fusion is no trifle of a model so small
 SMALL = """\
 import torch
-from kaggle_kit.evaluation import properties
 from kaggle_kit.models import tiny
 from kaggle_kit.experiment import preparation
 from kaggle_kit.training.smoke import SmokeReport, smoke_test
 
 torch.set_num_threads(1)
-properties.LEAST_ITEMS, properties.LEAST_DOCUMENTS = 4, 2
 tiny.SHAPE.update(hidden_size=64, intermediate_size=128, num_hidden_layers=2)
 build = tiny.build_tiny
 preparation.build_tiny = lambda architecture, texts: build(architecture, texts, steps=0)
@@ -186,13 +184,15 @@ def run_pages(steps: Steps, quick: bool) -> None:
     kernel = SharedKernel(steps.folder / "executed") if quick else None
     for name in order:
         page, values = pages[name], page_values(pages[name], quick)  # by the runs that are there by now
+        enough = name not in TOO_FEW
         if kernel:
-            steps.take(f"page {name}", lambda p=page, v=values: kernel.execute(injected(p, v), p.stem))
+            steps.take(
+                f"page {name}", lambda p=page, v=values: kernel.execute(injected(p, v), p.stem), enough
+            )
         elif "run_dir" in parameters(page):
             steps.take(f"page {name}", lambda n=name, v=values: str(run_page(n, progress=False, **v)))
         else:
             copy = steps.folder / "executed" / f"{name}.ipynb"
-            enough = name not in TOO_FEW
             steps.take(f"page {name}", lambda p=page, v=values, c=copy: str(execute_page(p, v, c)), enough)
     damaged = injected(
         pages["s1_single_task"],

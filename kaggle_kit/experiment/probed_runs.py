@@ -29,7 +29,7 @@ from kaggle_kit.evaluation.properties import properties
 from kaggle_kit.experiment.finished_runs import practice_run
 from kaggle_kit.experiment.load_trained_run import TrainedRun, load_trained_run
 from kaggle_kit.experiment.scoring import predictor
-from kaggle_kit.models.adapter_files import saved_ranks
+from kaggle_kit.models.adapter_files import STRATEGY, saved_ranks
 from kaggle_kit.models.adapters import SHARED
 from kaggle_kit.models.build import SINGLE
 from kaggle_kit.models.random_adapter import randomised
@@ -72,7 +72,7 @@ class Probed:
 
 def shared_run(runs_dir: Path | str, named: str = "") -> RunFolder:
     """Return the run of this id or folder; without one the newest practice run with a shared adapter."""
-    return practice_run(runs_dir, named, TASKS, lambda run: SHARED in saved_ranks(run.adapters))
+    return practice_run(runs_dir, named, TASKS, lambda run: _has(run, SHARED))
 
 
 def single_task_runs(run: RunFolder, runs_dir: Path | str) -> list[RunFolder]:
@@ -86,10 +86,15 @@ def single_task_runs(run: RunFolder, runs_dir: Path | str) -> list[RunFolder]:
     for other in sorted(runs, key=lambda found: str(found.manifest()["finished"])):
         facts = other.manifest()
         alike = arm_of(facts) == S1 and all(facts[key] == own[key] for key in ("model", "profile"))
-        if alike and SINGLE in saved_ranks(other.adapters):  # not where the whole backbone was trained
+        if alike and _has(other, SINGLE):  # not where the whole backbone was trained
             hashes = facts["data_hashes"].items()
             newest |= {task: other for task, sha256 in hashes if own["data_hashes"].get(task) == sha256}
     return [] if own["strategy"] == S1 else list(newest.values())
+
+
+def _has(run: RunFolder, adapter: str) -> bool:
+    """Whether a run saved this adapter; a search, for one, saves none at all."""
+    return (run.adapters / STRATEGY).is_file() and adapter in saved_ranks(run.adapters)
 
 
 def models(probed: Probed, singles: Sequence[RunFolder]) -> Iterator[tuple[str, Read]]:

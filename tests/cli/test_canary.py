@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.canary_search import Finding, search
+from benchmarks.canary_steps import TOO_FEW
 from kaggle_kit.core.page_files import find_pages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +31,7 @@ def test_no_word_of_a_restricted_corpus_and_no_token_is_written_printed_or_sent(
     assert int(figures["wandb runs kept in run folders"]) > 0
     logs = "journals, logs of Snakemake and of pages, and HTML reports among the files"
     assert int(figures[logs]) >= 4  # one of each
-    assert {figures[f"page {name}"] for name in find_pages()} == {"well"}
+    assert {figures[f"page {name}"] for name in find_pages() if name not in TOO_FEW} == {"well"}
     assert figures["page s1_single_task, damaged"] == "CellExecutionError"
 
 

@@ -10,7 +10,11 @@ import torch
 from transformers import AutoModel
 
 from kaggle_kit.analysis.probe_results import layer_table
+from kaggle_kit.core.artifacts import Totals
+from kaggle_kit.core.config import read_config
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.runs import start_run
 from kaggle_kit.evaluation.layer_states import layer_states
 from kaggle_kit.evaluation.probing import Items, probe_layers
 from kaggle_kit.experiment.load_trained_run import load_trained_run
@@ -138,6 +142,14 @@ def test_the_shared_adapter_the_base_each_single_task_adapter_and_a_random_one_r
     assert len({float(np.abs(states[-1]).sum()) for states in seen.values()}) == 4
     again = dict(models(probed, []))
     assert list(again) == ["shared adapter", BASE, RANDOM]
+
+
+def test_a_run_that_saved_no_adapter_such_as_a_search_is_passed_over(runs, tmp_path):
+    search = start_run(read_config(runs.single.config_yaml), page="hp_search", runs_dir=tmp_path)
+    hashes = runs.single.manifest()["data_hashes"]
+    search.finish(totals=Totals({NER: 10}, 1, 1.0), device="cpu", data_hashes=hashes)
+    assert [run.run_id for run in find_runs(tmp_path)] == [search.run_id]
+    assert single_task_runs(runs.shared, tmp_path) == []
 
 
 def test_an_s1_run_is_probed_by_its_only_adapter_and_beside_no_other(runs):
