@@ -207,6 +207,8 @@ def value_sources(values: Mapping[str, Any], request: Request) -> dict[str, str]
         sources[key] = FILLED[key] if key in FILLED and written is None and value is not None else source
         if key.endswith("_metric") and value == OF_RELATIONS != written:
             sources[key] = "the mentions are given: gold_entities=true"
+        if key == "training.backbone_dropout" and value is None and key not in said:
+            sources[key] = "all weights train: training.full_finetuning=true"
     for key, value in request.values:
         argument = f"argument {key}={value}"
         sources |= dict.fromkeys(sources.keys() & flat({key: value}), argument)

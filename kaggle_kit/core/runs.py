@@ -104,5 +104,5 @@ def _unfinished(path: Path, wanted: str) -> RunFolder:
         raise RunFolderError(f"{path} is a finished run; a result is never replaced, start a new one")
     if run.facts["config_hash"] != wanted:
         other = f"configuration {run.facts['config_hash']}, not {wanted}"
-        raise RunFolderError(f"{path} was started with {other}; resume it with those of its config.yaml")
+        raise RunFolderError(f"{path} was started with {other}; give the options of its config.yaml")
     return run

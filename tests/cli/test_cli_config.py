@@ -94,6 +94,18 @@ def test_yaml_says_the_same_with_and_without_sources(more):
     assert ("  loss_weighting: uncertainty  # params/strategy/s2_shared.yaml" in text) == bool(more)
 
 
+def test_a_value_that_follows_another_one_names_that_one_and_no_default():
+    given = ["--task", "ddi2013", "--profile", "open", "--sources", "tasks.ddi2013.gold_entities=true"]
+    asked = shown(*given, "training.full_finetuning=true")
+    assert asked["tasks"]["ddi2013"]["primary_metric"] == "relation_f1"
+    assert asked["training"]["backbone_dropout"] is None
+    assert asked["sources"]["tasks.ddi2013.primary_metric"].endswith("gold_entities=true")
+    assert asked["sources"]["training.backbone_dropout"].endswith("training.full_finetuning=true")
+    plain = shown("--task", "ddi2013", "--profile", "open", "--sources")["sources"]
+    assert plain["training.backbone_dropout"].startswith("default of")
+    assert plain["tasks.ddi2013.primary_metric"] == "params/task/ddi2013.yaml"
+
+
 def test_every_value_names_the_file_or_the_argument_that_set_it():
     arguments = ["--strategy", "s2_shared", "--experiment", "planted", "--sources", "training.epochs=7"]
     arguments += ["practice={documents: 9}", "tasks.semeval2017t3.components.0.loss_weight=2", "seed=3"]
