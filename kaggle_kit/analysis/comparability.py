@@ -70,6 +70,7 @@ config.strategy.candidates              -      -      =        -      =         
 config.strategy.quantization            =      =      =        =      =                =         arm    =         | S5 asks what NF4 costs
 config.strategy.pcgrad                  arm    arm    =        arm    =                =         =      arm       | one task has no conflicts, no sampling and no weights
 config.strategy.conflict_resolution     arm    arm    =        arm    =                =         =      arm       | as above
+config.strategy.gradient_per            arm    arm    =        arm    =                =         =      arm       | as above
 config.strategy.sampling                arm    arm    =        arm    =                =         =      arm       | as above
 config.strategy.temperature             arm    arm    =        arm    =                =         =      arm       | as above
 config.strategy.loss_weighting          arm    arm    =        arm    =                =         =      arm       | as above

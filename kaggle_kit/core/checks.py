@@ -135,9 +135,13 @@ def _strategy(config: schema.RunConfig) -> Iterator[str]:
         yield f"{named} needs components on both levels, {found}; add a task with one on level {level}"
     if strategy.pcgrad and len(tasks) < 2:
         yield f"strategy.pcgrad=true needs conflicting tasks, {found}; name two or more"
-    if strategy.conflict_resolution != "pcgrad" and not strategy.pcgrad:
-        asked = f"strategy.conflict_resolution={strategy.conflict_resolution}"
+    for key, default in {"conflict_resolution": "pcgrad", "gradient_per": "task"}.items():
+        if strategy.pcgrad or getattr(strategy, key) == default:
+            continue
+        asked = f"strategy.{key}={getattr(strategy, key)}"
         yield f"{asked} acts on the gradients that strategy.pcgrad=true keeps apart; set it, or drop this"
+    if strategy.gradient_per == "component" and all(len(task.components) < 2 for task in tasks.values()):
+        yield f"strategy.gradient_per=component needs a task of several components, {found}; set task"
     if strategy.fusion != "none" and kind not in ("shared_private", "sequential"):
         fuses = f"strategy.fusion={strategy.fusion} fuses a private adapter with the shared one"
         yield f"{fuses}, and {kind} has no such pair: set none"

@@ -191,6 +191,8 @@ class StrategyConfig:
     pcgrad: bool = False
     # How opposing gradients are resolved where `pcgrad` is true; all but the first are ablations of it.
     conflict_resolution: str = words(("pcgrad", "ortho_lora", "upgrad"), "pcgrad")
+    # Whose gradients are told apart where `pcgrad` is true: each task's, or each component's of a task.
+    gradient_per: str = words(("task", "component"), "task")
     # static: by the components' loss_weight.
     loss_weighting: str = words(("equal", "static", "uncertainty"), "equal")
     sampling: str = words(("proportional", "uniform", "temperature"), "proportional")

@@ -229,7 +229,11 @@ def make_trainer(
     if target_tokens is not None:
         (task,) = steps.plan.tasks
         kind = partial(TokenControlledTrainer, target_tokens=target_tokens, task=task)
-    surgery = {"pcgrad_seed": seed, "conflict_resolution": config.strategy.conflict_resolution}
+    surgery = {
+        "pcgrad_seed": seed,
+        "conflict_resolution": config.strategy.conflict_resolution,
+        "gradient_per": config.strategy.gradient_per,
+    }
     return kind(exp.model, steps, arguments, callbacks=callbacks, weighting=weighting, **surgery)
 
 

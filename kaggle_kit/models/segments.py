@@ -114,16 +114,24 @@ class _SegmentLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_rows = torch.empty_like(rows)
             for target, some, weight in _by_segment(joints, of_rows, grad, weights):
-                torch.mm(some, weight, out=target)
-            of_rows.mul_(alpha)
+                torch.addmm(target, some, weight, beta=0, alpha=alpha, out=target)
         of_parts: list[Tensor | None] = []
         spans = zip(grad.split(joints.sizes), rows.split(joints.sizes), pairwise(joints.bounds), strict=True)
         for some, read, (start, stop) in spans:
             widths, kinds = zip(*ctx.widths[start:stop], strict=True)
-            whole = (some.t() @ read).mul_(alpha)  # (out, in): this segment's part of the sum over tokens
-            pieces = whole.split(widths, joints.dim)
+            whole = _products_of(some, read, alpha)  # (out, in): this segment's part of the sum over tokens
+            pieces = whole.split(widths, joints.dim) if len(widths) > 1 else (whole,)
             of_parts += [piece.to(kind) for piece, kind in zip(pieces, kinds, strict=True)]
         return of_rows, grad if ctx.adds else None, None, None, *of_parts
+
+
+def _products_of(grad: Tensor, rows: Tensor, alpha: float) -> Tensor:
+    """alpha · gradᵀ · rows, (out, in); the smaller matrix comes first, which takes up to a third less."""
+    wide = grad.shape[1] > rows.shape[1]
+    left, right = (rows, grad) if wide else (grad, rows)
+    found = grad.new_empty(left.shape[1], right.shape[1])
+    torch.addmm(found, left.t(), right, beta=0, alpha=alpha, out=found)
+    return found.t() if wide else found
 
 
 def _by_segment(joints: _Joints, target: Tensor, rows: Tensor, weights: list[Tensor]) -> Any:

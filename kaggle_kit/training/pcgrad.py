@@ -32,6 +32,7 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.training.conflicts import ConflictReport, GroupConflicts, cosines_of, cosines_of_halves
 
 Weigh = Callable[[Tensor, torch.Generator], Tensor]  # (K, K) Gram matrix -> (K,) factors
+NO_PARTS: Mapping[str, Sequence[str]] = {}
 BLOCK = 1 << 14  # terms per dot product: float32 is accurate over so many, and sums of blocks are float64
 
 
@@ -91,17 +92,26 @@ class PCGradOptimizer:
         self.generator = generator
         self.weigh, self.per_matrix = weigh, per_matrix
 
-    def leaves(self, reached: Mapping[str, Collection[str]]) -> dict[str, dict[Parameter, Tensor]]:
+    def leaves(
+        self, reached: Mapping[str, Collection[str]], parts: Mapping[str, Sequence[str]] = NO_PARTS
+    ) -> dict[str, dict[Parameter, Tensor]]:
         """Begin a step: return each task's stand-ins for the parameters of the groups that it reaches.
 
-        What is accumulated in their `.grad` until `combine` is the task's gradient.
+        What is accumulated in their `.grad` until `combine` is the task's gradient. A task with several
+        `parts` has a gradient of each, named `task.part`: `turn_to` says which one the leaves gather.
         """
         found: dict[str, dict[Parameter, Tensor]] = {task: {} for task in reached}
         for name, group in self.groups.items():
-            group.begin([task for task, names in reached.items() if name in names])
-            for task, leaves in zip(group.tasks, group.leaves, strict=True):
+            tasks = [task for task, names in reached.items() if name in names]
+            group.begin({task: tuple(parts.get(task, ())) for task in tasks})
+            for task, leaves in group.leaves.items():
                 found[task] |= dict(zip(group.parameters, leaves, strict=True))
         return found
+
+    def turn_to(self, part: int) -> None:
+        """Let the leaves gather the gradient of their task's part of this number, where it has so many."""
+        for group in self.groups.values():
+            group.turn_to(part)
 
     def halve(self, tasks: Collection[str]) -> None:
         """Mark the middle of these tasks' batches, so that the report compares their halves.
@@ -109,7 +119,7 @@ class PCGradOptimizer:
         The gradients so far are copied to the CPU: K more of them would cost the GPU a smaller batch.
         """
         for group in self.groups.values():
-            group.halved = [task for task in group.tasks if task in tasks]
+            group.halved = [name for task in tasks for name in group.names_of.get(task, ())]
             group.first = group.of(group.halved).to("cpu", copy=True)
 
     def compare(self, task: str, losses: Mapping[str, Tensor]) -> None:
@@ -119,7 +129,7 @@ class PCGradOptimizer:
         within a task.
         """
         for group in self.groups.values():
-            if task in group.tasks:
+            if task in group.leaves:
                 rows = [group.gradient(task, loss) for loss in losses.values()]
                 group.components[task] = cosines_of(list(losses), gram_matrix(rows), of_zero=torch.nan)
 
@@ -136,12 +146,12 @@ class PCGradOptimizer:
         """
         groups: dict[str, GroupConflicts] = {}
         for name, group in self.groups.items():
-            if group.tasks:
+            if group.names:
                 gram = gram_matrix(group.rows)
                 noted = (group.cosines_of_halves(), dict(group.components))
                 weights = self._write(group, gram)
-                groups[name] = GroupConflicts(tuple(group.tasks), gram, weights, *noted)
-            group.begin([])
+                groups[name] = GroupConflicts(tuple(group.names), gram, weights, *noted)
+            group.begin({})
         return ConflictReport(groups)
 
     def _write(self, group: GroupRows, gram: Tensor) -> Tensor:
@@ -159,35 +169,46 @@ class PCGradOptimizer:
 
 
 class GroupRows:
-    """The tasks' gradients of one group of parameters, as rows of a matrix that every step uses again."""
+    """The gradients of one group of parameters, as rows of a matrix that every step uses again.
+
+    There is a row for each task, or for each of a task's parts.
+    """
 
     def __init__(self, parameters: list[Parameter]) -> None:
         self.parameters = parameters
         self.bounds = list(pairwise(accumulate((p.numel() for p in parameters), initial=0)))
         self._memory = torch.empty(0, 0)
-        self.begin([])
+        self._pieces: list[list[Tensor]] = []  # of each row of the memory, by parameter, in its shape
+        self._stand_ins: dict[str, list[Tensor]] = {}
+        self.begin({})
 
-    def begin(self, tasks: list[str]) -> None:
-        """Forget the last step: rows of zeros for these tasks, and leaves whose `.grad` lies in them."""
-        self.tasks, self.halved = tasks, list[str]()
+    def begin(self, parts: Mapping[str, Sequence[str]]) -> None:
+        """Forget the last step: rows of zeros for the tasks' parts, and leaves whose `.grad` lies there."""
+        self.names_of = {task: [f"{task}.{part}" for part in some] or [task] for task, some in parts.items()}
+        self.names = [name for names in self.names_of.values() for name in names]
+        self.halved = list[str]()
         self.first: Tensor | None = None
         self.components: dict[str, dict[str, float]] = {}
-        if tasks and (len(tasks) > len(self._memory) or self._memory.device != self.parameters[0].device):
-            some = self.parameters[0]
-            self._memory = some.new_empty(len(tasks), self.bounds[-1][1])
-        self.rows = self._memory[: len(tasks)].zero_()  # (tasks, values)
-        self.leaves = [[p.detach().requires_grad_() for p in self.parameters] for _ in tasks]
-        for row, leaves in zip(self.rows, self.leaves, strict=True):
-            for leaf, part in zip(leaves, self._parts(row), strict=True):
-                leaf.grad = part
+        if self.names:
+            self._allot(len(self.names))
+        self.rows = self._memory[: len(self.names)].zero_()  # (names, values)
+        self.leaves = {task: self._leaves_of(task) for task in parts}
+        self.turn_to(0)
 
-    def of(self, tasks: Sequence[str]) -> Tensor:
-        """Return these tasks' rows: (tasks, values)"""
-        return self.rows[[self.tasks.index(task) for task in tasks]]
+    def turn_to(self, part: int) -> None:
+        """Put every leaf's `.grad` into the row of its task's part of this number, where there is one."""
+        for task, leaves in self.leaves.items():
+            for name in self.names_of[task][part : part + 1]:
+                for leaf, piece in zip(leaves, self._pieces[self.names.index(name)], strict=True):
+                    leaf.grad = piece
+
+    def of(self, names: Sequence[str]) -> Tensor:
+        """Return a copy of these rows: (names, values)"""
+        return self.rows[[self.names.index(name) for name in names]]
 
     def gradient(self, task: str, loss: Tensor) -> Tensor:
         """Return one loss's gradient of the task's leaves, on the CPU: (values,)"""
-        leaves = self.leaves[self.tasks.index(task)]
+        leaves = self.leaves[task]
         if not loss.requires_grad:
             return torch.zeros(self.rows.shape[1])
         options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
@@ -211,13 +232,25 @@ class GroupRows:
             total = self.rows[0, start:stop].mul_(factors[0])
             if len(factors) > 1:
                 total.addmv_(self.rows[1:, start:stop].T, factors[1:])
-        for parameter, part in zip(self.parameters, self._parts(self.rows[0]), strict=True):
-            parameter.grad = part
+        for parameter, piece in zip(self.parameters, self._pieces[0], strict=True):
+            parameter.grad = piece
 
-    def _parts(self, row: Tensor) -> list[Tensor]:
-        """The row's part of each parameter, in the parameter's shape."""
-        spans = zip(self.parameters, self.bounds, strict=True)
-        return [row[start:stop].view(parameter.shape) for parameter, (start, stop) in spans]
+    def _allot(self, rows: int) -> None:
+        """Have memory for so many rows where the parameters are."""
+        some = self.parameters[0]
+        if rows <= len(self._memory) and self._memory.device == some.device:
+            return
+        self._memory = some.new_empty(rows, self.bounds[-1][1])
+        spans = list(zip(self.parameters, self.bounds, strict=True))
+        self._pieces = [[row[start:stop].view(p.shape) for p, (start, stop) in spans] for row in self._memory]
+
+    def _leaves_of(self, task: str) -> list[Tensor]:
+        """Return the task's stand-ins; those of an earlier step while the parameters lie where they lay."""
+        kept = self._stand_ins.get(task, [])
+        places = [leaf.data_ptr() for leaf in kept]
+        if places != [parameter.data_ptr() for parameter in self.parameters]:
+            self._stand_ins[task] = kept = [p.detach().requires_grad_() for p in self.parameters]
+        return kept
 
 
 def check_groups(optimizer: Optimizer, shared: Mapping[str, list[Parameter]]) -> None:

@@ -9,6 +9,7 @@ micro-batch; the optimiser also moves the loss weights that are learnt; checkpoi
 (`resume.py`). Schedule, gradient scaler, clipping, callbacks and logging stay the library's.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -34,7 +35,8 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
     """Trains a `MultiTaskModel` on a `PlanDataset`, counting every token.
 
     `weighting` weighs the tasks' losses (default: equally). `pcgrad_seed` turns gradient surgery on
-    for the parameters that several tasks touch; `conflict_resolution` is one of `RESOLVERS`.
+    for the parameters that several tasks touch; `conflict_resolution` is one of `RESOLVERS`,
+    and with `gradient_per="component"` the components of a task are told apart like tasks.
     """
 
     optimizer: torch.optim.Optimizer  # None until it is created
@@ -48,6 +50,7 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         weighting: EqualLoss | UncertaintyWeightedLoss | None = None,
         pcgrad_seed: int | None = None,
         conflict_resolution: str = "pcgrad",
+        gradient_per: str = "task",
     ) -> None:
         one_step = itemgetter(0)  # one item of the dataset
         super().__init__(model, args, one_step, steps, callbacks=list(callbacks))
@@ -56,6 +59,10 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         self.pcgrad: PCGradOptimizer | None = None
         self.reached: dict[str, list[str]] = {}  # task -> the groups of parameters that it reaches
         self.pcgrad_seed, self.resolver = pcgrad_seed, RESOLVERS[conflict_resolution]
+        self.parts: dict[str, list[str]] = {}  # of the tasks with several gradients: their components
+        if pcgrad_seed is not None and gradient_per == "component":
+            several = {task: [part.name for part in spec.components] for task, spec in model.specs.items()}
+            self.parts = {task: names for task, names in several.items() if len(names) > 1}
         self.tokens = TokenTracker(steps.plan.tasks, sharing=filter(model.shares, model.specs))
         self.record: dict[str, Any] = {}  # what the step just done leaves for the log
         for callback in callbacks:
@@ -76,7 +83,8 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         self.weighting.zero_grad()
         step = inputs.to(self.args.device)
         totals = {task: TaskTotals.of(model, batches) for task, batches in step.by_task()}
-        leaves = self.pcgrad.leaves({task: self.reached[task] for task in totals}) if self.pcgrad else {}
+        reached = {task: self.reached.get(task, []) for task in totals}
+        leaves = self.pcgrad.leaves(reached, self.parts) if self.pcgrad else {}
         losses = {task: torch.zeros((), device=self.args.device) for task in totals}
         rows = read_together(model, step.micro_batches, self.train_dataset.plan.settings.token_budget)
         for row, previous in zip(rows, [None, *rows], strict=False):
@@ -101,19 +109,31 @@ class MultiTaskTrainer(ResumableMixin, Trainer):
         The loss of a component is its mean over everything that the task's micro-batches count in this
         step, so cutting the step into more or fewer micro-batches and rows changes nothing.
         """
-        found, weighted = [], []
+        found: list[tuple[str, Tensor]] = []
+        turns: dict[int, list[Tensor]] = defaultdict(list)  # number of a task's part -> losses
         with self.compute_loss_context_manager():
             for batch, states in zip(row, model.read(row, leaves), strict=True):
                 task = batch.task
                 parts = batch_losses(model, batch, states, totals[task])
-                loss = weighted_sum(model, task, parts)
                 share = batch.tokens / totals[task].tokens
-                weighted.append(self.weighting.combine(task, loss, share=share))
-                found.append((task, loss.detach()))
+                for number, several in self._apart(task, parts).items():
+                    loss = weighted_sum(model, task, several)
+                    turns[number].append(self.weighting.combine(task, loss, share=share))
+                    found.append((task, loss.detach()))
+                    share = 0.0  # what does not depend on the loss counts once
         if self.pcgrad and row[0].half == 0 and len(parts) > 1 and task not in self.pcgrad.compared:
             self.pcgrad.compare(task, {name: self._scaled(part) for name, part in parts.items()})
-        self.accelerator.backward(torch.stack(weighted).sum())
+        for number in sorted(turns, reverse=True):
+            if self.pcgrad and self.parts:
+                self.pcgrad.turn_to(number)
+            self.accelerator.backward(torch.stack(turns[number]).sum(), retain_graph=number > min(turns))
         return found
+
+    def _apart(self, task: str, losses: Mapping[str, Tensor]) -> dict[int, Mapping[str, Tensor]]:
+        """Return by turn the losses that have one gradient: all of a task's, or a component's."""
+        if task not in self.parts:
+            return {0: losses}
+        return {self.parts[task].index(name): {name: loss} for name, loss in losses.items()}
 
     def _scaled(self, loss: Tensor) -> Tensor:
         """Return the loss as float16 needs it, so that small gradients do not vanish."""

@@ -18,6 +18,7 @@ from kaggle_kit.models.multitask import MultiTaskModel
 from kaggle_kit.training.gradients import (
     TaskTotals,
     batch_losses,
+    component_losses,
     read_together,
     shared_groups,
     shared_parameters,
@@ -224,3 +225,30 @@ def test_one_pass_takes_a_fraction_of_the_operations(toys, strategy, share):  # 
             together(model, batches, budget)
         counts[budget] = counted.count
     assert counts[BUDGET] < share * counts[1]
+
+
+@pytest.mark.parametrize("strategy", SHARING)
+def test_the_components_of_a_task_have_their_gradients_apart(toys, strategy):  # noqa: F811
+    model = toys.model(**STRATEGIES[strategy]).eval()
+    randomise(model)
+    parts = {task: [part.name for part in spec.components] for task, spec in model.specs.items()}
+    parts = {task: names for task, names in parts.items() if len(names) > 1}
+    assert parts == {"reading": ["mentions", "answers"]}
+    batch = toys.batch("reading")
+    shared = shared_parameters(model)
+    wanted = {
+        name: torch.autograd.grad(loss, shared, allow_unused=True)
+        for name, loss in component_losses(model, [batch]).items()
+    }
+    pcgrad = PCGradOptimizer(torch.optim.SGD(shared, lr=1.0), shared_groups(model), torch.Generator())
+    leaves = pcgrad.leaves({task: model.reached_by([task]) for task in model.specs}, parts)
+    (states,) = model.read([batch], leaves)
+    losses = batch_losses(model, batch, states, TaskTotals.of(model, [batch]))
+    for number, name in enumerate(parts["reading"]):
+        pcgrad.turn_to(number)
+        losses[name].backward(retain_graph=True)
+        for parameter, gradient in zip(shared, wanted[name], strict=True):
+            if gradient is not None:
+                assert_close(leaves["reading"][parameter].grad, gradient)
+    names = next(iter(pcgrad.combine().groups.values())).tasks
+    assert {"reading.mentions", "reading.answers", "entities"} <= {*names}
