@@ -12,6 +12,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass
 from functools import reduce
 from pathlib import Path
@@ -44,12 +45,21 @@ MACHINE_KEYS = (
 )
 
 # Keys that came later, with what they were before: runs from then keep their hash and can go on.
-LATER: tuple[tuple[str, str, Any], ...] = (("model", "weights", None), ("training", "full_finetuning", False))
+LATER: tuple[tuple[str, str, Any], ...] = (
+    ("model", "weights", None),
+    ("training", "full_finetuning", False),
+    ("strategy", "gradient_per", "task"),
+)
 # What `training.backbone_dropout` is where nobody says it.
 UNSAID_DROPOUT = "${backbone_dropout:${training.full_finetuning}}"
 OmegaConf.register_new_resolver("backbone_dropout", lambda whole: None if whole else 0.0, replace=True)
 
 DESCRIBED = "_described_"  # Hydra's name for a model that is no file of params/model
+NO_SEED = -1
+MOST_COMPOSED = (
+    256  # a study asks for the same names again and again; Hydra takes a tenth of a second for each
+)
+_composed: dict[str, DictConfig] = {}
 
 _hydra_lock = threading.RLock()  # Hydra keeps its state in a process-wide singleton
 
@@ -154,6 +164,22 @@ def read_config(file: Path) -> RunConfig:
 
 
 def _compose_groups(request: Request, seed: int) -> DictConfig:
+    """Return what Hydra composes; once for the same names, as long as no file of params/ changes."""
+    folders = [params_dir(), *filter(None, [own_params()])]
+    states = [(file, file.stat()) for folder in folders for file in folder.rglob("*.yaml")]
+    files = [(str(file), state.st_mtime_ns, state.st_size) for file, state in states]
+    key = repr((request.groups, request.named, request.described, files))
+    if key not in _composed:
+        if len(_composed) == MOST_COMPOSED:
+            _composed.clear()
+        _composed[key] = _by_hydra(request)
+    config = deepcopy(_composed[key])
+    if config.seed == NO_SEED:  # no file of params/ names one
+        refuse(_apply(config, "seed", seed))
+    return config
+
+
+def _by_hydra(request: Request) -> DictConfig:
     """Hydra's part: members of the groups merged into the typed schema, later ones over earlier ones."""
     defaults = [{f"task@tasks.{name}" if group == "task" else group: name} for group, name in request.groups]
     named = dict(request.named)
@@ -166,7 +192,7 @@ def _compose_groups(request: Request, seed: int) -> DictConfig:
         store.store(name="run_schema", node=RunConfig)
         store.store(name=DESCRIBED, group="model", node=request.described or {})
         shipped = {"hydra": {"searchpath": [f"file://{params_dir()}"]}}  # behind the folder of own files
-        run = {"defaults": ["run_schema", "_self_", *defaults], "seed": seed, **shipped}
+        run = {"defaults": ["run_schema", "_self_", *defaults], "seed": NO_SEED, **shipped}
         run["training"] = {"backbone_dropout": UNSAID_DROPOUT}
         store.store(name="run", node=run)
         try:

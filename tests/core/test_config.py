@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -377,3 +377,21 @@ def test_a_stored_configuration_cannot_read_the_environment(monkeypatch, place):
     with pytest.raises(ConfigError, match=f"model.{place}") as caught:
         from_yaml(text)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_composed_configuration_is_kept_apart_from_the_next_and_from_changed_files(tmp_path, monkeypatch):
+    file = tmp_path / "profile" / "mine.yaml"
+    file.parent.mkdir()
+    shipped = (params_dir() / "profile" / "smoke.yaml").read_text()
+    monkeypatch.setenv("KAGGLE_KIT_PARAMS", str(tmp_path))
+    found = []
+    for rows in (3, 4):
+        text = shipped.replace("name: smoke", "name: mine")
+        file.write_text(text.replace("max_train_samples: 200", f"max_train_samples: {rows}"))
+        found.append(compose(profile="mine", seed=rows))
+    found[0].training.epochs = 17.0
+    found[0].tasks.clear()
+    found.append(compose(profile="mine", seed=5))
+    assert [one.seed for one in found] == [3, 4, 5]
+    assert [one.profile.max_train_samples for one in found] == [3, 4, 4]
+    assert found[2] == replace(found[1], seed=5)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import psutil
 import torch
-from scipy.stats import theilslopes
 from transformers import TrainerState
 
 from kaggle_kit.core.errors import KitError
@@ -150,6 +149,8 @@ def leak_verdict(steps: Sequence[int], gib: Sequence[float]) -> LeakVerdict:
     if len(gib) < MIN_MEASUREMENTS:
         too_few = f"{len(gib)} measurements are too few to judge; need {MIN_MEASUREMENTS}"
         return LeakVerdict(False, 0.0, too_few)
+    from scipy.stats import theilslopes  # half a second of imports, for runs that come this far
+
     later = slice(len(gib) // 2, None)
     slope, _, low, high = (1000 * float(v) for v in theilslopes(gib[later], steps[later], alpha=0.99))
     reason = (
