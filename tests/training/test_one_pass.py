@@ -237,7 +237,7 @@ def test_the_components_of_a_task_have_their_gradients_apart(toys, strategy):  #
     batch = toys.batch("reading")
     shared = shared_parameters(model)
     wanted = {
-        name: torch.autograd.grad(loss, shared, allow_unused=True)
+        name: torch.autograd.grad(loss, shared, allow_unused=True, retain_graph=True)
         for name, loss in component_losses(model, [batch]).items()
     }
     pcgrad = PCGradOptimizer(torch.optim.SGD(shared, lr=1.0), shared_groups(model), torch.Generator())
