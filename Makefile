@@ -1,6 +1,6 @@
 # Everything a newcomer needs; it asks for a POSIX shell, make, git and some Python 3 to begin with.
 # `make setup PYTHON=python3.12` chooses the interpreter of .venv.
-.PHONY: help setup study test test-kaggle check clean
+.PHONY: help setup study test canary test-kaggle check clean
 .NOTPARALLEL:
 
 # Any interpreter that starts will do here: .ci/setup.py looks for a fitting one itself.
@@ -31,18 +31,22 @@ check: ## the static gates alone: no torch, under a minute
 	$$bin/mypy; \
 	$$bin/python -m pytest -q tests/static
 
-# One torch thread for each of the processes that share the tests; a file's tests stay together.
+# One torch thread for each of the processes that share the tests; a file's tests stay together, and long
+# files do not wait for the end, where a process would be alone with them.
 WORKERS ?= 2
-PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Whole directories of what reads, trains and scores, and what a kernel does there.
 KAGGLE_TESTS = tests/core tests/data tests/heads tests/batches tests/models tests/training tests/evaluation \
 	tests/analysis tests/kaggle/test_build.py tests/kaggle/test_offline.py
 KAGGLE_PAGE = notebooks/2_single_task/s1_single_task.ipynb
 
+# `make check` has run the static tests, and every page runs here once: the canary runs them all again.
 test: setup check ## the whole suite: static gates, unit and property tests, every page
-	$(PYTEST) --durations=15
-	$(PYTEST) -q --nbval-lax --nbval-current-env notebooks
+	$(PYTEST) --durations=15 -m 'not canary' --ignore=tests/static --nbval-lax --nbval-current-env tests notebooks
+
+canary: setup ## every page and command on planted words, and a search for them
+	$(PYTEST) tests/cli/test_canary.py
 
 test-kaggle: SETUP_OPTIONS = --kaggle
 test-kaggle: ## what reads, trains and scores, kernels and one page, on the versions of Kaggle's image

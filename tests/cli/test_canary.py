@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.canary
 def test_no_word_of_a_restricted_corpus_and_no_token_is_written_printed_or_sent():
     command = [sys.executable, "-m", "benchmarks.canary", "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
