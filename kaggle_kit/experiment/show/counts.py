@@ -19,9 +19,6 @@ from kaggle_kit.experiment.show.views import figure, panel, table
 from kaggle_kit.models.parity import Variant, parity_rows
 
 Ledger = Sequence[Mapping[str, int]]  # one step each: source (a task, a kind of text) -> tokens
-CURVE = {"tokens up to": "{:,}", "mean loss": "{:.4f}", "dev score": "{:.4f}"}
-OPTIMISED = {"tokens": "{:,}", "steps": "{:,}", "epochs over its data": "{:.2f}", "at": "{:.0%}"}
-OPTIMISED |= dict.fromkeys(("final training loss", "dev, last point", "dev, best point"), "{:.4f}")
 
 
 def token_ledger(exp: Experiment) -> pd.DataFrame:
@@ -31,11 +28,10 @@ def token_ledger(exp: Experiment) -> pd.DataFrame:
     seen = pd.Series(lines[-1]["total"] if lines else {}, dtype=int)
     ledger["seen"] = seen.reindex(ledger.index, fill_value=0)
     ledger["own data"] = [int(exp.encoded[task].lengths.sum()) for task in ledger.index]
-    formats = dict.fromkeys(ledger.columns, "{:,}") | {"share of seen": "{:.1%}", "passes": "{:.2f}"}
     ledger["share of seen"] = ledger["seen"] / max(1, ledger["seen"].sum())
     ledger["passes"] = ledger["seen"] / ledger["own data"]
     ledger = ledger.rename_axis("task").reset_index()
-    table(ledger, "Tokens of each task, planned and seen", formats)
+    table(ledger, "Tokens of each task, planned and seen")
     return ledger
 
 
@@ -45,7 +41,7 @@ def curve_over_tokens(exp: Experiment) -> None:
         curve = token_curve(exp.run, task)
         figure(_curve(curve, task) if len(curve) else no_data(f"{task} was not trained"))
         if len(curve):
-            table(curve_parts(curve), f"{task}: the same in five parts of equal tokens", CURVE)
+            table(curve_parts(curve), f"{task}: the same in five parts of equal tokens")
 
 
 def ledgers(arms: Mapping[str, Ledger], title: str) -> None:
@@ -65,7 +61,7 @@ def ledgers(arms: Mapping[str, Ledger], title: str) -> None:
         chart.suptitle(title, x=0.01, ha="left", fontsize=10)
         chart.legend(areas, sources, loc="outside lower center", ncols=3)
     figure(chart)
-    table(rows, f"{title}, in total", dict.fromkeys(list(rows[0])[1:], "{:,}"))
+    table(rows, f"{title}, in total")
 
 
 def ledger_totals(arms: Mapping[str, Ledger]) -> list[dict[str, Any]]:
@@ -80,9 +76,7 @@ def ledger_totals(arms: Mapping[str, Ledger]) -> list[dict[str, Any]]:
 
 def parity(variants: Sequence[Variant]) -> None:
     """Show the trainable parameters that the tokens of each task pass, level by level, and the total."""
-    rows = parity_rows(variants)
-    formats = dict.fromkeys(list(rows[0])[1:-1], "{:,}") | {"widest difference": "{:.1%}"}
-    table(rows, "Trainable parameters, heads and fusion included", formats)
+    table(parity_rows(variants), "Trainable parameters, heads and fusion included")
 
 
 def optimisation(runs: Mapping[str, RunFolder], task: str) -> None:
@@ -102,7 +96,7 @@ def optimisation(runs: Mapping[str, RunFolder], task: str) -> None:
             axes.legend(loc="upper left")
     else:
         figure(no_data("no run has kept a development curve"))
-    table(optimisation_table(runs), "How far both were optimised", OPTIMISED)
+    table(optimisation_table(runs), "How far both were optimised")
 
 
 def optimisation_table(runs: Mapping[str, RunFolder]) -> list[dict[str, Any]]:

@@ -19,7 +19,6 @@ from kaggle_kit.experiment.show.marked import WITHHELD, error_view, sample_view
 from kaggle_kit.experiment.show.views import facts, figure, sentences, show_html, table
 
 MAX_SAMPLES = 30  # among which errors are looked for
-SCORES = dict.fromkeys(("score", "without a model", "best published", "S1, same seed"), "{:.4f}")
 TOY = "SMOKE OR PRACTICE: not a result"
 
 
@@ -64,7 +63,7 @@ def adapters(exp: Experiment) -> None:
     ]
     frozen = sum(p.numel() for p in exp.model.backbone.parameters() if not p.requires_grad)
     title = f"What learns, on top of {frozen:,} frozen parameters of {exp.config.model.name}"
-    table(rows, title, {"parameters": "{:,}"})
+    table(rows, title)
 
 
 def training(exp: Experiment) -> None:
@@ -90,7 +89,7 @@ def scores(exp: Experiment) -> None:
     rows = [_score(exp, metric, single) for metric in exp.metrics]
     toy = any(exp.run.facts["flags"].get(name) for name in ("smoke", "practice"))
     frame = pd.DataFrame(list(filter(None, rows))).dropna(axis="columns", how="all")
-    table(frame, f"Scores by the official rules{f' — {TOY}' if toy else ''}", SCORES)
+    table(frame, f"Scores by the official rules{f' — {TOY}' if toy else ''}")
 
 
 def errors(exp: Experiment, n: int = 3) -> None:

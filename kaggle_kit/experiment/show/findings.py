@@ -21,15 +21,8 @@ from kaggle_kit.analysis.verdict_words import in_words, warnings_in_words
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.experiment.show.views import facts, figure, sentences, table
 
-COUNTS = {"detectable": "{:.4f}", "margin": "{:.4f}", "more seeds": "{:.0f}"}
-CELLS = {"alone": "{:.4f}", "difference": "{:+.4f}", "spread": "{:.4f}"}
-TRIALS = {"score": "{:.4f}", "tokens": "{:,}", "seconds": "{:.1f}"}
-PRUNING = {"best so far": "{:.4f}", "median of earlier trials": "{:.4f}"}
-VALUES = {"mean score": "{:.4f}", "best score": "{:.4f}"}
 MAX_COMMANDS = 4  # shown of those that would fill the matrix
 Document = Mapping[str, Any]
-SIGNED = dict.fromkeys(("difference", "low", "high", "trimmed mean"), "{:+.4f}")
-P_VALUES = dict.fromkeys(("p", "p, no difference", "p, all controls", "p, beyond the margin"), "{:.3g}")
 
 
 def answers(document: Document) -> None:
@@ -40,13 +33,12 @@ def answers(document: Document) -> None:
 def evidence(document: Document) -> None:
     """Show the differences to every control with their intervals and margins, as a figure and a table."""
     figure(verdict_figure(document))
-    frame = verdict_tables.verdict_table(document)
-    table(frame, "Differences to the control with all tokens", SIGNED | P_VALUES | COUNTS)
+    table(verdict_tables.verdict_table(document), "Differences to the control with all tokens")
 
 
 def rule(document: Document) -> None:
     """Show every control that genuine transfer has to beat, and whether it is beaten."""
-    table(verdict_tables.rule_table(document), "The rule: all of these have to be beaten", SIGNED | P_VALUES)
+    table(verdict_tables.rule_table(document), "The rule: all of these have to be beaten")
 
 
 def gains(document: Document) -> None:
@@ -59,15 +51,13 @@ def gains(document: Document) -> None:
 def arms_training(document: Document) -> None:
     """Show how both arms trained, and warn where they differ by more than their tasks."""
     figure(development_curves(document))
-    scores = dict.fromkeys(("final loss", "first dev", "best dev", "last dev"), "{:.4f}")
-    formats = {"steps": "{:,.0f}", "epochs": "{:.2f}"} | scores
-    table(verdict_tables.training_table(document), "Training, means over seeds", formats)
+    table(verdict_tables.training_table(document), "Training, means over seeds", {"steps": "{:,.0f}"})
     sentences([*warnings_in_words(document)] or ["Nothing to warn of."])
 
 
 def inputs(document: Document) -> None:
     """Show the runs that were read, by the hashes of their manifests, and what they declared."""
-    table(verdict_tables.input_table(document), "Runs that were judged", {"tokens asked for": "{:,}"})
+    table(verdict_tables.input_table(document), "Runs that were judged")
     table(verdict_tables.declared_table(document), "Declared before the runs, and what differs between them")
 
 
@@ -75,20 +65,18 @@ def contrasts(documents: Sequence[Document]) -> None:
     """Show the differences between two arms: sentences, intervals, and the table that they come from."""
     sentences(judge.in_words(documents), "Differences over seeds")
     figure(contrast_figure(documents))
-    formats = SIGNED | {"p_holm": "{:.3g}", "detectable": "{:.4f}"}
-    table(judge.contrast_table(documents), "Differences between arms", formats)
+    table(judge.contrast_table(documents), "Differences between arms")
 
 
 def study(document: Document) -> None:
     """Show the verdict on a whole study: the primary comparison, then all others at one error rate."""
-    formats = {"difference": "{:+.4f}", "p, all controls": "{:.3g}"}
-    table(verdict_study.study_table(document), f"Study {document['study']}", formats)
+    table(verdict_study.study_table(document), f"Study {document['study']}")
 
 
 def transfer(matrix: TransferMatrix, toy: bool) -> None:
     """Show what training with one task does to another, and the commands that would fill the gaps."""
     figure(transfer_heatmap(matrix, toy=toy))
-    table(matrix.table(), "Known cells, in the task's own metric", CELLS)
+    table(matrix.table(), "Known cells, in the task's own metric")
     known = f"{len(matrix.table())} cells are known and {len(matrix.missing)} are missing"
     commands = [" ".join(("python -m kaggle_kit", *words)) for words in matrix.needed[:MAX_COMMANDS]]
     sentences([f"{known}; {len(matrix.needed)} runs are to be made. The next ones:", *commands], "To do")
@@ -109,13 +97,13 @@ def predictions(result: Mapping[str, Any]) -> None:
 def trials(run: RunFolder) -> None:
     """Show every trial of a search as a curve over its reports, and as a row."""
     figure(trial_curves(run))
-    table(trials_table(run), "Trials: the score is the figure that chooses, on the development split", TRIALS)
+    table(trials_table(run), "Trials: the score is the figure that chooses, on the development split")
 
 
 def values_tried(run: RunFolder) -> None:
     """Show what was reported when trials were given up, and the scores behind each value."""
-    table(pruning_table(run), "Given up where the best report lies below the median", PRUNING)
-    table(value_table(run), "Scores of the trials that had each value", VALUES)
+    table(pruning_table(run), "Given up where the best report lies below the median")
+    table(value_table(run), "Scores of the trials that had each value")
 
 
 def winner(search: Mapping[str, Any], words: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ def component_losses(exp: Experiment, batches: Sequence[MicroBatch], losses: Map
     tokens = sum(batch.tokens for batch in batches)
     total = sum(row["weighted"] for row in rows)
     title = f"One step: {tokens:,} tokens in {len(batches)} micro-batches, loss {total:.4f}"
-    table(rows, title, {"mean over": "{:,}", "loss": "{:.4f}", "weighted": "{:.4f}"})
+    table(rows, title, {"weight": "{:g}"})
 
 
 def adapter_shares(exp: Experiment, split: str = "dev", samples: int = 20) -> None:
@@ -64,8 +64,8 @@ def weights_moved(exp: Experiment, first: Mapping[str, Tensor]) -> None:
     for column in ("moved by", "length before"):
         parts[column] **= 0.5
     parts["share"] = parts["moved by"] / parts["length before"]
-    formats = {"weights": "{:,}", "moved by": "{:.3f}", "length before": "{:.2f}", "share": "{:.2%}"}
-    table(parts, "Distance from the first weights, by part (norms over all of its weights)", formats)
+    title = "Distance from the first weights, by part (norms over all of its weights)"
+    table(parts, title, {"share": "{:.2%}", "moved by": "{:.3f}"})
 
 
 def fusion_weights(exp: Experiment, split: str = "dev", samples: int = 20) -> None:
@@ -82,8 +82,7 @@ def conflicts(gram: Tensor, weights: Tensor, tasks: Sequence[str]) -> None:
     `gram` (K, K) holds inner products; `weights` (K,) are 1 where nothing was projected.
     """
     title = "One step: cosines between the tasks' gradients of what they share"
-    own = {"weight in the update": weights.tolist()}
-    _gradients(gram, tasks, own, title, {"weight in the update": "{:.3f}"})
+    _gradients(gram, tasks, {"weight in the update": weights.tolist()}, title)
 
 
 def plain_sum(gram: Tensor, tasks: Sequence[str]) -> None:
@@ -94,7 +93,7 @@ def plain_sum(gram: Tensor, tasks: Sequence[str]) -> None:
     along, shares = followed(gram)
     own = {"cosine with the sum": along.tolist(), "share of the sum": shares.tolist()}
     title = "One step: the gradients of the shared adapter and their plain sum"
-    _gradients(gram, tasks, own, title, {"cosine with the sum": "{:+.3f}", "share of the sum": "{:+.1%}"})
+    _gradients(gram, tasks, own, title)
 
 
 def conflict_excess(exp: Experiment) -> None:
@@ -108,8 +107,7 @@ def conflict_excess(exp: Experiment) -> None:
         with panel(title, 1.0 + 0.4 * len(between), xlabel="share of conflicts beyond noise") as axes:
             axes.barh(between["pair"], between["excess"], 0.5, color=COLOURS[0])
             axes.axvline(0, color="#3a3f47", lw=0.8)
-    formats = {"conflicts": "{:.1%}", "mean cosine": "{:+.3f}", "excess": "{:+.1%}"}
-    table(frame, "Conflicts over the whole training", formats)
+    table(frame, "Conflicts over the whole training")
 
 
 def sampling(shares: Mapping[str, Mapping[str, float]]) -> None:
@@ -142,14 +140,12 @@ def loss_weights(exp: Experiment) -> pd.DataFrame:
     columns = ("task", "weight at the start", "weight now", "last loss", "where it would settle")
     found = pd.DataFrame(rows, columns=columns)
     title = "Weights of the losses, learnt as 1/(2σ²)" if learnt else "Weights of the losses: not learnt"
-    table(found, title, dict.fromkeys(columns[1:], "{:.4f}"))
+    table(found, title)
     return found
 
 
-def _gradients(
-    gram: Tensor, tasks: Sequence[str], own: Mapping[str, list[float]], title: str, formats: Mapping[str, str]
-) -> None:
+def _gradients(gram: Tensor, tasks: Sequence[str], own: Mapping[str, list[float]], title: str) -> None:
     """Show each task's gradient by its norm, its cosines with all tasks', and the columns of `own`."""
     angles = pd.DataFrame(cosines(gram).tolist(), columns=tasks)
     rows = pd.DataFrame({"task": tasks, "norm": gram.diagonal().sqrt().tolist()}).join(angles).assign(**own)
-    table(rows, title, dict.fromkeys(tasks, "{:+.3f}") | {"norm": "{:.3f}"} | dict(formats))
+    table(rows, title, dict.fromkeys(tasks, "{:+.3f}"))

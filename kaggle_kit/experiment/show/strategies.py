@@ -36,16 +36,14 @@ def level_passes(passes: Passes, states: Sequence[Tensor]) -> None:
         before = states[number - 1] if number else None
         moved = None if before is None else float((given - before).float().norm() / before.float().norm())
         rows.append(row | {"moved from the pass before": moved})
-    formats = {"norm of a state": "{:.2f}", "moved from the pass before": "{:.3f}"}
-    table(rows, "The way of one batch, before training", formats)
+    table(rows, "The way of one batch, before training")
 
 
 def cross_level(exp: Experiment, split: str = "dev", samples: int = 20) -> None:
     """Show how much level 2 takes from level 1, and from which of its tokens, on a few samples."""
     found = cross_level_figures(exp.model, exp.batches(split, samples))
     title = f"What level 2 takes from level 1, mean over tokens of at most {samples} {split} samples a task"
-    formats = {name: "{:.3f}" for figures in found.values() for name in figures}
-    table([{"task": task, **figures} for task, figures in found.items()], title, formats)
+    table([{"task": task, **figures} for task, figures in found.items()], title)
 
 
 def attention_map(exp: Experiment, task: str, split: str = "dev") -> None:
@@ -81,8 +79,7 @@ def relations_within_reach(exp: Experiment, split: str = "dev") -> None:
     if not rows:
         sentences(["No task of this run has relations between mentions."])
         return
-    shares = {"within reach": "{:.1%}", "recall": "{:.1%}"}
-    table(rows, f"Gold relations of {split}, and their mentions", shares)
+    table(rows, f"Gold relations of {split}, and their mentions")
 
 
 def phase_gradients(exp: Experiment, norms: Mapping[str, Mapping[str, float]]) -> None:
@@ -93,7 +90,7 @@ def phase_gradients(exp: Experiment, norms: Mapping[str, Mapping[str, float]]) -
         for phase, found in norms.items():
             row[f"gradient, phase {phase}"] = f"{found[name]:.3f}" if name in found else "frozen"
         rows.append(row)
-    table(rows, "Which groups learn in which phase", {"parameters": "{:,}"})
+    table(rows, "Which groups learn in which phase")
 
 
 def scores_by_phase(exp: Experiment) -> None:
@@ -111,8 +108,7 @@ def scores_by_phase(exp: Experiment) -> None:
         scores = [one.get(metric, float("nan")) for one in found]
         row = {"task": task, "metric": name, **dict(zip(columns, scores, strict=True))}
         rows.append(row | {"change": scores[-1] - scores[0]})
-    formats = dict.fromkeys(columns, "{:.4f}") | {"change": "{:+.4f}"}
-    table(rows, f"Quick scores on at most {settings.quick_samples} development samples a task", formats)
+    table(rows, f"Quick scores on at most {settings.quick_samples} development samples a task")
     curves = {task: dict(points) for task, points in curve(events).items()}
     title = f"Development score of each task's primary metric; the next phase begins after step {ends[0]}"
     empty = "no evaluation was made during training"
@@ -172,5 +168,4 @@ def base_memory(exp: Experiment) -> None:
         {"part": part, names[0]: kept / MIB, names[1]: whole / MIB, "ratio": kept / whole}
         for part, (kept, whole) in found.items()
     ]
-    formats = dict.fromkeys(names, "{:,.2f}") | {"ratio": "{:.1%}"}
-    table(rows, "Memory of the base, computed from its parameters", formats)
+    table(rows, "Memory of the base, computed from its parameters", dict.fromkeys(names, "{:,.2f}"))

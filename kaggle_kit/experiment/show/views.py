@@ -23,6 +23,21 @@ NOTHING = "nothing to show yet"
 WIDTH_PIXELS = 720
 LEFT = [{"selector": "th, td", "props": "text-align: left; vertical-align: top; padding: .2rem .6rem"}]
 RIGHT = [{"selector": "th, td", "props": "text-align: right; font-variant-numeric: tabular-nums"}]
+NUMBERS = {"i": "{:,}", "u": "{:,}", "f": "{:.4f}"}  # kind of a column -> how its numbers are written
+SPECIAL = {  # and those of these columns
+    **dict.fromkeys(("difference", "low", "high", "trimmed mean", "change"), "{:+.4f}"),
+    **dict.fromkeys(("p", "p, no difference", "p, all controls", "p, beyond the margin", "p_holm"), "{:.3g}"),
+    **dict.fromkeys(
+        ("share", "share of seen", "widest difference", "within reach", "recall", "ratio", "conflicts"),
+        "{:.1%}",
+    ),
+    **dict.fromkeys(("excess", "share of the sum"), "{:+.1%}"),
+    **dict.fromkeys(
+        ("passes", "epochs", "epochs over its data", "norm of a state", "length before"), "{:.2f}"
+    ),
+    **dict.fromkeys(("mean cosine", "cosine with the sum"), "{:+.3f}"),
+    **{"more seeds": "{:.0f}", "at": "{:.0%}", "seconds": "{:.1f}", "moved from the pass before": "{:.3f}"},
+}
 
 
 @dataclass(frozen=True)
@@ -44,12 +59,17 @@ def table(
     title: str = "",
     formats: Mapping[str, str] | None = None,
 ) -> None:
-    """Show a table: numbers aligned to the right, everything escaped, the index left out."""
+    """Show a table: numbers aligned to the right, everything escaped, the index left out.
+
+    `formats` are those of columns that differ from `NUMBERS` and `SPECIAL`.
+    """
     frame = pd.DataFrame(rows)
     if frame.empty:
         return show_html(title, f"<i>{NOTHING}</i>", NOTHING)
-    formats = {name: form for name, form in (formats or {}).items() if name in frame}
-    numbers = [name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name])]
+    kinds = {name: dtype.kind for name, dtype in frame.dtypes.items()}
+    known = {name: SPECIAL.get(name, NUMBERS[kind]) for name, kind in kinds.items() if kind in NUMBERS}
+    formats = {name: form for name, form in (known | dict(formats or {})).items() if name in kinds}
+    numbers = [name for name, kind in kinds.items() if kind in (*NUMBERS, "b")]
     styler = frame.style.hide(axis="index").format(formats, na_rep="–", escape="html")
     styler = styler.format_index(axis="columns", escape="html").set_table_styles(LEFT)
     styler = styler.set_table_styles(dict.fromkeys(numbers, RIGHT), overwrite=False)
