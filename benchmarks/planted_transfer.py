@@ -36,8 +36,7 @@ from kaggle_kit.analysis.verdict import declared_rule, tables_of, verdict
 from kaggle_kit.analysis.verdict_estimates import Table, judge
 from kaggle_kit.analysis.verdict_inputs import Arms, find_arms
 from kaggle_kit.analysis.verdict_rule import ESTIMANDS, Rule, Verdict
-from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.artifacts import RunFolder, find_runs
 from kaggle_kit.experiment.page_run import run_page
 
 TASKS = ("semeval2014t7", "semeval2015t14")

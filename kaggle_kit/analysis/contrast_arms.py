@@ -13,8 +13,7 @@ from typing import Any
 
 from kaggle_kit.analysis.comparability import ARCHITECTURE
 from kaggle_kit.analysis.verdict_inputs import Entry
-from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.artifacts import RunFolder, find_runs
 
 LEAVE_TARGET_OUT = "leave_target_out"  # the arm of the exclusion without the evaluated task
 ARM_NAME = ("arm", "target")  # of the exclusion's runs

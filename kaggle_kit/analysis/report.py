@@ -20,11 +20,9 @@ from pandas.io.formats.style import Styler
 from kaggle_kit.analysis.figures import arm_ranges, loss_curves, loss_points, png, tokens_per_task
 from kaggle_kit.analysis.overview import TOY_FLAGS, arm_table, flag_names, overview_table
 from kaggle_kit.analysis.verdict_words import in_words, with_interim_mark
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, find_runs
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.folders import find_runs
-from kaggle_kit.core.integrity import reading
-from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.records import reading, write_atomically
 from kaggle_kit.core.runtime import git_sha
 
 FORMATS = dict.fromkeys(("score", "published", "trivial"), "{:.4f}")

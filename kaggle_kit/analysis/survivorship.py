@@ -17,9 +17,9 @@ import numpy as np
 from kaggle_kit.analysis.comparability import ArmRuns, configured, documents_of
 from kaggle_kit.analysis.stats import scores
 from kaggle_kit.analysis.verdict_rule import FEWEST_SEEDS
+from kaggle_kit.core.artifacts import ending, unfinished_beside
 from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import IncomparableRuns
-from kaggle_kit.core.folders import ending, unfinished_beside
 
 Unfinished = dict[str, list[dict[str, Any]]]  # arm -> run_id, seed and ending of each
 

@@ -27,9 +27,8 @@ from kaggle_kit.analysis.verdict_estimates import Table, judge
 from kaggle_kit.analysis.verdict_inputs import Arms, Entry, find_arms, flat, marks_of
 from kaggle_kit.analysis.verdict_rule import Control, Rule, Verdict
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.disk import sha256_of
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
-from kaggle_kit.core.records import to_json, write_atomically
+from kaggle_kit.core.records import sha256_of, to_json, write_atomically
 from kaggle_kit.core.runtime import library_versions
 
 INTERIM = "interim"  # a mark, too: judged on other seeds than were declared

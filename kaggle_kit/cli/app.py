@@ -18,8 +18,8 @@ from typer.core import TyperGroup
 
 from kaggle_kit.cli import config, data, kernels, pages, predict, share, study, verdict
 from kaggle_kit.cli.options import RUNS, Names, Page, RunsDir, spread
-from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import STOPPED, ConfigError, KitError
+from kaggle_kit.core.records import writing
 
 
 class CleanErrors(TyperGroup):

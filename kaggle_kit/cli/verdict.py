@@ -38,7 +38,7 @@ def judge_runs(
     from kaggle_kit.analysis import contrasts, survivorship, verdict_words
     from kaggle_kit.analysis.verdict import verdict, write_verdict
     from kaggle_kit.analysis.verdict_study import study_in_words
-    from kaggle_kit.core.folders import find_runs
+    from kaggle_kit.core.artifacts import find_runs
 
     if changes and not study:
         raise ConfigError(f"{' '.join(changes)} changes a study; name it by --study, or leave it out")

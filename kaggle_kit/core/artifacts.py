@@ -11,6 +11,7 @@ atomically, and a folder without one is unfinished. `runs.start_run` does the fi
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +20,19 @@ from typing import Any, Self
 import yaml
 
 from kaggle_kit.core import integrity
-from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.records import append_record, plain, read_records, to_json, write_atomically
+from kaggle_kit.core.records import (
+    Recorded,
+    append_record,
+    plain,
+    read_records,
+    reading,
+    to_json,
+    write_atomically,
+    writing,
+)
 from kaggle_kit.core.restricted import prediction_line
-from kaggle_kit.core.runtime import environment, git_sha, library_versions
+from kaggle_kit.core.runtime import KAGGLE_INPUT, environment, git_sha, kaggle_run_type, library_versions
 from kaggle_kit.core.types import UnifiedSample
 
 HEADER = "# run: "
@@ -100,7 +109,7 @@ class RunFolder:
         """Open an existing run; RunFolderError where there is none, or it must be finished and is not."""
         if not (path / "config.yaml").is_file():
             raise RunFolderError(f"{path} is no run folder: it has no config.yaml; give a run's own folder")
-        run = cls(path, integrity.Recorded.read(path / "config.yaml", _first_line))
+        run = cls(path, Recorded.read(path / "config.yaml", _first_line))
         if finished:
             integrity.assert_unchanged(path, run.manifest()["files"], integrity.READ)
         return run
@@ -140,7 +149,7 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """Return the resolved configuration as plain values, readable whatever version wrote it."""
-        return integrity.Recorded.read(self.config_yaml, _shallow_yaml)
+        return Recorded.read(self.config_yaml, _shallow_yaml)
 
     def official(self, task: str) -> Path:
         """Return the folder for the task's predictions in its own file format."""
@@ -171,7 +180,7 @@ class RunFolder:
         """Read the run's figures; empty where the page recorded none. RunFolderError for one that is none."""
         if not self.metrics_json.is_file():
             return []
-        with integrity.reading(self.metrics_json):
+        with reading(self.metrics_json):
             records = json.loads(self.metrics_json.read_text(encoding="utf-8"))
             return [Metric(**record) for record in integrity.checked_metrics(records, self.metrics_json)]
 
@@ -186,7 +195,7 @@ class RunFolder:
 
     def paused(self) -> dict[str, Any] | None:
         """Return the pause's record; None for a run that nothing has paused since it last went on."""
-        return integrity.Recorded.read(self.paused_json) if self.paused_json.is_file() else None
+        return Recorded.read(self.paused_json) if self.paused_json.is_file() else None
 
     def go_on(self) -> None:
         """Mark the run as no longer paused."""
@@ -204,7 +213,7 @@ class RunFolder:
         RunFolderError for a document twice, and for a count or value that is none.
         """
         path = self.documents / f"{task}.{split}.jsonl"
-        with integrity.reading(path):
+        with reading(path):
             return integrity.checked_documents(read_records(path), path)
 
     def finish(self, *, totals: Totals, device: str, data_hashes: Mapping[str, str], **more: Any) -> Path:
@@ -234,7 +243,7 @@ class RunFolder:
         """Read the manifest; RunFolderError for an unfinished, unsigned or edited one."""
         if not self.finished:
             raise RunFolderError(f"{self.path} is unfinished (no manifest.json); run its page to the end")
-        manifest = integrity.Recorded.read(self.manifest_json)
+        manifest = Recorded.read(self.manifest_json)
         integrity.assert_signed(manifest, self.manifest_json)
         return manifest
 
@@ -266,3 +275,83 @@ def _shallow_yaml(text: str) -> Any:
         if depth > MAX_NESTING:
             raise yaml.YAMLError(f"it is nested more than {MAX_NESTING} levels deep")
     return yaml.load(text, Loader=SAFE_LOADER)
+
+
+def reserve(runs_dir: Path, run_id: str) -> Path:
+    """Return a new, empty folder for a run: `<runs_dir>/<run_id>`, or with `-2`, `-3`, … where one exists."""
+    path, number = runs_dir / run_id, 1
+    with writing(runs_dir):
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        while True:
+            with suppress(FileExistsError):
+                path.mkdir()
+                return path
+            number += 1
+            path = runs_dir / f"{run_id}-{number}"
+
+
+def find_runs(runs_dir: Path, damaged: list[str] | None = None) -> list[RunFolder]:
+    """Return the finished runs of a folder, by name; none where the folder is absent.
+
+    A run that is damaged, edited or unsigned is a RunFolderError; given a list for `damaged`, it is left out,
+    and a sentence on it is added there.
+
+    In a Kaggle session those of attached outputs and datasets follow, so that a page finds the runs it
+    reads (the run of a twin, the candidates of S5) where another kernel left them.
+    """
+    found: dict[str, RunFolder] = {}
+    for folder in _finished_folders(runs_dir):
+        if folder.name in found:
+            continue
+        try:
+            found[folder.name] = RunFolder.open(folder)
+        except RunFolderError as error:
+            if damaged is None:
+                raise
+            damaged.append(str(error))
+    return list(found.values())
+
+
+def unfinished_beside(runs: Iterable[RunFolder]) -> list[RunFolder]:
+    """Return the folders beside finished runs in which a run began and none has finished, by name."""
+    places = dict.fromkeys(run.path.parent for run in runs)
+    folders = (file.parent for place in places for file in sorted(place.glob("*/config.yaml")))
+    begun = (folder for folder in folders if not (folder / "manifest.json").is_file())
+    return [RunFolder.open(folder, finished=False) for folder in begun if _begins_as_a_run(folder)]
+
+
+def ending(run: RunFolder) -> str:
+    """Say how far an unfinished run came: paused, failed by the error of its page, or broken off."""
+    if note := run.paused():
+        return f"paused at step {note.get('step')} of {note.get('steps')}"
+    try:
+        cells = json.loads(run.notebook.read_text(encoding="utf-8"))["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", ())]
+        errors = [output["ename"] for output in outputs if output.get("output_type") == "error"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        errors = []
+    steps = len(run.events())
+    return f"failed by {errors[-1]} after {steps} steps" if errors else f"broken off after {steps} steps"
+
+
+def find_run(runs_dir: Path, named: str) -> RunFolder:
+    """Return a finished run by its id in `find_runs`, or by its folder's path. Raises RunFolderError."""
+    found = (folder for folder in _finished_folders(runs_dir) if folder.name == named)
+    return RunFolder.open(next(found, runs_dir / named))
+
+
+def _finished_folders(runs_dir: Path) -> list[Path]:
+    """Own folders with a manifest, then attached ones; nothing of them is read but how they begin."""
+    folders = [path.parent for path in sorted(runs_dir.glob("*/manifest.json"))]
+    if kaggle_run_type():
+        attached = (path.parent for path in sorted(KAGGLE_INPUT.glob("**/manifest.json")))
+        folders += [folder for folder in attached if _begins_as_a_run(folder)]
+    return [folder for folder in folders if (folder / "config.yaml").is_file()]
+
+
+def _begins_as_a_run(folder: Path) -> bool:
+    """Whether its config.yaml is one of ours: other datasets have files of these names, too."""
+    try:
+        return (folder / "config.yaml").read_bytes().startswith(HEADER.encode())
+    except OSError:
+        return False

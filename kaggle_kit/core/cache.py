@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from kaggle_kit.core.disk import sha256_of, sync, writing
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.records import sha256_of, sync, writing
 from kaggle_kit.core.runtime import KAGGLE_ROOT, KAGGLE_WORKING
 
 KAGGLE_SCRATCH = KAGGLE_ROOT / "tmp"

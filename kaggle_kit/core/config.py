@@ -29,9 +29,8 @@ from yaml import YAMLError
 
 from kaggle_kit.core.checks import undeclared, unknown_experiment, validate
 from kaggle_kit.core.errors import ConfigError, RunFolderError, nearest, refuse
-from kaggle_kit.core.integrity import reading
 from kaggle_kit.core.params import members, own_params, params_dir, params_file
-from kaggle_kit.core.records import flat
+from kaggle_kit.core.records import flat, reading
 from kaggle_kit.core.request import OF_RELATIONS, Request, unknown_member
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import Access

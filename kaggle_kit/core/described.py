@@ -14,9 +14,8 @@ from typing import Any
 
 from kaggle_kit.core.architectures import ARCHITECTURES, parameters, positions
 from kaggle_kit.core.cache import cache_dir
-from kaggle_kit.core.disk import sha256_of
 from kaggle_kit.core.errors import ConfigError, nearest
-from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.records import sha256_of, write_atomically
 from kaggle_kit.core.schema import quantization_for
 from kaggle_kit.core.secrets import HUB, hub_fault, read_secret
 

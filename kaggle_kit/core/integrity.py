@@ -9,15 +9,12 @@ run folder can sign it anew.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import yaml
-
-from kaggle_kit.core.disk import sha256_of
-from kaggle_kit.core.errors import KitError, RunFolderError
+from kaggle_kit.core.errors import RunFolderError
+from kaggle_kit.core.records import AGAIN, sha256_of
 
 LOGS = ("events.jsonl", "tokens.jsonl", "trials.jsonl")
 TABLES = ("metrics.json", "similarity.json", "affinity.json", "transfer.json")
@@ -29,38 +26,6 @@ FACTS = dict.fromkeys(TEXTS, str) | dict.fromkeys(("flags", "totals", "data_hash
 METRIC = {"name": str, "value": float, "unit": str, "split": str, "n": int, "scorer": str, "task": str}
 COUNTS = {"tp", "fp", "fn"}
 LARGEST = 2.0**53  # beyond it a count is none
-AGAIN = "run its page again in a new folder"
-
-
-class Recorded(dict[str, Any]):
-    """What a file of a run folder records; RunFolderError, naming the file, for a field that it lacks."""
-
-    def __init__(self, values: Mapping[str, Any], path: Path) -> None:
-        super().__init__(values)
-        self.path = path
-
-    @classmethod
-    def read(cls, path: Path, parse: Callable[[str], Any] = json.loads) -> Self:
-        """Return the object in a file; RunFolderError where the file is damaged or holds no object."""
-        with reading(path):
-            return cls(parse(path.read_text(encoding="utf-8")).items(), path)
-
-    def __missing__(self, name: str) -> Any:
-        raise RunFolderError(f"{self.path} does not record {name}; {AGAIN}")
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn any error of reading a malformed run folder into a RunFolderError that names the file."""
-    try:
-        yield
-    except KitError:
-        raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise RunFolderError(f"{path} is damaged ({why}); {AGAIN}, or move this one away") from error
-    except yaml.YAMLError as error:
-        raise RunFolderError(f"{path} is no YAML ({error}); {AGAIN}, or move this one away") from error
 
 
 def signed(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:

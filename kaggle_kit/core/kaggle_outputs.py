@@ -8,11 +8,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.folders import reserve
-from kaggle_kit.core.integrity import reading
-from kaggle_kit.core.records import read_records
+from kaggle_kit.core.records import read_records, reading
 
 STEP = re.compile(r"step-(\d+)(?:-\d+)?")  # a step that was written twice has a number behind it
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.integrity import assert_unchanged, reading
-from kaggle_kit.core.records import read_records
+from kaggle_kit.core.integrity import assert_unchanged
+from kaggle_kit.core.records import read_records, reading
 from kaggle_kit.core.types import Access, Mention, RankedPair, Relation, UnifiedSample
 
 

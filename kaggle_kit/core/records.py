@@ -1,19 +1,28 @@
-"""JSON on disk: whole files replaced at once, and logs that grow by one line.
+"""Files on disk: JSON, replaced at once or grown by a line; checksums, locks, errors that name the place.
 
 append_record(path, {"step": 1, "loss": 0.7}); records = read_records(path)
+with writing(path):
+    path.write_text(text)      # DiskError where the disk is full, read-only or closed to this user
 """
 
+import errno
+import fcntl
+import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Self
 from uuid import uuid4
 
-from kaggle_kit.core.disk import writing
-from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.integrity import reading
+import yaml
+
+from kaggle_kit.core.errors import DiskError, KitError, RunFolderError
+
+AGAIN = "run its page again in a new folder"
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -85,3 +94,112 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}.{key}" if prefix else str(key)
         values |= flat(value, name) if isinstance(value, Mapping) and value else {name: value}
     return values
+
+
+class Recorded(dict[str, Any]):
+    """What a file of a run folder records; RunFolderError, naming the file, for a field that it lacks."""
+
+    def __init__(self, values: Mapping[str, Any], path: Path) -> None:
+        super().__init__(values)
+        self.path = path
+
+    @classmethod
+    def read(cls, path: Path, parse: Callable[[str], Any] = json.loads) -> Self:
+        """Return the object in a file; RunFolderError where the file is damaged or holds no object."""
+        with reading(path):
+            return cls(parse(path.read_text(encoding="utf-8")).items(), path)
+
+    def __missing__(self, name: str) -> Any:
+        raise RunFolderError(f"{self.path} does not record {name}; {AGAIN}")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn any error of reading a malformed run folder into a RunFolderError that names the file."""
+    try:
+        yield
+    except KitError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise RunFolderError(f"{path} is damaged ({why}); {AGAIN}, or move this one away") from error
+    except yaml.YAMLError as error:
+        raise RunFolderError(f"{path} is no YAML ({error}); {AGAIN}, or move this one away") from error
+
+
+ELSEWHERE = "or name a folder on another disk"
+FORBIDDEN = f"this user has no permission there: change it, {ELSEWHERE}"
+REMEDIES = {
+    errno.ENOSPC: f"the disk is full: free some space there, {ELSEWHERE}",
+    errno.EDQUOT: f"this user's quota is used up: free some space there, {ELSEWHERE}",
+    errno.EROFS: f"the disk is read-only: mount it for writing, {ELSEWHERE}",
+    errno.EACCES: FORBIDDEN,
+    errno.EPERM: FORBIDDEN,
+}
+
+
+@contextmanager
+def writing(place: Path | str) -> Iterator[None]:
+    """Turn an OSError of a full, read-only or forbidden place into a DiskError that names it.
+
+    An empty `place` leaves it to the error to say where it was.
+    """
+    try:
+        yield
+    except DiskError:
+        raise
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        where = place or error.filename or "a file"
+        raise DiskError(error.errno, f"{where} cannot be used: {REMEDIES[error.errno]}") from error
+
+
+def sync(path: Path) -> None:
+    """Force a file's bytes, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def alone(lock: Path, busy: KitError) -> Iterator[IO[str]]:
+    """Keep other processes out by a lock on a file. Raises `busy` where one of them has it.
+
+    It is free again once the block, and every child process that inherited the open file, is over.
+    """
+    with writing(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        opened = lock.open("a")
+    with opened as file:
+        for pause in (0.0, 0.2, 0.2):  # `is_locked` holds it for a moment
+            time.sleep(pause)
+            if _takes(file, fcntl.LOCK_EX):
+                yield file
+                return
+        raise busy
+
+
+def is_locked(lock: Path) -> bool:
+    """Whether a process keeps others out by this file at this moment."""
+    if not lock.is_file():
+        return False
+    with lock.open() as file:  # for reading: it may lie on a read-only disk
+        return not _takes(file, fcntl.LOCK_SH)
+
+
+def _takes(file: IO[str], kind: int) -> bool:
+    """Try to lock a file until it is closed; False where another process has it."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 digest of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

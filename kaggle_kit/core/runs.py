@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.config import config_hash, to_yaml
 from kaggle_kit.core.errors import ConfigError, RunFolderError
-from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.core.schema import RunConfig, TaskConfig
 from kaggle_kit.core.secrets import refuse_secrets

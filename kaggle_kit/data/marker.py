@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from kaggle_kit.core.disk import sha256_of
+from kaggle_kit.core.records import sha256_of
 from kaggle_kit.data.formats.base import corpus_files
 
 MARKER = "practice.json"

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from kaggle_kit.core.checks import EVERY_FORMAT, OPTIONS
-from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import ConfigError, CorpusError, unknown
+from kaggle_kit.core.records import writing
 from kaggle_kit.core.schema import GENERAL, HeldOut, TaskConfig
 from kaggle_kit.core.types import Access, Kind, UnifiedSample
 from kaggle_kit.data.corpus import Corpus, load_corpus

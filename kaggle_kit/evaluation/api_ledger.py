@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import KitError
-from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.records import write_atomically, writing
 
 PLACE = "KAGGLE_KIT_LEDGER"
 NANO = 10**9  # of a dollar

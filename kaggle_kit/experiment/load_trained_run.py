@@ -17,7 +17,7 @@ from pathlib import Path
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import read_config
 from kaggle_kit.core.errors import CorpusMissing, RunFolderError
-from kaggle_kit.core.integrity import Recorded
+from kaggle_kit.core.records import Recorded
 from kaggle_kit.core.runtime import logger
 from kaggle_kit.core.types import TaskSpec
 from kaggle_kit.data.corpus import Corpus

@@ -10,10 +10,9 @@ from statistics import fmean
 
 from kaggle_kit.analysis.comparability import assert_fixed
 from kaggle_kit.analysis.verdict_inputs import Entry
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, find_runs
 from kaggle_kit.core.config import config_hash, read_config, strategy_entry
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.core.schema import NF4_ABOVE_PARAMETERS, RunConfig, StrategyConfig, quantization_for
 from kaggle_kit.experiment.scoring import CHOOSING, selection_score

@@ -3,17 +3,15 @@
 folder = run_page("s1_single_task", model="minilm", task="ncbi_disease", profile="open", seed=42)
 """
 
-import fcntl
 import logging
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import papermill
 import psutil
@@ -26,14 +24,12 @@ from papermill.exceptions import PapermillExecutionError
 
 from kaggle_kit.core import errors
 from kaggle_kit.core.allocator import NAMES, set_allocator
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.cache import cache_dir
 from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import STOPPED, ConfigError, DiskError, KitError, RunFolderError
-from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.page_files import PAGES_DIR, check_declared, notebook, page_path, parameters
-from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.records import alone, is_locked, write_atomically, writing
 from kaggle_kit.core.request import given_names, with_page_defaults
 from kaggle_kit.core.runs import config_run_id, refuse_misuse
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
@@ -158,40 +154,18 @@ def run_page(
     return RunFolder.open(run_dir).path
 
 
-@contextmanager
-def claimed(run_dir: Path) -> Iterator[None]:
+def claimed(run_dir: Path) -> AbstractContextManager[Any]:
     """Keep other processes out of a run folder. The system lets go of it however this process ends.
 
     RunFolderError where another process works in the folder.
     """
-    with writing(run_dir):
-        run_dir.mkdir(parents=True, exist_ok=True)
-        lock_file = (run_dir / LOCK).open("a")
-    with lock_file as lock:
-        for _ in range(3):  # `is_claimed` holds it for a moment
-            if _takes(lock, fcntl.LOCK_EX):
-                break
-            time.sleep(0.2)
-        else:
-            raise RunFolderError(f"{run_dir}: another process runs a page in it; wait for it, or stop it")
-        yield
+    then = "another process runs a page in it; wait for it, or stop it"
+    return alone(run_dir / LOCK, RunFolderError(f"{run_dir}: {then}"))
 
 
 def is_claimed(run_dir: Path) -> bool:
     """Return whether a process works in the folder at this moment."""
-    if not (run_dir / LOCK).is_file():
-        return False
-    with (run_dir / LOCK).open() as lock:  # for reading: it may lie on a read-only disk
-        return not _takes(lock, fcntl.LOCK_SH)
-
-
-def _takes(lock: IO[str], kind: int) -> bool:
-    """Try to lock a file until it is closed; False where another process has it."""
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return is_locked(run_dir / LOCK)
 
 
 @contextmanager

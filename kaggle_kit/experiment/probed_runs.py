@@ -17,9 +17,8 @@ import numpy as np
 
 from kaggle_kit.analysis.overview import arm_of
 from kaggle_kit.batches.encoded import EncodedTask
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, find_runs
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runtime import in_workspace
 from kaggle_kit.evaluation.documents import cluster_of
 from kaggle_kit.evaluation.layer_states import layer_states

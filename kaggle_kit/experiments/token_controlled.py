@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.core.artifacts import Metric, RunFolder
+from kaggle_kit.core.artifacts import Metric, RunFolder, find_run, find_runs
 from kaggle_kit.core.config import (
     compose,
     config_hash,
@@ -27,7 +27,6 @@ from kaggle_kit.core.config import (
     without_machine_keys,
 )
 from kaggle_kit.core.errors import ConfigError, RunFolderError, refuse
-from kaggle_kit.core.folders import find_run, find_runs
 from kaggle_kit.core.records import flat
 from kaggle_kit.core.request import name_of
 from kaggle_kit.core.runtime import in_workspace, logger

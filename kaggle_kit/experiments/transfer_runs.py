@@ -9,10 +9,9 @@ from pathlib import Path
 
 from kaggle_kit.analysis.comparability import assert_comparable
 from kaggle_kit.analysis.verdict_inputs import Entry
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, find_run, find_runs
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns
-from kaggle_kit.core.folders import find_run, find_runs
 from kaggle_kit.core.request import name_of
 from kaggle_kit.core.runtime import in_workspace, logger
 from kaggle_kit.core.schema import RunConfig

@@ -19,8 +19,8 @@ from kaggle_kit.analysis.reproduction import RESAMPLES, interval
 from kaggle_kit.analysis.verdict import read_verdict
 from kaggle_kit.analysis.verdict_words import in_words
 from kaggle_kit.core.artifacts import Metric, RunFolder
-from kaggle_kit.core.disk import sha256_of
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.records import sha256_of
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec
 

@@ -19,9 +19,8 @@ from typing import Any
 
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import read_config
-from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.records import to_json
+from kaggle_kit.core.records import to_json, writing
 from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import refuse_secrets

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kaggle_kit.core.errors import ConfigError, KitError
-from kaggle_kit.core.integrity import Recorded
+from kaggle_kit.core.records import Recorded
 from kaggle_kit.core.restricted import for_files
 from kaggle_kit.core.runtime import logger
 from kaggle_kit.core.schema import LoraSettings, ModelConfig, StrategyConfig, UnslothSettings

@@ -10,7 +10,6 @@ chain that was stopped anywhere goes on where it stood, and never pushes the sam
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -28,9 +27,8 @@ from rich.live import Live
 from rich.table import Table
 
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
-from kaggle_kit.core.integrity import reading
 from kaggle_kit.core.kaggle_outputs import Progress, inspect
-from kaggle_kit.core.records import to_json, write_atomically
+from kaggle_kit.core.records import alone, reading, to_json, write_atomically
 from kaggle_kit.core.secrets import redact
 from kaggle_kit.kaggle.build import Built, mark_session, session_of
 from kaggle_kit.kaggle.client import (
@@ -171,7 +169,8 @@ class Chain:
         """
         with ExitStack() as held:
             for link in self.links:
-                held.enter_context(lock(link.folder))
+                busy = ChainBusy(f"{link.folder} is being chained by another process; stop that one first")
+                held.enter_context(alone(link.folder / "lock", busy))
             show(self.links)
             while waiting := [link for link in self.links if not link.ended]:
                 link = min(waiting, key=lambda one: one.wake)
@@ -294,18 +293,6 @@ class Chain:
         pause = min(self.poll * 2 ** min(tries - 1, 10), self.longest)
         link.note = redact(note)
         link.wake = max(self.clock() + pause, self._quota_until if spent else 0.0)
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold a chain's folder for this process; ChainBusy where another one holds it. Dies with it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ChainBusy(f"{folder} is being chained by another process; stop that one first") from error
-        yield
 
 
 @contextmanager

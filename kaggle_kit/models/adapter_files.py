@@ -24,9 +24,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.integrity import Recorded, reading
+from kaggle_kit.core.records import Recorded, reading, writing
 from kaggle_kit.core.types import Access, ComponentSpec, Kind, TaskSpec
 from kaggle_kit.models.adapters import BACKBONE
 from kaggle_kit.models.multitask import MultiTaskModel

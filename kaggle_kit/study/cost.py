@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.folders import find_runs
 from kaggle_kit.study.graph import KINDS, Study, StudyRun
 from kaggle_kit.study.power import reach
 from kaggle_kit.study.spec import PLACEBO, SHARE, load_selection

@@ -5,7 +5,6 @@ code = run_study(Study(load_selection("rq5_practice")), cores=2, more=["--execut
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from typing import IO, Any
 
 from kaggle_kit.core.errors import STOPPED, ConfigError, RunFolderError
 from kaggle_kit.core.params import params_file
-from kaggle_kit.core.records import write_atomically
+from kaggle_kit.core.records import alone, write_atomically
 from kaggle_kit.core.runtime import SOURCE_ROOT, logger
 from kaggle_kit.study.graph import Study
 from kaggle_kit.study.status import PAUSE_SECONDS, Narrator
@@ -126,13 +125,8 @@ def _state(places: Places, more: Sequence[str]) -> Iterator[tuple[Path, int | No
             yield Path(folder), None
         return
     state = places.runs_dir / STATE
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            then = "wait for it, or give another --runs-dir"
-            raise RunFolderError(f"{state.parent}: another study is running in it; {then}") from error
+    then = "another study is running in it; wait for it, or give another --runs-dir"
+    with alone(state / "lock", RunFolderError(f"{state.parent}: {then}")) as lock:
         yield state, lock.fileno()
 
 

@@ -31,8 +31,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kaggle_kit.core.disk import sha256_of, sync, writing
 from kaggle_kit.core.errors import KitError, RunFolderError
+from kaggle_kit.core.records import sha256_of, sync, writing
 from kaggle_kit.core.runtime import library_versions, logger
 from kaggle_kit.training.state import Documents, Tensors, TrainingState
 

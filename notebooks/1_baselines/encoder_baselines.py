@@ -170,7 +170,7 @@ if exp.finished:
 
 # %%
 from kaggle_kit.analysis.reproduction import reproduction_in_words, reproduction_table
-from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.artifacts import find_runs
 
 if exp.finished:
     exp.finish()

@@ -62,7 +62,7 @@ report = "reports/verdict.json"  # where the document is written
 
 # %%
 from kaggle_kit.analysis.verdict import read_verdict, verdict_or_refusal, write_verdict
-from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.runtime import in_workspace
 
 if verdict:

@@ -75,7 +75,7 @@ show.setup(exp)
 # that have both. What is missing stays missing. A two-task run is followed by its two controls.
 
 # %%
-from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.runtime import in_workspace
 
 wanted["data"] = {name: corpus.sha256 for name, corpus in exp.corpora.items()}

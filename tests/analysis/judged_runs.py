@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
+from kaggle_kit.core.artifacts import Metric, RunFolder, Totals, reserve
 from kaggle_kit.core.config import compose, config_hash
-from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.runs import config_run_id, run_flags
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.evaluation.documents import document_table, figure

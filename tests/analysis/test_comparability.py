@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from kaggle_kit.analysis.verdict import verdict
 from kaggle_kit.cli.app import app
+from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns, RunFolderError
-from kaggle_kit.core.folders import find_runs
 from tests.analysis.judged_runs import TASKS, altered
 from tests.analysis.test_verdict import run_of
 from tests.signing import sign

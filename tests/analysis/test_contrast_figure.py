@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kaggle_kit.analysis.contrasts import contrasts
 from kaggle_kit.analysis.difference_figures import contrast_figure
-from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.artifacts import find_runs
 from tests.analysis.judged_runs import TASKS, Factory
 
 

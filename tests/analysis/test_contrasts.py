@@ -13,9 +13,8 @@ from kaggle_kit.analysis.contrasts import contrast, contrast_table, contrasts, c
 from kaggle_kit.analysis.verdict import verdict
 from kaggle_kit.analysis.verdict_rule import Rule
 from kaggle_kit.cli.app import app
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, ending, find_runs, unfinished_beside
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns
-from kaggle_kit.core.folders import ending, find_runs, unfinished_beside
 from tests.analysis.judged_runs import TASKS, Factory, altered
 from tests.analysis.test_verdict import run_of
 

@@ -10,9 +10,8 @@ import pytest
 from kaggle_kit.analysis.contrasts import contrasts, contrasts_or_refusals
 from kaggle_kit.analysis.transfer import transfer_matrix
 from kaggle_kit.analysis.verdict import verdict
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, find_runs
 from kaggle_kit.core.errors import IncomparableRuns, RunFolderError
-from kaggle_kit.core.folders import find_runs
 from tests.analysis.judged_runs import TASKS, Factory
 from tests.analysis.test_verdict import run_of
 from tests.signing import sign

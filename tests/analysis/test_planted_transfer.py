@@ -11,8 +11,8 @@ from benchmarks import planted_transfer
 from benchmarks.planted_transfer import CONDITIONS, TASKS, Pool, as_they_lie, rates, whole_seeds
 from kaggle_kit.analysis.verdict_inputs import find_arms
 from kaggle_kit.analysis.verdict_rule import ESTIMANDS, Verdict
+from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.config import compose
-from kaggle_kit.core.folders import find_runs
 from tests.analysis.judged_runs import Factory
 
 GAINS, REMAINS = "semeval2014t7", "semeval2017t3"

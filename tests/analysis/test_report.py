@@ -12,9 +12,8 @@ import pytest
 from kaggle_kit.analysis.figures import arm_ranges, loss_curves, png, tokens_per_task
 from kaggle_kit.analysis.overview import arm_table, overview_table, published_best, summary_in_words
 from kaggle_kit.analysis.report import write_report
-from kaggle_kit.core.artifacts import Metric, Totals
+from kaggle_kit.core.artifacts import Metric, Totals, find_runs
 from kaggle_kit.core.config import compose
-from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.data import registry
 

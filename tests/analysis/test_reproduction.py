@@ -7,9 +7,8 @@ import math
 import pytest
 
 from kaggle_kit.analysis.reproduction import interval, reproduction_in_words, reproduction_table
-from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
+from kaggle_kit.core.artifacts import Metric, RunFolder, Totals, find_runs
 from kaggle_kit.core.config import compose
-from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
 
 CQA, BEST = "semeval2017t3", 0.8843  # MAP of KeLP on subtask A

@@ -14,10 +14,9 @@ import pytest
 from kaggle_kit.analysis.predictors import conflict_excess, predictors
 from kaggle_kit.analysis.transfer import transfer_matrix, transfer_settings
 from kaggle_kit.analysis.transfer_figures import predictor_heatmaps, transfer_heatmap
-from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
+from kaggle_kit.core.artifacts import Metric, RunFolder, Totals, find_runs
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns, RunFolderError
-from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from tests.signing import sign

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from kaggle_kit.analysis.verdict import read_verdict, verdict, write_verdict
 from kaggle_kit.analysis.verdict_words import gains_in_words, in_words, training_in_words
 from kaggle_kit.cli.app import app
+from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns, RunFolderError
-from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.records import to_json
 from tests.analysis import judged_runs
 from tests.analysis.judged_runs import TASKS, Factory, altered

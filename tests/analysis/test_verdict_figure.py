@@ -9,8 +9,8 @@ from kaggle_kit.analysis.figures import png
 from kaggle_kit.analysis.verdict import no_verdict, read_verdict, verdict, verdict_or_refusal, write_verdict
 from kaggle_kit.analysis.verdict_tables import verdict_table
 from kaggle_kit.analysis.verdict_words import gains_in_words, in_words
+from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.folders import find_runs
 from tests.analysis.judged_runs import TASKS, altered
 
 

@@ -172,7 +172,7 @@ def test_the_command_judges_the_runs_of_a_study(tmp_path, monkeypatch):
     found["tasks"] = {"semeval2014t7": member(0.5), "semeval2015t14": member(0.001)}
     monkeypatch.setattr("kaggle_kit.analysis.verdict.verdict_or_refusal", lambda runs, **chosen: found)
     id = Study(load_selection("rq5_practice")).verdicts()[names[0]]["runs"][0]
-    monkeypatch.setattr("kaggle_kit.core.folders.find_runs", lambda _: [Run(id)])
+    monkeypatch.setattr("kaggle_kit.core.artifacts.find_runs", lambda _: [Run(id)])
     out = tmp_path / "study.json"
     done = CliRunner().invoke(app, ["verdict", "--study", "rq5_practice", "--out", str(out)])
     assert done.exit_code == 0, done.output

@@ -15,7 +15,7 @@ from kaggle_kit.analysis.verdict_tables import (
     training_table,
 )
 from kaggle_kit.analysis.verdict_words import undecided_in_words
-from kaggle_kit.core.folders import find_runs
+from kaggle_kit.core.artifacts import find_runs
 from tests.analysis.judged_runs import TASKS, Factory
 
 NOTES, QUESTIONS = TASKS

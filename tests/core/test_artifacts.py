@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.core.artifacts import Metric, RunFolder, Totals
+from kaggle_kit.core.artifacts import Metric, RunFolder, Totals, find_runs, reserve
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.folders import find_runs, reserve
 from kaggle_kit.core.records import append_record, read_records, to_json, write_atomically
 from kaggle_kit.core.runs import config_run_id, run_flags, start_run
 from kaggle_kit.core.types import Access, Mention, RankedPair, Relation, UnifiedSample
@@ -47,7 +46,7 @@ def test_a_kaggle_session_finds_the_runs_that_are_attached_and_its_own_first(tmp
     foreign.mkdir()
     (foreign / "config.yaml").write_text("layers: 3\n")
     (foreign / "manifest.json").write_text("no JSON")
-    monkeypatch.setattr("kaggle_kit.core.folders.KAGGLE_INPUT", mounted)
+    monkeypatch.setattr("kaggle_kit.core.artifacts.KAGGLE_INPUT", mounted)
     assert [run.path for run in find_runs(own)] == [own / "a"]
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
     found = [run.path.relative_to(tmp_path).as_posix() for run in find_runs(own)]

@@ -9,13 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from kaggle_kit.cli.app import app
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, reserve
 from kaggle_kit.core.cache import build_once, cache_dir
-from kaggle_kit.core.disk import writing
 from kaggle_kit.core.errors import DiskError, KitError
-from kaggle_kit.core.folders import reserve
 from kaggle_kit.core.page_files import page_path
-from kaggle_kit.core.records import append_record, write_atomically
+from kaggle_kit.core.records import append_record, write_atomically, writing
 from kaggle_kit.experiment.page_run import execute_page
 
 UNWRITABLE = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES]

@@ -8,9 +8,8 @@ import pytest
 import yaml
 
 from kaggle_kit.analysis.trials import read_trials, trial_curves, trials_table
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, find_runs
 from kaggle_kit.core.config import compose
-from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.kaggle_outputs import last_step
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.experiment import training_session

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from kaggle_kit.analysis.contrasts import contrasts
+from kaggle_kit.core.artifacts import find_runs
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.experiment import preparation, scoring, training_session

@@ -224,7 +224,7 @@ def test_without_named_runs_the_newest_pair_is_taken_and_a_real_profile_is_told_
 
 def test_in_a_kaggle_session_the_arms_are_found_where_another_kernel_left_them(pair, tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
-    monkeypatch.setattr("kaggle_kit.core.folders.KAGGLE_INPUT", pair.folder)
+    monkeypatch.setattr("kaggle_kit.core.artifacts.KAGGLE_INPUT", pair.folder)
     config = asked(f"experiment.runs=[{pair.multi.run_id},{pair.single.run_id}]")
     assert comparable_arms(config, tmp_path / "working") == pair.runs
 

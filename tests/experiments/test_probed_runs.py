@@ -10,10 +10,9 @@ import torch
 from transformers import AutoModel
 
 from kaggle_kit.analysis.probe_results import layer_table
-from kaggle_kit.core.artifacts import Totals
+from kaggle_kit.core.artifacts import Totals, find_runs
 from kaggle_kit.core.config import read_config
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.evaluation.layer_states import layer_states
 from kaggle_kit.evaluation.probing import Items, probe_layers

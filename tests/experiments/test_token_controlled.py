@@ -257,7 +257,7 @@ def test_a_corpus_that_has_changed_since_is_refused(shared):
 
 def test_in_a_kaggle_session_the_run_is_found_where_another_kernel_left_it(tmp_path, shared, monkeypatch):
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
-    monkeypatch.setattr("kaggle_kit.core.folders.KAGGLE_INPUT", shared.path.parent)
+    monkeypatch.setattr("kaggle_kit.core.artifacts.KAGGLE_INPUT", shared.path.parent)
     assert token_controlled.multi_task_run(asked(shared), tmp_path / "working").path == shared.path
 
 

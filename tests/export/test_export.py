@@ -27,8 +27,8 @@ from kaggle_kit.analysis.reproduction import interval
 from kaggle_kit.analysis.verdict import no_verdict, write_verdict
 from kaggle_kit.cli.app import app
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.disk import sha256_of
 from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.records import sha256_of
 from kaggle_kit.data.formats.jsonl import files
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.load_trained_run import load_trained_run

@@ -12,10 +12,11 @@ import pytest
 from rich.console import Console
 
 from kaggle_kit.core.artifacts import RunFolder, Totals
-from kaggle_kit.core.errors import ConfigError, RunFolderError
+from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
+from kaggle_kit.core.records import alone
 from kaggle_kit.kaggle import metadata as about
 from kaggle_kit.kaggle.build import Built, session_of
-from kaggle_kit.kaggle.chain import Chain, ChainBusy, Link, Phase, live_table, lock
+from kaggle_kit.kaggle.chain import Chain, ChainBusy, Link, Phase, live_table
 from kaggle_kit.kaggle.client import KaggleBusy, KaggleError, Quota, QuotaSpent, State, Status
 
 HASH = "0123"
@@ -251,7 +252,7 @@ def test_a_chain_keeps_the_code_that_it_began_with(tmp_path):
 
 def test_a_second_process_on_one_chain_is_refused(tmp_path):
     link = a_link(tmp_path)
-    with lock(link.folder), pytest.raises(ChainBusy, match="another process"):
+    with alone(link.folder / "lock", KitError()), pytest.raises(ChainBusy, match="another process"):
         a_chain(Service(), link).run()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.core.disk import sha256_of
+from kaggle_kit.core.records import sha256_of
 from kaggle_kit.training.checkpoint import MANIFEST, DamagedCheckpoint, read_checkpoint
 from tests.training.test_checkpoint import manager, saved
 

@@ -9,9 +9,8 @@ import pandas as pd
 from kaggle_kit.analysis.anchors import published_best, trivial_baseline
 from kaggle_kit.analysis.contrasts import contrasts_or_refusals
 from kaggle_kit.analysis.figures import loss_curves
-from kaggle_kit.core.artifacts import Metric
+from kaggle_kit.core.artifacts import Metric, find_runs
 from kaggle_kit.core.config import config_hash
-from kaggle_kit.core.folders import find_runs
 from kaggle_kit.core.types import Access
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiment.show.findings import contrasts
