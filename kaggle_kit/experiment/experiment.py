@@ -33,10 +33,9 @@ from kaggle_kit.data.normalise import concept_names
 from kaggle_kit.evaluation.texts import Text
 from kaggle_kit.experiment import preparation, scoring
 from kaggle_kit.experiment.controlled_variables import scored_config
-from kaggle_kit.experiment.lengths import settle_max_length
 from kaggle_kit.experiment.manifest import record_run
 from kaggle_kit.experiment.new_text import text_reader
-from kaggle_kit.experiment.preparation import Samples
+from kaggle_kit.experiment.preparation import Samples, settle_max_length
 from kaggle_kit.experiment.startup import Finding, check_startup
 from kaggle_kit.experiment.training_session import Phase, Session, run_session
 from kaggle_kit.models.adapter_files import save_adapters

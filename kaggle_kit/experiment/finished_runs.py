@@ -12,10 +12,9 @@ import numpy as np
 
 from kaggle_kit.analysis.calibration import Scores, cross_fitted, pair_scores, temperature
 from kaggle_kit.analysis.error_types import CORRECT, Errors, mention_errors, relation_errors
-from kaggle_kit.core.artifacts import RunFolder, find_run, find_runs
+from kaggle_kit.core.artifacts import RunFolder, find_run, find_runs, read_predictions
 from kaggle_kit.core.config import read_config
 from kaggle_kit.core.errors import ConfigError
-from kaggle_kit.core.predictions import read_predictions
 from kaggle_kit.core.runtime import in_workspace, logger
 from kaggle_kit.core.types import Kind, relation_parts
 from kaggle_kit.data.corpus import task_spec

@@ -56,6 +56,7 @@ class Phase:
     name: str = "training"
     prepare: Callable[[], Any] = lambda: None
     watches: Sequence[StudyCallback] = ()  # beside those of every run, such as one that measures
+    curve: bool = True  # whether a development curve is kept where nothing is chosen by it
     left_out: Sequence[str] = ()  # tasks that the run by its design neither trains nor evaluates
 
 
@@ -100,7 +101,7 @@ def run_session(exp: Experiment) -> Session:
     notes = [find_token_budget(exp)]
     assert_everything_learns(exp.model, exp.phases)
     trainers: list[MultiTaskTrainer] = []
-    tokens = sum(sum(phase.plan.tokens.values()) for phase in exp.phases)
+    tokens = sum(sum(phase.plan.tokens.values()) for phase in exp.phases if phase.curve)
     for phase in exp.phases:
         phase.prepare()
         if not trainers:

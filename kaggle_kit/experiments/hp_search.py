@@ -11,7 +11,6 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,11 +32,10 @@ from kaggle_kit.experiment.preparation import HALVES, plan_training
 from kaggle_kit.experiment.scoring import SELECTION, quick_evaluation
 from kaggle_kit.experiment.token_budget import find_token_budget
 from kaggle_kit.experiment.tracking import close_tracking
-from kaggle_kit.experiment.training_session import Phase, open_trainer, training_seconds
+from kaggle_kit.experiment.training_session import Phase, training_seconds
 from kaggle_kit.experiments.hp_search_journal import SPLIT, Attempt, Pruned, Search, overrides
 from kaggle_kit.training.callbacks.alarms import TrainingAlarm
 from kaggle_kit.training.callbacks.base import StudyCallback
-from kaggle_kit.training.trainer import MultiTaskTrainer
 
 PAGE = "hp_search"
 
@@ -79,19 +77,14 @@ def trial_score(exp: Experiment, targets: StepTargets | None, attempt: Attempt) 
     times an epoch, so that trials are compared where they have seen the same data.
     """
     trial = _opened(exp, attempt)
+    trial.phases = _phases(trial, attempt, targets)
     groups = trial.model.parameter_groups().values()
     parameters = sum(p.numel() for group in groups for p in group.parameters)
     attempt.note(trainable_parameters=parameters, device=trial.backbone.decisions["device"].value)
-    phases = _phases(trial, targets)
-    training_session.assert_everything_learns(trial.model, phases)
-    trainer = None
     try:
-        for phase in phases:
-            phase.prepare()
-            trainer = _open_trainer(trial, attempt, phase, trainer)
-            end = training_session.train(trial, trainer, phase.name)
-            if end.paused:
-                raise TrialPaused(f"trial {attempt.number}: {end.message}")
+        session = training_session.run_session(trial)
+        if not session.finished:
+            raise TrialPaused(f"trial {attempt.number}: {session.end.message}")
         score = quick_evaluation(trial, trial.samples(SPLIT))()[SELECTION]  # over the whole split
     except (Pruned, TrainingAlarm) as ended:
         _close(trial.run, attempt)
@@ -153,41 +146,28 @@ def _opened(exp: Experiment, attempt: Attempt) -> Experiment:
     chosen = with_values(exp.config, attempt.values)
     trial = Experiment(chosen, start_run(chosen, page=PAGE, run_dir=trial_folder(exp.run, attempt.number)))
     trial.corpora = exp.corpora
-    shutil.copy(exp.run.batch_json, trial.run.batch_json)
-    find_token_budget(trial)
+    for found in filter(Path.is_file, (exp.run.batch_json, exp.run.gate_json)):
+        shutil.copy(found, trial.run.path)
     return trial
 
 
-def _phases(trial: Experiment, targets: StepTargets | None) -> list[Phase]:
+def _phases(trial: Experiment, attempt: Attempt, targets: StepTargets | None) -> list[Phase]:
     """What a trial trains: S4 in two phases, each with half of the steps, any other strategy in one.
 
-    Only the last one has reports.
+    The last one reports at equal shares of an epoch, and is stopped by the search alone.
     """
-    config, model = trial.config, trial.model
+    config, model, first = trial.config, trial.model, []
     plan = partial(plan_training, config, trial.encoded, targets=targets)
-    if config.strategy.kind != "sequential":
-        return [Phase(plan(), trial.quick)]
-    first, last = map(plan, HALVES)
-    return [
-        Phase(first, name="shared", prepare=model.pretrain_shared),
-        Phase(last, trial.quick, "own", prepare=lambda: model.adapt(config.strategy.adapt_shared)),
-    ]
-
-
-def _open_trainer(
-    trial: Experiment, attempt: Attempt, phase: Phase, after: MultiTaskTrainer | None
-) -> MultiTaskTrainer:
-    """A trainer that reports at equal shares of an epoch, and stops by the search alone."""
-    config, paced = trial.config, copy(trial)
-    epochs = config.training.epochs / (1 if after is None else 2)
-    every = math.ceil(len(phase.plan) / (math.ceil(epochs) * config.experiment["reports_per_epoch"]))
-    paced.config = replace(config, training=replace(config.training, quick_every=every, patience=0))
-    trainer = open_trainer(paced, phase.plan, phase.quick, after)
-    if phase.quick:
-        report = ReportCallback(attempt, every)
-        report.bind(trainer)
-        trainer.add_callback(report)
-    return trainer
+    if config.strategy.kind == "sequential":
+        shared, own = map(plan, HALVES)
+        first = [Phase(shared, name="shared", prepare=model.pretrain_shared)]
+        last = Phase(own, trial.quick, "own", prepare=lambda: model.adapt(config.strategy.adapt_shared))
+    else:
+        last = Phase(plan(), trial.quick)
+    epochs = math.ceil(config.training.epochs / (1 + len(first)))
+    every = math.ceil(len(last.plan) / (epochs * config.experiment["reports_per_epoch"]))
+    trial.config = replace(config, training=replace(config.training, quick_every=every, patience=0))
+    return [*first, replace(last, watches=[ReportCallback(attempt, every)], curve=False)]
 
 
 def _close(trial: RunFolder, attempt: Attempt) -> None:

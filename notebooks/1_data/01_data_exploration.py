@@ -113,8 +113,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_kit.analysis.figures import COLOURS
-from kaggle_kit.experiment.lengths import reach_table, sequence_lengths, settle_max_length
-from kaggle_kit.experiment.preparation import backbone_entry
+from kaggle_kit.experiment.preparation import backbone_entry, reach_table, sequence_lengths, settle_max_length
 from kaggle_kit.experiment.show.views import panel
 from kaggle_kit.models.loading import load_tokenizer
 

@@ -153,7 +153,7 @@ if out:
 # Read as new text, the corpus's own texts give what the run stored of them.
 
 # %%
-from kaggle_kit.core.predictions import read_predictions
+from kaggle_kit.core.artifacts import read_predictions
 
 kept = {s.document_id: s for s in read_predictions(trained.run, task, split)} if known else {}
 for sample in found if known else ():

@@ -11,7 +11,7 @@ from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.runs import start_run
 from kaggle_kit.experiment.experiment import Experiment
-from kaggle_kit.experiment.lengths import decide_max_length, sequence_lengths
+from kaggle_kit.experiment.preparation import decide_max_length, sequence_lengths
 from tests.experiment.test_rounds import NER, RANKING, small_models  # noqa: F401
 
 AUTO = ("training.max_length=auto", "practice.documents=6", "practice.terms=20")

@@ -11,10 +11,9 @@ import torch
 from kaggle_kit.analysis.comparability import QUESTIONS, assert_comparable
 from kaggle_kit.analysis.overview import arm_of, overview_table
 from kaggle_kit.analysis.verdict_inputs import Entry, find_arms
-from kaggle_kit.core.artifacts import find_runs
+from kaggle_kit.core.artifacts import find_runs, read_predictions
 from kaggle_kit.core.config import compose, config_hash
 from kaggle_kit.core.errors import ConfigError, IncomparableRuns
-from kaggle_kit.core.predictions import read_predictions
 from kaggle_kit.data.practice import generate
 from kaggle_kit.evaluation import api_ledger
 from kaggle_kit.evaluation.api_prices import RestrictedText

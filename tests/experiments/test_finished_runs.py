@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from kaggle_kit.analysis.error_types import MISSED
-from kaggle_kit.core.artifacts import RunFolder
+from kaggle_kit.core.artifacts import RunFolder, read_predictions
 from kaggle_kit.core.errors import ConfigError, RunFolderError
-from kaggle_kit.core.predictions import read_predictions
 from kaggle_kit.core.restricted import prediction_line
 from kaggle_kit.experiment import finished_runs
 from kaggle_kit.experiment.finished_runs import (
