@@ -77,7 +77,7 @@ def install(missing: list[str], *, internet: bool, wheels: Path = KAGGLE_INPUT) 
     pinned = [f"torch=={installed}"] if (installed := _installed("torch")) else []
     notes, absent = [], []
     for need in missing:
-        problem = _pip("install", *links, *([] if internet else ["--no-index"]), need, *pinned)
+        problem = pip("install", *links, *([] if internet else ["--no-index"]), need, *pinned)
         if problem is None:
             notes.append(f"packages: installed {need}")
         elif found := _installed(Requirement(need).name):
@@ -123,8 +123,8 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _pip(*arguments: str) -> str | None:
-    """What went wrong, in pip's last line; None where nothing did."""
+def pip(*arguments: str) -> str | None:
+    """Run pip and return what went wrong, in its last line; None where nothing did."""
     command = [sys.executable, "-m", "pip", arguments[0], "--quiet", *arguments[1:]]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:

@@ -122,7 +122,6 @@ def typed_values(page: Path, words: Iterable[str]) -> dict[str, Any]:
         return {n: v if isinstance(declared[n], str) else ast.literal_eval(v) for n, v in values.items()}
     except (SyntaxError, ValueError) as error:
         given = " ".join(map("=".join, values.items()))
-        given = " ".join(map("=".join, values.items()))
         then = "write numbers and lists as in Python"
         raise ConfigError(f"{given}: a value is no literal ({error}); {then}") from error
 

@@ -87,12 +87,12 @@ def plain(value: Any, *, finite: bool = False) -> Any:
     return None if finite and isinstance(value, float) and not math.isfinite(value) else value
 
 
-def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(node: Mapping[str, Any], prefix: str = "", joint: str = ".") -> dict[str, Any]:
     """Return nested mappings as one, keys joined by dots; lists and empty mappings are values."""
     values: dict[str, Any] = {}
     for key, value in node.items():
-        name = f"{prefix}.{key}" if prefix else str(key)
-        values |= flat(value, name) if isinstance(value, Mapping) and value else {name: value}
+        name = f"{prefix}{joint}{key}" if prefix else str(key)
+        values |= flat(value, name, joint) if isinstance(value, Mapping) and value else {name: value}
     return values
 
 

@@ -7,10 +7,11 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ LIBRARIES = (
     "hydra-core",
 )
 GIB = 1024**3
+# What stops a run: Ctrl-C, `timeout`, `docker stop`, `scancel`, a terminal that is closed.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 KERNELS_FOLDER = "kernel-metadata"  # `kernels init --owner` writes the user's name into its tracked files
 PACKED_SHA = "git_sha"  # beside the package where the kit was unpacked from a kernel, without its .git
@@ -98,21 +101,37 @@ def git_sha(folder: Path = SOURCE_ROOT) -> str | None:
         return (folder / PACKED_SHA).read_text(encoding="utf-8").strip() or None
     if not (folder / ".git").exists():
         return None
-    commit = _git(folder, "rev-parse", "HEAD")
-    changed = _git(folder, "diff", "--name-only", "HEAD", "--", ".", f":(exclude){KERNELS_FOLDER}")
+    git, others = ("git", "--no-optional-locks"), f":(exclude){KERNELS_FOLDER}"  # without taking its locks
+    commit = printed(*git, "rev-parse", "HEAD", folder=folder)
+    changed = printed(*git, "diff", "--name-only", "HEAD", "--", ".", others, folder=folder)
     if not commit or changed is None:
         return None
     return f"{commit}-dirty" if changed else commit
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says, without taking its locks; None where it fails."""
-    command = ["git", "--no-optional-locks", *arguments]
+def printed(*command: str, folder: Path | None = None) -> str | None:
+    """What a program prints; None where it fails or is not there."""
     try:
         shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return shown.stdout.strip()
+
+
+def python_path() -> str:
+    """Return the PYTHONPATH by which a new process imports this checkout."""
+    return os.pathsep.join(filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH"))))
+
+
+@contextmanager
+def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Hand `SIGNALS` to a function as long as the block lasts."""
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, one in before.items():
+            signal.signal(number, one)
 
 
 def kaggle_run_type(environ: Mapping[str, str] = os.environ) -> str | None:

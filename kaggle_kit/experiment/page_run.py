@@ -32,7 +32,7 @@ from kaggle_kit.core.page_files import PAGES_DIR, check_declared, notebook, page
 from kaggle_kit.core.records import alone, is_locked, write_atomically, writing
 from kaggle_kit.core.request import given_names, with_page_defaults
 from kaggle_kit.core.runs import config_run_id, refuse_misuse
-from kaggle_kit.core.runtime import SOURCE_ROOT, logger
+from kaggle_kit.core.runtime import handling, logger, python_path
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import redact, refuse_secrets
 from kaggle_kit.data.locate import locate
@@ -40,8 +40,6 @@ from kaggle_kit.data.locate import locate
 # papermill cannot read a parameter whose value holds "="; `check_declared` has read them all by then
 MISTAKEN = ("Unable to parse line", "Passed unknown parameter")
 LAUNCHER = "ipykernel_launcher"
-# What stops a run: Ctrl-C, `timeout`, `docker stop`, `scancel`, a terminal that is closed.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOCK = ".lock"  # in a run folder, held by the process that runs its page
 
 
@@ -91,9 +89,8 @@ class ThisInterpreter(AsyncKernelManager):
         # A traceback with the values of variables would write notes of a restricted corpus into the page.
         quiet = ["--IPKernelApp.log_level=CRITICAL", "--InteractiveShell.xmode=Minimal"]
         command = [sys.executable, "-m", LAUNCHER, "-f", "{connection_file}", *quiet]
-        paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
         # A user's own IPython profile may run anything at the start, and change what is shown.
-        environ = {"PYTHONPATH": os.pathsep.join(paths), "IPYTHONDIR": str(cache_dir("ipython"))}
+        environ = {"PYTHONPATH": python_path(), "IPYTHONDIR": str(cache_dir("ipython"))}
         environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # an executed page keeps a bar as it last stood
         environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else ipykernel 6.17 notes how one would debug
         environ |= {name: os.environ[name] for name in NAMES if name in os.environ}  # the user's choice
@@ -273,12 +270,8 @@ def _signals_to_the_kernel() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield met
         return
-    before = {name: signal.signal(name, hand_on) for name in SIGNALS}
-    try:
+    with handling(hand_on):
         yield met
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
 
 def _how_to_go_on(page: Path, values: Mapping[str, Any]) -> str:

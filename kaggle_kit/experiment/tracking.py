@@ -15,12 +15,13 @@ cannot be reached, the files are kept, too.
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import without_machine_keys
 from kaggle_kit.core.errors import ConfigError
+from kaggle_kit.core.records import flat
 from kaggle_kit.core.runtime import logger
 from kaggle_kit.core.schema import RunConfig, plain_values
 from kaggle_kit.core.secrets import WANDB, use_secrets
@@ -40,7 +41,9 @@ def follow(config: RunConfig, run: RunFolder, callbacks: Iterable[Any]) -> None:
 
 def send(event: Mapping[str, Any]) -> None:
     """Send the numbers of one step: `losses/TASK`, `tokens/TASK`, `tokens/all`, `conflicts/…`, and so on."""
-    numbers = dict(_numbers(event))
+    numbers = {
+        name: value for name, value in flat(event, joint="/").items() if isinstance(value, int | float)
+    }
     if "tokens" in event:
         numbers["tokens/all"] = sum(event["tokens"].values())
     _try("log", lambda run: run.log(numbers))
@@ -91,14 +94,6 @@ def _try(what: str, call: Callable[[Any], None]) -> None:
         call(wandb.run)
     except Exception as error:
         logger.warning("wandb %s failed, the run goes on: %s", what, type(error).__name__)
-
-
-def _numbers(node: Any, place: str = "") -> Iterator[tuple[str, float]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _numbers(value, f"{place}/{key}" if place else str(key))
-    elif isinstance(node, int | float):
-        yield place, node
 
 
 def _init(config: RunConfig, run: RunFolder, mode: str) -> None:

@@ -101,13 +101,14 @@ def run_session(exp: Experiment) -> Session:
     notes = [find_token_budget(exp)]
     assert_everything_learns(exp.model, exp.phases)
     trainers: list[MultiTaskTrainer] = []
-    tokens = sum(sum(phase.plan.tokens.values()) for phase in exp.phases if phase.curve)
+    tokens = sum(sum(phase.plan.tokens.values()) for phase in exp.phases)
     for phase in exp.phases:
         phase.prepare()
         if not trainers:
             notes.append(pass_gate(exp, phase.plan.tasks))
         plan = repack(phase.plan, exp.encoded, exp.config.training.token_budget)
-        trainers.append(open_trainer(exp, plan, phase.quick, trainers[-1] if trainers else None, tokens))
+        after = trainers[-1] if trainers else None
+        trainers.append(open_trainer(exp, plan, phase.quick, after, tokens if phase.curve else None))
         for watch in phase.watches:
             watch.bind(trainers[-1])
             trainers[-1].add_callback(watch)

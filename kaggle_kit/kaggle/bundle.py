@@ -12,14 +12,13 @@ import base64
 import io
 import json
 import lzma
-import subprocess
-import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kaggle_kit.core.errors import KitError
+from kaggle_kit.core.kaggle_image import pip
 from kaggle_kit.core.params import own_files
 from kaggle_kit.core.records import write_atomically
 from kaggle_kit.core.runtime import KAGGLE_INPUT, PACKED_SHA, SOURCE_ROOT, git_sha
@@ -109,12 +108,8 @@ def build_dataset(folder: Path, owner: str, packages: Sequence[str] = LACKING) -
     folder.mkdir(parents=True, exist_ok=True)
     (folder / KIT_FILE).write_bytes(pack())
     write_atomically(folder / "dataset-metadata.json", json.dumps(described, indent=2) + "\n")
-    if packages:
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
-        done = subprocess.run([*command, *packages], capture_output=True, text=True)
-        if done.returncode:
-            said = done.stderr.strip().splitlines() or ["no reason given"]
-            raise WheelsMissing(f"no wheels of {', '.join(packages)}: {said[-1]}; try again with a network")
+    if packages and (problem := pip("wheel", "--no-deps", "--wheel-dir", str(folder), *packages)):
+        raise WheelsMissing(f"no wheels of {', '.join(packages)}: {problem}; try again with a network")
     return folder
 
 

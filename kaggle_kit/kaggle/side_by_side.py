@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
-from kaggle_kit.core.runtime import KEPT_TO_ONE, SOURCE_ROOT, logger
+from kaggle_kit.core.runtime import KEPT_TO_ONE, logger, printed, python_path
 
 PAUSED = 75  # the exit code of `run` for a run that its session was too short for
 
@@ -43,12 +43,7 @@ def visible_gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
     named = None if environ.get(KEPT_TO_ONE) else environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
-    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return shown.stdout.split()
+    return (printed("nvidia-smi", "--query-gpu=index", "--format=csv,noheader") or "").split()
 
 
 def run_side_by_side(
@@ -69,8 +64,7 @@ def run_side_by_side(
     def run(number: int, arguments: Sequence[str]) -> Ended:
         gpu, log = free.get(), logs / f"{number}.log"
         logger.info("GPU %s: %s", gpu or "none", " ".join(arguments))
-        paths = os.pathsep.join(filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH"))))
-        environ = os.environ | {"CUDA_VISIBLE_DEVICES": gpu, KEPT_TO_ONE: "", "PYTHONPATH": paths}
+        environ = os.environ | {"CUDA_VISIBLE_DEVICES": gpu, KEPT_TO_ONE: "", "PYTHONPATH": python_path()}
         try:
             with log.open("w", encoding="utf-8") as file:
                 done = subprocess.run([*program, *arguments], env=environ, stdout=file, stderr=file)

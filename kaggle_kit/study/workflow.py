@@ -23,7 +23,7 @@ from typing import IO, Any
 from kaggle_kit.core.errors import STOPPED, ConfigError, RunFolderError
 from kaggle_kit.core.params import params_file
 from kaggle_kit.core.records import alone, write_atomically
-from kaggle_kit.core.runtime import SOURCE_ROOT, logger
+from kaggle_kit.core.runtime import handling, logger, python_path
 from kaggle_kit.study.graph import Study
 from kaggle_kit.study.status import PAUSE_SECONDS, Narrator
 
@@ -36,7 +36,6 @@ OPTIONS = [
     *("--rerun-triggers", "mtime", "input", "--keep-going", "--keep-incomplete", "--ignore-incomplete"),
     *("--nolock", "--scheduler", "greedy", "--nocolor", "--resources", "gpu=1", "--quiet", "host", "reason"),
 ]
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOG = "snakemake.log"  # in STATE
 
 
@@ -137,8 +136,6 @@ def _watched(
     look: Callable[[], None] = lambda: None,
 ) -> int:
     """Run a command with its children; Ctrl-C, a hang-up or a termination stops all of them."""
-    paths = filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     child: subprocess.Popen[Any] | None = None
     stopped = False
 
@@ -149,9 +146,8 @@ def _watched(
         stopped = True
 
     # Before the start: a signal that is ignored here would be ignored by all of them.
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
-    try:
-        held = () if lock is None else (lock,)
+    with handling(stop):
+        held, environ = () if lock is None else (lock,), os.environ | {"PYTHONPATH": python_path()}
         start = partial(subprocess.Popen, command, env=environ, pass_fds=held, start_new_session=True)
         child = process = start(stdout=log, stderr=log and subprocess.STDOUT)
         while process.poll() is None:
@@ -159,7 +155,4 @@ def _watched(
             with suppress(subprocess.TimeoutExpired):
                 process.wait(PAUSE_SECONDS)
         look()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return STOPPED if stopped else process.returncode
