@@ -174,7 +174,7 @@ def alone(lock: Path, busy: KitError) -> Iterator[IO[str]]:
         lock.parent.mkdir(parents=True, exist_ok=True)
         opened = lock.open("a")
     with opened as file:
-        for pause in (0.0, 0.2, 0.2):  # `is_locked` holds it for a moment
+        for pause in (0.0, 0.02, 0.05):  # `is_locked` holds it for a moment
             time.sleep(pause)
             if _takes(file, fcntl.LOCK_EX):
                 yield file

@@ -92,7 +92,7 @@ def test_packages_come_from_attached_wheels_when_the_internet_is_off(tmp_path, m
     (tmp_path / "datasets" / "kit").mkdir(parents=True)
     (tmp_path / "datasets" / "kit" / "a-1-py3-none-any.whl").touch()
     called = []
-    monkeypatch.setattr(kaggle_image, "_pip", lambda *arguments: called.append(arguments))
+    monkeypatch.setattr(kaggle_image, "pip", lambda *arguments: called.append(arguments))
     monkeypatch.setattr(kaggle_image, "_installed", {"torch": "2.10.0+cu128"}.get)
     assert kaggle_image.install(["a"], internet=False, wheels=tmp_path) == ["packages: installed a"]
     where = str(tmp_path / "datasets" / "kit")
@@ -105,7 +105,7 @@ def test_a_package_that_stays_missing_is_named_once_the_others_are_installed(tmp
         return None if arguments[2] == "good" else "ERROR: none"
 
     tried = []
-    monkeypatch.setattr(kaggle_image, "_pip", pip)
+    monkeypatch.setattr(kaggle_image, "pip", pip)
     monkeypatch.setattr(kaggle_image, "_installed", {"old": "1.0"}.get)
     assert kaggle_image.install(["old>=2", "good"], internet=False, wheels=tmp_path) == [
         "packages: 1.0 of old>=2 stays: ERROR: none",
