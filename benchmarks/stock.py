@@ -22,6 +22,7 @@ from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
     DataCollatorForTokenClassification,
+    DataCollatorWithFlattening,
     DataCollatorWithPadding,
     Trainer,
     TrainingArguments,
@@ -37,6 +38,9 @@ from kaggle_kit.core.types import Kind, TaskSpec
 from kaggle_kit.heads import build_head
 
 IGNORED = -100
+# What makes the stock trainer faster: matrix products in bfloat16, torch.compile, rows without padding. The
+# last serves models that read causally, of which transformers finds the bounds of sequences in the positions.
+FASTER = ("bf16", "compiled", "flat")
 
 
 def examples(encoded: EncodedTask) -> list[dict[str, Any]]:
@@ -61,8 +65,8 @@ class CountingTrainer(Trainer):
     """The stock trainer; only the clock is told what it reads."""
 
     def training_step(self, model, inputs, *args, **kwargs):
-        mask = inputs["attention_mask"]
-        self.clock.count(int(mask.sum()), mask.numel())
+        ids = inputs["input_ids"]
+        self.clock.count(int(inputs.get("attention_mask", torch.ones_like(ids)).sum()), ids.numel())
         return super().training_step(model, inputs, *args, **kwargs)
 
 
@@ -97,8 +101,12 @@ def stock_trainer(
     clock: Clock,
     folder: Path,
     grouped: bool,
+    faster: str = "",
 ) -> Trainer:
-    """Ready to train, with the engine's learning rate, schedule, clipping and number of steps."""
+    """Ready to train, with the engine's learning rate, schedule, clipping and number of steps.
+
+    `faster` is one of FASTER, or nothing.
+    """
     training = config.training
     tokenizer = AutoTokenizer.from_pretrained(source)
     ranking = encoded.spec.components[0].kind is Kind.RANKING
@@ -117,8 +125,12 @@ def stock_trainer(
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        bf16=faster == "bf16",
+        torch_compile=faster == "compiled",
     )
     collator = (DataCollatorWithPadding if ranking else DataCollatorForTokenClassification)(tokenizer)
+    if faster == "flat":
+        collator = DataCollatorWithFlattening()
     trainer = CountingTrainer(
         model=stock_model(config, encoded.spec, source),
         args=arguments,
