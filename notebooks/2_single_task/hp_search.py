@@ -133,7 +133,8 @@ figures = exp.quick()
 best = {f"{name}.{one.primary_metric}": published_best(asdict(one)) for name, one in exp.config.tasks.items()}
 rows = [(key, figures[key], known or 1.0) for key, known in best.items()]
 by_hand = sum(score / known for _, score, known in rows) / len(rows)
-columns, formats = ["primary score on dev", "before training", "over"], {"before training": "{:.4f}"}
+columns = ["primary score on dev", "before training", "over"]
+formats = {"before training": "{:.4f}", "over": "{:.3f}"}
 title = f"Mean of the ratios by hand {by_hand:.4f}, as the search computes it {figures['selection']:.4f}"
 show.table(pd.DataFrame(rows, columns=columns), title, formats)
 

@@ -110,7 +110,7 @@ def scores_by_phase(exp: Experiment) -> None:
         rows.append(row | {"change": scores[-1] - scores[0]})
     table(rows, f"Quick scores on at most {settings.quick_samples} development samples a task")
     curves = {task: dict(points) for task, points in curve(events).items()}
-    title = f"Development score of each task's primary metric; the next phase begins after step {ends[0]}"
+    title = f"Development score (primary metric); the next phase begins after step {ends[0]}"
     empty = "no evaluation was made during training"
     lines(curves, title, empty, xlabel="optimiser step, over both phases", ylabel="quick score")
 
