@@ -66,16 +66,23 @@ _hydra_lock = threading.RLock()  # Hydra keeps its state in a process-wide singl
 def strategy_entry(name: str) -> StrategyConfig:
     """Return one entry of params/strategy by itself, whatever its tasks. ConfigError if unknown."""
     refuse(unknown_member("strategy", name))
-    entry = OmegaConf.load(params_file(f"strategy/{name}.yaml"))
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StrategyConfig), entry))
+    return typed("strategy", StrategyConfig, OmegaConf.load(params_file(f"strategy/{name}.yaml")))
 
 
 def changed_strategy(strategy: StrategyConfig, **changes: Any) -> StrategyConfig:
     """Return the strategy with other values, each cast to its type ("off" is false), or raise ConfigError."""
+    return typed("strategy", strategy, changes)
+
+
+def typed(place: object, schema: Any, *layers: Any) -> Any:
+    """Return the schema filled by layers, later over earlier ones; ConfigError for what has no place there."""
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(strategy), changes))
+        merged = OmegaConf.merge(OmegaConf.structured(schema), *layers)
+        missing = ", ".join(sorted(OmegaConf.missing_keys(merged)))
+        refuse([f"{place}: {missing} has no value; set it in its file below params/"] if missing else [])
+        return OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"strategy: {explain(error)}") from error
+        raise ConfigError(f"{place}: {explain(error)}") from error
 
 
 def compose(

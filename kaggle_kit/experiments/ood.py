@@ -195,13 +195,10 @@ def record(
 
 def run_table(folders: Sequence[RunFolder], task: str) -> pd.DataFrame:
     """One row per arm: its tasks, seed, tokens of all tasks, and the parameters that `task` passes."""
-    rows = []
-    for folder in folders:
-        facts, manifest = folder.facts, folder.manifest()
-        row = {"run": folder.run_id, "tasks": len(facts["tasks"]), "seed": facts["seed"]}
-        row |= {"tokens": sum(manifest["totals"]["tokens"].values())}
-        rows.append(row | {"active parameters": manifest["active_parameters"][task]})
-    return pd.DataFrame(rows)
+    facts = pd.DataFrame([folder.manifest() for folder in folders])
+    tokens = [sum(totals["tokens"].values()) for totals in facts["totals"]]
+    found = pd.DataFrame({"run": facts["run_id"], "tasks": facts["tasks"].map(len), "seed": facts["seed"]})
+    return found.assign(tokens=tokens, **{"active parameters": facts["active_parameters"].str[task]})
 
 
 def shift_table(inside: Sequence[UnifiedSample], outside: Sequence[UnifiedSample]) -> pd.DataFrame:

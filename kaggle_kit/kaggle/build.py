@@ -210,15 +210,15 @@ def page_text(page: Path, values: Mapping[str, Any] | None = None, packed: bytes
     return refuse_secrets(text, f"the notebook built from {page.name}")
 
 
-def mark_session(built: Built, session: int, *, attach: bool) -> None:
+def mark_session(folder: Path, session: int, *, attach: bool) -> None:
     """Number a built folder's next session, and attach the kernel's own output from the second on.
 
     The number travels in the notebook's metadata, so that a push whose answer was lost can be told
     from one that never arrived.
     """
     if attach:
-        attach_own_output(built.folder)
-    path = built.folder / about.read_metadata(built.folder)["code_file"]
+        attach_own_output(folder)
+    path = folder / about.read_metadata(folder)["code_file"]
     content = json.loads(path.read_text(encoding="utf-8"))
     content["metadata"]["kaggle_kit"] = {"session": session}
     write_atomically(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")

@@ -118,11 +118,6 @@ class Link:
         write_atomically(self.folder / "chain.json", to_json(kept, indent=2) + "\n")
 
     @property
-    def built(self) -> Built:
-        """The kernel folder that every session pushes."""
-        return Built(Path(self.kernel), self.ref, self.run_dir, self.config_hash, 0)
-
-    @property
     def output(self) -> Path:
         """The newest run folder that came back and was in order."""
         return self.folder / "output" / self.run_dir
@@ -212,10 +207,10 @@ class Chain:
             return
         if gpu:
             self._check_quota()
-        mark_session(link.built, link.session, attach=link.attach)
+        mark_session(Path(link.kernel), link.session, attach=link.attach)
         link.uncertain = True
         link.save()
-        version = self.client.push(link.built.folder)
+        version = self.client.push(Path(link.kernel))
         self._started(link, f"pushed as version {version}")
 
     def _arrived(self, link: Link) -> bool:

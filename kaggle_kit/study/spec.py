@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
@@ -14,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kaggle_kit.core.checks import wrong_seeds
-from kaggle_kit.core.config import explain, strategy_entry
+from kaggle_kit.core.config import explain, strategy_entry, typed
 from kaggle_kit.core.errors import ConfigError, nearest, refuse, unknown
 from kaggle_kit.core.params import members, params_file
 from kaggle_kit.study import DEFAULT
@@ -86,11 +87,11 @@ def load_selection(name: str = DEFAULT, changes: Sequence[str] = ()) -> Selectio
     try:
         declared = OmegaConf.load(params_file(f"study/{name}.yaml"))
         changed = OmegaConf.from_dotlist(list(changes))
-        selection = _merged(name, declared, changed)
-        alone: dict[str, list[Any]] = {"parts": []}
-        selection.parts = [_merged(name, declared, part, changed, alone) for part in selection.parts]
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"study {name}: {explain(error)}") from error
+    merged = partial(typed, f"study {name}", Selection, declared)
+    selection: Selection = merged(changed)
+    selection.parts = [merged(part, changed, {"parts": []}) for part in selection.parts]
     parts = parts_of(selection)
     for key in UNITED if selection.parts else ():
         setattr(selection, key, list(dict.fromkeys(value for part in parts for value in getattr(part, key))))
@@ -118,14 +119,6 @@ def multi_task(selection: Selection) -> list[str]:
 def controlled(selection: Selection) -> list[str]:
     """The strategies whose runs get token-controlled baselines."""
     return (selection.controlled or multi_task(selection)) if selection.controls else []
-
-
-def _merged(name: str, *layers: Any) -> Selection:
-    merged = OmegaConf.merge(OmegaConf.structured(Selection), *layers)
-    if missing := sorted(OmegaConf.missing_keys(merged)):
-        lacks = f"{', '.join(missing)} has no value; set it in params/study/{name}.yaml"
-        raise ConfigError(f"study {name}: {lacks}")
-    return OmegaConf.to_object(merged)
 
 
 def _problems(selection: Selection) -> Iterator[str]:

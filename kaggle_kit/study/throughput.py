@@ -13,10 +13,9 @@ from statistics import median
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.config import explain
+from kaggle_kit.core.config import typed
 from kaggle_kit.core.errors import ConfigError, CorpusMissing
 from kaggle_kit.core.params import members, params_file
 from kaggle_kit.core.schema import RunConfig
@@ -60,10 +59,7 @@ def read_table() -> CostTable:
 def read_figures(file: str, schema: type) -> Any:
     """A file of figures and their sources below `params/`, as the schema has it. ConfigError as above."""
     path = params_file(file)
-    try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path)))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {explain(error)}") from error
+    return typed(path, schema, OmegaConf.load(path))
 
 
 class Known:

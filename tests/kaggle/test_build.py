@@ -188,7 +188,7 @@ def test_a_session_is_numbered_and_its_own_output_attached_once(tmp_path, pages)
     assert session_of(path.read_text()) is None
     sources = []
     for session in (1, 2, 3):
-        mark_session(built, session, attach=session > 1)
+        mark_session(built.folder, session, attach=session > 1)
         assert session_of(path.read_text()) == session
         sources.append(json.loads((built.folder / "kernel-metadata.json").read_text())["kernel_sources"])
     assert sources == [[], [built.ref], [built.ref]]
