@@ -95,27 +95,6 @@ def undeclared(experiment: Mapping[str, Any]) -> Iterator[str]:
             yield from _one_of(f"experiment.{one}", experiment.get(one), list(experiment[several]))
 
 
-def unknown_experiment(declared: Mapping[str, Any], path: Sequence[str], value: Any) -> Iterator[str]:
-    """Yield what an override of `experiment.<path>` names that neither its file nor `ANY_RUN` does."""
-    known = {**ANY_RUN, **declared}
-    if "practice" in known:
-        known["practice"] = PRACTICE
-    yield from _unknown("experiment", known, path, value)
-
-
-def _unknown(place: str, known: Mapping[str, Any], path: Sequence[str], value: Any) -> Iterator[str]:
-    if not path:
-        for key, inner in value.items() if isinstance(value, Mapping) else ():
-            yield from _unknown(place, known, [str(key)], inner)
-        return
-    key, *rest = path
-    here = f"{place}.{key}"
-    if key not in known:
-        yield f"unknown key {here!r}; allowed: {', '.join(sorted(known))}{nearest(key, known)}"
-    elif isinstance(known[key], Mapping) and known[key] and key not in FREE:
-        yield from _unknown(here, known[key], rest, value)
-
-
 def _model(model: schema.ModelConfig) -> Iterator[str]:
     if not model.lora.targets:
         yield "model.lora.targets is empty; name the linear layers that get an adapter"

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kaggle_kit.core.checks import undeclared, unknown_experiment, validate
+from kaggle_kit.core.checks import ANY_RUN, FREE, PRACTICE, undeclared, validate
 from kaggle_kit.core.errors import ConfigError, RunFolderError, nearest, refuse
 from kaggle_kit.core.params import members, own_params, params_dir, params_file
 from kaggle_kit.core.records import flat, reading
@@ -55,9 +55,7 @@ OmegaConf.register_new_resolver("backbone_dropout", lambda whole: None if whole 
 
 DESCRIBED = "_described_"  # Hydra's name for a model that is no file of params/model
 NO_SEED = -1
-MOST_COMPOSED = (
-    256  # a study asks for the same names again and again; Hydra takes a tenth of a second for each
-)
+MOST_COMPOSED = 256  # a study asks for the same names again; Hydra takes a tenth of a second for each
 _composed: dict[str, DictConfig] = {}
 
 _hydra_lock = threading.RLock()  # Hydra keeps its state in a process-wide singleton
@@ -75,14 +73,21 @@ def changed_strategy(strategy: StrategyConfig, **changes: Any) -> StrategyConfig
 
 
 def typed(place: object, schema: Any, *layers: Any) -> Any:
-    """Return the schema filled by layers, later over earlier ones; ConfigError for what has no place there."""
-    try:
+    """Return the schema filled by layers, later ones win; ConfigError for what has no place there."""
+    with explained(f"{place}: "):
         merged = OmegaConf.merge(OmegaConf.structured(schema), *layers)
         missing = ", ".join(sorted(OmegaConf.missing_keys(merged)))
         refuse([f"{place}: {missing} has no value; set it in its file below params/"] if missing else [])
         return OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{place}: {explain(error)}") from error
+
+
+@contextmanager
+def explained(place: str = "") -> Iterator[None]:
+    """Turn what Hydra, OmegaConf and YAML say against a configuration into a ConfigError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"{place}{explain(error)}") from error
 
 
 def compose(
@@ -149,14 +154,12 @@ def from_yaml(text: str) -> RunConfig:
 
     What is stored is values: `${oc.env:NAME}` in a file from elsewhere would read this machine's environment.
     """
-    try:
+    with explained():
         stored = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
         if open_ends := [key for key, value in flat({"": stored}).items() if "${" in str(value)]:
             held = "is stored as an interpolation (${…}); write the value in its place"
             raise ConfigError(f"{', '.join(open_ends)} {held}")
         config = OmegaConf.merge(OmegaConf.structured(RunConfig), stored)
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(explain(error)) from error
     return _finish(config)
 
 
@@ -201,11 +204,8 @@ def _by_hydra(request: Request) -> DictConfig:
         run = {"defaults": ["run_schema", "_self_", *defaults], "seed": NO_SEED, **shipped}
         run["training"] = {"backbone_dropout": UNSAID_DROPOUT}
         store.store(name="run", node=run)
-        try:
-            with initialize_config_dir(str(own_params() or params_dir()), version_base="1.3"):
-                config = hydra_compose("run", overrides=choices)
-        except (HydraException, OmegaConfBaseException, YAMLError) as error:
-            raise ConfigError(explain(error)) from error
+        with explained(), initialize_config_dir(str(own_params() or params_dir()), version_base="1.3"):
+            config = hydra_compose("run", overrides=choices)
     OmegaConf.set_struct(config, None)  # the schema is closed already; its open dicts may grow
     return config
 
@@ -274,13 +274,20 @@ def _apply(config: DictConfig, key: str, value: Any) -> list[str]:
 
 def _unread(config: DictConfig, values: list[tuple[str, Any]]) -> list[str]:
     """Return the keys of `experiment` that nothing would read, and the experiments that know them."""
-    declared = OmegaConf.to_container(config.experiment)
+    known = {**ANY_RUN, **OmegaConf.to_container(config.experiment)}
+    known |= {"practice": PRACTICE} if "practice" in known else {}
+    closed = OmegaConf.create({"experiment": known}, flags={"struct": True})
+    for key, value in known.items():
+        if value == {} or (key in FREE and isinstance(value, dict)):
+            OmegaConf.set_struct(closed.experiment[key], False)
     problems = []
     for key, value in values:
-        first, *path = key.split(".")
-        for problem in unknown_experiment(declared, path, value) if first == "experiment" else ():
-            known = path and path[0] not in declared
-            having = [name for name in members("experiment") if known and path[0] in _keys_of(name)]
+        first, _, path = key.partition(".")
+        name = path.partition(".")[0]
+        for problem in _apply(closed, key, value) if first == "experiment" else ():
+            having = (
+                [one for one in members("experiment") if name in _keys_of(one)] if name not in known else []
+            )
             problems.append(problem + (f"; read under experiment={' or '.join(having)}" if having else ""))
     return problems
 
@@ -295,8 +302,8 @@ def explain(error: Exception) -> str:
     while not isinstance(root, OmegaConfBaseException) and (cause := root.__cause__ or root.__context__):
         root = cause
     where = str(error).partition(":")[0] + ":" if root is not error else ""  # "In 'model/bert':"
-    schema, key, full_key = (getattr(root, name, None) for name in ("object_type", "key", "full_key"))
-    allowed = [field.name for field in fields(schema)] if is_dataclass(schema) else []
+    parent, key, full_key = (getattr(root, name, None) for name in ("parent_node", "key", "full_key"))
+    allowed = list(parent) if isinstance(parent, DictConfig) else []
     if allowed and key is not None and key not in allowed:
         what = f"unknown key {full_key!r}; allowed: {', '.join(allowed)}{nearest(str(key), allowed)}"
     elif isinstance(root, OmegaConfBaseException):
@@ -308,13 +315,11 @@ def explain(error: Exception) -> str:
 
 
 def _finish(config: DictConfig) -> RunConfig:
-    try:
+    with explained():  # such as an interpolation that leads nowhere
         refuse(undeclared(config.experiment))  # first: a strategy may take its value from the level
         missing = sorted(OmegaConf.missing_keys(config))
         refuse(f"{key} has no value; set it in its file below params/ or override it" for key in missing)
         run = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:  # an interpolation that leads nowhere
-        raise ConfigError(explain(error)) from error
     validate(run)
     return run
 

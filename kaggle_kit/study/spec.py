@@ -11,12 +11,10 @@ from functools import partial
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from kaggle_kit.core.checks import wrong_seeds
-from kaggle_kit.core.config import explain, strategy_entry, typed
-from kaggle_kit.core.errors import ConfigError, nearest, refuse, unknown
+from kaggle_kit.core.config import explained, strategy_entry, typed
+from kaggle_kit.core.errors import nearest, refuse, unknown
 from kaggle_kit.core.params import members, params_file
 from kaggle_kit.study import DEFAULT
 
@@ -84,11 +82,9 @@ def load_selection(name: str = DEFAULT, changes: Sequence[str] = ()) -> Selectio
     known = members("study")
     if name not in known:
         raise unknown("study", name, known)
-    try:
+    with explained(f"study {name}: "):
         declared = OmegaConf.load(params_file(f"study/{name}.yaml"))
         changed = OmegaConf.from_dotlist(list(changes))
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"study {name}: {explain(error)}") from error
     merged = partial(typed, f"study {name}", Selection, declared)
     selection: Selection = merged(changed)
     selection.parts = [merged(part, changed, {"parts": []}) for part in selection.parts]
