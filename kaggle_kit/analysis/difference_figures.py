@@ -8,6 +8,7 @@ the differences to the other controls, with their intervals: genuine transfer ha
 """
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -42,6 +43,7 @@ OTHERS = {  # mark and name of the other controls
 }
 BAND, DARK = "#e6e8eb", "#3a3f47"
 POINTS = 100  # a score of 1 in points, a ratio of 1 in per cent
+TITLE_LETTERS = 70  # a line of a title, which has to fit between the notes on either side
 HORIZONTAL = STYLE | {"axes.grid.axis": "x"}
 
 
@@ -87,7 +89,8 @@ def contrast_figure(documents: Sequence[Mapping[str, Any]]) -> Figure:
         names = [rows.format_map(one | {"n": len(one["seeds"])}) for one in document["contrasts"]]
         _around_zero(axes, names)
         toys = " and ".join(mark for mark in document["marks"] if mark in TOYS)
-        axes.set_title(f"{document['title']}{f' ({toys}: no result)' if toys else ''}", fontsize=8)
+        title = f"{document['title']}{f' ({toys}: no result)' if toys else ''}"
+        axes.set_title(fill(title, TITLE_LETTERS), fontsize=8)
         axes.set_xlabel("points; bars are intervals over seeds and documents")
     return figure
 

@@ -96,7 +96,8 @@ def control_of(multi: RunFolder, asked: RunConfig) -> RunConfig:
     the run's active parameters within 5 %.
     """
     config = _placebo(multi, asked) if asked.experiment.get("placebo") else _baseline(multi, asked)
-    _assert_as_asked(config, asked, multi, besides_experiment="levels" in config.experiment)
+    same = asked.experiment.get("name") == config.experiment.get("name")
+    _assert_as_asked(config, asked, multi, besides_experiment=same or "levels" in config.experiment)
     validate(config)
     return config
 
@@ -274,7 +275,8 @@ def _assert_parity(multi: RunFolder, task: str, count: int) -> None:
 def _assert_as_asked(config: RunConfig, asked: RunConfig, multi: RunFolder, besides_experiment: bool) -> None:
     """Whatever was chosen for the control must be what follows from the run: nothing is silently ignored.
 
-    `besides_experiment`: the run has an experiment of its own, so what that one sets was not chosen.
+    `besides_experiment`: the run has an experiment of its own, or the same one and may deviate from it; so
+    what the experiment sets was not chosen.
     """
     derived, other = _flat(config), "leave it out, or name another run by experiment.twin"
     refuse(

@@ -219,6 +219,20 @@ def test_a_control_takes_what_a_search_of_its_own_found_with_as_many_trials(tmp_
         token_controlled.control_of(multi, asked(multi, *found))
 
 
+def test_a_control_follows_its_run_where_that_deviates_from_the_experiment_of_both(shared, tmp_path):
+    first_look = ("experiment=first_look", "training.effective_batch=8")  # it has 24
+    theirs = compose(task=[NER, RELATIONS], strategy="s2_shared", overrides=list(first_look), seed=3)
+    multi = start_run(theirs, page="s2_shared", runs_dir=tmp_path)
+    sign(multi, shared.manifest() | multi.facts)
+    wanted = ["experiment=first_look", f"experiment.twin={multi.run_id}"]
+    config = token_controlled.control_of(multi, compose(task=NER, overrides=wanted, seed=3))
+    assert config.training.effective_batch == 8
+    with pytest.raises(ConfigError, match=r"^training\.effective_batch is 12 here and 8 in the control"):
+        token_controlled.control_of(
+            multi, compose(task=NER, overrides=[*wanted, "training.effective_batch=12"], seed=3)
+        )
+
+
 def test_another_seed_task_or_control_is_refused_by_name(shared):
     with pytest.raises(ConfigError, match="^seed is 4 here and 3 in the control of"):
         token_controlled.control_of(shared, asked(shared, seed=4))

@@ -37,7 +37,7 @@ def component_losses(exp: Experiment, batches: Sequence[MicroBatch], losses: Map
     ]
     tokens = sum(batch.tokens for batch in batches)
     total = sum(row["weighted"] for row in rows)
-    title = f"One step: {tokens:,} tokens in {len(batches)} micro-batches, loss {total:.4f}"
+    title = f"One step: {tokens:,} tokens in {len(batches)} micro-batch(es), loss {total:.4f}"
     table(rows, title, {"weight": "{:g}"})
 
 
