@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import MutableMapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -21,7 +20,7 @@ from packaging.requirements import Requirement
 from kaggle_kit.core.allocator import set_allocator
 from kaggle_kit.core.errors import ConfigError, StartupError
 from kaggle_kit.core.kaggle_outputs import last_step
-from kaggle_kit.core.runtime import KAGGLE_INPUT, KAGGLE_WORKING, KEPT_TO_ONE, SOURCE_ROOT
+from kaggle_kit.core.runtime import KAGGLE_INPUT, KAGGLE_WORKING, KEPT_TO_ONE, SOURCE_ROOT, library_versions
 from kaggle_kit.core.secrets import redact, use_secrets
 
 # The image's own torch stays, and so does what the running notebook itself runs on; tests are not run there.
@@ -117,10 +116,7 @@ def _fulfilled(need: Requirement) -> bool:
 
 
 def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    return library_versions((name,)).get(name)
 
 
 def pip(*arguments: str) -> str | None:

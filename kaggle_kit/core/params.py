@@ -7,6 +7,7 @@ place; any other is added. Nothing of a shipped file is merged into an own one.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from kaggle_kit.core.errors import ConfigError, nearest
@@ -35,8 +36,7 @@ def own_params() -> Path | None:
     if folder == params_dir():
         return None
     found = _yaml_files(folder)
-    read = ((_unread(file.relative_to(folder)), _undecoded(file)) for file in found)
-    problems = [problem for both in read for problem in both if problem]
+    problems = [problem for file in found for problem in _unread(folder, file.relative_to(folder))]
     if not folder.is_dir():
         problems = ["there is no such folder; name one of files such as model/mine.yaml"]
     elif not found:
@@ -77,23 +77,18 @@ def _yaml_files(folder: Path) -> list[Path]:
     return sorted(folder / place for place in seen if place.suffix in (".yaml", ".yml"))
 
 
-def _undecoded(file: Path) -> str:
-    try:
-        file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        return f"{file} is not UTF-8; save it as UTF-8 text"
-    return ""
-
-
-def _unread(place: Path) -> str:
-    """Why nothing would read an own file at this place; empty where it would be read."""
+def _unread(folder: Path, place: Path) -> Iterator[str]:
+    """Yield why nothing would read an own file at this place."""
     group, groups = place.parent.name, sorted(path.name for path in params_dir().iterdir() if path.is_dir())
     if group not in groups:
         hint = nearest(group, groups) if group else ""
-        return f"{place} lies in no group; allowed: {', '.join(f'{one}/' for one in groups)}{hint}"
-    if place.suffix != ".yaml":
-        return f"{place} is not read; call it {place.with_suffix('.yaml')}"
+        yield f"{place} lies in no group; allowed: {', '.join(f'{one}/' for one in groups)}{hint}"
+    elif place.suffix != ".yaml":
+        yield f"{place} is not read; call it {place.with_suffix('.yaml')}"
     shipped = sorted(file.stem for file in (params_dir() / group).glob("*.yaml"))
-    if group not in FILLED and place.stem not in shipped:
-        return f"{place} is not read; allowed: {', '.join(shipped)}{nearest(place.stem, shipped)}"
-    return ""
+    if group in groups and group not in FILLED and place.stem not in shipped:
+        yield f"{place} is not read; allowed: {', '.join(shipped)}{nearest(place.stem, shipped)}"
+    try:
+        (folder / place).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        yield f"{folder / place} is not UTF-8; save it as UTF-8 text"

@@ -78,7 +78,7 @@ def start_run(
     config.training.passage_tokens()  # refuses `auto` that nobody has decided
     refuse_misuse(config, page)
     if run_dir and (Path(run_dir) / "config.yaml").is_file():
-        return _unfinished(Path(run_dir), config_hash(config))
+        return unfinished(Path(run_dir), config_hash(config))
     path = Path(run_dir) if run_dir else reserve(in_workspace(runs_dir), config_run_id(config, page))
     names = {group: getattr(config, group).name for group in ("model", "strategy", "profile")}
     facts = {"page": page, "tasks": list(config.tasks), **names, "paper": config.profile.paper}
@@ -97,11 +97,12 @@ def _refuse_stray_twin(config: RunConfig) -> None:
             raise ConfigError(f"{does}: `run token_controlled`, or leave experiment.{key} out")
 
 
-def _unfinished(path: Path, wanted: str) -> RunFolder:
+def unfinished(path: Path, wanted: str | None = None) -> RunFolder:
+    """Return the run to go on with; RunFolderError for a finished one or another configuration's."""
     run = RunFolder.open(path, finished=False)
     if run.finished:
         raise RunFolderError(f"{path} is a finished run; a result is never replaced, start a new one")
-    if run.facts["config_hash"] != wanted:
+    if wanted and run.facts["config_hash"] != wanted:
         other = f"configuration {run.facts['config_hash']}, not {wanted}"
         raise RunFolderError(f"{path} was started with {other}; give the options of its config.yaml")
     return run

@@ -39,9 +39,7 @@ class TrainedRun(Experiment):
     @cached_property
     def corpora(self) -> Mapping[str, Corpus]:
         """Task -> the corpus that the run was trained on. ConfigError for one that has changed since."""
-        corpora = preparation.open_corpora(self.config, left_out=self.run.manifest().get("left_out"))
-        preparation.assert_same_data(self.run, corpora)
-        return corpora
+        return preparation.corpora_of(self.run, self.config)
 
     @cached_property
     def specs(self) -> dict[str, TaskSpec]:

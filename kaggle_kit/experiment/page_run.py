@@ -31,7 +31,7 @@ from kaggle_kit.core.errors import STOPPED, ConfigError, DiskError, KitError, Ru
 from kaggle_kit.core.page_files import PAGES_DIR, check_declared, notebook, page_path, parameters
 from kaggle_kit.core.records import alone, is_locked, write_atomically, writing
 from kaggle_kit.core.request import given_names, with_page_defaults
-from kaggle_kit.core.runs import config_run_id, refuse_misuse
+from kaggle_kit.core.runs import config_run_id, refuse_misuse, unfinished
 from kaggle_kit.core.runtime import handling, logger, python_path
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import redact, refuse_secrets
@@ -140,7 +140,7 @@ def run_page(
         return into
     for corpus in config.tasks.values() if config.profile.corpora != "practice" else ():
         locate(corpus)  # before anything is written
-    own_folder = _unfinished(resume) if resume else into
+    own_folder = unfinished(resume.expanduser().resolve()).path if resume else into
     is_new = own_folder is None or not own_folder.exists()
     run_dir = own_folder or reserve(runs_dir.expanduser().resolve(), config_run_id(config, page))
     values = choices | {"overrides": overrides, "runs_dir": str(run_dir.parent), "run_dir": str(run_dir)}
@@ -189,15 +189,6 @@ def _clear(run_dir: Path) -> None:
     with suppress(OSError):
         for folder in (*filter(Path.is_dir, run_dir.iterdir()), run_dir):
             folder.rmdir()
-
-
-def _unfinished(resume: Path) -> Path:
-    """Return the folder to go on in. RunFolderError for no run or a finished one; nothing is written."""
-    run = RunFolder.open(resume.expanduser().resolve(), finished=False)
-    if run.finished:
-        never = "a result is never replaced: leave --resume out to start a new one"
-        raise RunFolderError(f"{run.path} is a finished run; {never}")
-    return run.path
 
 
 def _is_finished(run_dir: Path, config: RunConfig, page: str) -> bool:

@@ -65,14 +65,19 @@ def open_corpora(config: RunConfig, left_out: Mapping[str, Sequence[str]] | None
     return drop_leaked_documents(config, corpora, left_out)
 
 
-def assert_same_data(run: RunFolder, corpora: Mapping[str, Corpus]) -> None:
-    """Raise ConfigError where a corpus is not the one that a finished run was trained on."""
-    hashes = run.manifest()["data_hashes"]
+def corpora_of(run: RunFolder, config: RunConfig) -> dict[str, Corpus]:
+    """Return the corpora of a finished run, without the training documents that it left out, and no others.
+
+    Raises ConfigError where a corpus is not the one that the run was trained on.
+    """
+    manifest = run.manifest()
+    corpora, hashes = open_corpora(config, manifest.get("left_out")), manifest["data_hashes"]
     for name, corpus in corpora.items():
         if corpus.sha256 != hashes.get(name):
             values = f"{corpus.sha256} here and {hashes.get(name)} in {run.run_id}"
             then = "put the same files there, or train that run again"
             raise ConfigError(f"data_hashes.{name} is {values}: the corpus has changed since; {then}")
+    return corpora
 
 
 def task_specs(exp: Experiment) -> dict[str, TaskSpec]:

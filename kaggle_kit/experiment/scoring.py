@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_kit.analysis.anchors import published_best
-from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.core.artifacts import Metric, RunFolder
 from kaggle_kit.core.records import to_json, write_atomically
 from kaggle_kit.core.schema import RunConfig, TaskConfig
@@ -44,15 +43,8 @@ def predictions(
 
     `task` says how the corpus's documents are cut into passages.
     """
-    predicted = predictions_of(exp, encode_samples(exp, task, spec, samples), samples)
+    predicted = predictor(exp).predict(encode_samples(exp, task, spec, samples), samples)
     return with_concepts(exp.concept_names[spec.name], predicted)
-
-
-def predictions_of(
-    exp: Experiment, encoded: EncodedTask, samples: Sequence[UnifiedSample]
-) -> list[UnifiedSample]:
-    """Predict the samples that one task's token file was made of."""
-    return predictor(exp).predict(encoded, samples)
 
 
 def quick_evaluation(exp: Experiment, samples: Samples | None = None) -> Callable[[], dict[str, float]]:
@@ -69,7 +61,7 @@ def quick_evaluation(exp: Experiment, samples: Samples | None = None) -> Callabl
     def evaluate_now() -> dict[str, float]:
         figures, primary = {}, {}
         for name, gold in samples.items():
-            task, predicted = exp.config.tasks[name], predictions_of(exp, encoded[name], gold)
+            task, predicted = exp.config.tasks[name], predictor(exp).predict(encoded[name], gold)
             if any(part.concepts for part in relation_parts(encoded[name].spec)):
                 predicted = list(map(with_gold_concepts, gold, predicted))
             with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@
 
     multi = token_controlled.multi_task_run(asked, runs_dir)   # experiment.twin; for practice, one is made
     config = token_controlled.control_of(multi, asked)      # refuses whatever would be no control
-    corpora = token_controlled.open_corpora(multi, config)
+    corpora = corpora_of(multi, config)
     token_controlled.assert_active_parameters(multi, network)
 
 A token-controlled baseline is its multi-task run with one thing changed: the tokens come from one task. A
@@ -31,8 +31,6 @@ from kaggle_kit.core.records import flat
 from kaggle_kit.core.request import name_of
 from kaggle_kit.core.runtime import in_workspace, logger
 from kaggle_kit.core.schema import RunConfig, StrategyConfig, TrainingConfig
-from kaggle_kit.data.corpus import Corpus
-from kaggle_kit.experiment import preparation
 from kaggle_kit.experiment.controlled_variables import active_parameters, with_saved_ranks
 from kaggle_kit.experiment.page_run import run_page
 from kaggle_kit.experiments.token_controlled_plan import TOTALS, matched
@@ -116,13 +114,6 @@ def searched(asked: RunConfig, runs_dir: Path | str) -> tuple[RunConfig, RunFold
     _assert_as_asked(config, asked, multi, besides_experiment=True)
     validate(config)
     return config, multi
-
-
-def open_corpora(multi: RunFolder, config: RunConfig) -> dict[str, Corpus]:
-    """The corpora of the multi-task run, without the training documents that it left out, and no others."""
-    corpora = preparation.open_corpora(config, left_out=multi.manifest().get("left_out"))
-    preparation.assert_same_data(multi, corpora)
-    return corpora
 
 
 def active_beside(multi: RunFolder, network: MultiTaskModel) -> list[dict[str, Any]]:

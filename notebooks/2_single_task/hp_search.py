@@ -87,7 +87,7 @@ asked = {"model": model, "task": task, "strategy": strategy, "profile": profile,
 places = {"overrides": overrides, "runs_dir": runs_dir, "run_dir": run_dir}
 exp, targets = Experiment.open("hp_search", **asked, **places, settle=settle), None
 if multi:
-    exp.corpora = token_controlled.open_corpora(multi, exp.config)
+    exp.corpora = preparation.corpora_of(multi, exp.config)
     targets = token_controlled_plan.step_targets(multi, exp.config)
     exp.plan = preparation.plan_training(exp.config, exp.encoded, targets=targets)
 show.setup(exp)

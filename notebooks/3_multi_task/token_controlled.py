@@ -63,6 +63,7 @@ run_dir = ""
 from functools import partial
 
 from kaggle_kit.core.config import compose
+from kaggle_kit.experiment import preparation
 from kaggle_kit.experiments import token_controlled, token_controlled_plan
 
 asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
@@ -72,7 +73,7 @@ settle = partial(token_controlled.control_of, multi)
 exp = Experiment.open(
     "token_controlled", **asked, overrides=overrides, runs_dir=runs_dir, run_dir=run_dir, settle=settle
 )
-exp.corpora = token_controlled.open_corpora(multi, exp.config)
+exp.corpora = preparation.corpora_of(multi, exp.config)
 exp.encoded = token_controlled_plan.labelled(exp.config, exp.encoded)
 exp.plan = token_controlled_plan.plan_control(multi, exp.config, exp.encoded)
 show.setup(exp)
