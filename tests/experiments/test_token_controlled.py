@@ -34,7 +34,7 @@ def train(config: RunConfig, run: RunFolder, multi: RunFolder | None = None) -> 
     """A page from its run folder to its manifest."""
     exp = Experiment(config, run)
     if multi:
-        exp.corpora = token_controlled.open_corpora(multi, config)
+        exp.corpora = preparation.corpora_of(multi, config)
         exp.encoded = token_controlled_plan.labelled(config, exp.encoded)
         token_controlled.assert_active_parameters(multi, exp.model)
         exp.plan = token_controlled_plan.plan_control(multi, config, exp.encoded)
@@ -259,14 +259,15 @@ def test_a_control_leaves_out_the_training_documents_that_its_run_left_out(tmp_p
     config = token_controlled.control_of(shared, asked(shared))
     first, *others = [sample.document_id for sample in preparation.open_corpora(config)[NER].splits["train"]]
     multi = altered(shared, tmp_path, left_out={NER: [first], RELATIONS: []})
-    corpus = token_controlled.open_corpora(multi, config)[NER]
+    corpus = preparation.corpora_of(multi, config)[NER]
     assert [sample.document_id for sample in corpus.splits["train"]] == others
     assert corpus.left_out == (first,) and shared.manifest()["left_out"] == {NER: [], RELATIONS: []}
 
 
-def test_a_corpus_that_has_changed_since_is_refused(shared):
+def test_a_corpus_that_has_changed_since_is_refused(shared, monkeypatch):
+    monkeypatch.setattr(preparation, "open_corpora", lambda *given: {NER: SimpleNamespace(sha256="0f")})
     with pytest.raises(ConfigError, match=f"data_hashes.{NER} is 0f here and"):
-        preparation.assert_same_data(shared, {NER: SimpleNamespace(sha256="0f")})
+        preparation.corpora_of(shared, asked(shared))
 
 
 def test_in_a_kaggle_session_the_run_is_found_where_another_kernel_left_it(tmp_path, shared, monkeypatch):

@@ -14,7 +14,7 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import compose
 from kaggle_kit.core.errors import ConfigError, RunFolderError
 from kaggle_kit.core.runs import start_run
-from kaggle_kit.experiment import training_session
+from kaggle_kit.experiment import preparation, training_session
 from kaggle_kit.experiment.experiment import Experiment
 from kaggle_kit.experiments import hp_search, token_controlled, token_controlled_plan
 from kaggle_kit.experiments.hp_search_journal import Search, search_settings
@@ -229,7 +229,7 @@ def test_every_trial_of_a_baselines_search_trains_its_tokens_in_its_steps(tmp_pa
     config, _ = token_controlled.searched(searching(multi, *toy), multi.path.parent)
     run = start_run(config, page="hp_search", run_dir=tmp_path / "search")
     exp, search = Experiment(config, run), Search(search_settings(config), run.path, config.seed)
-    exp.corpora = token_controlled.open_corpora(multi, config)
+    exp.corpora = preparation.corpora_of(multi, config)
     hp_search.run_search(exp, search, token_controlled_plan.step_targets(multi, config))
     words = hp_search.finish_search(exp, search)
     target = sum(multi.manifest()["totals"]["tokens"].values())
