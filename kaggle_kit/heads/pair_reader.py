@@ -7,7 +7,8 @@ pairs = PairReader()(pairs, tokens, grid)    # (candidates, WIDTH)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,34 +22,51 @@ PLACES = (-math.inf, -16, -8, -4, -2, -1, 0, 1, 2, 3, 5, 9, 17)  # lower bounds,
 BLOCK = 32  # pairs of one passage that are computed together, so that its tokens are gathered once for them
 
 
-@dataclass(frozen=True)
-class PairGrid:
-    """The candidates in blocks of one passage each, beside the tokens of that passage."""
+def layout(targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Lay a micro-batch's candidates out in blocks of one passage each, beside the tokens of that passage.
 
-    pairs: Tensor  # (blocks, pairs) which candidate; places past a passage's last repeat a candidate
-    cells: Tensor  # (candidates,) where each candidate stands in the flattened blocks
-    tokens: Tensor  # (blocks, tokens) places in the row
-    outside: Tensor  # (blocks, 1, 1, tokens) past the end of the passage
+    It is made beside the data, on the CPU: a GPU would have to be waited for, as often as a tensor's length
+    hangs on another's values. There is no block without a candidate.
+
+    block_pairs (blocks, pairs): which candidate; places past a passage's last repeat a candidate
+    cells (candidates,): where each candidate stands in the flattened blocks
+    block_tokens (blocks, tokens): places in the row; outside, alike: past the end of the passage
+    ends (4, blocks, pairs): first and last token of a candidate's source and target
+    """
+    sizes, starts, lengths = (targets[name] for name in ("sizes", "starts", "lengths"))
+    rows = torch.arange(len(sizes))
+    blocks = (sizes + BLOCK - 1) // BLOCK
+    row = torch.repeat_interleave(rows, blocks)
+    block = torch.arange(len(row)) - (blocks.cumsum(0) - blocks)[row]
+    place = block[:, None] * BLOCK + torch.arange(min(BLOCK, int(sizes.max())))  # of each pair in its passage
+    pairs = ((sizes.cumsum(0) - sizes)[row][:, None] + place).clamp_max(max(0, len(targets["labels"]) - 1))
+    along = torch.arange(int(lengths.max()))
+    last = lengths[row][:, None] - 1
+    return {
+        "block_pairs": pairs,
+        "cells": (place < sizes[row][:, None]).flatten().nonzero().squeeze(1),
+        "block_tokens": starts[row][:, None] + along.minimum(last),
+        "outside": along > last,
+        "ends": _ends(targets, torch.repeat_interleave(rows, sizes))[:, pairs],
+    }
+
+
+class PairGrid(NamedTuple):
+    """The blocks of `layout` on the device, and where every token stands from both ends of every pair."""
+
+    pairs: Tensor  # (blocks, pairs)
+    cells: Tensor  # (candidates,)
+    tokens: Tensor  # (blocks, tokens)
+    outside: Tensor  # (blocks, 1, 1, tokens)
     places: Tensor  # (blocks, pairs, tokens) class of where a token stands from source and target
 
     @classmethod
-    def of(cls, targets: dict[str, Tensor], bounds: Tensor) -> PairGrid:
-        """Lay the candidates of a micro-batch out in blocks; `bounds` are the lower ones of the places."""
-        sizes, starts, lengths = (targets[name] for name in ("sizes", "starts", "lengths"))
-        rows = torch.arange(len(sizes), device=sizes.device)
-        blocks = (sizes + BLOCK - 1) // BLOCK
-        row = torch.repeat_interleave(rows, blocks)
-        block = torch.arange(len(row), device=sizes.device) - (blocks.cumsum(0) - blocks)[row]
-        across = torch.arange(min(BLOCK, int(sizes.max())), device=sizes.device)
-        place = block[:, None] * BLOCK + across  # (blocks, pairs) of each pair in its passage
-        pairs = ((sizes.cumsum(0) - sizes)[row][:, None] + place).clamp_max(len(targets["labels"]) - 1)
-        real = place < sizes[row][:, None]
-        along = torch.arange(int(lengths.max()), device=sizes.device)
-        tokens = starts[row][:, None] + along.minimum(lengths[row][:, None] - 1)
-        outside = (along >= lengths[row][:, None])[:, None, None]
-        ends = _spans(targets, torch.repeat_interleave(rows, sizes))
-        source, target = (_place(tokens, first[pairs], last[pairs], bounds) for first, last in ends)
-        cells = real.flatten().nonzero().squeeze(1)
+    def of(cls, targets: Mapping[str, Tensor], bounds: Tensor) -> PairGrid:
+        """Read the layout off the targets; `bounds` are the lower ones of the places."""
+        pairs, cells, tokens = (targets[name] for name in ("block_pairs", "cells", "block_tokens"))
+        first, last, begin, end = targets["ends"]
+        source, target = (_place(tokens, *span, bounds) for span in ((first, last), (begin, end)))
+        outside = targets["outside"][:, None, None]
         return cls(pairs, cells, tokens, outside, source * len(bounds) + target)
 
 
@@ -89,16 +107,16 @@ def _by_head(part: Tensor, blocks: int) -> Tensor:
     return part.view(blocks, -1, HEADS, WIDTH // HEADS).transpose(1, 2)
 
 
-def _spans(targets: dict[str, Tensor], row: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """(first token, last token) of each candidate's source and target; the document is its whole passage."""
+def _ends(targets: Mapping[str, Tensor], row: Tensor) -> Tensor:
+    """First and last token of each candidate's source and target; the document is its whole passage."""
     begin, end = targets["starts"][row], (targets["starts"] + targets["lengths"])[row] - 1
-    document, spans = targets["target"] == len(targets["first"]), []
+    document, ends = targets["target"] == len(targets["first"]), []
     for name in ("source", "target"):
         number = targets[name].clamp_max(max(0, len(targets["first"]) - 1))
-        first, last = targets["first"][number], targets["last"][number]
         whole = document & (name == "target")
-        spans.append((torch.where(whole, begin, first), torch.where(whole, end, last)))
-    return spans
+        for token, bound in (("first", begin), ("last", end)):
+            ends.append(torch.where(whole, bound, targets[token][number]))
+    return torch.stack(ends)
 
 
 def _place(tokens: Tensor, first: Tensor, last: Tensor, bounds: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
     head = SequenceRankingHead(component, hidden_size=384, last_token=False)
     targets = tensors(component, rows, starts)
     # first, last (sequences,) places · labels (sequences,) 1, 0 or -1 unknown · group (sequences,) question
+    # known (labels,) the sequences whose label is known
 
 The probability orders the candidates, and from `RELEVANT_FROM` on they are labelled relevant.
 """
@@ -36,10 +37,12 @@ def columns(component: ComponentSpec, sequences: Sequence[PairSequence], sample:
 
 def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict[str, Tensor]:
     """Return the targets of a micro-batch whose rows begin at `starts`, by the names above."""
+    labels = np.asarray(rows[f"relevant:{component.name}"])
     return {
         "first": long(starts),
         "last": long(starts + np.asarray(rows["length"]) - 1),
-        "labels": long(rows[f"relevant:{component.name}"]),
+        "labels": long(labels),
+        "known": long(np.flatnonzero(labels >= 0)),
         "group": long(rows["group"]),
         "sizes": long(np.ones(len(starts))),
     }
@@ -47,7 +50,7 @@ def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict
 
 def count(targets: Mapping[str, Tensor]) -> int:
     """Count the candidates whose label is known."""
-    return int((targets["labels"] >= 0).sum())
+    return len(targets["known"])
 
 
 MARGIN = 1.0  # in logits
@@ -78,8 +81,8 @@ class SequenceRankingHead(nn.Module):
         each of its candidates here, so the sum is averaged over candidates like the first part. A
         question that the micro-batch holds in part gives the pairs it has.
         """
-        known = targets["labels"] >= 0
-        scores, labels, group = (values[known] for values in (logits, targets["labels"], targets["group"]))
+        every = (logits, targets["labels"], targets["group"])
+        scores, labels, group = (values.index_select(0, targets["known"]) for values in every)
         right_or_wrong = F.binary_cross_entropy_with_logits(scores, labels.to(scores.dtype), reduction="sum")
         return right_or_wrong + _hinge(scores, labels, group)
 
@@ -95,9 +98,9 @@ def _hinge(scores: Tensor, labels: Tensor, group: Tensor) -> Tensor:
 
 
 def _segment_mean(hidden: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    """Mean of each sequence's tokens. (tokens, hidden) -> (sequences, hidden)"""
-    lengths = last - first + 1
-    owner = torch.repeat_interleave(torch.arange(len(first), device=hidden.device), lengths)
+    """Mean of each sequence's tokens; no token is another's. (tokens, hidden) -> (sequences, hidden)"""
+    lengths, places = last - first + 1, torch.arange(len(first), device=hidden.device)
+    owner = torch.repeat_interleave(places, lengths, output_size=len(hidden))
     sums = hidden.new_zeros((len(first), hidden.shape[1])).index_add_(0, owner, hidden)
     return sums / lengths[:, None]
 

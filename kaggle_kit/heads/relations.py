@@ -4,6 +4,7 @@
     targets = tensors(component, rows, starts)
     # first, last, types (mentions,) · source, target, distance, labels (candidates,)
     # starts, lengths, sizes (rows,) · weights (2,) of a candidate without a relation and of one with
+    # marked, marks (covered,) tokens inside of mentions · what `pair_reader.layout` adds
 
 A candidate is an ordered pair of mentions whose types training relates (in the order of the text alone,
 where training knows no other, and no farther apart than training's are), or for a unary component
@@ -40,7 +41,7 @@ from kaggle_kit.data.passages import Passage
 from kaggle_kit.heads.arrays import Columns, Records, Scored, before, flat, long, repeated, table
 from kaggle_kit.heads.arrays import split as split
 from kaggle_kit.heads.dropout import HEAD_DROPOUT, FastDropout
-from kaggle_kit.heads.pair_reader import PLACES, WIDTH, PairGrid, PairReader, embedding
+from kaggle_kit.heads.pair_reader import PLACES, WIDTH, PairGrid, PairReader, embedding, layout
 from kaggle_kit.heads.thresholds import threshold_of
 
 MENTION = 4  # place among the sample's mentions, first token, last token, type
@@ -153,7 +154,7 @@ def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict
     pairs = list(zip(candidates, offsets, strict=True))
     targets = [np.where(row[:, 1] == DOCUMENT, document, row[:, 1] + offset) for row, offset in pairs]
     starting = list(zip(mentions, starts, strict=True))
-    return {
+    found = {
         "first": long(flat(row[:, 1] + start for row, start in starting)),
         "last": long(flat(row[:, 2] + start for row, start in starting)),
         "types": long(flat(row[:, 3] for row in mentions)),
@@ -166,6 +167,15 @@ def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict
         "sizes": long([len(row) for row in candidates]),
         "weights": torch.tensor(class_weights(component.positive)),
     }
+    return found | marked(found) | layout(found)
+
+
+def marked(targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return every token that a mention covers, `marked`, and the mention's type, `marks`; on the CPU."""
+    lengths = targets["last"] - targets["first"] + 1
+    begin = torch.repeat_interleave(targets["first"] - lengths.cumsum(0) + lengths, lengths)
+    marks = torch.repeat_interleave(targets["types"], lengths)
+    return {"marked": begin + torch.arange(len(begin)), "marks": marks}
 
 
 def count(targets: Mapping[str, Tensor]) -> int:
@@ -241,11 +251,8 @@ class RelationExtractionHead(nn.Module):
 
     def _markers(self, hidden: Tensor, targets: dict[str, Tensor]) -> Tensor:
         """The sum of the embeddings of the types that a token stands in: (tokens, WIDTH)"""
-        lengths = targets["last"] - targets["first"] + 1
-        inside = torch.repeat_interleave(targets["first"] - lengths.cumsum(0) + lengths, lengths)
-        inside = inside + torch.arange(len(inside), device=hidden.device)
         marked = hidden.new_zeros(len(hidden), self.marker.num_embeddings, dtype=torch.float32)
-        marked[inside, torch.repeat_interleave(targets["types"], lengths)] = 1.0
+        marked[targets["marked"], targets["marks"]] = 1.0
         return marked @ self.marker.weight
 
     def _nodes(self, tokens: Tensor, targets: dict[str, Tensor]) -> Tensor:

@@ -2,7 +2,8 @@
 
     head = SpanClassificationHead(component, hidden_size=384)
     targets = tensors(component, rows, starts)
-    # index, passage, stop, owned (words,) · labels (words, length) · links (gold, 2) · sizes (rows,) words
+    # index, passage, owned (words,) · labels (words, length) · links (gold, 2) · sizes (rows,) words
+    # inside (spans,) · best (kept,) · pairs (pairs, 2), see `layout`
 
 Every span of up to `max_span_length` words is represented by [start; end; width] and classified; the
 best are kept, and links are scored between those of one passage that stand close together. After Lee et
@@ -106,12 +107,27 @@ def tensors(component: ComponentSpec, rows: Columns, starts: np.ndarray) -> dict
     return {
         "index": long(flat(words + start for words, start in tokens)),
         "passage": long(passage),
-        "stop": long(stop),
         "owned": long(owned),
         "labels": long(labels),
         "links": long(flat(np.asarray(row) + offset * longest for row, offset in pairs).reshape(-1, 2)),
         "sizes": long(sizes),
-    }
+    } | layout(long(sizes), longest)
+
+
+def layout(sizes: Tensor, longest: int) -> dict[str, Tensor]:
+    """Say which spans lie inside their passage, how many of them are kept, and which pairs these form.
+
+    All of it follows from the passages' words. Here it is made beside the data, on the CPU: a GPU would have
+    to be waited for, as often as a tensor's length hangs on another's values.
+    """
+    passage = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    ends = torch.arange(len(passage))[:, None] + torch.arange(longest)
+    inside = (ends < sizes.cumsum(0)[passage][:, None]).flatten().nonzero().squeeze(1)
+    passage = passage[inside // longest]  # rising, so each is found where it begins
+    place = torch.arange(len(inside)) - torch.searchsorted(passage, passage)
+    limits = (KEPT_PER_WORD * sizes).ceil().clamp_min(KEPT_AT_LEAST)
+    best = (place < limits[passage]).nonzero().squeeze(1)  # places among all, passage by passage, best first
+    return {"inside": inside, "best": best, "pairs": _pairs(passage[best])}
 
 
 def count(targets: Mapping[str, Tensor]) -> int:
@@ -165,10 +181,8 @@ class SpanClassificationHead(nn.Module):
         spans = self._spans(words)  # (words, length, WIDTH)
         logits = self.label(spans)
         kept = self._kept(logits.detach(), targets)
-        passage = targets["passage"].index_select(0, kept // self.longest)
-        pairs = _pairs(passage)
-        links = self._links(spans.flatten(0, 1).index_select(0, kept), kept, pairs)
-        return SpanScores(logits, kept, pairs, links)
+        links = self._links(spans.flatten(0, 1).index_select(0, kept), kept, targets["pairs"])
+        return SpanScores(logits, kept, targets["pairs"], links)
 
     def loss(self, scores: SpanScores, targets: dict[str, Tensor]) -> Tensor:
         """Sum the cross-entropy of the spans and the binary cross-entropy of the kept ones' links.
@@ -198,19 +212,13 @@ class SpanClassificationHead(nn.Module):
 
     def _kept(self, logits: Tensor, targets: dict[str, Tensor]) -> Tensor:
         """Numbers of each passage's best spans; in training the gold fragments come first."""
-        steps = torch.arange(self.longest, device=logits.device)
-        ends = torch.arange(len(logits), device=logits.device)[:, None] + steps
-        inside = (ends < targets["stop"][:, None]).flatten().nonzero().squeeze(1)
-        odds = logits[..., 1:].logsumexp(-1) - logits[..., 0]
+        odds, inside = logits[..., 1:].logsumexp(-1) - logits[..., 0], targets["inside"]
         if self.training:
             odds = odds.masked_fill(targets["labels"] > 0, torch.finfo(odds.dtype).max)
         passage = targets["passage"].index_select(0, inside // self.longest)
-        limits = (KEPT_PER_WORD * targets["sizes"]).ceil().clamp_min(KEPT_AT_LEAST)
         best = odds.flatten().index_select(0, inside).argsort(descending=True, stable=True)
         best = best[passage[best].argsort(stable=True)]  # passage by passage, each best first
-        # passages are in rising order, so each is found where it begins
-        place = torch.arange(len(best), device=best.device) - torch.searchsorted(passage, passage)
-        return inside[best[place < limits[passage]]].sort().values
+        return inside[best[targets["best"]]].sort().values
 
     def _links(self, spans: Tensor, kept: Tensor, pairs: Tensor) -> Tensor:
         """(kept, WIDTH), (pairs, 2) -> (pairs,)"""

@@ -19,6 +19,7 @@ def targets_of(labels, group, lengths=None) -> dict[str, torch.Tensor]:
         "first": torch.cat([torch.zeros(1, dtype=torch.long), ends[:-1]]),
         "last": ends - 1,
         "labels": torch.tensor(labels),
+        "known": torch.tensor(labels).ge(0).nonzero().squeeze(1),
         "group": torch.tensor(group),
     }
 

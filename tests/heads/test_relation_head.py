@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from kaggle_kit.core.types import ComponentSpec, Kind
 from kaggle_kit.heads import build_head
-from kaggle_kit.heads.pair_reader import BLOCK, PairGrid
-from kaggle_kit.heads.relations import DISTANCES
+from kaggle_kit.heads.pair_reader import BLOCK, PairGrid, layout
+from kaggle_kit.heads.relations import DISTANCES, marked
 
 LINKS = ComponentSpec(
     "links", Kind.RELATIONS, 2, ("CAUSES", "TREATS"), candidates=(("Drug", "Disease"), ("Drug", "Drug"))
@@ -34,12 +34,12 @@ def targets_of(candidates, mentions=MENTIONS, sizes=None, lengths=(8, 4)) -> dic
     targets = dict(zip(("first", "last", "types"), listed, strict=True))
     targets |= dict(zip(("source", "target", "distance", "labels"), pairs, strict=True))
     lengths = torch.tensor(lengths)
-    return targets | {
-        "starts": lengths.cumsum(0) - lengths,
-        "lengths": lengths,
-        "sizes": torch.tensor(sizes or (len(candidates), 0)),
-        "weights": torch.ones(2),
-    }
+    targets |= {"starts": lengths.cumsum(0) - lengths, "lengths": lengths, "weights": torch.ones(2)}
+    return laid_out(targets | {"sizes": torch.tensor(sizes or (len(candidates), 0))})
+
+
+def laid_out(targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return targets | marked(targets) | layout(targets)
 
 
 def test_a_pair_is_scored_alike_alone_and_among_others():
@@ -92,14 +92,14 @@ def test_first_token_last_token_and_type_all_speak(change):
     ((name, value),) = change.items()
     targets[name] = targets[name].clone()
     targets[name][2] = value
-    assert not torch.allclose(head(HIDDEN, targets), before, atol=1e-4)
+    assert not torch.allclose(head(HIDDEN, laid_out(targets)), before, atol=1e-4)
 
 
 def test_the_types_of_other_mentions_mark_their_tokens():
     head, targets = head_of(), targets_of([(0, 1, 3, 0)])
     before = head(HIDDEN, targets)
     targets["types"] = torch.tensor([0, 1, 0])
-    assert not torch.allclose(head(HIDDEN, targets), before, atol=1e-5)
+    assert not torch.allclose(head(HIDDEN, laid_out(targets)), before, atol=1e-5)
 
 
 def test_order_and_distance_matter():

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kaggle_kit.core.types import ComponentSpec, Kind
 from kaggle_kit.heads import build_head
-from kaggle_kit.heads.spans import PARTNERS, RARE, SpanClassificationHead, SpanScores, _pairs
+from kaggle_kit.heads.spans import PARTNERS, RARE, SpanClassificationHead, SpanScores, _pairs, layout
 
 HIDDEN = 16
 
@@ -31,12 +31,11 @@ def targets_of(sizes: tuple[int, ...], longest: int = 3) -> dict[str, torch.Tens
     return {
         "index": torch.arange(len(passage)),
         "passage": passage,
-        "stop": stop,
         "owned": torch.ones(len(passage), dtype=torch.long),
         "labels": torch.where(ends < stop[:, None], 0, -1),
         "links": torch.empty(0, 2, dtype=torch.long),
         "sizes": lengths,
-    }
+    } | layout(lengths, longest)
 
 
 def hidden_of(words: int, size: int = HIDDEN) -> torch.Tensor:
@@ -73,7 +72,8 @@ def test_only_spans_inside_their_passage_are_kept_and_no_more_than_the_share():
     sizes = (40, 2, 1)
     kept = head(hidden_of(43), targets_of(sizes)).kept
     words, lengths = kept // 3, kept % 3 + 1
-    assert (words + lengths <= targets_of(sizes)["stop"][words]).all()
+    stop = torch.repeat_interleave(torch.tensor(sizes).cumsum(0), torch.tensor(sizes))
+    assert (words + lengths <= stop[words]).all()
     # 0.4 per word but at least 8; of two words there are three spans, of one word one
     assert torch.bincount(targets_of(sizes)["passage"][words]).tolist() == [16, 3, 1]
     assert kept.tolist() == sorted(set(kept.tolist()))

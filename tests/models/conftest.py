@@ -69,6 +69,7 @@ class Toys:
                 "first": torch.tensor([0, 9, 16]),
                 "last": torch.tensor([8, 15, 19]),
                 "labels": torch.tensor([1, 0, 1]),
+                "known": torch.arange(3),
                 "group": torch.zeros(3, dtype=torch.long),
             },
         }
