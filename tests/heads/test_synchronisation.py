@@ -1,4 +1,4 @@
-"""No head waits for a device: what a tensor holds never decides how long another one is, or what runs next."""
+"""No head waits for a device: what a tensor holds never decides how long another one is, or what runs."""
 
 from __future__ import annotations
 
