@@ -9,6 +9,7 @@ run folder can sign it anew.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -103,12 +104,9 @@ def _assert_number(value: Any, where: str, least: float, most: float = LARGEST) 
 
 def _files(folder: Path, names: Iterable[str] = SIGNED) -> dict[str, str]:
     """Path below the folder -> SHA-256; hidden files, which systems leave behind, are no results."""
-    found: list[Path] = []
-    for name in names:
-        found += [folder / name, *(folder / name).rglob("*")]
-    hidden = {path for path in found if any(part.startswith(".") for part in path.relative_to(folder).parts)}
-    files = sorted(path for path in found if path not in hidden and path.is_file())
-    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    found = (path for name in names for path in (folder / name, *(folder / name).rglob("*")))
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(found) if path.is_file()}
+    return {name: sha256_of(path) for name, path in files.items() if not re.search(r"(^|/)\.", name)}
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

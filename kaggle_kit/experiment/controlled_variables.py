@@ -3,8 +3,6 @@
 facts = controlled_variables(exp, trainer)      # manifest.record_run writes them
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +23,7 @@ PLACEBO = "placebo"
 UNTUNED = {"trials": 0, "split": None, "study": None, "target_tokens": None}
 
 
-def controlled_variables(exp: Experiment, trainer: MultiTaskTrainer) -> dict[str, Any]:
+def controlled_variables(exp: "Experiment", trainer: MultiTaskTrainer) -> dict[str, Any]:
     """Return the manifest's fields for judging: parameters, selection, tuning, and whose control this is.
 
     `active_parameters`: those that a token of each task passes. `selection`: how the scored weights

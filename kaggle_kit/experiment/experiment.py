@@ -10,8 +10,6 @@ in the open, the plan of a control). There is no logic here: each part is one ca
 takes the experiment and can be tested without this class.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -78,7 +76,7 @@ class Experiment:
         runs_dir: Path | str = "runs",
         run_dir: Path | str = "",
         settle: Callable[[RunConfig], RunConfig] = lambda config: config,
-    ) -> Experiment:
+    ) -> "Experiment":
         """Compose the configuration, check it, and open the run's folder, a new one or one that goes on.
 
         `task` holds names with commas between. `settle` makes the final configuration of what was asked for,

@@ -6,8 +6,6 @@ Equal tokens do not make equal optimisation; steps, passes over the data, final 
 let a reader see both arms of a comparison.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +30,7 @@ FINAL_SHARE = 0.05  # of the steps, the last ones, over which the final loss is 
 HALVES = ["chosen on all of dev", "half 0 of dev (chosen on half 1)", "half 1 of dev (chosen on half 0)"]
 
 
-def record_run(exp: Experiment, trainers: Sequence[MultiTaskTrainer]) -> Path:
+def record_run(exp: "Experiment", trainers: Sequence[MultiTaskTrainer]) -> Path:
     """Write the manifest. `trainers` are all that trained this model, phase by phase."""
     run, last = exp.run, trainers[-1]
     trained = {id(p): p.numel() for t in trainers for g in t.optimizer.param_groups for p in g["params"]}

@@ -7,8 +7,6 @@ It takes optimiser steps on the run's own longest and shortest sequences, so hea
 and the optimiser's state are all there. Memory is read from the device as a whole.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import sys
@@ -34,7 +32,7 @@ from kaggle_kit.training.callbacks.base import StudyCallback
 if TYPE_CHECKING:
     from kaggle_kit.experiment.experiment import Experiment
 
-_probe: MemoryProbe  # of a measuring process
+_probe: "MemoryProbe"  # of a measuring process
 
 
 class ProbeFailed(AutoBatchError):
@@ -48,7 +46,7 @@ class MeasuringProcess:
         self._config = config
         self._pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
 
-    def __enter__(self) -> MeasuringProcess:
+    def __enter__(self) -> "MeasuringProcess":
         try:
             self.layers: int = self._call(_open_probe, self._config)
         except BaseException:
@@ -78,7 +76,7 @@ class MeasuringProcess:
 class MemoryProbe:
     """A run's model, on which one point after the other can be measured."""
 
-    def __init__(self, exp: Experiment) -> None:
+    def __init__(self, exp: "Experiment") -> None:
         self.exp = exp
         self.device = exp.backbone.decisions["device"].value
 
@@ -96,7 +94,7 @@ class MemoryProbe:
             self._clear()
         return Measured(point, watch.peak, resident, tokens / sum(watch.seconds[1:]))
 
-    def _train(self, point: Point, watch: _Watch) -> int:
+    def _train(self, point: Point, watch: "_Watch") -> int:
         """Return the tokens of all steps but the first, which makes the optimiser's state and warms up."""
         from kaggle_kit.experiment.training_session import make_trainer
 

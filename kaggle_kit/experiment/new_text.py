@@ -4,8 +4,6 @@ for sample in text_reader(exp)(["No history of diabetes."], "ncbi_disease"): ...
 write_predictions(exp, "ncbi_disease", read_texts(Path("notes"), access), Destination(Path("out")))
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +36,15 @@ class Destination:
             raise ConfigError(f"{self.folder} is there and not an empty folder; name a new one")
 
 
-def text_reader(exp: Experiment) -> TextReader:
+def text_reader(exp: "Experiment") -> TextReader:
     """Return what reads new text with the run's model as it stands."""
     passages = {name: preparation.passage_settings(exp, task) for name, task in exp.config.tasks.items()}
     return TextReader(scoring.predictor(exp), exp.backbone.tokenizer, exp.specs, passages, exp.concept_names)
 
 
-def write_predictions(exp: Experiment, task: str, texts: Iterable[Text], out: Destination) -> dict[str, int]:
+def write_predictions(
+    exp: "Experiment", task: str, texts: Iterable[Text], out: Destination
+) -> dict[str, int]:
     """Write predictions as they are made; return how many documents, mentions, relations and ranked pairs.
 
     Of restricted text no word is written, as in a run folder. Raises ConfigError for two documents of a name.

@@ -4,8 +4,6 @@
 experiment; those that need the configuration alone can be used without one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -80,7 +78,7 @@ def corpora_of(run: RunFolder, config: RunConfig) -> dict[str, Corpus]:
     return corpora
 
 
-def task_specs(exp: Experiment) -> dict[str, TaskSpec]:
+def task_specs(exp: "Experiment") -> dict[str, TaskSpec]:
     """Return what the model must know of each task; components weigh the same unless the strategy is static.
 
     A component that the training split holds nothing for is left out, and the log says so.
@@ -96,7 +94,7 @@ def task_specs(exp: Experiment) -> dict[str, TaskSpec]:
     return specs
 
 
-def split_samples(exp: Experiment, split: str) -> dict[str, tuple[UnifiedSample, ...]]:
+def split_samples(exp: "Experiment", split: str) -> dict[str, tuple[UnifiedSample, ...]]:
     """Return a split of every task, cut to the profile's limit."""
     profile, seed = exp.config.profile, exp.config.seed
     most = {"train": profile.max_train_samples, "dev": profile.max_dev_samples}.get(split)
@@ -137,14 +135,14 @@ def open_backbone(config: RunConfig) -> Loaded:
     return replace(backbone, whole=whole)
 
 
-def passage_settings(exp: Experiment, task: TaskConfig) -> PassageSettings:
+def passage_settings(exp: "Experiment", task: TaskConfig) -> PassageSettings:
     """Return how the documents of a task are cut into passages for the run's backbone."""
     training = exp.config.training
     return PassageSettings(training.passage_tokens(), training.stride, task.segments, exp.backbone.causal)
 
 
 def encode_samples(
-    exp: Experiment, task: TaskConfig, spec: TaskSpec, samples: Sequence[UnifiedSample]
+    exp: "Experiment", task: TaskConfig, spec: TaskSpec, samples: Sequence[UnifiedSample]
 ) -> EncodedTask:
     """Return the token file of one task's samples; the log says which annotations it lacks."""
     encoded = encode(samples, spec, exp.backbone.tokenizer, passage_settings(exp, task))
@@ -174,7 +172,7 @@ def plan_training(
     return MultiTaskBatchSampler(rows, settings, config.seed).plan()
 
 
-def few_batches(exp: Experiment, split: str, samples: int) -> dict[str, list[MicroBatch]]:
+def few_batches(exp: "Experiment", split: str, samples: int) -> dict[str, list[MicroBatch]]:
     """Return task -> micro-batches of its first samples, on the model's device, each read once."""
     encoded = exp.encode({name: found[:samples] for name, found in exp.samples(split).items()})
     training = replace(exp.config.training, epochs=1, max_steps=None, target_tokens=None)

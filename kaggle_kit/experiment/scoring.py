@@ -7,8 +7,6 @@ F1 and MAP have no common scale, so what chooses a step or a strategy is the mea
 score over its best published one. It chooses and is reported nowhere as a result.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -37,7 +35,7 @@ CHOOSING = "dev"  # the split on which steps, thresholds and strategies are chos
 
 
 def predictions(
-    exp: Experiment, task: TaskConfig, spec: TaskSpec, samples: Sequence[UnifiedSample]
+    exp: "Experiment", task: TaskConfig, spec: TaskSpec, samples: Sequence[UnifiedSample]
 ) -> list[UnifiedSample]:
     """Predict samples of any corpus by the heads of `spec`, concepts as learnt from the run's own training.
 
@@ -47,7 +45,7 @@ def predictions(
     return with_concepts(exp.concept_names[spec.name], predicted)
 
 
-def quick_evaluation(exp: Experiment, samples: Samples | None = None) -> Callable[[], dict[str, float]]:
+def quick_evaluation(exp: "Experiment", samples: Samples | None = None) -> Callable[[], dict[str, float]]:
     """Return a function that scores the model as it stands: each primary metric, and `SELECTION`.
 
     `samples` are development samples of each scored task; by default a few, as the configuration says.
@@ -79,7 +77,7 @@ def selection_score(config: RunConfig, primary: Mapping[str, float]) -> float:
     return sum(primary.get(name, 0.0) / best[name] for name in best) / len(best)
 
 
-def evaluate(exp: Experiment, run: RunFolder) -> list[Metric]:
+def evaluate(exp: "Experiment", run: RunFolder) -> list[Metric]:
     """Write predictions and scores of every split of `profile.report` into a run folder.
 
     First the thresholds of relations are chosen, on dev; what is reported of dev itself is cross-fitted.
@@ -93,7 +91,7 @@ def evaluate(exp: Experiment, run: RunFolder) -> list[Metric]:
     return metrics
 
 
-def evaluate_split(exp: Experiment, run: RunFolder, split: str) -> list[Metric]:
+def evaluate_split(exp: "Experiment", run: RunFolder, split: str) -> list[Metric]:
     """Predict a split of every scored task, write the predictions, and score them as the organisers do."""
     metrics: list[Metric] = []
     for name, task in exp.scored_config.tasks.items():
@@ -116,7 +114,7 @@ def record_split(
     return metrics_of(task, figures, gold, split)
 
 
-def save_concepts(exp: Experiment) -> None:
+def save_concepts(exp: "Experiment") -> None:
     """Write `concept_names` of every task beside its adapters; null where the names are restricted text."""
     restricted = {name for name, spec in exp.specs.items() if spec.access is Access.RESTRICTED}
     names = exp.concept_names.items()
@@ -124,7 +122,7 @@ def save_concepts(exp: Experiment) -> None:
     write_atomically(exp.run.adapters / CONCEPTS, to_json(named) + "\n")
 
 
-def predictor(exp: Experiment) -> Predictor:
+def predictor(exp: "Experiment") -> Predictor:
     """Return the model as it stands, with how it is read: micro-batches, device, precision."""
     decisions, budget = exp.backbone.decisions, exp.scored_config.training.token_budget
     float16 = decisions["dtype"].value == "float16"

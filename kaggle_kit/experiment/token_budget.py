@@ -7,8 +7,6 @@ Only the shape of the micro-batches follows from it: the plan's steps, rows and 
 and so does the effective batch, which is counted in samples.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 MAX_SEARCH_SECONDS = 900.0  # the best point so far is taken then
 
 
-def find_token_budget(exp: Experiment) -> str:
+def find_token_budget(exp: "Experiment") -> str:
     """Set the run's token budget in `exp.config`, checkpoint the layers that it needs, and return why.
 
     What an earlier session of the run has found stays, whatever the device: the plan depends on it.
@@ -76,12 +74,12 @@ def repack(plan: StepPlan, encoded: Mapping[str, EncodedTask], token_budget: int
     return MultiTaskBatchSampler(rows, replace(plan.settings, token_budget=token_budget), plan.seed).plan()
 
 
-def device_name(exp: Experiment) -> str:
+def device_name(exp: "Experiment") -> str:
     """Return the GPU's name, or `cpu`."""
     return torch.cuda.get_device_name() if exp.backbone.decisions["device"].value == "cuda" else "cpu"
 
 
-def _found_or_configured(exp: Experiment) -> dict[str, Any]:
+def _found_or_configured(exp: "Experiment") -> dict[str, Any]:
     """Return the content of `batch.json`."""
     lengths = {name: TaskRows(task.lengths, task.groups).longest_group for name, task in exp.encoded.items()}
     facts: dict[str, Any] = {"device": device_name(exp), "versions": library_versions(), "lengths": lengths}
@@ -111,7 +109,7 @@ def _found_or_configured(exp: Experiment) -> dict[str, Any]:
     }
 
 
-def _search(exp: Experiment, lengths: Mapping[str, int], limit_bytes: int) -> Found:
+def _search(exp: "Experiment", lengths: Mapping[str, int], limit_bytes: int) -> Found:
     longest = max(lengths.values())
     ends = (longest, exp.config.training.effective_batch * longest)
     least, most = (-(-tokens // GRAIN) * GRAIN for tokens in ends)
@@ -131,7 +129,7 @@ def _search(exp: Experiment, lengths: Mapping[str, int], limit_bytes: int) -> Fo
 
 
 @contextmanager
-def _off_the_gpu(exp: Experiment) -> Iterator[None]:
+def _off_the_gpu(exp: "Experiment") -> Iterator[None]:
     """Keep the model in main memory, so that the measuring process has the GPU to itself."""
     device = exp.backbone.backbone.device
     exp.model.to("cpu")

@@ -8,8 +8,6 @@ A page that is paused ends normally: what stands after the training is skipped, 
 `paused.json` with what to do next, and the same page takes up the run where its checkpoint left it.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +84,7 @@ class Session:
         return "\n".join([*self.notes, self.end.message, cost])
 
 
-def run_session(exp: Experiment) -> Session:
+def run_session(exp: "Experiment") -> Session:
     """Train every phase as far as this session reaches; where it does not, mark the run `paused`.
 
     Phases that an earlier session has trained are restored, not repeated. Raises SmokeGateError with the
@@ -144,7 +142,7 @@ def assert_everything_learns(model: MultiTaskModel, phases: Sequence[Phase]) -> 
     )
 
 
-def pass_gate(exp: Experiment, tasks: Sequence[str]) -> str:
+def pass_gate(exp: "Experiment", tasks: Sequence[str]) -> str:
     """Take the smoke test once per run and keep what it showed in `gate.json`. Returns one line on it."""
     path = exp.run.gate_json
     if path.is_file():
@@ -156,7 +154,7 @@ def pass_gate(exp: Experiment, tasks: Sequence[str]) -> str:
     return f"smoke gate open: loss down to {gate.ratio:.0%} in {len(gate.curve)} steps, all put back"
 
 
-def smoke_gate(exp: Experiment, tasks: Sequence[str]) -> SmokeReport:
+def smoke_gate(exp: "Experiment", tasks: Sequence[str]) -> SmokeReport:
     """Train 50 steps on 100 samples of `tasks`, which must halve the loss; the model is as before afterwards.
 
     Raises SmokeGateError with the reason and the curve, which stops the page.
@@ -172,7 +170,7 @@ def smoke_gate(exp: Experiment, tasks: Sequence[str]) -> SmokeReport:
 
 
 def open_trainer(
-    exp: Experiment,
+    exp: "Experiment",
     plan: StepPlan,
     quick: Evaluation | None = None,
     after: MultiTaskTrainer | None = None,
@@ -207,7 +205,7 @@ def open_trainer(
 
 
 def make_trainer(
-    exp: Experiment,
+    exp: "Experiment",
     steps: PlanDataset,
     callbacks: Sequence[TrainerCallback] = (),
     target_tokens: int | None = None,
@@ -239,7 +237,7 @@ def make_trainer(
     return kind(exp.model, steps, arguments, callbacks=callbacks, weighting=weighting, **surgery)
 
 
-def train(exp: Experiment, trainer: MultiTaskTrainer, phase: str = "training") -> SessionEnd:
+def train(exp: "Experiment", trainer: MultiTaskTrainer, phase: str = "training") -> SessionEnd:
     """Train to the end, from the newest whole checkpoint of the phase if there is one.
 
     Checkpoints are written every `training.checkpoint_every` steps, at a new best, at the session's

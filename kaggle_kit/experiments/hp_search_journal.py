@@ -10,8 +10,6 @@ budget. What a trial draws depends on the seed and on the trials before it alone
 search goes on as if it had not been.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +137,7 @@ class Search:
         return len(self.counted()) >= self.settings.trials
 
     def run(
-        self, objective: Callable[[Attempt], float], told: Callable[[Search], Any] = lambda search: None
+        self, objective: Callable[[Attempt], float], told: "Callable[[Search], Any]" = lambda search: None
     ) -> None:
         """Try until the budget is used up. `objective` gives the score, higher is better, or raises Pruned.
 

@@ -7,8 +7,6 @@ The parameters are injected as papermill does it, nothing is executed. The same 
 kit give the same bytes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -59,7 +57,7 @@ class Experiment:
     overrides: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, page: str, pages_dir: Path = PAGES_DIR, **named: Any) -> Experiment:
+    def of(cls, page: str, pages_dir: Path = PAGES_DIR, **named: Any) -> "Experiment":
         """The experiment of a page, names left out as `run_page` fills them in (`given_names`).
 
         ConfigError for a page that trains nothing.

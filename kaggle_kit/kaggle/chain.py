@@ -8,8 +8,6 @@ attached; stop where the manifest says complete. Every change is on disk before 
 chain that was stopped anywhere goes on where it stood, and never pushes the same session twice.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -89,7 +87,7 @@ class Link:
     sessions: list[dict[str, str | int]] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, folder: Path, built: Built) -> Link:
+    def begin(cls, folder: Path, built: Built) -> "Link":
         """The chain kept in `folder`, or a new one with a copy of `built` in it.
 
         Every session of a chain runs the same code: a chain that has begun keeps its own copy. One that

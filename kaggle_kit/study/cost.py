@@ -6,8 +6,6 @@
 Tokens and rates are those of `throughput`; what follows from them is arithmetic.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +34,7 @@ class Limits:
     runs_per_session: int = 1  # 2 where two runs share a session, one GPU each
 
     @classmethod
-    def of(cls, table: CostTable) -> Limits:
+    def of(cls, table: CostTable) -> "Limits":
         """Read the limits off the table of costs."""
         values: dict[str, Any] = {name: figure.value for name, figure in table.limits.items()}
         return cls(**values)

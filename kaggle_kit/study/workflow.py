@@ -3,8 +3,6 @@
 code = run_study(Study(load_selection("rq5_practice")), cores=2, more=["--executor", "slurm"])
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -46,7 +44,7 @@ class Places:
     runs_dir: Path = Path("runs")
     reports_dir: Path = Path("reports")
 
-    def resolved(self) -> Places:
+    def resolved(self) -> "Places":
         """Return the same folders as absolute paths."""
         return Places(self.runs_dir.expanduser().resolve(), self.reports_dir.expanduser().resolve())
 
