@@ -185,7 +185,7 @@ def side_by_side(page: Page, names: Names, seed: Seeds = None, runs_dir: RunsDir
 
 def _build(page: str, names: Names, packing: Packing, reading: bool = False) -> "list[Built]":
     """One folder per seed; with `reading`, a page that trains nothing is built, too."""
-    from kaggle_kit.core.page_files import named_values, page_path, parameters
+    from kaggle_kit.core.page_files import page_path, parameters, typed_values
     from kaggle_kit.kaggle.build import Experiment, build_experiment, build_reading, trains
     from kaggle_kit.kaggle.metadata import Sources, known_owner
 
@@ -196,7 +196,7 @@ def _build(page: str, names: Names, packing: Packing, reading: bool = False) -> 
     if reading and not trains(parameters(page_path(page))):
         given = vars(names) | {"seed": packing.seed}
         options = {name: value for name, value in given.items() if value}
-        values = named_values(options.pop("overrides", ())) | options
+        values = typed_values(page_path(page), options.pop("overrides", ())) | options
         return [build_reading(page, values, packing.out, owner, sources)]
     experiments = [Experiment.of(page, **vars(names), seed=seed) for seed in packing.seed or (None,)]
     return [build_experiment(one, packing.out, owner, sources) for one in experiments]

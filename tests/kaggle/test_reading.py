@@ -52,6 +52,16 @@ def runs(tmp_path_factory) -> Path:
     return Factory(tmp_path_factory.mktemp("study")).study(seeds=(1, 2, 3))
 
 
+def test_a_parameter_keeps_its_kind_in_a_built_page(tmp_path):
+    """As text, "False" would be true."""
+    page = ("06_calibration_plots", "--from", "jane/x", "words=False", "run=abc")
+    done = invoke("build", *page, "--owner", "jane", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    cells = nbformat.read(next(tmp_path.rglob("*.ipynb")), as_version=4).cells
+    (injected,) = (cell.source for cell in cells if "injected-parameters" in cell.metadata.get("tags", ()))
+    assert "words = False" in injected.splitlines() and 'run = "abc"' in injected.splitlines()
+
+
 @pytest.mark.parametrize("page", ["overview", JUDGE])
 def test_a_built_page_reads_the_runs_of_its_kernels_where_they_are_mounted(page, tmp_path, runs):
     sources = ("--from", "jane/multi-task", "--from", "jane/controls/3")
