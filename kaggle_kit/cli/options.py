@@ -39,21 +39,16 @@ class Names:
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
     """Replace each parameter whose type is a dataclass by that dataclass's fields, for typer to read."""
-    groups: dict[str, Any] = {}
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
-        if isinstance(group := parameter.annotation, type) and is_dataclass(group):
-            groups[name] = group
-            parameters += inspect.signature(group, eval_str=True).parameters.values()
-        else:
-            parameters.append(parameter)
+    signature = inspect.signature(command, eval_str=True).parameters
+    types: dict[str, Any] = {name: one.annotation for name, one in signature.items()}
+    kinds: dict[str, Any] = {name: kind for name, kind in types.items() if is_dataclass(kind)}
+    groups = {name: inspect.signature(kind, eval_str=True).parameters for name, kind in kinds.items()}
+    parameters = [one for name, own in signature.items() for one in groups.get(name, {name: own}).values()]
 
     @wraps(command)
     def called(**given: Any) -> None:
-        built = {}
-        for name, group in groups.items():
-            built[name] = group(**{field: given.pop(field) for field in inspect.signature(group).parameters})
-        command(**built, **given)
+        built = {name: {field: given.pop(field) for field in group} for name, group in groups.items()}
+        command(**{name: kinds[name](**fields) for name, fields in built.items()}, **given)
 
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

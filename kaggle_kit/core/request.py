@@ -6,6 +6,7 @@ sources = value_sources(plain_values(config), request)   # {"training.epochs": "
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,10 +154,9 @@ def _parse(overrides: Iterable[str]) -> tuple[dict[str, str], list[tuple[str, An
     values: list[tuple[str, Any]] = []
     problems: list[str] = []
     for text in overrides:
-        try:
+        override = None
+        with suppress(HydraException):
             override = parser.parse_override(text)
-        except HydraException:
-            override = None
         group, equals, name = text.partition("=")
         if equals and group == "model" and is_place(name):  # a path may hold what Hydra's grammar does not
             chosen[group] = name

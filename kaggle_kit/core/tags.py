@@ -40,18 +40,14 @@ def _chunk_tags(length: int, label: str, scheme: str) -> list[str]:
 def chunks(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     """Return the [first, stop) chunks of a tag sequence; an `I` or `E` that continues nothing starts one."""
     found: list[tuple[int, int, str]] = []
-    open_from: int | None = None
-    for position, tag in enumerate((*tags, OUTSIDE)):
+    is_open = False  # whether a tag may continue the last chunk
+    for position, tag in enumerate(tags):
         prefix, _, label = tag.partition("-")
-        continues = open_from is not None and prefix in "IE" and label == tags[open_from][2:]
-        if open_from is not None and not continues:
-            found.append((open_from, position, tags[open_from][2:]))
-            open_from = None
-        if prefix != OUTSIDE and open_from is None:
-            open_from = position
-        if prefix in ("E", "S") and open_from is not None:
-            found.append((open_from, position + 1, label))
-            open_from = None
+        if is_open and prefix in ("I", "E") and label == found[-1][2]:
+            found[-1] = (found[-1][0], position + 1, label)
+        elif prefix != OUTSIDE:
+            found.append((position, position + 1, label))
+        is_open = prefix in ("B", "I")
     return found
 
 

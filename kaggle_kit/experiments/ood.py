@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -206,16 +205,14 @@ def shift_table(inside: Sequence[UnifiedSample], outside: Sequence[UnifiedSample
 
     `new` is the share of words, or of mentions' texts, that the training split does not have.
     """
-    known = {"words": set(count_words(inside)), "mentions": set(_mentioned(inside))}
-    rows = []
-    for corpus, samples in (("training split", inside), ("held out", outside)):
-        counted = {"words": count_words(samples), "mentions": _mentioned(samples)}
-        row: dict[str, Any] = {"corpus": corpus, "documents": len(samples)}
-        for what, found in counted.items():
-            new = sum(count for text, count in found.items() if text not in known[what])
-            row |= {what: found.total(), f"new {what}": new / found.total() if found else math.nan}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    corpora = {"training split": inside, "held out": outside}
+    shift = pd.DataFrame({"corpus": corpora.keys(), "documents": map(len, corpora.values())})
+    for what, count in {"words": count_words, "mentions": _mentioned}.items():
+        known, *_ = counted = [count(samples) for samples in corpora.values()]
+        shift[what] = [found.total() for found in counted]
+        new = [sum(found[text] for text in found.keys() - known.keys()) for found in counted]
+        shift[f"new {what}"] = np.array(new) / shift[what]  # NaN of nothing
+    return shift
 
 
 def drop_interval(

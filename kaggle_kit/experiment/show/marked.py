@@ -59,12 +59,10 @@ def error_view(gold: UnifiedSample, predicted: UnifiedSample) -> tuple[str, str]
             return None
         line = f"ranked first and not relevant: {first.text[:200]}"
         return f"<div>{escape(line)}</div>", line
-    right = {(mention.type, mention.fragments): mention for mention in gold.mentions}
-    found = {(mention.type, mention.fragments): mention for mention in predicted.mentions}
+    right, found = ({(m.type, m.fragments): m for m in sample.mentions} for sample in (gold, predicted))
     if right.keys() == found.keys() or gold.text is None:
         return None
-    missed, wrong = right.keys() - found.keys(), found.keys() - right.keys()
-    marks = [(m, MISSED, f"{m.type}, missed") for key, m in right.items() if key in missed]
-    marks += [(m, WRONG, f"{m.type}, made up") for key, m in found.items() if key in wrong]
-    marks += [(m, GOLD, m.type) for key, m in right.items() if key not in missed]
+    marks = [(m, MISSED, f"{m.type}, missed") for key, m in right.items() if key not in found]
+    marks += [(m, WRONG, f"{m.type}, made up") for key, m in found.items() if key not in right]
+    marks += [(m, GOLD, m.type) for key, m in right.items() if key in found]
     return marked_text(gold.text, marks)
