@@ -48,7 +48,7 @@ class HeldOut:
     corpus: Corpus
     split: str
     samples: tuple[UnifiedSample, ...]
-    labels: frozenset[str] | None  # entity labels that count; None: all
+    labels: Mapping[str, str]  # entity labels that count, each for itself; empty: all
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def open_held_out(config: RunConfig, arms: Sequence[Experiment]) -> HeldOut:
     for arm in arms:
         _assert_labels(samples, _spec_of(arm.specs[task], entry))
         assert_unseen(samples, arm)
-    return HeldOut(entry, corpus, split, samples, frozenset(types.values()) or None)
+    return HeldOut(entry, corpus, split, samples, {name: name for name in types.values()})
 
 
 def relabelled(sample: UnifiedSample, types: Mapping[str, str]) -> UnifiedSample:
@@ -124,7 +124,9 @@ def relabelled(sample: UnifiedSample, types: Mapping[str, str]) -> UnifiedSample
     if not types:
         return sample
     renamed = tuple(replace(m, type=types[m.type]) for m in sample.mentions if m.type in types)
-    return _with_mentions(sample, renamed)
+    kept = {mention.id for mention in renamed}
+    relations = tuple(r for r in sample.relations if {r.source, r.target} <= kept)
+    return replace(sample, mentions=renamed, relations=relations)
 
 
 def assert_unseen(samples: Sequence[UnifiedSample], arm: Experiment) -> None:
@@ -147,20 +149,14 @@ def evaluate_arm(run: RunFolder, arm: Experiment, held_out: HeldOut) -> ArmResul
     trained = arm.config.tasks[task]
     entry = replace(held_out.entry, name=task, segments=trained.segments)  # cut as the model knows it
     spec = _spec_of(arm.specs[task], held_out.entry)
-    predicted = [only(sample, held_out.labels) for sample in predictions(arm, entry, spec, held_out.samples)]
+    found = predictions(arm, entry, spec, held_out.samples)
+    predicted = [relabelled(sample, held_out.labels) for sample in found]
     folder = RunFolder(run.path / "arms" / arm.run.run_id)
     metrics = record_split(folder, entry, held_out.samples, predicted, SPLIT)
     folder.write_metrics(metrics)
     outside = next((m.value for m in metrics if m.name == entry.primary_metric), 0.0)
     names = (trained.primary_metric, entry.primary_metric)
     return ArmResult(arm.run, judged_split(arm), names, inside, outside, tuple(metrics))
-
-
-def only(sample: UnifiedSample, labels: frozenset[str] | None) -> UnifiedSample:
-    """A prediction without the mentions of other labels, and without the relations to them."""
-    if labels is None:
-        return sample
-    return _with_mentions(sample, tuple(m for m in sample.mentions if m.type in labels))
 
 
 def metrics_by_arm(results: Sequence[ArmResult]) -> list[Metric]:
@@ -295,12 +291,6 @@ def _assert_labels(samples: Sequence[UnifiedSample], spec: TaskSpec) -> None:
         new, labels = (", ".join(sorted(names)) for names in (found - known, known))
         then = "say by experiment.types which type is which label"
         raise ConfigError(f"the held-out corpus has mentions of {new}, the runs know {labels}; {then}")
-
-
-def _with_mentions(sample: UnifiedSample, mentions: tuple) -> UnifiedSample:
-    kept = {mention.id for mention in mentions}
-    relations = tuple(r for r in sample.relations if {r.source, r.target} <= kept)
-    return replace(sample, mentions=mentions, relations=relations)
 
 
 def _named(result: ArmResult) -> str:
