@@ -20,17 +20,8 @@ from typing import Any, Self
 import yaml
 
 from kaggle_kit.core import integrity
+from kaggle_kit.core import records as disk
 from kaggle_kit.core.errors import RunFolderError
-from kaggle_kit.core.records import (
-    Recorded,
-    append_record,
-    plain,
-    read_records,
-    reading,
-    to_json,
-    write_atomically,
-    writing,
-)
 from kaggle_kit.core.restricted import prediction_line
 from kaggle_kit.core.runtime import KAGGLE_INPUT, environment, git_sha, kaggle_run_type, library_versions
 from kaggle_kit.core.types import Access, Mention, RankedPair, Relation, UnifiedSample
@@ -94,12 +85,12 @@ class RunFolder:
         """
         facts = {"run_id": path.name} | facts
         facts |= {"config_hash": config_hash, "flags": dict(flags), "started": _now()}
-        with writing(path):
+        with disk.writing(path):
             for folder in ("checkpoints", "adapters", "predictions"):
                 (path / folder).mkdir(parents=True, exist_ok=True)
             try:
                 with (path / "config.yaml").open("x", encoding="utf-8") as file:
-                    file.write(f"{HEADER}{to_json(facts)}\n{config_yaml}")
+                    file.write(f"{HEADER}{disk.to_json(facts)}\n{config_yaml}")
             except FileExistsError as error:
                 raise RunFolderError(f"{path} already holds a run; reserve a new folder") from error
         return cls(path, facts)
@@ -109,7 +100,7 @@ class RunFolder:
         """Open an existing run; RunFolderError where there is none, or it must be finished and is not."""
         if not (path / "config.yaml").is_file():
             raise RunFolderError(f"{path} is no run folder: it has no config.yaml; give a run's own folder")
-        run = cls(path, Recorded.read(path / "config.yaml", _first_line))
+        run = cls(path, disk.Recorded.read(path / "config.yaml", _first_line))
         if finished:
             integrity.assert_unchanged(path, run.manifest()["files"], integrity.READ)
         return run
@@ -149,7 +140,7 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """Return the resolved configuration as plain values, readable whatever version wrote it."""
-        return Recorded.read(self.config_yaml, _shallow_yaml)
+        return disk.Recorded.read(self.config_yaml, _shallow_yaml)
 
     def official(self, task: str) -> Path:
         """Return the folder for the task's predictions in its own file format."""
@@ -157,45 +148,45 @@ class RunFolder:
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         """Append one line per optimiser step; a figure that is not finite is written as null."""
-        append_record(self.events_jsonl, event)
+        disk.append_record(self.events_jsonl, event)
 
     def append_tokens(self, tokens: Mapping[str, Any]) -> None:
         """Append one line per optimiser step: `step`, and the cumulative real tokens of every task."""
-        append_record(self.tokens_jsonl, tokens)
+        disk.append_record(self.tokens_jsonl, tokens)
 
     def events(self) -> list[dict[str, Any]]:
         """Read `events.jsonl`, one dict per optimiser step."""
-        return read_records(self.events_jsonl)
+        return disk.read_records(self.events_jsonl)
 
     def tokens(self) -> list[dict[str, Any]]:
         """Read `tokens.jsonl`, one dict of counts per optimiser step."""
-        return read_records(self.tokens_jsonl)
+        return disk.read_records(self.tokens_jsonl)
 
     def write_metrics(self, metrics: Iterable[Metric]) -> Path:
         """Write `metrics.json`; RunFolderError for a figure that is not finite: no page could read it."""
-        records = integrity.checked_metrics([plain(asdict(metric)) for metric in metrics], self.metrics_json)
-        return write_atomically(self.metrics_json, to_json(records, indent=2) + "\n")
+        records = [disk.plain(asdict(metric)) for metric in metrics]
+        return disk.write_json(self.metrics_json, integrity.checked_metrics(records, self.metrics_json))
 
     def metrics(self) -> list[Metric]:
         """Read the run's figures; empty where the page recorded none. RunFolderError for one that is none."""
         if not self.metrics_json.is_file():
             return []
-        with reading(self.metrics_json):
+        with disk.reading(self.metrics_json):
             records = json.loads(self.metrics_json.read_text(encoding="utf-8"))
             return [Metric(**record) for record in integrity.checked_metrics(records, self.metrics_json)]
 
     def write_predictions(self, task: str, split: str, samples: Iterable[UnifiedSample]) -> Path:
         """Write `predictions/<task>.<split>.jsonl`: offsets, labels, scores and ids, without any text."""
         lines = map(prediction_line, samples)
-        return write_atomically(self.predictions / f"{task}.{split}.jsonl", "".join(lines))
+        return disk.write_atomically(self.predictions / f"{task}.{split}.jsonl", "".join(lines))
 
     def pause(self, **facts: Any) -> Path:
         """Mark the run as paused: its session is over before its training. `facts` say how to go on."""
-        return write_atomically(self.paused_json, to_json({"paused": _now(), **facts}, indent=2) + "\n")
+        return disk.write_json(self.paused_json, {"paused": _now(), **facts})
 
     def paused(self) -> dict[str, Any] | None:
         """Return the pause's record; None for a run that nothing has paused since it last went on."""
-        return Recorded.read(self.paused_json) if self.paused_json.is_file() else None
+        return disk.Recorded.read(self.paused_json) if self.paused_json.is_file() else None
 
     def go_on(self) -> None:
         """Mark the run as no longer paused."""
@@ -204,8 +195,8 @@ class RunFolder:
     def write_documents(self, task: str, split: str, records: Iterable[Mapping[str, Any]]) -> Path:
         """Write `documents/<task>.<split>.jsonl`: each document's share of the task's primary metric."""
         path = self.documents / f"{task}.{split}.jsonl"
-        checked = integrity.checked_documents([plain(record) for record in records], path)
-        return write_atomically(path, "".join(to_json(record) + "\n" for record in checked))
+        checked = integrity.checked_documents([disk.plain(record) for record in records], path)
+        return disk.write_atomically(path, "".join(disk.to_json(record) + "\n" for record in checked))
 
     def read_documents(self, task: str, split: str) -> list[dict[str, Any]]:
         """Read a task's figures per document; empty where the page wrote none, or the metric has no parts.
@@ -213,8 +204,8 @@ class RunFolder:
         RunFolderError for a document twice, and for a count or value that is none.
         """
         path = self.documents / f"{task}.{split}.jsonl"
-        with reading(path):
-            return integrity.checked_documents(read_records(path), path)
+        with disk.reading(path):
+            return integrity.checked_documents(disk.read_records(path), path)
 
     def finish(self, *, totals: Totals, device: str, data_hashes: Mapping[str, str], **more: Any) -> Path:
         """Write the manifest, which makes the run count. `more` adds facts of the page's own.
@@ -236,14 +227,14 @@ class RunFolder:
             "git_sha": git_sha(),
             "environment": environment(self.path),
         }
-        text = to_json(integrity.signed(self.path, json.loads(to_json(manifest))), indent=2)
-        return write_atomically(self.manifest_json, text + "\n")
+        stored = json.loads(disk.to_json(manifest))
+        return disk.write_json(self.manifest_json, integrity.signed(self.path, stored))
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest; RunFolderError for an unfinished, unsigned or edited one."""
         if not self.finished:
             raise RunFolderError(f"{self.path} is unfinished (no manifest.json); run its page to the end")
-        manifest = Recorded.read(self.manifest_json)
+        manifest = disk.Recorded.read(self.manifest_json)
         integrity.assert_signed(manifest, self.manifest_json)
         return manifest
 
@@ -280,7 +271,7 @@ def _shallow_yaml(text: str) -> Any:
 def reserve(runs_dir: Path, run_id: str) -> Path:
     """Return a new, empty folder for a run: `<runs_dir>/<run_id>`, or with `-2`, `-3`, … where one exists."""
     path, number = runs_dir / run_id, 1
-    with writing(runs_dir):
+    with disk.writing(runs_dir):
         runs_dir.mkdir(parents=True, exist_ok=True)
         while True:
             with suppress(FileExistsError):
@@ -367,8 +358,8 @@ def read_predictions(run: RunFolder, task: str, split: str) -> list[UnifiedSampl
         kept = ", ".join(sorted(file.stem for file in run.predictions.glob("*.jsonl"))) or "none"
         raise RunFolderError(f"{run.run_id} kept no predictions of {task} on {split}; it has {kept}")
     integrity.assert_unchanged(run.path, run.manifest()["files"], ("predictions",))
-    with reading(path):
-        return [_sample(**record) for record in read_records(path)]
+    with disk.reading(path):
+        return [_sample(**record) for record in disk.read_records(path)]
 
 
 def _sample(access: str, mentions: list, relations: list, pairs: list, **fields: Any) -> UnifiedSample:

@@ -77,6 +77,11 @@ def write_atomically(path: Path, text: str) -> Path:
     return path
 
 
+def write_json(path: Path, value: Any) -> Path:
+    """Replace a file at once by a value as indented JSON."""
+    return write_atomically(path, to_json(value, indent=2) + "\n")
+
+
 def plain(value: Any, *, finite: bool = False) -> Any:
     """Return Python's own mappings, lists and numbers for those of any library; `finite`: null for NaN."""
     if isinstance(value, Mapping):

@@ -16,19 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = (
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "bitsandbytes",
-    "datasets",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "scikit-learn",
-    "hydra-core",
-)
+TRAINING = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+LIBRARIES = (*TRAINING, "datasets", "tokenizers", "safetensors", "numpy", "scikit-learn", "hydra-core")
 GIB = 1024**3
 # What stops a run: Ctrl-C, `timeout`, `docker stop`, `scancel`, a terminal that is closed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -18,7 +18,7 @@ from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.errors import StartupError
 from kaggle_kit.core.kaggle_image import unmet
 from kaggle_kit.core.kaggle_outputs import last_step
-from kaggle_kit.core.runtime import GIB, kaggle_run_type, library_versions
+from kaggle_kit.core.runtime import GIB, TRAINING, kaggle_run_type, library_versions
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.models.decisions import allocator_in_force, choose_device, choose_dtype
 from kaggle_kit.models.whole import BYTES_A_PARAMETER, CHECKPOINT_BYTES
@@ -27,7 +27,6 @@ from kaggle_kit.training.checkpoint import KEPT
 from kaggle_kit.training.session import SessionClock
 
 MIN_DISK_GIB = 0.5  # two checkpoints and the best one of a small model, its predictions and logs
-SHOWN_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def _session(clock: SessionClock) -> Finding:
 
 
 def _packages() -> Finding:
-    shown = ", ".join(f"{name} {version}" for name, version in library_versions(SHOWN_PACKAGES).items())
+    shown = ", ".join(f"{name} {version}" for name, version in library_versions(TRAINING).items())
     missing = f"; requirements.txt also asks for {', '.join(absent)}" if (absent := unmet()) else ""
     return Finding("packages", shown + missing)
 

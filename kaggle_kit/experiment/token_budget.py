@@ -20,7 +20,7 @@ from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.plan import StepPlan, TaskRows
 from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.records import to_json, write_atomically
+from kaggle_kit.core.records import write_json
 from kaggle_kit.core.runtime import GIB, library_versions, logger
 from kaggle_kit.experiment.memory_probe import MeasuringProcess, ProbeFailed
 from kaggle_kit.models.build import with_ranks
@@ -43,7 +43,7 @@ def find_token_budget(exp: "Experiment") -> str:
     saved = saved_token_budget(exp.run)
     facts = saved or _found_or_configured(exp)
     if not exp.run.batch_json.is_file():
-        write_atomically(exp.run.batch_json, to_json(facts, indent=2) + "\n")
+        write_json(exp.run.batch_json, facts)
     reason = facts["reason"]
     if saved:
         device = f" on {facts['device']}" if facts["device"] != device_name(exp) else ""

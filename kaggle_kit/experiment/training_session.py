@@ -22,7 +22,7 @@ from kaggle_kit.batches.plan import StepPlan, steps_per_epoch
 from kaggle_kit.core.artifacts import RunFolder
 from kaggle_kit.core.config import identifying_values
 from kaggle_kit.core.errors import ConfigError, refuse
-from kaggle_kit.core.records import to_json, write_atomically
+from kaggle_kit.core.records import write_json
 from kaggle_kit.experiment.controlled_variables import scores_best_development
 from kaggle_kit.experiment.preparation import plan_settings
 from kaggle_kit.experiment.scoring import SELECTION
@@ -150,7 +150,7 @@ def pass_gate(exp: "Experiment", tasks: Sequence[str]) -> str:
         return f"smoke gate: passed in an earlier session, loss down to {ratio:.0%}"
     gate = smoke_gate(exp, tasks)
     record = {"ratio": gate.ratio, "curve": gate.curve, "skipped": gate.skipped, "seconds": gate.seconds}
-    write_atomically(path, to_json(record, indent=2) + "\n")
+    write_json(path, record)
     return f"smoke gate open: loss down to {gate.ratio:.0%} in {len(gate.curve)} steps, all put back"
 
 

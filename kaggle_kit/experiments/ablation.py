@@ -22,15 +22,8 @@ from kaggle_kit.core.errors import ConfigError, nearest
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.core.types import TaskSpec
 from kaggle_kit.experiment import preparation
+from kaggle_kit.models import parity
 from kaggle_kit.models.loading import Loaded
-from kaggle_kit.models.parity import (
-    RANKS,
-    Base,
-    Variant,
-    assert_parameter_parity,
-    head_parameters,
-    solve_ranks,
-)
 
 ARCHITECTURE = "architecture"
 NAMES = ("name", "title")  # of a strategy; they change nothing
@@ -93,7 +86,7 @@ def levels(config: RunConfig) -> dict[str, StrategyConfig]:
 
 def matched_strategy(
     config: RunConfig, loaded: Loaded, specs: Mapping[str, TaskSpec]
-) -> tuple[StrategyConfig, list[Variant]]:
+) -> tuple[StrategyConfig, list[parity.Variant]]:
     """The run's strategy with the ranks that make all levels equal, and every level with its parameters.
 
     Raises ConfigError where the levels are more than 5 % apart, where no ranks meet `experiment.target`,
@@ -101,18 +94,18 @@ def matched_strategy(
     """
     strategies, own = list(levels(config).values()), config.strategy
     width = loaded.backbone.config.hidden_size
-    heads = head_parameters(specs.values(), width, decoder=loaded.decoder)
+    heads = parity.head_parameters(specs.values(), width, decoder=loaded.decoder)
     low = frozenset(name for name, spec in specs.items() if all(p.level == 1 for p in spec.components))
-    base = Base.of(loaded.backbone, config.model.lora, heads, low)
-    parity = config.experiment.get("parity", "active")
-    variants = [Variant.of(strategy, base) for strategy in strategies]
+    base = parity.Base.of(loaded.backbone, config.model.lora, heads, low)
+    counted = config.experiment.get("parity", "active")
+    variants = [parity.Variant.of(strategy, base) for strategy in strategies]
     if (target := config.experiment.get("target")) is not None:
         reference = strategy_entry(config.experiment.get("reference") or own.name)
-        if given := [key for key in RANKS if getattr(own, key) != getattr(reference, key)]:
+        if given := [key for key in parity.RANKS if getattr(own, key) != getattr(reference, key)]:
             beside = f"strategy.{given[0]}={getattr(own, given[0])} beside experiment.target={target}"
             raise ConfigError(f"{beside}, for which ranks are solved; leave one of them out")
-        variants = solve_ranks(strategies, base, target=target, parity=parity)
-    assert_parameter_parity(variants, parity=parity)
+        variants = parity.solve_ranks(strategies, base, target=target, parity=counted)
+    parity.assert_parameter_parity(variants, parity=counted)
     return next(v.strategy for v in variants if v.strategy.name == own.name), variants
 
 

@@ -18,14 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_kit.core.artifacts import Metric, RunFolder, find_run, find_runs
-from kaggle_kit.core.config import (
-    compose,
-    config_hash,
-    read_config,
-    strategy_entry,
-    validate,
-    without_machine_keys,
-)
+from kaggle_kit.core.checks import validate
+from kaggle_kit.core.config import compose, config_hash, read_config, strategy_entry, without_machine_keys
 from kaggle_kit.core.errors import ConfigError, RunFolderError, refuse
 from kaggle_kit.core.records import flat
 from kaggle_kit.core.request import name_of

@@ -25,7 +25,7 @@ from kaggle_kit.batches.encoded import EncodedTask
 from kaggle_kit.batches.plan import TaskRows
 from kaggle_kit.batches.sampler import MultiTaskBatchSampler
 from kaggle_kit.core.artifacts import RunFolder
-from kaggle_kit.core.records import to_json, write_atomically
+from kaggle_kit.core.records import write_json
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import TaskSpec, UnifiedSample
 from kaggle_kit.experiment.preparation import plan_settings
@@ -51,7 +51,7 @@ def write_similarity(
         for name, figure in figures.items()
     }
     found = {"words": {name: count.total() for name, count in words.items()}, "pairs": pairs}
-    return write_atomically(run.path / SIMILARITY, to_json(found, indent=2) + "\n")
+    return write_json(run.path / SIMILARITY, found)
 
 
 def corpus_table(specs: Mapping[str, TaskSpec], train: Mapping[str, Sequence[UnifiedSample]]) -> pd.DataFrame:
@@ -77,7 +77,7 @@ def watch_affinity(config: RunConfig, encoded: Mapping[str, EncodedTask]) -> Aff
 
 def write_affinity(run: RunFolder, watch: AffinityCallback) -> Path:
     """`affinity.json`: task of the step -> task of the loss -> affinity, and over how many points."""
-    return write_atomically(run.path / AFFINITY, to_json(watch.summary(), indent=2) + "\n")
+    return write_json(run.path / AFFINITY, watch.summary())
 
 
 def label_schema(spec: TaskSpec) -> set[str]:

@@ -26,18 +26,10 @@ from rich.table import Table
 
 from kaggle_kit.core.errors import ConfigError, KitError, RunFolderError
 from kaggle_kit.core.kaggle_outputs import Progress, inspect
-from kaggle_kit.core.records import alone, reading, to_json, write_atomically
+from kaggle_kit.core.records import alone, reading, write_json
 from kaggle_kit.core.secrets import redact
+from kaggle_kit.kaggle import client as kaggle
 from kaggle_kit.kaggle.build import Built, mark_session, session_of
-from kaggle_kit.kaggle.client import (
-    KaggleBusy,
-    KaggleClient,
-    KaggleError,
-    NoToken,
-    QuotaSpent,
-    State,
-    UnknownSource,
-)
 from kaggle_kit.kaggle.metadata import read_metadata
 
 GPU_SESSIONS = 2  # "Maximum batch GPU session count of 2 reached."
@@ -113,7 +105,7 @@ class Link:
     def save(self) -> None:
         """Write chain.json atomically."""
         kept = {name: value for name, value in asdict(self).items() if name != "folder"}
-        write_atomically(self.folder / "chain.json", to_json(kept, indent=2) + "\n")
+        write_json(self.folder / "chain.json", kept)
 
     @property
     def output(self) -> Path:
@@ -146,7 +138,7 @@ class Chain:
     `sessions` is how many may run on a GPU at once.
     """
 
-    client: KaggleClient
+    client: kaggle.KaggleClient
     links: Sequence[Link]
     poll: float = 60.0
     longest: float = 900.0
@@ -181,15 +173,15 @@ class Chain:
             else:
                 self._ask(link)
             link.retries = link.refusals = 0
-        except NoToken:  # no fault of this chain's, and waiting does not help
+        except kaggle.NoToken:  # no fault of this chain's, and waiting does not help
             raise
-        except KaggleBusy as busy:
+        except kaggle.KaggleBusy as busy:
             link.retries += 1
-            self._wait(link, str(busy), spent=isinstance(busy, QuotaSpent))
-        except UnknownSource as wrong:  # pushed: another try would take that session for a good one
+            self._wait(link, str(busy), spent=isinstance(busy, kaggle.QuotaSpent))
+        except kaggle.UnknownSource as wrong:  # pushed: another try would take that session for a good one
             link.phase, link.uncertain = Phase.FAILED, False
             link.note = f"{wrong}; a chain keeps its kernel folder: remove {link.folder} to begin anew"
-        except KaggleError as refused:
+        except kaggle.KaggleError as refused:
             link.refusals += 1
             self._wait(link, str(refused))
             if link.refusals >= MAX_REFUSALS:
@@ -216,9 +208,9 @@ class Chain:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 self.client.pull(link.ref, Path(folder))
-            except KaggleBusy:
+            except kaggle.KaggleBusy:
                 raise
-            except KaggleError:  # no such kernel yet
+            except kaggle.KaggleError:  # no such kernel yet
                 return False
             found = [session_of(path.read_text(encoding="utf-8")) for path in Path(folder).glob("*.ipynb")]
         return link.session in found
@@ -243,9 +235,9 @@ class Chain:
             try:
                 self.client.output(link.ref, fetched)
                 progress = inspect(fetched / link.run_dir, link.config_hash)
-            except KaggleBusy:
+            except kaggle.KaggleBusy:
                 raise
-            except (KaggleError, RunFolderError) as error:
+            except (kaggle.KaggleError, RunFolderError) as error:
                 begun = (fetched / link.run_dir).is_dir()  # then the folder itself is what is wrong
                 return None, str(error) if begun else _last_words(fetched) or str(error)
             if progress.complete or progress.step >= link.step:
@@ -254,7 +246,7 @@ class Chain:
                 os.replace(fetched / link.run_dir, link.output)
             return progress, _last_words(fetched)
 
-    def _conclude(self, link: Link, state: State, progress: Progress | None, said: str) -> None:
+    def _conclude(self, link: Link, state: kaggle.State, progress: Progress | None, said: str) -> None:
         """What an ended session means for its chain."""
         step = progress.step if progress else 0
         link.sessions.append({"session": link.session, "state": state.value, "step": step})
@@ -263,7 +255,7 @@ class Chain:
             return
         link.stalled = 0 if step > link.step else link.stalled + 1
         link.step = max(link.step, step)
-        link.attach = link.attach or (state is State.COMPLETE and step > 0)
+        link.attach = link.attach or (state is kaggle.State.COMPLETE and step > 0)
         link.phase, link.session, link.wake = Phase.WAITING, link.session + 1, self.clock()
         link.note = f"session ended {state.value.lower()} at step {step}"
         if link.stalled >= MAX_STALLED:
@@ -274,12 +266,13 @@ class Chain:
         """QuotaSpent while the week's hours are known not to suffice; asked at most once per renewal."""
         now = self.clock()
         if now < self._quota_until:
-            raise QuotaSpent(f"the week's GPU hours are used up until {_utc(self._quota_until)}")
+            raise kaggle.QuotaSpent(f"the week's GPU hours are used up until {_utc(self._quota_until)}")
         quota = self.client.quota()
         if quota is not None and quota.hours < LEAST_QUOTA_HOURS:
             renewed = quota.renewed.timestamp()
             self._quota_until = renewed if renewed > now else now + self.longest
-            raise QuotaSpent(f"{quota.hours:.1f} GPU hours are left, renewed {_utc(self._quota_until)}")
+            left, renewal = f"{quota.hours:.1f} GPU hours are left", _utc(self._quota_until)
+            raise kaggle.QuotaSpent(f"{left}, renewed {renewal}")
 
     def _wait(self, link: Link, note: str, *, spent: bool = False) -> None:
         tries = link.retries + link.refusals
