@@ -85,9 +85,7 @@ def new_task(
     form: Annotated[str, typer.Option("--format", help="jsonl, conll, bigbio, hf, brat or pubtator.")],
     path: Annotated[str, typer.Option(help="The corpus folder; for hf also a dataset of the hub.")],
     access: Annotated[Access, typer.Option(help="Of restricted text no word is shown.")] = Access.RESTRICTED,
-    out: Annotated[
-        Path | None, typer.Option(help="A folder of own params, if not $KAGGLE_KIT_PARAMS.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Own params, if not in $KAGGLE_KIT_PARAMS.")] = None,
     settings: Annotated[Words, typer.Argument(metavar=PAIRS, help="For the reader: column=2.")] = None,
 ) -> None:
     """Look at a corpus, write a task's file for it, and print the next two commands."""

@@ -23,17 +23,10 @@ BOUNDS = {  # as a field declares it -> how it is tested, and told
     "most": (operator.le, "at most"),
     "below": (operator.lt, "less than"),
 }
-ANY_RUN: Mapping[str, Any] = {
-    # what best.yaml of a search adds
-    "tuning": {"trials": 0, "split": None, "study": None, "target_tokens": None},
-    "candidates": [],  # ids of the runs that S5 chooses among, as a study sets them
-    "test": "welch",  # from here on: how the judge decides, beside alpha and margin
-    "estimand": "mean",
-    "power": 0.8,
-    "resamples": 10_000,
-    "seeds": [],
-    "looks": [],
-}
+UNTUNED = {"trials": 0, "split": None, "study": None, "target_tokens": None}
+JUDGED = {"test": "welch", "estimand": "mean", "power": 0.8, "resamples": 10_000, "seeds": [], "looks": []}
+# What best.yaml of a search adds, the runs that S5 chooses among, and what the judge decides by.
+ANY_RUN: Mapping[str, Any] = {"tuning": UNTUNED, "candidates": [], **JUDGED}
 FREE = ("types", "space")  # maps whose keys are the user's own words
 PRACTICE = {field.name: None for field in fields(schema.PracticeConfig)}
 EVERY_FORMAT = ("text_folder",)  # where texts lie that are not beside their annotations

@@ -285,9 +285,8 @@ def _unread(config: DictConfig, values: list[tuple[str, Any]]) -> list[str]:
         first, _, path = key.partition(".")
         name = path.partition(".")[0]
         for problem in _apply(closed, key, value) if first == "experiment" else ():
-            having = (
-                [one for one in members("experiment") if name in _keys_of(one)] if name not in known else []
-            )
+            others = members("experiment") if name not in known else []
+            having = [one for one in others if name in _keys_of(one)]
             problems.append(problem + (f"; read under experiment={' or '.join(having)}" if having else ""))
     return problems
 

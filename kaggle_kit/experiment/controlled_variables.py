@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.batches.plan import COUNTS
+from kaggle_kit.core.checks import UNTUNED
 from kaggle_kit.core.schema import RunConfig, StrategyConfig
 from kaggle_kit.experiment.scoring import CHOOSING, SELECTION
 from kaggle_kit.models.adapter_files import saved_ranks
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from kaggle_kit.experiment.experiment import Experiment
 
 PLACEBO = "placebo"
-UNTUNED = {"trials": 0, "split": None, "study": None, "target_tokens": None}
 
 
 def controlled_variables(exp: "Experiment", trainer: MultiTaskTrainer) -> dict[str, Any]:

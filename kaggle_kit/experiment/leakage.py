@@ -36,7 +36,7 @@ def drop_leaked_documents(
     kept = {}
     for name, corpus in corpora.items():
         leaked: set[str] = set()
-        for other, scored in _scored_elsewhere(config, corpora, name).items():
+        for other, scored in _scored_beside(config, corpora, name).items():
             ids = {s.document_id for s in corpus.splits["train"] if fingerprint(s) in scored}
             leaked |= ids
             if ids:
@@ -49,9 +49,7 @@ def drop_leaked_documents(
     return kept
 
 
-def _scored_elsewhere(
-    config: RunConfig, corpora: Mapping[str, Corpus], name: str
-) -> dict[str, frozenset[str]]:
+def _scored_beside(config: RunConfig, corpora: Mapping[str, Corpus], name: str) -> dict[str, frozenset[str]]:
     """Return task -> fingerprints of its scored documents, for every other task whose notes count."""
     scored = {
         other: fingerprints(s for split, found in corpus.splits.items() if split != "train" for s in found)

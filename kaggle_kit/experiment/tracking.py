@@ -41,9 +41,7 @@ def follow(config: RunConfig, run: RunFolder, callbacks: Iterable[Any]) -> None:
 
 def send(event: Mapping[str, Any]) -> None:
     """Send the numbers of one step: `losses/TASK`, `tokens/TASK`, `tokens/all`, `conflicts/…`, and so on."""
-    numbers = {
-        name: value for name, value in flat(event, joint="/").items() if isinstance(value, int | float)
-    }
+    numbers = {key: value for key, value in flat(event, joint="/").items() if isinstance(value, int | float)}
     if "tokens" in event:
         numbers["tokens/all"] = sum(event["tokens"].values())
     _try("log", lambda run: run.log(numbers))

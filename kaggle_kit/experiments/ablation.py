@@ -73,9 +73,7 @@ def levels(config: RunConfig) -> dict[str, StrategyConfig]:
         chosen = f"training.selection={config.training.selection} would let each level choose its own step"
         raise ConfigError(f"{chosen} and tokens; leave it to the experiment, which sets last")
     # A plan follows from rows, settings and seed alone.
-    plans = {
-        level: preparation.plan_settings(replace(config, strategy=s)).drawing for level, s in found.items()
-    }
+    plans = {key: preparation.plan_settings(replace(config, strategy=s)).drawing for key, s in found.items()}
     (first, plan), *others = plans.items()
     if different := [(level, other) for level, other in others if other != plan]:
         level, other = different[0]

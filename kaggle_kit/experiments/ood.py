@@ -169,9 +169,7 @@ def metrics_by_arm(results: Sequence[ArmResult]) -> list[Metric]:
     return found
 
 
-def record(
-    run: RunFolder, arms: Sequence[Experiment], results: Sequence[ArmResult], held_out: HeldOut
-) -> Path:
+def record(run: RunFolder, arms: Sequence[Experiment], results: list[ArmResult], held_out: HeldOut) -> Path:
     """The manifest, written last: nothing was trained, and what was compared is named by run ids."""
     (task,) = run.facts["tasks"]
     facts = []

@@ -154,9 +154,7 @@ def _described(names: str, hashed: str, gpu: bool, owner: str, sources: Sources)
     return about.describe(slug, f"{slug}.ipynb", gpu, owner, sources)
 
 
-def _write(
-    out: Path, page: Path, values: Mapping[str, Any], described: Mapping[str, Any], hashed: str
-) -> Built:
+def _write(out: Path, page: Path, values: Mapping[str, Any], described: dict[str, Any], hashed: str) -> Built:
     """The folder of a kernel: its notebook with `values` in it, and its metadata."""
     folder = out / described["id"].partition("/")[2]
     text = page_text(page, values, pack() if described["enable_internet"] else None)

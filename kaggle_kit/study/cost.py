@@ -107,9 +107,7 @@ def savings(runs: Sequence[RunCost], limits: Limits) -> dict[str, Bill]:
     """For each label, the difference that leaving it out makes: what only it needs."""
     whole, labels = total(runs, limits), dict.fromkeys(label for run in runs for label in run.labels)
     left = {label: total(without(runs, label), limits) for label in labels}
-    return {
-        label: Bill._make(a - b for a, b in zip(whole, bill, strict=True)) for label, bill in left.items()
-    }
+    return {name: Bill._make(a - b for a, b in zip(whole, bill, strict=True)) for name, bill in left.items()}
 
 
 def run_costs(study: Study, known: Known) -> list[RunCost]:
