@@ -25,16 +25,14 @@ def tag_chunks(spans: Iterable[tuple[int, int, str]], words: int, scheme: str) -
     for first, stop, label in sorted(spans, key=lambda span: (span[0] - span[1], span)):
         if any(tag != OUTSIDE for tag in tags[first:stop]):
             continue
-        tags[first:stop] = _chunk_tags(stop - first, label, scheme)
+        tags[first:stop] = [f"{prefix}-{label}" for prefix in _chunk_prefixes(stop - first, scheme)]
     return tags
 
 
-def _chunk_tags(length: int, label: str, scheme: str) -> list[str]:
+def _chunk_prefixes(length: int, scheme: str) -> str:
     if scheme == "BIO":
-        return [f"B-{label}"] + [f"I-{label}"] * (length - 1)
-    if length == 1:
-        return [f"S-{label}"]
-    return [f"B-{label}"] + [f"I-{label}"] * (length - 2) + [f"E-{label}"]
+        return "B" + "I" * (length - 1)
+    return "S" if length == 1 else "B" + "I" * (length - 2) + "E"
 
 
 def chunks(tags: Sequence[str]) -> list[tuple[int, int, str]]:

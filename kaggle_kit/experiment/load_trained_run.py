@@ -102,8 +102,8 @@ def assert_reproduced(exp: Experiment, task: str) -> float:
     gold = exp.samples(split)[task]
     with tempfile.TemporaryDirectory() as folder:
         scores = score_samples(exp.config.tasks[task], gold, exp.predict_samples(task, gold), Path(folder))
-    if abs(scores.get(metric, 0.0) - recorded[0]) > MAX_DIFFERENCE:
-        now, then = scores.get(metric, 0.0), recorded[0]
+    now, then = scores.get(metric, 0.0), recorded[0]
+    if abs(now - then) > MAX_DIFFERENCE:
         what = f"{metric} of {task} on {split} is {now:.4f} reloaded and {then:.4f} in metrics.json"
         raise RunFolderError(f"{exp.run.run_id}: {what}; its adapters are not those scored")
-    return recorded[0]
+    return then

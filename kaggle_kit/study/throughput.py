@@ -6,7 +6,8 @@
 Corpora and finished runs of this machine come first; `params/cost/kaggle_t4.yaml` stands in for them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import median
@@ -134,29 +135,25 @@ class Known:
         return [manifest for manifest in alike if manifest["totals"]["seconds"] > 0]
 
     def _beside_training(self, config: RunConfig) -> list[float]:
-        hours = (_hours_beside_training(manifest) for manifest in self._alike(config))
-        return [value for value in hours if value is not None]
+        return [hours for manifest in self._alike(config) for hours in _hours_beside_training(manifest)]
 
 
 def _device(config: RunConfig) -> str:
     return "cpu" if config.profile.device == "cpu" else "gpu"
 
 
-def _hours_beside_training(manifest: Mapping[str, Any]) -> float | None:
-    """From start to finish without training; None for a run that lay still in between, or may have.
+def _hours_beside_training(manifest: Mapping[str, Any]) -> Iterator[float]:
+    """From start to finish without training; nothing for a run that lay still in between, or may have.
 
     The sessions' own clocks stand still between sessions, which may lie days apart.
     """
     summaries = (kept.get("CheckpointCallback", {}) for kept in manifest.get("callbacks", ()))
     worked = [kept["session_seconds"] for kept in summaries if "session_seconds" in kept]
-    try:
+    with suppress(KeyError, ValueError):
         begun, ended = (datetime.fromisoformat(manifest[key]) for key in ("started", "finished"))
-    except (KeyError, ValueError):
-        return None
-    spent = (ended - begun).total_seconds()
-    if not worked or spent > max(worked) + WHOLE_SECONDS:
-        return None
-    return max(spent - manifest["totals"]["seconds"], 0.0) / 3600
+        spent = (ended - begun).total_seconds()
+        if worked and spent <= max(worked) + WHOLE_SECONDS:
+            yield max(spent - manifest["totals"]["seconds"], 0.0) / 3600
 
 
 def count_tokens(config: RunConfig) -> int | None:
