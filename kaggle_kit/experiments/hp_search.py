@@ -117,9 +117,7 @@ def finish_search(exp: Experiment, search: Search) -> list[str]:
         tuning["target_tokens"] = target  # the baseline that takes the result has as many
     words = overrides(best["values"], tuning)
     write_atomically(run.path / "best.yaml", OmegaConf.to_yaml(OmegaConf.create(words)))
-    tokens: Counter[str] = Counter()
-    for record in records:
-        tokens.update(record["tokens"])
+    tokens = sum((Counter(record["tokens"]) for record in records), Counter())
     pruned = sum(record["state"] == "pruned" for record in records)
     found = {**tuning, "pruned": pruned, "best_trial": best["trial"], "score": best["score"]}
     found["values"] = best["values"]
