@@ -18,9 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from kaggle_kit.core.config import explain
+from kaggle_kit.core.config import typed
 from kaggle_kit.core.errors import ConfigError, KitError, nearest
 from kaggle_kit.core.params import members, params_file
 from kaggle_kit.core.runtime import logger
@@ -127,10 +126,7 @@ def _host(url: str) -> str:
 
 def _read(stem: str) -> Listed:
     path = params_file(f"api/{stem}.yaml")
-    try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Listed), OmegaConf.load(path)))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {explain(error)}") from error
+    return typed(path, Listed, OmegaConf.load(path))
 
 
 def _listed(name: str, host: str) -> Listed | None:
