@@ -71,7 +71,8 @@ def probing_figure(
             style = {"ms": 3, "lw": 1.2, "elinewidth": 0.8, "color": colour, "label": model}
             panel.errorbar(place, table[name], np.maximum(ends, 0), fmt="o-", **style)
         panel.axhline(chance[what], color="#8a8f98", lw=0.9, ls=":")
-        panel.set(title=f"{what}\nn = {table[f'{name} n'].iloc[0]:,.0f}", xlabel="layer (0: embeddings)")
+        count = f"n = {table[f'{name} n'].iloc[0]:,.0f}"
+        panel.set(title="\n".join([*what.split(", ", 1), count]), xlabel="layer (0: embeddings)")
         panel.locator_params(axis="x", integer=True)
         panel.set_ylabel(f"{name}{note}" if panel in axes[::columns] else "")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)

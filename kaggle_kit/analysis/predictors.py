@@ -60,5 +60,5 @@ def _matrix(tasks: Sequence[str], entry: Any) -> np.ndarray:
 def _read(run: RunFolder, name: str) -> dict[str, Any]:
     path = run.path / name
     if not path.is_file():
-        raise RunFolderError(f"{path} is not there; only a run of the page transfer_matrix measures it")
+        raise RunFolderError(f"{path} is not there; only a run of the page 03_transfer_heatmap measures it")
     return json.loads(path.read_text(encoding="utf-8"))

@@ -75,7 +75,8 @@ def in_words(what: str, tables: Mapping[str, pd.DataFrame], tests: pd.DataFrame)
         points = f"{100 * best['selectivity']:+.1f} points above control"
         told.append(f"{name} {ends} at layer {best['layer']:.0f}, {points}")
     better, worse = beats(tests), tests[(tests["difference"] < 0) & (tests["p, Holm"] <= ALPHA)]
-    layers = f"layers {', '.join(map(str, better['layer']))}" if len(better) else "no layer"
+    at = ", ".join(map(str, better["layer"]))
+    layers = f"layer{'s' if len(better) > 1 else ''} {at}" if at else "no layer"
     least = ", ".join(map(str, worse["layer"]))
     against = f"; it is worse at {least}" if least else ""
     return f"{what}, read best: {'; '.join(told)}. The adapter beats the base at {layers}{against} (Holm)."

@@ -202,11 +202,12 @@ def test_the_sentence_and_the_picture_say_where_the_adapter_is_ahead():
     tests = adjusted(layer_tests(items, *outcomes.values(), rng))
     said = in_words("notes, type", tables, tests)
     assert said.startswith("notes, type, read best: shared adapter 9") and "at layers 2, 3 (Holm)" in said
+    assert "at layer 3 (Holm)" in in_words("notes, type", tables, tests[tests["layer"] == 3])
     silent = in_words("notes, type", tables, tests.assign(difference=0.0))
     assert "beats the base at no layer" in silent
     assert "worse at 2, 3" in in_words("notes, type", tables, tests.assign(difference=-tests["difference"]))
     figure = probing_figure({"notes, type": tables}, "accuracy", {"notes, type": 0.5})
     (panel,) = (axes for axes in figure.axes if axes.get_visible())
-    assert panel.get_title(loc="left") == "notes, type\nn = 144"
+    assert panel.get_title(loc="left") == "notes\ntype\nn = 144"
     drawn = panel.containers[0].lines[0].get_ydata()
     assert list(drawn) == tables["shared adapter"]["accuracy"].tolist()

@@ -212,7 +212,7 @@ def test_the_heatmap_writes_every_known_cell_and_says_what_is_missing(study):
 
 
 def measured(tmp_path: Path) -> RunFolder:
-    run = start_run(compose(task=[A, B], strategy="s2_shared"), page="transfer_matrix", runs_dir=tmp_path)
+    run = start_run(compose(task=[A, B], strategy="s2_shared"), page="03_transfer_heatmap", runs_dir=tmp_path)
     pairs = {"log_size_ratio": {A: {B: 0.7}, B: {A: -0.7}}}
     (run.path / "similarity.json").write_text(json.dumps({"words": {}, "pairs": pairs}))
     affinity = {A: {A: 0.9, B: 0.1}, B: {A: None, B: 0.8}}
@@ -238,7 +238,7 @@ def test_an_unknown_predictor_and_a_family_without_the_confounder_are_refused(tm
 
 def test_a_run_that_measured_nothing_says_which_page_does(tmp_path):
     run = start_run(compose(), page="s1_single_task", runs_dir=tmp_path)
-    with pytest.raises(RunFolderError, match="only a run of the page transfer_matrix"):
+    with pytest.raises(RunFolderError, match="only a run of the page 03_transfer_heatmap"):
         predictors(run, [A, B], ["log_size_ratio"])
 
 

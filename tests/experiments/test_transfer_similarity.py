@@ -68,7 +68,7 @@ def test_js_divergence_by_hand():
 
 
 def test_the_file_holds_a_figure_for_every_ordered_pair_and_no_word(tmp_path):
-    run = start_run(compose(task=[A, B], strategy="s2_shared"), page="transfer_matrix", runs_dir=tmp_path)
+    run = start_run(compose(task=[A, B], strategy="s2_shared"), page="03_transfer_heatmap", runs_dir=tmp_path)
     specs = {A: spec(A, "Disorder", "Drug"), B: spec(B, "drug", "relevant")}
     text = write_similarity(run, specs, SAMPLES).read_text()
     found = json.loads(text)
@@ -80,7 +80,7 @@ def test_the_file_holds_a_figure_for_every_ordered_pair_and_no_word(tmp_path):
 
 
 def test_the_size_ratio_is_of_the_partner_over_the_task(tmp_path):
-    run = start_run(compose(task=[A, B], strategy="s2_shared"), page="transfer_matrix", runs_dir=tmp_path)
+    run = start_run(compose(task=[A, B], strategy="s2_shared"), page="03_transfer_heatmap", runs_dir=tmp_path)
     samples = {A: SAMPLES[A], B: [UnifiedSample("2", "one two", "train", Access.PUBLIC)]}
     found = json.loads(write_similarity(run, {A: spec(A, "x"), B: spec(B, "x")}, samples).read_text())
     assert found["pairs"]["log_size_ratio"][A][B] == pytest.approx(math.log(2 / 4))

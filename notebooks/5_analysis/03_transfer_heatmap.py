@@ -64,7 +64,7 @@ run_dir = ""
 from kaggle_kit.analysis.transfer import transfer_matrix, transfer_settings
 
 asked = {"model": model, "task": task, "strategy": strategy, "profile": profile, "seed": seed}
-exp = Experiment.open("transfer_matrix", **asked, overrides=overrides, runs_dir=runs_dir, run_dir=run_dir)
+exp = Experiment.open("03_transfer_heatmap", **asked, overrides=overrides, runs_dir=runs_dir, run_dir=run_dir)
 wanted, settings = transfer_settings(exp.config), exp.config.experiment
 show.setup(exp)
 
