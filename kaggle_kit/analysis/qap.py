@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from kaggle_kit.analysis import stats
 from kaggle_kit.analysis.predictors import CONFOUNDER
@@ -135,6 +134,8 @@ def negative_auc(transfer: np.ndarray, predictor: np.ndarray) -> float:
     y, x = off_diagonal(transfer), off_diagonal(predictor)
     if (y < 0).all() or (y >= 0).all() or np.isnan(x).any():
         return float("nan")
+    from sklearn.metrics import roc_auc_score  # half a second of imports, which few pages need
+
     return float(roc_auc_score(y >= 0, x))
 
 

@@ -33,8 +33,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats as distributions
-from scipy.optimize import brentq
+import scipy  # `stats` and `optimize` load when they are first used
 from scipy.special import stdtr, stdtrit  # Student's t: distribution function and its inverse
 
 from kaggle_kit.evaluation.documents import figure
@@ -118,7 +117,7 @@ def outliers(values: Sequence[float]) -> list[int]:
         return []
     found = np.asarray(values, dtype=float)
     distance = np.abs(found - np.median(found))
-    deviation = float(distributions.median_abs_deviation(found, scale="normal"))
+    deviation = float(scipy.stats.median_abs_deviation(found, scale="normal"))
     return np.flatnonzero(distance > OUTLIER_MADS * deviation + 1e-12).tolist()
 
 
@@ -221,17 +220,17 @@ def difference_power(effect: float, error: float, df: float, alpha: float) -> fl
     """Return the power of the two-sided t test at a true difference to find its direction."""
     if error == 0.0:
         return float(effect != 0.0)
-    return float(distributions.nct.sf(stdtrit(df, 1 - alpha / 2), df, abs(effect) / error))
+    return float(scipy.stats.nct.sf(stdtrit(df, 1 - alpha / 2), df, abs(effect) / error))
 
 
 def equivalence_power(effect: float, margin: float, error: float, df: float, alpha: float) -> float:
     """Return the power of the two one-sided tests, over the estimated standard error (Phillips 1990)."""
     if error == 0.0:
         return float(abs(effect) < margin)
-    estimated = np.sqrt(distributions.chi2.ppf((np.arange(400) + 0.5) / 400, df) / df)  # over the true one
+    estimated = np.sqrt(scipy.stats.chi2.ppf((np.arange(400) + 0.5) / 400, df) / df)  # over the true one
     reach = stdtrit(df, 1 - alpha) * estimated
-    upper = distributions.norm.cdf((margin - effect) / error - reach)
-    lower = distributions.norm.cdf((-margin - effect) / error + reach)
+    upper = scipy.stats.norm.cdf((margin - effect) / error - reach)
+    lower = scipy.stats.norm.cdf((-margin - effect) / error + reach)
     return float(np.clip(upper - lower, 0, None).mean())
 
 
@@ -252,7 +251,8 @@ def look_level(alpha: float, looks: Sequence[int]) -> float:
     """
     if len(looks) < 2:
         return alpha
-    return float(brentq(lambda level: error_of_looks(level, looks) - alpha, alpha / len(looks), alpha))
+    beyond = lambda level: error_of_looks(level, looks) - alpha  # noqa: E731
+    return float(scipy.optimize.brentq(beyond, alpha / len(looks), alpha))
 
 
 def error_of_looks(level: float, looks: Sequence[int]) -> float:
@@ -263,13 +263,13 @@ def error_of_looks(level: float, looks: Sequence[int]) -> float:
     1969). The walk is normal; that t tests with few seeds keep the level is what `judge_simulation` shows.
     """
     places, weights = np.polynomial.legendre.leggauss(NODES)
-    reach = distributions.norm.isf(level / 2)
+    reach = scipy.stats.norm.isf(level / 2)
     band = reach * np.sqrt(looks[0])  # a sum over n seeds with variance n stays within reach * sqrt(n)
     at, weight = band * places, band * weights
-    density = distributions.norm.pdf(at, scale=np.sqrt(looks[0]))
+    density = scipy.stats.norm.pdf(at, scale=np.sqrt(looks[0]))
     for before, seeds in zip(looks, looks[1:], strict=False):
         band = reach * np.sqrt(seeds)
         then = band * places
-        steps = distributions.norm.pdf(then[:, None] - at, scale=np.sqrt(seeds - before))  # (then, at)
+        steps = scipy.stats.norm.pdf(then[:, None] - at, scale=np.sqrt(seeds - before))  # (then, at)
         density, at, weight = steps @ (weight * density), then, band * weights
     return float(1 - weight @ density)
