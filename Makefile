@@ -43,7 +43,8 @@ KAGGLE_PAGE = notebooks/2_single_task/s1_single_task.ipynb
 
 # `make check` has run the static tests, and every page runs here once: the canary runs them all again.
 test: setup check ## the whole suite: static gates, unit and property tests, every page
-	$(PYTEST) --durations=15 -m 'not canary' --ignore=tests/static --nbval-lax --nbval-current-env tests notebooks
+	$(PYTEST) --durations=15 -m 'not canary' --ignore=tests/static
+	$(PYTEST) -q --nbval-lax --nbval-current-env notebooks
 
 canary: setup ## every page and command on planted words, and a search for them
 	$(PYTEST) tests/cli/test_canary.py

@@ -36,5 +36,6 @@ def test_one_seed_has_a_point_and_no_interval(tmp_path):
 def test_toys_are_marked_and_a_refusal_draws_nothing(tmp_path):
     (document,) = levels(tmp_path, 1, 2)
     (axes,) = contrast_figure([document | {"marks": ["smoke", "practice"]}]).axes
-    assert "smoke and practice: no result" in axes.get_title(loc="left") + axes.get_title()
+    title = (axes.get_title(loc="left") + axes.get_title()).replace("\n", " ")
+    assert "smoke and practice: no result" in title
     assert contrast_figure([{"title": "x", "reason": "other data"}]).texts
