@@ -1,6 +1,6 @@
 # Everything a newcomer needs; it asks for a POSIX shell, make, git and some Python 3 to begin with.
 # `make setup PYTHON=python3.12` chooses the interpreter of .venv.
-.PHONY: help setup study test canary test-kaggle check clean
+.PHONY: help setup setup-export study test canary test-export test-kaggle check clean
 .NOTPARALLEL:
 
 # Any interpreter that starts will do here: .ci/setup.py looks for a fitting one itself.
@@ -16,6 +16,10 @@ help: ## this list
 setup: ## create or refresh .venv; an instant when there is nothing to do
 	@$(BOOT)
 	@echo 'In a new terminal: . .venv/bin/activate'
+
+setup-export: SETUP_OPTIONS = --export
+setup-export: ## .venv-export, whose `python -m kaggle_kit export RUN --out FOLDER --quantise gptq` quantises
+	@$(BOOT)
 
 study: setup ## ask the study's question in small, and write its report: five minutes
 	@.venv/bin/python -m kaggle_kit study run first_look
@@ -49,6 +53,9 @@ test: setup check ## the whole suite: static gates, unit and property tests, eve
 canary: setup ## every page and command on planted words, and a search for them
 	$(PYTEST) tests/cli/test_canary.py
 
+test-export: setup-export ## real quantisation of tiny models, in an environment of its own
+	OMP_NUM_THREADS=1 .venv-export/bin/python -m pytest -q tests/export/test_quantised.py
+
 test-kaggle: SETUP_OPTIONS = --kaggle
 test-kaggle: ## what reads, trains and scores, kernels and one page, on the versions of Kaggle's image
 	@$(BOOT)
@@ -56,4 +63,4 @@ test-kaggle: ## what reads, trains and scores, kernels and one page, on the vers
 	OMP_NUM_THREADS=1 .venv-kaggle/bin/python -m pytest -q --nbval-lax --nbval-current-env $(KAGGLE_PAGE)
 
 clean: ## remove the environments and caches, never the runs
-	rm -rf .venv .venv-check .venv-kaggle .pytest_cache .ruff_cache .hypothesis .import_linter_cache kaggle_kit.egg-info
+	rm -rf .venv .venv-check .venv-kaggle .venv-export .pytest_cache .ruff_cache .hypothesis .import_linter_cache kaggle_kit.egg-info

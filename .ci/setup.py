@@ -1,5 +1,5 @@
 """Set up `.venv` for this repository: `python3 .ci/setup.py`, `--light` for `.venv-check`, `--kaggle` for
-`.venv-kaggle`, which has the versions of Kaggle's image.
+`.venv-kaggle`, which has the versions of Kaggle's image, `--export` for `.venv-export`, which quantises.
 
 `make setup` calls it with whatever Python starts. It imports nothing outside the standard library,
 looks for Python 3.11–3.13, says what it is about to download and how much, and does nothing when
@@ -212,13 +212,14 @@ def build(venv: Path, python: str, *, light: bool) -> None:
     else:
         options = prepare_torch(venv)
         say("downloading what is missing of the other requirements: at most 190 packages, 0.7 GB")
-        install(venv, *options, "--editable", ".[dev]")
+        install(venv, *options, "--editable", f".[{'export' if venv.name == '.venv-export' else 'dev'}]")
     say(f"{venv.name} is ready after {time.monotonic() - started:.0f} s")
 
 
 def main() -> None:
-    light, kaggle = ("--light" in sys.argv[1:]), ("--kaggle" in sys.argv[1:])
-    venv = ROOT / (".venv-check" if light else ".venv-kaggle" if kaggle else ".venv")
+    light, kaggle, export = (option in sys.argv[1:] for option in ("--light", "--kaggle", "--export"))
+    names = {".venv-check": light, ".venv-kaggle": kaggle, ".venv-export": export, ".venv": True}
+    venv = ROOT / next(name for name, wanted in names.items() if wanted)
     stamp = venv / "ready"
     inputs = [*INPUTS, KAGGLE_CONSTRAINTS] if kaggle else INPUTS
     state = hashlib.sha256(b"\0".join(path.read_bytes() for path in inputs)).hexdigest()

@@ -22,12 +22,24 @@ def export(
     out: Annotated[Path, typer.Option(help="A new folder.")],
     verdict: Verdict = None,
     agreement: Agreement = "",
+    quantise: Annotated[str, typer.Option(help="gptq or awq: merge the adapters, then 4 bits.")] = "",
+    task: Annotated[str, typer.Option(help="With --quantise: one task, where each has adapters.")] = "",
 ) -> None:
     """Write a finished run as a folder that predicts without this project, with a model card."""
+    from kaggle_kit.core.errors import ConfigError
     from kaggle_kit.export.card import Terms
     from kaggle_kit.export.folder import export_run
 
-    typer.echo(f"{export_run(RunFolder.open(run), out, Terms(verdict, agreement))}: see its README.md")
+    terms, opened = Terms(verdict, agreement), RunFolder.open(run)
+    if quantise:
+        from kaggle_kit.experiment.quantised import export_quantised
+
+        export_quantised(opened, out, terms, quantise, task)
+    elif task:
+        raise ConfigError(f"--task {task} goes with --quantise; without it all tasks are exported")
+    else:
+        export_run(opened, out, terms)
+    typer.echo(f"{out}: see its README.md")
 
 
 @hub.callback()

@@ -11,6 +11,7 @@ from typing import Any
 from kaggle_kit.core.types import UnifiedSample
 from kaggle_kit.evaluation.timing import MIB, REPEATS, timed
 from kaggle_kit.experiment.load_trained_run import TrainedRun, judged_split
+from kaggle_kit.models.decisions import POST_TRAINING
 from kaggle_kit.models.merging import merged, model_bytes, why_unmergeable
 
 AS_TRAINED, MERGED = "as trained", "merged"
@@ -41,8 +42,9 @@ def inference_rows(run: TrainedRun, task: str, load: Load) -> Iterator[dict[str,
         "device": decided["device"],
     }
     common["size MiB"] = model_bytes(run.model) / MIB
-    for way in (AS_TRAINED, MERGED) if why_unmergeable(run.model) is None else (AS_TRAINED,):
-        with merged(run.model, task) if way == MERGED else nullcontext():
+    mergeable, quantised = why_unmergeable(run.model) is None, precision in POST_TRAINING
+    for way in (MERGED,) if quantised else (AS_TRAINED, MERGED) if mergeable else (AS_TRAINED,):
+        with merged(run.model, task) if way == MERGED and mergeable else nullcontext():
             for batch in load.batches:
                 found = timed(lambda some: list(run.predict(some, task)), texts, batch, load.repeats)
                 row = found.row(load.dollars_per_hour)

@@ -71,17 +71,22 @@ class TrainedRun(Experiment):
             return {name: names or {} for name, names in stored.items()}
 
 
-def load_trained_run(run: RunFolder | Path | str, model_path: str | None = None) -> TrainedRun:
+def load_trained_run(
+    run: RunFolder | Path | str, model_path: str | None = None, quantization: str | None = None
+) -> TrainedRun:
     """Return a finished run, or the run in a folder, with its model.
 
-    `model_path` is where the base lies here; a run that trained all of it has its own. Raises RunFolderError
-    for weights that are missing, were edited or do not fit the run's configuration.
+    `model_path` is where the base lies here; a run that trained all of it has its own. `quantization` of the
+    base replaces the run's own. Raises RunFolderError for weights that are missing, were edited or do not fit
+    the run's configuration.
     """
     run = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
     run.verify()
     config = read_config(run.config_yaml)
     own = str(run.adapters / BACKBONE) if config.training.full_finetuning else config.model.path
-    trained = TrainedRun(replace(config, model=replace(config.model, path=model_path or own)), run)
+    strategy = replace(config.strategy, quantization=quantization or config.strategy.quantization)
+    model = replace(config.model, path=model_path or own)
+    trained = TrainedRun(replace(config, model=model, strategy=strategy), run)
     trained.model.eval()
     return trained
 

@@ -23,6 +23,7 @@ from kaggle_kit.core.errors import ConfigError
 from kaggle_kit.core.records import sha256_of
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.types import ComponentSpec, Kind, TaskSpec
+from kaggle_kit.models.adapter_files import saved_ranks
 
 TEMPLATE = Path(__file__).with_name("card.txt")
 NOT_ALONE = "alone_this_adapter_is_not_the_model_see_README"  # PEFT warns of a key that it does not know
@@ -39,6 +40,7 @@ class Shared:
     config: RunConfig
     specs: Mapping[str, TaskSpec]
     described: Mapping[str, Any]
+    quantised: Mapping[str, Any] | None = None  # method, group, rows, tokens, scores
 
     @property
     def plain(self) -> bool:
@@ -93,7 +95,8 @@ def model_card(shared: Shared, terms: Terms) -> str:
         first=next(iter(shared.specs)),
         several=len(shared.specs) > 1,
         found=model.hub_id or model.recipe or shared.whole,
-        four_bit=manifest["decisions"]["quantization"][0] == "nf4",
+        four_bit=manifest["decisions"]["quantization"][0] == "nf4" and not shared.quantised,
+        trained_whole=not saved_ranks(shared.run.adapters),
         scores=[(one, _interval_of(shared, one)) for one in shared.scores],
         resamples=RESAMPLES,
         verdict=document,
@@ -126,7 +129,7 @@ def _head(shared: Shared) -> str:
     ]
     return ModelCardData(
         base_model=model.hub_id,
-        base_model_relation=("finetune" if shared.whole else "adapter") if model.hub_id else None,
+        base_model_relation=_relation(shared) if model.hub_id else None,
         library_name="transformers" if shared.whole else "peft",
         license="other",
         license_name="several",
@@ -136,6 +139,10 @@ def _head(shared: Shared) -> str:
         model_name=shared.run.run_id,
         eval_results=None if shared.toys else results or None,
     ).to_yaml()
+
+
+def _relation(shared: Shared) -> str:
+    return "quantized" if shared.quantised else "finetune" if shared.whole else "adapter"
 
 
 def _pairs(part: ComponentSpec) -> str:

@@ -12,6 +12,7 @@ mine/backbone/                 only of a model that is built from practice text
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from modulefinder import ModuleFinder
 from pathlib import Path
@@ -24,7 +25,7 @@ from kaggle_kit.core.records import to_json, writing
 from kaggle_kit.core.runtime import SOURCE_ROOT
 from kaggle_kit.core.schema import RunConfig
 from kaggle_kit.core.secrets import refuse_secrets
-from kaggle_kit.core.types import Access
+from kaggle_kit.core.types import Access, TaskSpec
 from kaggle_kit.data.practice import corpus_text
 from kaggle_kit.export.card import NOT_ALONE, Shared, Terms, model_card
 from kaggle_kit.export.predict import ADAPTERS, CONCEPTS, SETTINGS
@@ -39,14 +40,33 @@ SCRIPT = Path(__file__).with_name("predict.py")
 
 
 def export_run(run: RunFolder, out: Path, terms: Terms) -> Path:
-    """Write the folder and return it.
+    """Write the folder and return it. Raises what `checked` raises."""
+    shared = checked(run, out, terms)
+    card, config = refuse_secrets(model_card(shared, terms), "the model card"), shared.config
+    with writing(out):
+        shutil.copytree(run.adapters, out / ADAPTERS, ignore=shutil.ignore_patterns(".*"))
+        _name_backbone(out / ADAPTERS, shared)
+        complete(shared, out)
+        if config.model.recipe and not shared.whole:
+            place = place_of(config.model) or build_tiny(
+                config.model.architecture, corpus_text(config.practice)
+            )
+            if not Path(place).is_dir():
+                raise ConfigError(f"{place} is no folder; the backbone {config.model.name} has to lie in one")
+            shutil.copytree(place, out / BACKBONE)
+        (out / "README.md").write_text(card, encoding="utf-8")
+    return out
+
+
+def checked(run: RunFolder, out: Path, terms: Terms) -> Shared:
+    """Return the run as it may be shared.
 
     Raises RunFolderError for a run that is unfinished or was edited, and ConfigError for a place that is
     taken, a verdict on other runs, and a run on restricted text whose owner states no agreement.
     """
     run.verify()
     config, specs = read_config(run.config_yaml), saved_specs(run.adapters)
-    closed = [name for name, spec in specs.items() if spec.access is Access.RESTRICTED]
+    closed = restricted(specs)
     if (closed or run.manifest()["flags"].get("restricted")) and not terms.agreement.strip():
         raise ConfigError(
             f"{run.run_id} was trained on restricted text ({', '.join(closed or specs)}); its weights may be "
@@ -58,23 +78,20 @@ def export_run(run: RunFolder, out: Path, terms: Terms) -> Path:
     described = saved_description(run.adapters)
     commit = described["backbone"]["commit"]
     config = replace(config, model=replace(config.model, revision=config.model.revision or commit))
-    shared = Shared(run, config, specs, described)
-    card = refuse_secrets(model_card(shared, terms), "the model card")
-    with writing(out):
-        shutil.copytree(run.adapters, out / ADAPTERS, ignore=shutil.ignore_patterns(".*"))
-        _leave_out_restricted_names(out / ADAPTERS / CONCEPTS, closed)
-        _name_backbone(out / ADAPTERS, shared)
-        (out / SETTINGS).write_text(to_json(_settings(config, run.adapters), indent=2), encoding="utf-8")
-        _copy_modules(out)
-        if config.model.recipe and not shared.whole:
-            place = place_of(config.model) or build_tiny(
-                config.model.architecture, corpus_text(config.practice)
-            )
-            if not Path(place).is_dir():
-                raise ConfigError(f"{place} is no folder; the backbone {config.model.name} has to lie in one")
-            shutil.copytree(place, out / BACKBONE)
-        (out / "README.md").write_text(card, encoding="utf-8")
-    return out
+    return Shared(run, config, specs, described)
+
+
+def restricted(specs: Mapping[str, TaskSpec]) -> list[str]:
+    """List the tasks whose text is restricted."""
+    return [name for name, spec in specs.items() if spec.access is Access.RESTRICTED]
+
+
+def complete(shared: Shared, out: Path, **more: Any) -> None:
+    """Write what lies beside the weights in `out/adapters`: names of concepts, settings, the modules."""
+    _leave_out_restricted_names(out / ADAPTERS / CONCEPTS, restricted(shared.specs))
+    settings = _settings(shared.config, out / ADAPTERS) | more
+    (out / SETTINGS).write_text(to_json(settings, indent=2), encoding="utf-8")
+    _copy_modules(out)
 
 
 def _settings(config: RunConfig, adapters: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from kaggle_kit.models.adapter_files import load_adapters, saved_ranks, saved_sp
 from kaggle_kit.models.adapters import BACKBONE
 from kaggle_kit.models.build import build_model
 from kaggle_kit.models.loading import Loaded, load_backbone, place_of, variable_of
+from kaggle_kit.models.multitask import MultiTaskModel
 
 ADAPTERS, CONCEPTS, SETTINGS = "adapters", "concepts.json", "settings.json"
 
@@ -39,12 +40,8 @@ def load(folder: Path | str, *, model: str | None = None, device: str = "auto") 
     """
     folder = Path(folder)
     settings = Recorded.read(folder / SETTINGS)
-    strategy = StrategyConfig(**settings["strategy"])
-    loaded = _backbone(folder, settings, model, device, strategy)
-    loaded = replace(loaded, whole=not saved_ranks(folder / ADAPTERS))
-    specs = saved_specs(folder / ADAPTERS)
-    trained = build_model(loaded, specs.values(), strategy).eval()
-    load_adapters(trained, folder / ADAPTERS)
+    loaded, trained = load_model(folder, settings, model, device)
+    specs = trained.specs
     made = {name: decision.value for name, decision in loaded.decisions.items()}
     predictor = Predictor(trained, settings["token_budget"], made["device"], made["dtype"] == "float16")
     passages = {
@@ -55,6 +52,18 @@ def load(folder: Path | str, *, model: str | None = None, device: str = "auto") 
         logger.warning("mentions get no concepts: these take scikit-learn, which is not installed")
         concepts.update({task: {} for task in concepts})
     return TextReader(predictor, loaded.tokenizer, specs, passages, concepts)
+
+
+def load_model(
+    folder: Path, settings: Recorded, model: str | None = None, device: str = "auto"
+) -> tuple[Loaded, MultiTaskModel]:
+    """Return the backbone of a shared folder, with the decisions on it, and the model. Raises as `load`."""
+    strategy = StrategyConfig(**settings["strategy"])
+    loaded = _backbone(folder, settings, model, device, strategy)
+    loaded = replace(loaded, whole=not saved_ranks(folder / ADAPTERS))
+    trained = build_model(loaded, saved_specs(folder / ADAPTERS).values(), strategy).eval()
+    load_adapters(trained, folder / ADAPTERS)
+    return loaded, trained
 
 
 def _backbone(

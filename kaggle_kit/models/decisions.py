@@ -4,6 +4,7 @@ choose_dtype("cuda", "auto", (7, 5))      # Decision("float16", "compute capabil
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
@@ -14,6 +15,8 @@ from kaggle_kit.core.schema import ModelConfig, quantization_for
 from kaggle_kit.models.attention import FLASH, PACKED, WIDTHS, why_no_flash
 from kaggle_kit.models.reading import class_of, packable
 
+POST_TRAINING = ("gptq", "awq")  # quantised after training, by `export --quantise`
+QUANTISERS = ("gptqmodel", "optimum")  # they write and read such weights
 CHECKPOINT_ABOVE_PARAMETERS = 6_900_000_000  # "7B and more": the smallest 7B of the study has 7.24B
 
 
@@ -95,6 +98,29 @@ def choose_quantization(config: ModelConfig, requested: str | None = None) -> De
     name = quantization_for(config.parameters)
     size = f"{config.parameters / 1e9:.2f}B parameters"
     return Decision(name or "none", f"{size}: {'more' if name else 'not more'} than 4B")
+
+
+def stored_quantization(own: PretrainedConfig) -> Decision | None:
+    """Return by which of `POST_TRAINING` a folder's weights are quantised, None where by none of them.
+
+    Raises ConfigError where no library reads them.
+    """
+    stored = getattr(own, "quantization_config", None) or {}
+    method = stored.get("quant_method") if isinstance(stored, dict) else None
+    if method not in POST_TRAINING:
+        return None
+    assert_quantisers(f"weights by {method}")
+    return Decision(method, "the weights lie so in their folder")
+
+
+def assert_quantisers(what: str) -> None:
+    """Raise ConfigError, with how to install them, where a library of `QUANTISERS` is missing."""
+    if missing := [name for name in QUANTISERS if find_spec(name) is None]:
+        raise ConfigError(
+            f"{what} takes {' and '.join(missing)}, which this environment lacks; they ask for a NumPy of "
+            "their own, so use another environment: `make setup-export` in the project, else "
+            f"`pip install torch transformers peft safetensors {' '.join(QUANTISERS)}`"
+        )
 
 
 def always_checkpointed(config: ModelConfig) -> bool:

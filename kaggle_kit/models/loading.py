@@ -29,7 +29,14 @@ from kaggle_kit.core.errors import ConfigError, KitError
 from kaggle_kit.core.schema import ModelConfig
 from kaggle_kit.core.secrets import HUB, read_secret
 from kaggle_kit.models.adapters import enable_checkpointing
-from kaggle_kit.models.decisions import Decision, capability, choose_stock_attention, decide, decide_attention
+from kaggle_kit.models.decisions import (
+    Decision,
+    capability,
+    choose_stock_attention,
+    decide,
+    decide_attention,
+    stored_quantization,
+)
 from kaggle_kit.models.four_bit import keep_exact
 from kaggle_kit.models.verify import verify_reading
 
@@ -106,6 +113,7 @@ def load_backbone(
                 f"model {config.name}: {source} is of architecture {own.model_type!r}, and the entry says "
                 f"{config.architecture!r}; name the folder itself: model={source}"
             )
+        decisions["quantization"] = stored_quantization(own) or decisions["quantization"]
         tokenizer = load_tokenizer(config)
         decisions["attention"] = decide_attention(config, own, decisions["device"], bidirectional)
         backbone = frozen_backbone(source, config.revision, decisions)
@@ -218,14 +226,16 @@ def frozen_backbone(
     # bitsandbytes' default compute dtype is float32, which a T4 runs eight times slower
     settings = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"} | (nf4 or {})
     settings = {"bnb_4bit_compute_dtype": dtype, "bnb_4bit_use_double_quant": True} | settings
+    # a None in its place would hide what a folder says of its own quantisation
+    asked = {"quantization_config": BitsAndBytesConfig(**settings)} if quantized else {}
     backbone, info = kind.from_pretrained(
         source,
         revision=revision,
         dtype=dtype,
         attn_implementation=values["attention"],
-        quantization_config=BitsAndBytesConfig(**settings) if quantized else None,
         device_map={"": values["device"]} if quantized and values["device"] == "cuda" else None,
         output_loading_info=True,
+        **asked,
     )
     # no hidden state needs the pooler, which published encoders lack
     if absent := sorted(name for name in info["missing_keys"] if "pooler" not in name):

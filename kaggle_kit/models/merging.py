@@ -18,7 +18,7 @@ from kaggle_kit.models.multitask import MultiTaskModel
 def why_unmergeable(model: MultiTaskModel) -> str | None:
     """Return why the adapters cannot be added to the weights; None where they can."""
     if not model.lora.ranks:
-        return "there is no adapter: all of the backbone was trained"
+        return "there is no adapter: the backbone was trained, or quantised, as a whole"
     if model.lora.fusion != "none":
         return f"a fusion ({model.lora.fusion}) weighs the adapters anew for every token"
     if isinstance(model, HierarchicalMTLModel):

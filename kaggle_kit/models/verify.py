@@ -141,7 +141,7 @@ def _states(who: str, what: str, read: Callable[[], Tensor]) -> Tensor:
 
 def _difference(backbone: PreTrainedModel, what: str, states: Tensor, reference: Tensor) -> float:
     far = float(((states - reference).norm(dim=-1) / reference.norm(dim=-1).clamp_min(1e-12)).max())
-    exact = backbone.dtype == torch.float32 and not getattr(backbone, "is_loaded_in_4bit", False)
+    exact = backbone.dtype == torch.float32 and not getattr(backbone, "is_quantized", False)
     allowed = EXACT if exact else HALF
     if not far <= allowed:  # NaN is far
         raise ConfigError(

@@ -20,7 +20,10 @@ UNREAD = "pooler"  # what makes one vector of a sequence, which no head reads
 
 
 class WholeBackbone(SharedPrivateLoRA):
-    """No adapter, and every weight that the backbone's last hidden states depend on, to be trained."""
+    """No adapter, and every weight that the backbone's last hidden states depend on, to be trained.
+
+    Nothing trains of a backbone that was quantised with its adapters in it.
+    """
 
     def __init__(self, backbone: PreTrainedModel) -> None:
         nn.Module.__init__(self)
@@ -29,4 +32,6 @@ class WholeBackbone(SharedPrivateLoRA):
         self._active, self._input = [], SharedInput()
         backbone.requires_grad_(False)
         trained = {name: p for name, p in backbone.named_parameters() if UNREAD not in name}
+        if getattr(backbone, "is_quantized", False):
+            trained = {}
         self.whole = {name: parameter.requires_grad_(True) for name, parameter in trained.items()}

@@ -16,6 +16,7 @@ IMAGE = ROOT / ".ci" / "constraints-kaggle.txt"
 DECLARED = {name[0].lower() for line in LINES if (name := re.match(r"[\w.-]+", line))}
 NAMED_OTHERWISE = {"sklearn": "scikit-learn", "hydra": "hydra-core", "yaml": "pyyaml"}
 OWN = {"kaggle_kit", "kaggle_secrets"}  # the second is there on Kaggle alone
+QUANTISER = ROOT / "kaggle_kit" / "export" / "quantiser.py"  # a program of an environment of its own
 
 
 def _imported(path: Path) -> set[str]:
@@ -29,11 +30,18 @@ def _imported(path: Path) -> set[str]:
 
 
 def test_every_package_that_the_kit_or_a_page_imports_is_in_the_requirements():
-    sources = [*(ROOT / "kaggle_kit").rglob("*.py"), *(ROOT / "notebooks").rglob("*.py")]
+    sources = {*(ROOT / "kaggle_kit").rglob("*.py"), *(ROOT / "notebooks").rglob("*.py")} - {QUANTISER}
     foreign = set().union(*map(_imported, sources)) - set(sys.stdlib_module_names) - OWN
     needed = {NAMED_OTHERWISE.get(name.lower(), name.lower()) for name in foreign}
     assert len(needed) > 20
     assert needed - DECLARED == set()
+
+
+def test_the_program_that_quantises_imports_what_its_environment_has_and_nothing_of_the_kit():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extra = _requirements(project["optional-dependencies"]["export"])
+    foreign = _imported(QUANTISER) - set(sys.stdlib_module_names)
+    assert foreign <= DECLARED | set(extra) and "gptqmodel" in foreign
 
 
 def test_every_requirement_has_a_lower_bound():
@@ -74,5 +82,5 @@ def test_the_readme_names_every_extra_and_no_other():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     closing = readme.partition("pip install -e '.[NAME]'")[2].partition("Licence:")[0]
     extras = set(project["optional-dependencies"])
-    assert extras == {"dev", "check", "kaggle", "cluster", "api"}
+    assert extras == {"dev", "check", "kaggle", "cluster", "api", "export"}
     assert extras <= set(re.findall(r"`(\w+)`", closing))

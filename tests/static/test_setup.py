@@ -70,6 +70,20 @@ def test_a_second_call_does_nothing(setup, tmp_path, monkeypatch):
     assert built == [tmp_path / ".venv"]
 
 
+def test_what_quantises_is_installed_into_an_environment_of_its_own(setup, tmp_path, monkeypatch):
+    installed = []
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    monkeypatch.setattr(setup, "find_python", lambda: sys.executable)
+    monkeypatch.setattr(setup, "check_disk", lambda kind: None)
+    monkeypatch.setattr(setup, "create", lambda venv, python: _as_if_built(venv))
+    monkeypatch.setattr(setup, "prepare_torch", lambda venv: [])
+    monkeypatch.setattr(setup, "install", lambda venv, *what: installed.append((venv.name, what[-1])))
+    for options in ([], ["--export"]):
+        monkeypatch.setattr(sys, "argv", ["setup.py", *options])
+        setup.main()
+    assert installed == [(".venv", ".[dev]"), (".venv-export", ".[export]")]
+
+
 def test_a_changed_requirement_calls_for_another_setup(setup, tmp_path, monkeypatch):
     built, requirements = [], tmp_path / "requirements.txt"
     requirements.write_text("numpy\n")
